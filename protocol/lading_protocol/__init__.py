@@ -1,0 +1,6 @@
+"""The Lading protocol: ids, messages, signed structs, pricing and the job state machine.
+
+Pure: values in, values out. Knows no clock, randomness, socket, file or event loop.
+"""
+
+VERSION = 1

@@ -1,0 +1,149 @@
+"""EIP-712 from one declaration: a signed struct is a frozen msgspec Struct whose field types name Solidity types.
+
+The type string, the encoding, the digest and the wire form are all derived from it, so they cannot drift apart.
+On the wire a struct is its ABI words (32 bytes a field, as hashed) followed by the 65-byte signature.
+"""
+
+from functools import cache, lru_cache
+from typing import Annotated, Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from lading_protocol.errors import BadAmount, BadMessage, BadSignature
+from lading_protocol.ids import Address, Digest, Signature
+from lading_protocol.keys import PrivateKey, keccak256, recover
+
+S = TypeVar("S", bound="Signable")
+
+
+class Sol(msgspec.Struct, frozen=True):
+    """The Solidity type of a field."""
+
+    name: str
+
+
+U8 = Annotated[int, Sol("uint8")]
+U32 = Annotated[int, Sol("uint32")]
+U64 = Annotated[int, Sol("uint64")]
+U96 = Annotated[int, Sol("uint96")]
+Bytes32 = Annotated[bytes, Sol("bytes32")]
+Addr = Annotated[Address, Sol("address")]
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """Where a signature counts: one contract on one chain."""
+
+    chain_id: int
+    contract: Address
+
+
+@lru_cache(maxsize=64)
+def separator(domain: Domain) -> bytes:
+    kind = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+    return keccak256(
+        kind
+        + keccak256(b"Lading")
+        + keccak256(b"1")
+        + domain.chain_id.to_bytes(32, "big")
+        + domain.contract.rjust(32, b"\0")
+    )
+
+
+class Signable(msgspec.Struct, frozen=True):
+    """Base of every signed struct. Subclasses only declare fields."""
+
+    def words(self) -> bytes:
+        """ABI encoding of the fields: 32 bytes each, in order. Raises BadAmount when a number does not fit."""
+        return b"".join(_word(kind, getattr(self, name)) for name, kind in _fields(type(self)))
+
+    def digest(self, domain: Domain) -> Digest:
+        return keccak256(b"\x19\x01" + separator(domain) + keccak256(type_hash(type(self)) + self.words()))
+
+    def sign(self, domain: Domain, key: PrivateKey) -> "Signed[Self]":
+        return Signed(self, key.sign_digest(self.digest(domain)))
+
+    @classmethod
+    def from_words(cls, words: bytes) -> Self:
+        """The inverse of `words`. Raises BadMessage unless encoding it again gives the same bytes."""
+        fields = _fields(cls)
+        if len(words) != 32 * len(fields):
+            raise BadMessage(f"A {cls.__name__} has {32 * len(fields)} bytes, got {len(words)}.")
+        values = [_unword(kind, words[32 * i : 32 * i + 32]) for i, (_, kind) in enumerate(fields)]
+        return cls(*values)
+
+
+class Signed(msgspec.Struct, Generic[S], frozen=True):
+    """A struct and the signature over it."""
+
+    value: S
+    signature: Signature
+
+    def signer(self, domain: Domain) -> Address:
+        """Who signed. Raises BadSignature."""
+        return recover(self.value.digest(domain), self.signature)
+
+    def check(self, domain: Domain, expected: Address) -> None:
+        """Raises BadSignature unless `expected` signed this value for this domain."""
+        if self.signer(domain) != expected:
+            raise BadSignature(f"The {type(self.value).__name__} is not signed by 0x{expected.hex()}.")
+
+    def pack(self) -> bytes:
+        return self.value.words() + self.signature
+
+
+def unpack(kind: type[S], data: bytes) -> Signed[S]:
+    """Read `Signed.pack`'s bytes. Checks shape, not who signed. Raises BadMessage."""
+    if len(data) < 65:
+        raise BadMessage(f"A signed {kind.__name__} is cut short ({len(data)} bytes).")
+    return Signed(kind.from_words(data[:-65]), Signature(data[-65:]))
+
+
+@cache
+def _fields(struct: type[Signable]) -> tuple[tuple[str, str], ...]:
+    hints = get_type_hints(struct, include_extras=True)
+    return tuple((name, _solidity(hints[name])) for name in struct.__struct_fields__)
+
+
+def _solidity(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        for note in get_args(hint)[1:]:
+            if isinstance(note, Sol):
+                return note.name
+    raise TypeError(f"{hint} does not name a Solidity type")
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(part.title() for part in tail)
+
+
+@cache
+def type_string(struct: type[Signable]) -> str:
+    """For example `Voucher(address host,bytes32 terms,uint32 epoch,uint96 cumulative)`."""
+    return f"{struct.__name__}({','.join(f'{kind} {_camel(name)}' for name, kind in _fields(struct))})"
+
+
+@cache
+def type_hash(struct: type[Signable]) -> bytes:
+    return keccak256(type_string(struct).encode())
+
+
+def _word(kind: str, value: Any) -> bytes:
+    if kind.startswith("uint"):
+        bits = int(kind[4:])
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
+            raise BadAmount(f"{value!r} does not fit in {kind}.")
+        return value.to_bytes(32, "big")
+    size = 20 if kind == "address" else 32
+    if len(value) != size:
+        raise BadMessage(f"A field of type {kind} has {len(value)} bytes.")
+    return bytes(value).rjust(32, b"\0")
+
+
+def _unword(kind: str, word: bytes) -> Any:
+    if kind == "bytes32":
+        return word
+    size = 20 if kind == "address" else int(kind[4:]) // 8
+    if any(word[: 32 - size]):
+        raise BadMessage(f"A field of type {kind} is out of range.")
+    return word[32 - size :] if kind == "address" else int.from_bytes(word, "big")

@@ -1,0 +1,355 @@
+"""What peers say to each other: one closed union per stream and direction, as msgpack arrays with a leading tag.
+
+Unknown fields and tags are refused; sizes are bounded in the types. Signed structs travel packed (eip712.Signed.pack).
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from lading_protocol.errors import BadMessage
+from lading_protocol.ids import Digest
+from lading_protocol.transcript import sha256
+
+MAX_FRAME = 1 << 20
+MAX_TOKENS = 1 << 17
+BLOB_PART = 1 << 18
+
+JOB = "/lading/job/1"
+HEARTBEAT = "/lading/heartbeat/1"
+OFFERS = "/lading/offers/1"
+BLOB = "/lading/blob/1"
+PUBLISH = "/lading/publish/1"
+SETTLE = "/lading/settle/1"
+CASE = "/lading/case/1"
+AUDIT = "/lading/audit/1"
+TOPIC_OFFERS = "/lading/offers/1"
+TOPIC_COORDINATORS = "/lading/coordinators/1"
+
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Packed = Annotated[bytes, Meta(min_length=65, max_length=1024)]
+Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Line = Annotated[str, Meta(max_length=2000)]
+Code = Annotated[str, Meta(max_length=64)]
+
+
+class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+# What is asked -------------------------------------------------------------------------------------------------------
+
+
+class Message(_Wire, frozen=True):
+    """One turn of a chat."""
+
+    role: Annotated[str, Meta(max_length=16)]
+    content: Annotated[str, Meta(max_length=MAX_FRAME // 2)]
+
+
+class Sampler(_Wire, frozen=True):
+    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 mean off; see protocol.md."""
+
+    seed: Hash
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Meta(ge=0, le=2**20)] = 0
+
+
+class ChatRequest(_Wire, frozen=True, tag="chat"):
+    """`max_tokens` counts all output tokens of the job, those emitted by earlier attempts included."""
+
+    messages: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=1024)]
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+    sampler: Sampler
+    stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=4)] = ()
+
+
+class EmbedRequest(_Wire, frozen=True, tag="embed"):
+    """One vector is returned for each input."""
+
+    inputs: Annotated[tuple[Annotated[str, Meta(max_length=MAX_FRAME // 2)], ...], Meta(min_length=1, max_length=256)]
+
+
+Request = ChatRequest | EmbedRequest
+
+
+# A job: payer to host ------------------------------------------------------------------------------------------------
+
+
+class Open(_Wire, frozen=True, tag="open"):
+    """Begin an attempt under the offer with this digest; `emitted` are the output tokens that earlier attempts delivered.
+
+    `signer` is the address whose vouchers pay; `lock` and `voucher` are packed and may be empty when nothing is new.
+    """
+
+    version: int
+    job: Hash
+    attempt: Count
+    offer: Hash
+    signer: Annotated[bytes, Meta(min_length=20, max_length=20)]
+    epoch: Count
+    request: Request
+    emitted: Annotated[tuple[Count, ...], Meta(max_length=MAX_TOKENS)] = ()
+    lock: Annotated[bytes, Meta(max_length=1024)] = b""
+    voucher: Annotated[bytes, Meta(max_length=1024)] = b""
+
+
+class Pay(_Wire, frozen=True, tag="pay"):
+    """A higher voucher for the channel of this job."""
+
+    voucher: Packed
+
+
+class Cancel(_Wire, frozen=True, tag="cancel"):
+    """Stop at the next token edge; the host still signs for what it delivered."""
+
+
+ToHost = Open | Pay | Cancel
+
+
+# A job: host to payer ------------------------------------------------------------------------------------------------
+
+
+class Accept(_Wire, frozen=True, tag="accept"):
+    """The attempt runs. `prompt_hash` is transcript.prompt_hash of the rendered prompt."""
+
+    prompt_tokens: Count
+    prompt_hash: Hash
+
+
+class Refuse(_Wire, frozen=True, tag="refuse"):
+    """An expected no, with its reason. `retry_ms` is 0 when waiting does not help."""
+
+    code: Code
+    message: Line
+    retry_ms: Count = 0
+
+
+class Tokens(_Wire, frozen=True, tag="t"):
+    """Output tokens from absolute index `first` on. `rolling` is the rolling hash after the last of them."""
+
+    first: Count
+    ids: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=4096)]
+    text: Annotated[str, Meta(max_length=MAX_FRAME // 2)]
+    rolling: Hash
+
+
+class Vectors(_Wire, frozen=True, tag="vectors"):
+    """Rows of float32 (little endian) from row `first` on."""
+
+    first: Count
+    width: Annotated[int, Meta(ge=1, le=2**16)]
+    data: Annotated[bytes, Meta(min_length=4, max_length=MAX_FRAME - 256)]
+
+
+class Chunk(_Wire, frozen=True, tag="chunk"):
+    """The signed receipt so far: the host is bound chunk by chunk."""
+
+    receipt: Packed
+
+
+class Done(_Wire, frozen=True, tag="done"):
+    """The attempt ended as it should; the receipt says how."""
+
+    receipt: Packed
+
+
+class Fail(_Wire, frozen=True, tag="fail"):
+    """The host could not go on. What it delivered stays due; another host may resume."""
+
+    code: Code
+    message: Line
+
+
+ToPayer = Accept | Refuse | Tokens | Vectors | Chunk | Done | Fail
+
+
+# Offers and heartbeats -----------------------------------------------------------------------------------------------
+
+
+class OfferDetail(_Wire, frozen=True):
+    """What an Offer's `detail` hash covers: how to reach the host, and what stands behind the offer.
+
+    `credit` is how many output tokens the host delivers ahead of payment.
+    """
+
+    name: Annotated[str, Meta(max_length=128)]
+    endpoints: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
+    operations: Annotated[tuple[Code, ...], Meta(max_length=8)]
+    engine: Code
+    numeric: Code
+    tier: Code
+    context: Count
+    credit: Count
+    program: Code
+
+
+class Advert(_Wire, frozen=True, tag="offer"):
+    """An Offer, packed, and its detail."""
+
+    offer: Packed
+    detail: OfferDetail
+
+
+class CoordinatorDetail(_Wire, frozen=True):
+    """How to reach a coordinator: direct-link endpoints for nodes, and the HTTP address for people."""
+
+    endpoints: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
+    http: Annotated[str, Meta(max_length=256)]
+    program: Code
+
+
+class Notice(_Wire, frozen=True, tag="coordinator"):
+    """A CoordinatorAd, packed, and its detail."""
+
+    ad: Packed
+    detail: CoordinatorDetail
+
+
+class Hello(_Wire, frozen=True, tag="hello"):
+    """A host introduces itself on the heartbeat stream with all its offers; they replace those it sent before."""
+
+    version: int
+    adverts: Annotated[tuple[Advert, ...], Meta(max_length=64)]
+
+
+class Beat(_Wire, frozen=True, tag="beat"):
+    """The host is alive. `free` of its slots are free, `waiting` requests queue. The link says who it is."""
+
+    free: Count
+    waiting: Count
+
+
+ToIndex = Hello | Beat
+
+
+class WantOffers(_Wire, frozen=True, tag="want_offers"):
+    """Ask a peer for the adverts it knows."""
+
+    agent: Annotated[bytes, Meta(max_length=32)] = b""
+
+
+class Adverts(_Wire, frozen=True, tag="adverts"):
+    adverts: Annotated[tuple[Advert, ...], Meta(max_length=256)]
+
+
+# Blobs and publishing ------------------------------------------------------------------------------------------------
+
+
+class GetBlob(_Wire, frozen=True, tag="get"):
+    """Ask for `length` bytes of a blob from `offset` on; several may be asked on one stream, one after the other."""
+
+    digest: Hash
+    offset: Annotated[int, Meta(ge=0, le=2**53)]
+    length: Annotated[int, Meta(ge=1, le=BLOB_PART)]
+
+
+class BlobPart(_Wire, frozen=True, tag="part"):
+    """`size` is that of the whole blob."""
+
+    size: Annotated[int, Meta(ge=0, le=2**53)]
+    data: Annotated[bytes, Meta(max_length=BLOB_PART)]
+
+
+class NoBlob(_Wire, frozen=True, tag="absent"):
+    digest: Hash
+
+
+FromStore = BlobPart | NoBlob
+
+
+class Publish(_Wire, frozen=True, tag="publish"):
+    """Ask a coordinator to hold an agent; it fetches the blobs it lacks from the asking peer, over the same link."""
+
+    agent: Hash
+    terms: Hash
+
+
+class Held(_Wire, frozen=True, tag="held"):
+    """The coordinator holds the whole package and gives it to hosts."""
+
+    agent: Hash
+
+
+FromPublisher = Publish
+ToPublisher = Held | Refuse
+
+
+# Settlement and audits -----------------------------------------------------------------------------------------------
+
+
+class Collect(_Wire, frozen=True, tag="collect"):
+    """A host asks a payer for its latest vouchers; the link says who asks."""
+
+
+class Vouchers(_Wire, frozen=True, tag="vouchers"):
+    """For each channel the latest packed voucher and, when it may not be on chain yet, the packed lock (or empty)."""
+
+    vouchers: Annotated[tuple[tuple[Packed, Annotated[bytes, Meta(max_length=1024)]], ...], Meta(max_length=1024)]
+
+
+class GetCase(_Wire, frozen=True, tag="get_case"):
+    """A juror asks the challenger for the evidence of a dispute."""
+
+    dispute: Hash
+
+
+class Case(_Wire, frozen=True, tag="case"):
+    """All that a re-run needs. `emitted` holds the job's output tokens up to the end of the audited attempt."""
+
+    receipt: Packed
+    request: Request
+    emitted: Annotated[tuple[Count, ...], Meta(max_length=MAX_TOKENS)] = ()
+    vectors: Annotated[bytes, Meta(max_length=MAX_FRAME - 65536)] = b""
+
+
+class Check(_Wire, frozen=True, tag="check"):
+    """Ask a node to audit a case now, off chain."""
+
+    case: Case
+
+
+class Finding(_Wire, frozen=True, tag="finding"):
+    """What a re-run found. `verdict` is 1 honest, 2 guilty, 0 cannot say; `worst` is the largest deviation seen.
+
+    Units of `worst`: logits for chat, relative difference for vectors. `code` and `reason` name the test that decided.
+    """
+
+    receipt: Hash
+    verdict: Annotated[int, Meta(ge=0, le=2)]
+    code: Code
+    reason: Line
+    worst: float = 0.0
+    position: Count = 0
+    checked: Count = 0
+
+
+FromChallenger = Case | Refuse
+FromAuditor = Finding | Refuse
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(kind: object, data: bytes) -> object:
+    """Read one message of the union `kind`. Raises BadMessage. On hot paths keep a msgspec Decoder instead."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)  # type: ignore[arg-type]
+    except msgspec.MsgspecError as error:
+        raise BadMessage(f"Not a message of this protocol: {error}.") from error
+
+
+def request_hash(request: Request) -> Digest:
+    """What a receipt's `request` field holds."""
+    return sha256(_encoder.encode(request))
+
+
+def finding_hash(finding: Finding) -> Digest:
+    """What a juror reveals on chain as evidence."""
+    return sha256(_encoder.encode(finding))

@@ -1,0 +1,43 @@
+"""What work costs. Integers of wei only; a price is wei per 1,000 tokens."""
+
+import msgspec
+
+from lading_protocol.errors import BadAmount
+from lading_protocol.ids import Wei
+
+PER = 1000
+
+
+class Price(msgspec.Struct, frozen=True):
+    """Wei per 1,000 prompt tokens and per 1,000 output tokens."""
+
+    input: Wei
+    output: Wei
+
+
+def attempt_amount(price: Price, prompt_tokens: int, first: int, output_tokens: int) -> Wei:
+    """What one attempt costs so far, rounded up once.
+
+    The prompt is billed by the attempt that delivers the first output token (`first` == 0), so a stream that moves
+    between hosts pays for it once.
+    """
+    prompt = prompt_tokens if first == 0 else 0
+    total = price.input * prompt + price.output * output_tokens
+    return Wei(-(-total // PER))
+
+
+def parse_amount(text: str, decimals: int) -> Wei:
+    """Read an amount a person typed ("12.5") into wei. Raises BadAmount; never rounds."""
+    whole, _, fraction = text.strip().partition(".")
+    if not (whole + fraction).isdecimal() or not (whole + fraction).isascii() or len(fraction) > decimals:
+        raise BadAmount(f"{text!r} is not an amount with at most {decimals} decimals.", hint='Write it like "12.5".')
+    return Wei(int(whole or "0") * 10**decimals + int(fraction.ljust(decimals, "0") or "0"))
+
+
+def format_amount(amount: int, decimals: int, places: int | None = None) -> str:
+    """Wei as a decimal number of tokens: exact, or cut (never rounded up) to `places`."""
+    sign, value = ("-", -amount) if amount < 0 else ("", amount)
+    whole, fraction = divmod(value, 10**decimals)
+    digits = f"{fraction:0{decimals}d}" if decimals else ""
+    digits = digits.rstrip("0") if places is None else digits[:places]
+    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"

@@ -1,0 +1,125 @@
+"""The signed papers of the network: vouchers, locks, consents, offers and receipts.
+
+Each is declared once; eip712 derives what is hashed, and the contracts hash the same. No paper here decides anything.
+"""
+
+from enum import IntEnum
+
+from lading_protocol.eip712 import U8, U32, U64, U96, Addr, Bytes32, Signable, Signed
+from lading_protocol.errors import BadMessage
+from lading_protocol.ids import Digest, Signature
+from lading_protocol.transcript import sha256
+
+ROW_SIZE = 76
+
+
+class Finish(IntEnum):
+    """Why an attempt ended. A receipt signed while tokens still flow says RUNNING."""
+
+    RUNNING = 0
+    STOP = 1
+    LENGTH = 2
+    CANCELLED = 3
+    FAILED = 4
+
+
+class Voucher(Signable, frozen=True):
+    """A payer's cumulative promise to one host under one set of terms. A higher one replaces a lower one."""
+
+    host: Addr
+    terms: Bytes32
+    epoch: U32
+    cumulative: U96
+
+
+class Lock(Signable, frozen=True):
+    """Moves the payer's free deposit into the channel up to `cumulative`, without a transaction of the payer."""
+
+    host: Addr
+    terms: Bytes32
+    epoch: U32
+    cumulative: U96
+
+
+class SessionConsent(Signable, frozen=True):
+    """Signed by a session key: it agrees to spend for this payer, so that nobody else can claim the key."""
+
+    payer: Addr
+
+
+class StakeConsent(Signable, frozen=True):
+    """Signed by an operator key: it agrees that this cold address owns its stake."""
+
+    owner: Addr
+
+
+class Offer(Signable, frozen=True):
+    """A host's signed advert for one agent. Prices are wei per 1,000 tokens; `expires` is Unix seconds.
+
+    A higher `sequence` replaces a lower one. `detail` is the sha256 of the OfferDetail that travels beside it.
+    """
+
+    host: Addr
+    agent: Bytes32
+    terms: Bytes32
+    price_in: U96
+    price_out: U96
+    slots: U32
+    sequence: U64
+    expires: U64
+    detail: Bytes32
+
+
+class Receipt(Signable, frozen=True):
+    """A host's record of one attempt so far: what was asked, what was delivered, what it costs.
+
+    `first` is the absolute index of the attempt's first output token, `output_tokens` how many this attempt delivered.
+    `amount` (wei) follows from the prices: see pricing.attempt_amount. `finish` is a Finish.
+    """
+
+    job: Bytes32
+    attempt: U32
+    request: Bytes32
+    agent: Bytes32
+    terms: Bytes32
+    host: Addr
+    signer: Addr
+    epoch: U32
+    first: U32
+    prompt_tokens: U32
+    output_tokens: U32
+    prompt_hash: Bytes32
+    commitment: Bytes32
+    price_in: U96
+    price_out: U96
+    amount: U96
+    finish: U8
+    issued_at: U64
+
+
+SignedVoucher = Signed[Voucher]
+SignedLock = Signed[Lock]
+SignedOffer = Signed[Offer]
+SignedReceipt = Signed[Receipt]
+
+
+def pack_row(cumulative: int, signature: bytes) -> bytes:
+    """One 76-byte row of a redeem or lock batch: cumulative (12) || r (32) || s with the parity in its top bit (32)."""
+    if len(signature) != 65:
+        raise BadMessage("A signature has 65 bytes.")
+    s = int.from_bytes(signature[32:64], "big") | (signature[64] - 27) << 255
+    return cumulative.to_bytes(12, "big") + signature[:32] + s.to_bytes(32, "big")
+
+
+def unpack_row(row: bytes) -> tuple[int, Signature]:
+    if len(row) != ROW_SIZE:
+        raise BadMessage(f"A row has {ROW_SIZE} bytes, got {len(row)}.")
+    s = int.from_bytes(row[44:], "big")
+    v = 27 + (s >> 255)
+    low = (s & (1 << 255) - 1).to_bytes(32, "big")
+    return int.from_bytes(row[:12], "big"), Signature(row[12:44] + low + bytes([v]))
+
+
+def receipt_leaf(receipt: SignedReceipt) -> Digest:
+    """What an anchored Merkle root of receipts holds: the sha256 of the packed receipt."""
+    return sha256(receipt.pack())

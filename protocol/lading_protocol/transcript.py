@@ -1,0 +1,64 @@
+"""Hashes that bind a job: request, prompt, the rolling hash over output tokens, and the commitment over chunks.
+
+All sha256. The rolling hash starts from the job alone, so a stream that moves to another host goes on with the same
+values. The tree follows RFC 6962: leaves and nodes have different prefixes, and an odd node is
+carried up.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from lading_protocol.ids import Digest, JobId
+
+CHUNK_TOKENS = 32
+
+
+def sha256(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).digest())
+
+
+def token_bytes(ids: Iterable[int]) -> bytes:
+    return b"".join(i.to_bytes(4, "big") for i in ids)
+
+
+def prompt_hash(prompt_ids: Iterable[int]) -> Digest:
+    return sha256(token_bytes(prompt_ids))
+
+
+def rolling_start(job: JobId) -> Digest:
+    return sha256(b"lading/tokens/1" + job)
+
+
+def roll(state: bytes, ids: Iterable[int]) -> Digest:
+    """The rolling hash after `ids`, one step a token."""
+    for i in ids:
+        state = hashlib.sha256(state + i.to_bytes(4, "big")).digest()
+    return Digest(state)
+
+
+def chunk_leaf(job: JobId, first: int, ids: Sequence[int]) -> Digest:
+    """The leaf of one chunk whose first token has absolute output index `first`."""
+    return sha256(b"\0" + job + first.to_bytes(4, "big") + token_bytes(ids))
+
+
+def vectors_leaf(job: JobId, data: bytes) -> Digest:
+    """The only leaf of an embedding attempt: over the little-endian float32 rows."""
+    return sha256(b"\0" + job + data)
+
+
+def merkle_root(leaves: Sequence[bytes]) -> Digest:
+    """The root over leaf digests; 32 zero bytes for none."""
+    if not leaves:
+        return Digest(bytes(32))
+    row = list(leaves)
+    while len(row) > 1:
+        paired = [hashlib.sha256(b"\1" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
+        row = paired + row[len(row) & ~1 :]
+    return Digest(row[0])
+
+
+def commitment(job: JobId, first: int, ids: Sequence[int]) -> Digest:
+    """The root over the chunks of one attempt: CHUNK_TOKENS tokens each, counted from the attempt's first token."""
+    return merkle_root(
+        [chunk_leaf(job, first + at, ids[at : at + CHUNK_TOKENS]) for at in range(0, len(ids), CHUNK_TOKENS)]
+    )
