@@ -1,22 +1,18 @@
 """Everything that can go wrong on the network, once: a stable code, a sentence for a person, and what to do about it.
 
-Foreign exceptions (OSError, cryptography, msgspec) are translated into these where they arise; nothing else leaves this package.
+Foreign exceptions (OSError, cryptography, msgspec) are translated into these where they arise; nothing else leaves
+this package.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from lading_protocol.errors import LadingError
 
 
-class NetError(Exception):
+class NetError(LadingError):
     """Base of all; `code` is stable and may be compared, the sentence is for people and may change."""
 
-    code: ClassVar[str] = "net"
-    hint: ClassVar[str] = ""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    code = "net"
 
 
 class BadEndpoint(NetError):

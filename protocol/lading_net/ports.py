@@ -1,17 +1,17 @@
 """The doors to the network: what a program may ask of it, whichever network is behind.
 
-Two ports. `Transport` carries streams between two peers (direct link, in-memory network); `Gossip` carries small adverts to
-everyone (libp2p, in-memory network). This module knows no socket, no encryption and no wire format; every failure it names is
-declared in `lading_net.errors`. One thread, one event loop: no port here is safe to call from another thread.
+Two ports. `Transport` carries streams between two peers (direct link, in-memory network); `Gossip` carries small
+adverts to everyone (libp2p, in-memory network). This module knows no socket, no encryption and no wire format; every
+failure it names is declared in `lading_net.errors`. One thread, one event loop: no port may be called from another.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NewType, Protocol
+from typing import Protocol
 
-Address = NewType("Address", bytes)
+from lading_protocol.ids import Address
 
 
 class Stream(Protocol):
@@ -28,16 +28,16 @@ class Stream(Protocol):
     async def read(self) -> bytes:
         """Whatever has arrived, at least one byte; b"" once the peer has closed its side and all was read.
 
-        Raises StreamReset when the peer gave the stream up, LinkClosed when the link under it went away, UnknownProtocol when
-        the peer does not serve this protocol. One reader at a time.
+        Raises StreamReset when the peer gave the stream up, LinkClosed when the link under it went away,
+        UnknownProtocol when the peer does not serve this protocol. One reader at a time.
         """
         ...
 
     def write(self, data: bytes) -> None:
         """Queues data and returns at once; call drain() after it wherever the amount is not bounded by something else.
 
-        Raises StreamReset or LinkClosed as read() does, StreamClosed after close(), BufferFull when the caller wrote far past
-        the limit without draining.
+        Raises StreamReset or LinkClosed as read() does, StreamClosed after close(), BufferFull when the caller wrote
+        far past the limit without draining.
         """
         ...
 
@@ -46,11 +46,11 @@ class Stream(Protocol):
         ...
 
     async def close(self) -> None:
-        """Ends the write side once everything queued has gone out; reading goes on. Safe to call twice, never raises."""
+        """Ends the write side once all that is queued has gone out; reading goes on. Safe to call twice, never raises."""
         ...
 
     def reset(self) -> None:
-        """Drops both sides at once, and what is queued with them; the peer sees StreamReset. Safe to call at any time."""
+        """Drops both sides, and what is queued with them; the peer sees StreamReset. Safe to call at any time."""
         ...
 
 
@@ -100,7 +100,8 @@ class Transport(Protocol):
         ...
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Serves a protocol on every link, old and new. The stream is reset if the handler raises, closed when it returns."""
+        """Serves a protocol on every link, old and new. A handler that raises resets its stream, one that returns
+        closes it."""
         ...
 
     def on_link(self, callback: LinkCallback) -> None:
