@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
-from lading_protocol.ids import Address
+from lading_protocol.ids import Address as Address
 
 
 class Stream(Protocol):
@@ -46,7 +46,7 @@ class Stream(Protocol):
         ...
 
     async def close(self) -> None:
-        """Ends the write side once all that is queued has gone out; reading goes on. Safe to call twice, never raises."""
+        """Ends the write side once all that is queued is out; reading goes on. Safe to call twice, never raises."""
         ...
 
     def reset(self) -> None:
