@@ -79,7 +79,7 @@ Request = ChatRequest | EmbedRequest
 
 
 class Open(_Wire, frozen=True, tag="open"):
-    """Begin an attempt under the offer with this digest; `emitted` are the output tokens that earlier attempts delivered.
+    """Begin an attempt under the offer with this digest; `emitted` holds the tokens that earlier attempts delivered.
 
     `signer` is the address whose vouchers pay; `lock` and `voucher` are packed and may be empty when nothing is new.
     """
@@ -340,7 +340,7 @@ def encode(message: msgspec.Struct) -> bytes:
 def decode(kind: object, data: bytes) -> object:
     """Read one message of the union `kind`. Raises BadMessage. On hot paths keep a msgspec Decoder instead."""
     try:
-        return msgspec.msgpack.decode(data, type=kind)  # type: ignore[arg-type]
+        return msgspec.msgpack.decode(data, type=kind)
     except msgspec.MsgspecError as error:
         raise BadMessage(f"Not a message of this protocol: {error}.") from error
 

@@ -1,0 +1,289 @@
+"""A job as its payer sees it: a pure state machine over attempts at one host after another.
+
+Events go in, effects come out; the shell owns links, timers, vouchers and the consumer. It guarantees: only the next
+index is accepted, the rolling hash is checked on every frame, nothing is delivered twice, and each host is owed exactly
+what it delivered (plus the prompt, once, to the host that delivered the first token).
+"""
+
+from typing import assert_never
+
+import msgspec
+
+from lading_protocol.eip712 import Domain, unpack
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Address, Digest, JobId, Wei
+from lading_protocol.messages import (
+    Accept,
+    ChatRequest,
+    Chunk,
+    Done,
+    Fail,
+    Refuse,
+    Request,
+    Tokens,
+    ToPayer,
+    Vectors,
+    request_hash,
+)
+from lading_protocol.offers import KnownOffer
+from lading_protocol.pricing import attempt_amount
+from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
+
+
+class JobSpec(msgspec.Struct, frozen=True):
+    """What stays the same over all attempts."""
+
+    job: JobId
+    request: Request
+    signer: Address
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One host's part so far. `first` is the absolute index of its first output token."""
+
+    number: int
+    offer: KnownOffer
+    epoch: int
+    first: int
+    accepted: Accept | None = None
+    count: int = 0
+    receipt: SignedReceipt | None = None
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """A job between events. `attempt` is None while no host works on it."""
+
+    spec: JobSpec
+    emitted: tuple[int, ...] = ()
+    rolling: Digest = Digest(bytes(32))
+    vectors: bytes = b""
+    attempt: Attempt | None = None
+    prompt_tokens: int = 0
+    prompt_hash: bytes = b""
+    attempts: int = 0
+    finish: Finish = Finish.RUNNING
+
+
+# Events: every ToPayer message, and what the shell sees itself.
+
+
+class LinkLost(msgspec.Struct, frozen=True):
+    """The stream broke, or the host stalled past its limit."""
+
+    reason: str
+
+
+Event = ToPayer | LinkLost
+
+
+class Deliver(msgspec.Struct, frozen=True):
+    """Hand these to the consumer; they will never be handed out again."""
+
+    first: int
+    ids: tuple[int, ...]
+    text: str
+
+
+class DeliverRows(msgspec.Struct, frozen=True):
+    """Rows of an embedding, float32 little endian."""
+
+    width: int
+    data: bytes
+
+
+class Owe(msgspec.Struct, frozen=True):
+    """The running attempt's amount is now `amount` wei in all; vouchers may cover it."""
+
+    amount: Wei
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """The attempt is over without an answer; try another host. `blame` says whether the host broke the protocol."""
+
+    code: str
+    reason: str
+    blame: bool
+
+
+class Finished(msgspec.Struct, frozen=True):
+    finish: Finish
+    receipt: SignedReceipt
+
+
+Effect = Deliver | DeliverRows | Owe | Resume | Finished
+
+
+class _Lie(LadingError):
+    """The host contradicts itself or the protocol."""
+
+    code = "host_lied"
+
+
+def start(spec: JobSpec) -> JobState:
+    return JobState(spec, rolling=rolling_start(spec.job))
+
+
+def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
+    """The shell has chosen a host. Raises ValueError while another attempt runs or after the end."""
+    if state.attempt is not None or state.finish is not Finish.RUNNING:
+        raise ValueError("the job already runs or has ended")
+    attempt = Attempt(state.attempts, offer, epoch, len(state.emitted))
+    return msgspec.structs.replace(state, attempt=attempt, attempts=state.attempts + 1, vectors=b"")
+
+
+def owed(state: JobState) -> Wei:
+    """What the running attempt costs so far."""
+    attempt = state.attempt
+    if attempt is None or attempt.accepted is None:
+        return Wei(0)
+    delivered = attempt.count > 0 or bool(state.vectors)
+    prompt = attempt.accepted.prompt_tokens if delivered else 0
+    return attempt_amount(attempt.offer.price, prompt, attempt.first, attempt.count)
+
+
+def apply(state: JobState, event: Event, domain: Domain) -> tuple[JobState, list[Effect]]:
+    """One event. `domain` is the audit court's, under which receipts are signed. A lie of the host becomes a Resume."""
+    if state.attempt is None:
+        return state, []
+    try:
+        match event:
+            case Accept():
+                return _accept(state, event)
+            case Tokens():
+                return _tokens(state, event)
+            case Vectors():
+                return _vectors(state, event)
+            case Chunk():
+                return _with_receipt(state, _receipt(state, event.receipt, domain)), []
+            case Done():
+                return _done(state, _receipt(state, event.receipt, domain))
+            case Refuse():
+                return _over(state, event.code, event.message, blame=False)
+            case Fail():
+                return _over(state, event.code, event.message, blame=False)
+            case LinkLost():
+                return _over(state, "link_lost", event.reason, blame=False)
+            case _:
+                assert_never(event)
+    except LadingError as lie:
+        return _over(state, lie.code, lie.message, blame=True)
+
+
+def _over(state: JobState, code: str, reason: str, *, blame: bool) -> tuple[JobState, list[Effect]]:
+    return msgspec.structs.replace(state, attempt=None), [Resume(code, reason, blame)]
+
+
+def _running(state: JobState) -> Attempt:
+    assert state.attempt is not None
+    return state.attempt
+
+
+def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
+    attempt = _running(state)
+    if attempt.accepted is not None:
+        raise _Lie("The host accepted twice.")
+    if state.emitted and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
+        raise _Lie("The host's prompt differs from the one that the stream began with.")
+    replaced = msgspec.structs.replace(attempt, accepted=event)
+    if state.emitted:
+        return msgspec.structs.replace(state, attempt=replaced), []
+    return (
+        msgspec.structs.replace(
+            state, attempt=replaced, prompt_tokens=event.prompt_tokens, prompt_hash=event.prompt_hash
+        ),
+        [],
+    )
+
+
+def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
+    attempt, request = _running(state), state.spec.request
+    if attempt.accepted is None or not isinstance(request, ChatRequest):
+        raise _Lie("The host sent tokens that nobody asked for.")
+    if event.first != len(state.emitted):
+        raise _Lie(f"The host sent index {event.first}, the next one is {len(state.emitted)}.")
+    if len(state.emitted) + len(event.ids) > request.max_tokens:
+        raise _Lie(f"The host sent more than the {request.max_tokens} tokens asked for.")
+    rolling = roll(state.rolling, event.ids)
+    if rolling != event.rolling:
+        raise _Lie("The rolling hash does not match the tokens.")
+    state = msgspec.structs.replace(
+        state,
+        emitted=state.emitted + event.ids,
+        rolling=rolling,
+        attempt=msgspec.structs.replace(attempt, count=attempt.count + len(event.ids)),
+    )
+    return state, [Deliver(event.first, event.ids, event.text), Owe(owed(state))]
+
+
+def _vectors(state: JobState, event: Vectors) -> tuple[JobState, list[Effect]]:
+    attempt, request = _running(state), state.spec.request
+    if attempt.accepted is None or isinstance(request, ChatRequest):
+        raise _Lie("The host sent vectors that nobody asked for.")
+    row = 4 * event.width
+    if len(event.data) % row or event.first * row != len(state.vectors):
+        raise _Lie("The host's vectors have a hole or a ragged end.")
+    state = msgspec.structs.replace(state, vectors=state.vectors + event.data)
+    if len(state.vectors) > row * len(request.inputs):
+        raise _Lie("The host sent more vectors than inputs.")
+    return state, []
+
+
+def _receipt(state: JobState, packed: bytes, domain: Domain) -> SignedReceipt:
+    """Check a receipt against everything this side knows."""
+    attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
+    signed = unpack(Receipt, packed)
+    if attempt.accepted is None:
+        raise _Lie("The host signed for an attempt that it never accepted.")
+    receipt = signed.value
+    expected = Receipt(
+        job=spec.job,
+        attempt=attempt.number,
+        request=request_hash(spec.request),
+        agent=offer.agent,
+        terms=offer.terms,
+        host=offer.host,
+        signer=spec.signer,
+        epoch=attempt.epoch,
+        first=attempt.first,
+        prompt_tokens=attempt.accepted.prompt_tokens,
+        output_tokens=attempt.count,
+        prompt_hash=attempt.accepted.prompt_hash,
+        commitment=_commitment(state),
+        price_in=offer.price_in,
+        price_out=offer.price_out,
+        amount=owed(state),
+        finish=receipt.finish,
+        issued_at=receipt.issued_at,
+    )
+    if receipt != expected:
+        wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]
+        raise _Lie(f"The receipt is wrong in: {', '.join(wrong)}.")
+    signed.check(domain, offer.host)
+    return signed
+
+
+def _commitment(state: JobState) -> Digest:
+    attempt = _running(state)
+    if isinstance(state.spec.request, ChatRequest):
+        return commitment(state.spec.job, attempt.first, state.emitted[attempt.first :])
+    return merkle_root([vectors_leaf(state.spec.job, state.vectors)] if state.vectors else [])
+
+
+def _with_receipt(state: JobState, receipt: SignedReceipt) -> JobState:
+    return msgspec.structs.replace(state, attempt=msgspec.structs.replace(_running(state), receipt=receipt))
+
+
+def _done(state: JobState, receipt: SignedReceipt) -> tuple[JobState, list[Effect]]:
+    finish = receipt.value.finish
+    if finish not in (Finish.STOP, Finish.LENGTH, Finish.CANCELLED):
+        raise _Lie(f"The host called the job done with finish {finish}.")
+    effects: list[Effect] = []
+    request = state.spec.request
+    if not isinstance(request, ChatRequest):
+        width, ragged = divmod(len(state.vectors), 4 * len(request.inputs))
+        if not width or ragged:
+            raise _Lie("The host called the job done without a vector for each input.")
+        effects += [DeliverRows(width, state.vectors), Owe(owed(state))]
+    state = msgspec.structs.replace(_with_receipt(state, receipt), finish=Finish(finish))
+    return state, [*effects, Finished(Finish(finish), receipt)]
