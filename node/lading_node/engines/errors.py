@@ -1,0 +1,28 @@
+"""The one error of the engines: loading failed, or the process could not be had. Everything later is a `Failed` value."""
+
+from lading_protocol.errors import LadingError
+
+from lading_node.engines.port import Failed, FailureCode
+
+_HINTS: dict[FailureCode, str] = {
+    "invalid_package": "Fetch the package again; if it stays so, the publisher must correct it.",
+    "engine_error": "Look at the engine's last words in the node's log.",
+    "engine_died": "Look at the engine's last words in the node's log.",
+    "resource_exhausted": "Give the agent more memory, or serve a smaller one.",
+    "timeout": "Give it more time, or serve a smaller agent.",
+    "agent_error": "Tell the agent's publisher.",
+    "busy": "Try again shortly.",
+}
+
+
+class EngineError(LadingError):
+    """An engine could not be started, or a step inside it failed with a reason to pass on."""
+
+    code = "engine_error"
+
+    def __init__(self, code: FailureCode, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=_HINTS.get(code, "") if hint is None else hint, code=code)
+        self.failure: FailureCode = code
+
+    def as_event(self, id: str) -> Failed:
+        return Failed(id, self.failure, self.message, self.hint)

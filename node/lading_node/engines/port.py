@@ -1,0 +1,202 @@
+"""The engine port: what a node or an auditor asks of a loaded agent, and the values that come back.
+
+One engine is one loaded agent. Expected refusals and failures are values (`Failed`); only `start` raises. Nothing here
+knows money, peers or how an engine runs.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+from lading_protocol.manifest import LlmShape
+from lading_protocol.messages import ChatRequest, EmbedRequest
+from msgspec import Meta
+
+Kind = Literal["llm-onnx", "onnx", "memory"]
+Finish = Literal["stop", "length", "cancelled"]
+
+FailureCode = Literal[
+    "invalid_request",  # the consumer's request cannot be served by anyone (empty, unknown role, bad emitted id)
+    "context_exceeded",  # prompt + max_tokens do not fit the agent's context
+    "busy",  # all slots of this engine are taken
+    "invalid_package",  # a file of the agent is missing, altered or malformed
+    "agent_error",  # the agent's own template or model misbehaves
+    "timeout",  # a deadline passed; the engine was killed
+    "resource_exhausted",  # out of memory within the engine's limit
+    "engine_error",  # the engine failed; the host's fault
+    "engine_died",  # the engine's process ended (crash, kill, stop)
+]
+BLAMES_AGENT = frozenset({"invalid_package", "agent_error"})
+BLAMES_CALLER = frozenset({"invalid_request", "context_exceeded"})
+
+
+class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class AgentFile(_Value, frozen=True):
+    """A file of the agent on this machine. The engine runs the bytes it hashed: those that give `digest`."""
+
+    role: str
+    path: str
+    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class EngineSpec(_Value, frozen=True):
+    """What to load, and within which limits.
+
+    `context` is in tokens, prompt and output together. `memory` limits the address space of the process in bytes, 0 is
+    no limit. `seed` names the weights of the `memory` engine: another seed is another model.
+    """
+
+    kind: Kind
+    files: tuple[AgentFile, ...] = ()
+    llm: LlmShape | None = None
+    context: int = 1024
+    slots: int = 4
+    threads: int = 1
+    memory: int = 0
+    seed: str = "toy"
+
+
+class Generate(_Value, frozen=True):
+    """One attempt at a chat. `id` is unique among those running. `emitted` are the output tokens of earlier attempts.
+
+    The engine runs at most `ahead` tokens ahead of what the caller took from the iterator; 0 is no limit.
+    """
+
+    id: str
+    request: ChatRequest
+    emitted: tuple[int, ...] = ()
+    ahead: int = 0
+
+
+class Embed(_Value, frozen=True):
+    id: str
+    request: EmbedRequest
+
+
+class Score(_Value, frozen=True):
+    """Check the output tokens `emitted` of a chat, from absolute index `first` on."""
+
+    id: str
+    request: ChatRequest
+    emitted: tuple[int, ...]
+    first: int = 0
+
+
+class Started(_Value, frozen=True, tag="started"):
+    """The prompt is rendered and fits. `prompt_hash` is transcript.prompt_hash of its ids."""
+
+    id: str
+    prompt_tokens: int
+    prompt_hash: bytes
+
+
+class Run(_Value, frozen=True, tag="run"):
+    """Output tokens from absolute index `first` on, and the text that they release; text may lag behind the ids.
+
+    An end-of-sequence token is a token like any other here, with no text.
+    """
+
+    id: str
+    first: int
+    ids: tuple[int, ...]
+    text: str
+
+
+class Finished(_Value, frozen=True, tag="finished"):
+    """The last event. `output_tokens` counts all ids of the job so far, those of earlier attempts included."""
+
+    id: str
+    finish: Finish
+    output_tokens: int
+
+
+class Failed(_Value, frozen=True, tag="failed"):
+    """The last event: it did not work, why, and what to do."""
+
+    id: str
+    code: FailureCode
+    message: str
+    hint: str = ""
+
+
+class Embedded(_Value, frozen=True, tag="embedded"):
+    """`vectors` are rows of little-endian float32, one an input, `width` numbers each; `tokens` counts each input's."""
+
+    id: str
+    width: int
+    vectors: tuple[bytes, ...]
+    tokens: tuple[int, ...]
+
+
+class Scored(_Value, frozen=True, tag="scored"):
+    """`margins[i]` belongs to output index `first + i`, in logits; 0 is the sampler's own choice.
+
+    `ended` is the number of tokens after which the request's stop rules end the answer, 0 when they do not end it
+    within the scored tokens; `finish` is the reason then ("" when not ended).
+    """
+
+    id: str
+    prompt_tokens: int
+    prompt_hash: bytes
+    margins: tuple[float, ...]
+    finish: Literal["", "stop", "length"]
+    ended: int
+
+
+class Ready(_Value, frozen=True, tag="ready"):
+    """What was loaded, and how it is confined. `network` is "none" when the process has a network of its own.
+
+    `confinement` names the limits that hold: "rlimits", "no-new-privileges", "network", "files". `width` is the size of
+    an embedding, 0 for a language model.
+    """
+
+    engine: str
+    version: str
+    confinement: tuple[str, ...]
+    pid: int
+    load_ms: int
+    vocab: int = 0
+    width: int = 0
+
+
+class Health(_Value, frozen=True):
+    """Measured by the host, not told by the engine. `memory` is the resident set in bytes."""
+
+    alive: bool
+    running: int
+    cpu_s: float
+    memory: int
+    prompt_tokens: int
+    output_tokens: int
+
+
+Event = Started | Run | Finished | Failed
+
+
+class Engine(Protocol):
+    """A loaded agent. Every method may be called from one event loop only."""
+
+    async def start(self) -> Ready:
+        """Load the agent. Raises EngineError (with a FailureCode) when it cannot be had within the load deadline."""
+        ...
+
+    def generate(self, order: Generate) -> AsyncIterator[Event]:
+        """Started, then Runs, then one Finished or Failed. Closing the iterator early cancels."""
+        ...
+
+    async def embed(self, order: Embed) -> Embedded | Failed: ...
+
+    async def score(self, order: Score) -> Scored | Failed: ...
+
+    def cancel(self, id: str) -> None:
+        """End a generation at the next token edge; its iterator then yields Finished("cancelled"). Unknown ids pass."""
+        ...
+
+    def health(self) -> Health: ...
+
+    async def stop(self, grace: float = 0.5) -> None:
+        """End it: asked first, killed after `grace` seconds. Running requests get Failed("engine_died")."""
+        ...
