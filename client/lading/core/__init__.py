@@ -1,0 +1,1 @@
+"""Decisions of the paying side. Pure: no clock, randomness, IO or async."""

@@ -1,0 +1,10 @@
+"""The paying side at work: an index of offers, a purse of vouchers, and the dispatcher that carries a job to its end.
+
+The coordinator's gateway and the in-process client run this same code.
+"""
+
+from lading.dispatch.directory import Directory
+from lading.dispatch.dispatcher import Ask, Dispatcher, Ended, Moved, Part, Payer, Piece, Rows, Started
+from lading.dispatch.purse import Purse
+
+__all__ = ["Ask", "Directory", "Dispatcher", "Ended", "Moved", "Part", "Payer", "Piece", "Purse", "Rows", "Started"]

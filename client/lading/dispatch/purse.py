@@ -1,0 +1,155 @@
+"""The purse: every channel this side pays into, with the highest voucher and lock it signed. Durable before sent.
+
+One sqlite file, one writer. It signs what it is told to; how much is owed is the job's business.
+"""
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from lading.errors import PurseError
+from lading_protocol.eip712 import Domain
+from lading_protocol.ids import Address, TermsId, Wei
+from lading_protocol.keys import PrivateKey
+from lading_protocol.receipts import Lock, Voucher
+
+_SCHEMA = """
+create table if not exists channels (
+    signer blob not null, host blob not null, terms blob not null, epoch integer not null,
+    cumulative text not null default '0', voucher blob not null default x'',
+    locked text not null default '0', lock blob not null default x'',
+    primary key (signer, host, terms, epoch)
+) without rowid;
+create index if not exists by_host on channels (host);
+create table if not exists epochs (
+    signer blob not null, host blob not null, terms blob not null, epoch integer not null,
+    primary key (signer, host, terms)
+) without rowid;
+"""
+
+
+class ChannelKey(msgspec.Struct, frozen=True):
+    signer: Address
+    host: Address
+    terms: TermsId
+    epoch: int
+
+
+class PayerChannel(msgspec.Struct, frozen=True):
+    """`cumulative` and `locked` (wei) are the highest amounts signed; the packed papers are empty before the first."""
+
+    cumulative: Wei = Wei(0)
+    voucher: bytes = b""
+    locked: Wei = Wei(0)
+    lock: bytes = b""
+
+
+class Purse:
+    """Opens or creates the store at `path` (":memory:" for simulations). Raises PurseError."""
+
+    def __init__(self, path: Path | str, domain: Domain) -> None:
+        self._domain = domain
+        try:
+            self._db = sqlite3.connect(str(path), isolation_level=None)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=normal")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise PurseError(f"The purse {path} does not open: {error}.") from error
+        self._cache: dict[ChannelKey, PayerChannel] = {}
+        self._locked: dict[Address, int] = {}
+
+    def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
+        """The channel generation in use; a channel that was closed on chain lives on under the next one."""
+        row = self._db.execute(
+            "select epoch from epochs where signer=? and host=? and terms=?", (signer, host, terms)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def set_epoch(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
+        self._write("insert or replace into epochs values (?,?,?,?)", (signer, host, terms, epoch))
+        self._locked.pop(signer, None)
+
+    def channel(self, key: ChannelKey) -> PayerChannel:
+        if key not in self._cache:
+            row = self._db.execute(
+                "select cumulative, voucher, locked, lock from channels"
+                " where signer=? and host=? and terms=? and epoch=?",
+                (key.signer, key.host, key.terms, key.epoch),
+            ).fetchone()
+            self._cache[key] = (
+                PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
+            )
+        return self._cache[key]
+
+    def pay(self, secret: PrivateKey, key: ChannelKey, more: int) -> bytes:
+        """Promise `more` wei on top; returns the packed voucher. It is stored before it is returned. Raises PurseError."""
+        held = self.channel(key)
+        if more <= 0:
+            return held.voucher
+        cumulative = Wei(held.cumulative + more)
+        voucher = Voucher(key.host, key.terms, key.epoch, cumulative).sign(self._domain, secret).pack()
+        self._save(key, msgspec.structs.replace(held, cumulative=cumulative, voucher=voucher))
+        return voucher
+
+    def lock(self, secret: PrivateKey, key: ChannelKey, total: int) -> bytes:
+        """Raise the channel's lock to `total` wei; returns the packed lock. Raises PurseError."""
+        held = self.channel(key)
+        if total <= held.locked:
+            return held.lock
+        lock = Lock(key.host, key.terms, key.epoch, total).sign(self._domain, secret).pack()
+        self._save(key, msgspec.structs.replace(held, locked=Wei(total), lock=lock))
+        return lock
+
+    def locked(self, signer: Address) -> Wei:
+        """All that this signer has locked, over the channels in use (wei)."""
+        if signer not in self._locked:
+            self._locked[signer] = sum(
+                channel.locked
+                for key, channel in self.channels(signer)
+                if key.epoch == self.epoch(signer, key.host, key.terms)
+            )
+        return Wei(self._locked[signer])
+
+    def latest(self, host: Address) -> list[tuple[bytes, bytes]]:
+        """(voucher, lock) of every channel with this host that has a voucher, for a host that asks."""
+        return [
+            (bytes(row[0]), bytes(row[1]))
+            for row in self._db.execute("select voucher, lock from channels where host=? and voucher!=x''", (host,))
+        ]
+
+    def channels(self, signer: Address) -> list[tuple[ChannelKey, PayerChannel]]:
+        rows = self._db.execute(
+            "select host, terms, epoch, cumulative, voucher, locked, lock from channels where signer=?", (signer,)
+        )
+        return [
+            (ChannelKey(signer, host, terms, epoch), PayerChannel(Wei(int(paid)), voucher, Wei(int(locked)), lock))
+            for host, terms, epoch, paid, voucher, locked, lock in rows
+        ]
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _save(self, key: ChannelKey, channel: PayerChannel) -> None:
+        self._write(
+            "insert or replace into channels values (?,?,?,?,?,?,?,?)",
+            (
+                key.signer,
+                key.host,
+                key.terms,
+                key.epoch,
+                str(channel.cumulative),
+                channel.voucher,
+                str(channel.locked),
+                channel.lock,
+            ),
+        )
+        self._cache[key] = channel
+        self._locked.pop(key.signer, None)
+
+    def _write(self, sql: str, values: tuple[object, ...]) -> None:
+        try:
+            self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise PurseError(f"The purse cannot be written: {error}.") from error

@@ -1,0 +1,57 @@
+"""Errors of the client package, with the words that a consumer will read."""
+
+from collections.abc import Sequence
+
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Wei
+
+
+class NoHost(LadingError):
+    """No host can take the request now. `reasons` says why each known one was passed over."""
+
+    code = "no_host"
+    hint = "Try again in a moment, raise the price limit, or choose another model."
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        why = "; ".join(reasons) if reasons else "no host offers it"
+        super().__init__(f"No host can take this request: {why}.")
+        self.reasons = tuple(reasons)
+
+
+class OutOfFunds(LadingError):
+    """The deposit or the session's cap does not cover the request. `missing` is in wei."""
+
+    code = "insufficient_funds"
+    hint = "Deposit more, raise the session's cap, or ask for fewer tokens."
+
+    def __init__(self, missing: Wei, shown: str) -> None:
+        super().__init__(f"This request could cost {shown} more than you may still spend.")
+        self.missing = missing
+
+
+class JobLost(LadingError):
+    """Every host that could go on has failed after part of the answer was delivered. What was delivered is paid for."""
+
+    code = "job_lost"
+    hint = "Ask again; only the delivered tokens were charged."
+
+
+class BadRequest(LadingError):
+    """The request can never be served as it is."""
+
+    code = "bad_request"
+    hint = "Correct the request."
+
+
+class PurseError(LadingError):
+    """The store of signed vouchers cannot be used."""
+
+    code = "purse"
+    hint = "Free disk space or choose another data folder; nothing that was signed is lost."
+
+
+class BadSettings(LadingError):
+    """A setting is missing or wrong."""
+
+    code = "bad_settings"
+    hint = "Correct the named setting in the file, the environment or the flag."
