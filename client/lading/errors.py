@@ -55,3 +55,17 @@ class BadSettings(LadingError):
 
     code = "bad_settings"
     hint = "Correct the named setting in the file, the environment or the flag."
+
+
+class BadPackage(LadingError):
+    """An agent package does not match its manifest."""
+
+    code = "bad_package"
+    hint = "Fetch it again, from another peer if it happens twice."
+
+
+class StoreFull(LadingError):
+    """The package store has no room."""
+
+    code = "store_full"
+    hint = "Free disk space, raise the store's quota, or remove agents you no longer serve."

@@ -1,8 +1,9 @@
 """Spot checks: which receipts public randomness picks, and when a re-run proves a host guilty.
 
-Pure. The commitment (an anchored Merkle root of receipts) comes before the beacon; tokens are checked against the seeded
-sampler by their margins (how far a chosen token lies behind the best one, in logits), vectors by relative difference.
-Nothing here is statistical: a guilty verdict needs evidence far outside what honest arithmetic of the class can do.
+Pure. The commitment (an anchored Merkle root of receipts) comes before the beacon; tokens are checked against the
+seeded sampler by their margins (how far a chosen token lies behind the best one, in logits), vectors by relative
+difference. Nothing here is statistical: a guilty verdict needs evidence far outside what honest arithmetic of the
+class can do.
 """
 
 from collections.abc import Sequence
@@ -59,13 +60,8 @@ def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, 
     if (rerun.prompt_hash, rerun.prompt_tokens) != (claimed_prompt_hash, claimed_prompt_tokens):
         return Judgement(Verdict.GUILTY, "prompt", "The receipt names another prompt than the request gives.", 0.0, 0)
     if not rerun.ends_well:
-        return Judgement(
-            Verdict.GUILTY,
-            "ending",
-            "The answer ends where neither model nor request ends it.",
-            0.0,
-            len(rerun.margins),
-        )
+        reason = "The answer ends where neither model nor request ends it."
+        return Judgement(Verdict.GUILTY, "ending", reason, 0.0, len(rerun.margins))
     for code, values, limit, unit in (
         ("margin", rerun.margins, limits.margin, "logits"),
         ("vector", rerun.relative, limits.relative, "relative difference"),

@@ -1,4 +1,4 @@
-"""The index of offers and what is known of each host. In memory, bounded; it opens no connection and decides nothing."""
+"""The index of offers and what is known of each host. In memory, bounded; opens no connection, decides nothing."""
 
 import msgspec
 
@@ -25,7 +25,7 @@ class HostState(msgspec.Struct):
 
 
 class Directory:
-    """Offers by agent and host. `needs_beats`: only hosts that report are eligible (a coordinator); else any (a client)."""
+    """Offers by agent and host. With `needs_beats` only hosts that report are eligible, as a coordinator wants."""
 
     def __init__(self, *, needs_beats: bool) -> None:
         self._needs_beats = needs_beats

@@ -1,7 +1,7 @@
 """Carries a job to its end: chooses hosts, pays as work arrives, and goes on elsewhere when a host is lost.
 
-All rules are in lading_protocol.job and lading.core.matching; this module owns the streams, the timers and the order in
-which a voucher is stored, then sent. Whatever ends a job (answer, cancel, loss), each host is promised what it delivered.
+All rules are in lading_protocol.job and lading.core.matching; this module owns the streams, the timers and the order
+in which a voucher is stored, then sent. Whatever ends a job, each host is promised exactly what it delivered.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ HOPELESS = frozenset({"bad_request", "too_long"})
 
 
 class Payer(msgspec.Struct, frozen=True):
-    """Who pays: `key` signs vouchers for `payer`'s deposit. `limit` (wei) bounds all its locks together, landed or not."""
+    """Who pays: `key` signs vouchers for `payer`'s deposit; `limit` (wei) bounds all its locks, landed or not."""
 
     key: PrivateKey
     payer: Address

@@ -84,7 +84,7 @@ class Purse:
         return self._cache[key]
 
     def pay(self, secret: PrivateKey, key: ChannelKey, more: int) -> bytes:
-        """Promise `more` wei on top; returns the packed voucher. It is stored before it is returned. Raises PurseError."""
+        """Promise `more` wei on top; returns the packed voucher, stored before it is returned. Raises PurseError."""
         held = self.channel(key)
         if more <= 0:
             return held.voucher
