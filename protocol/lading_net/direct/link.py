@@ -1,0 +1,321 @@
+"""A live link: one yamux session over one sealed connection, with its streams, handlers and keep-alive.
+
+Collects what its streams write and sends it once per turn of the event loop; hands on what arrives. Owns no socket: it
+is given a pipe to write to and told what came. Everything runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, assert_never
+
+from lading_net.direct import multistream, noise, yamux
+from lading_net.direct.settings import DirectSettings
+from lading_net.direct.stream import DirectStream
+from lading_net.errors import LinkClosed, NetError, NetTimeout, StreamReset
+from lading_net.peer import PeerId
+from lading_net.ports import StreamHandler
+from lading_protocol.ids import Address
+
+_log = logging.getLogger(__name__)
+_MESSAGES_A_TURN = 8  # sealed at once before other callbacks get their turn: half a MiB
+_MESSAGES_AT_CLOSE = 64
+_CLOSE_PATIENCE = 1.0
+
+
+class Pipe(Protocol):
+    """The socket as a link sees it."""
+
+    def writelines(self, pieces: Sequence[bytes], /) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class DirectLink:
+    """Implements ports.Link. Made by the socket once the peer is proven."""
+
+    def __init__(
+        self,
+        remote: PeerId,
+        dialled: bool,
+        keys: tuple[noise.Sealer, noise.Opener],
+        pipe: Pipe,
+        handler_of: Callable[[str], StreamHandler | None],
+        settings: DirectSettings,
+    ) -> None:
+        self.peer_id, self.dialled = remote, dialled
+        self._peer = remote.address
+        self._closed = asyncio.Event()
+        self.draining: set[DirectStream] = set()
+        self._loop = asyncio.get_running_loop()
+        self._pipe, self._handler_of, self._settings = pipe, handler_of, settings
+        self._session = yamux.Session(dialled, settings.limits)
+        self._seal, self._open = keys[0].seal, keys[1].receive
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._error: LinkClosed | None = None
+        self._when_over: Callable[[DirectLink], None] | None = None
+        self._flush_due = self._held_up = self._asked = self._retired = False
+        self._heard = True
+        self._timer = self._loop.call_later(settings.keepalive, self._tick)
+
+    @property
+    def peer(self) -> Address:
+        return self._peer
+
+    @property
+    def closed(self) -> asyncio.Event:
+        return self._closed
+
+    @property
+    def queued(self) -> int:
+        """Bytes that streams wrote and that have not left yet."""
+        return self._session.queued
+
+    async def open(self, protocol: str) -> DirectStream:
+        session = self._session
+        if not session.may_open:
+            await self._wait_for_turn()
+        if self._error is not None:
+            raise LinkClosed(self._error.message)
+        flow = session.open()
+        stream = flow.owner = DirectStream(self, flow, protocol, multistream.Dialler(protocol))
+        self.send(flow, multistream.proposal(protocol))
+        return stream
+
+    async def close(self) -> None:
+        self._finish("The link was closed from this side.")
+        try:
+            async with asyncio.timeout(_CLOSE_PATIENCE):
+                await self._closed.wait()
+        except TimeoutError:
+            self._pipe.abort()
+
+    @property
+    def lost(self) -> bool:
+        """True from the moment the link can carry nothing more."""
+        return self._error is not None
+
+    def when_over(self, callback: Callable[[DirectLink], None]) -> None:
+        self._when_over = callback
+
+    def retire(self) -> None:
+        """Another link to the same peer took over: close this one when its last stream is done."""
+        self._retired = True
+
+    def probe(self) -> None:
+        """Asks the peer for a sign of life now; without one the link is given up at the next tick."""
+        if self._error is None:
+            self._heard, self._asked = False, True
+            self._session.ping()
+            self._wake()
+
+    async def end_handlers(self) -> None:
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- called by the socket
+
+    def data_received(self, data: bytes) -> None:
+        if self._error is not None:
+            return
+        self._heard = True
+        try:
+            for message in self._open(data):
+                self._plaintext_received(message)
+        except NetError as error:
+            self._abandon(error)
+
+    def first_received(self, plaintext: bytes) -> None:
+        """What arrived together with the end of the upgrade."""
+        try:
+            self._plaintext_received(plaintext)
+        except NetError as error:
+            self._abandon(error)
+
+    def _plaintext_received(self, data: bytes) -> None:
+        session = self._session
+        for event in session.receive(data):
+            match event:
+                case yamux.Received(flow, payload):
+                    flow.owner.arrived(payload)
+                case yamux.Opened(flow):
+                    flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
+                    self.send(flow, multistream.HELLO)
+                case yamux.Ended(flow):
+                    flow.owner.ended()
+                case yamux.Dropped(flow, ours):
+                    why = "Too much arrived that was not read" if ours else "The peer reset the stream"
+                    flow.owner.fail(StreamReset(f"{why}."))
+                case yamux.GoneAway(code):
+                    _log.debug("peer 0x%s takes no more streams (code %d)", self._peer.hex(), code)
+                case _:
+                    assert_never(event)
+        if session.has_output:
+            self._wake()
+        if self._waiting:
+            self._admit()
+
+    def pause_writing(self) -> None:
+        self._held_up = True
+
+    def resume_writing(self) -> None:
+        self._held_up = False
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        reason = f": {error}" if error else ""
+        self._end(LinkClosed(f"The connection to the peer was lost{reason}."))
+        self._closed.set()
+
+    # -- called by streams
+
+    def send(self, flow: yamux.Flow, data: bytes) -> None:
+        self._session.send(flow, data)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def finish(self, flow: yamux.Flow) -> None:
+        self._session.finish(flow)
+        self._wake()
+
+    def reset(self, flow: yamux.Flow) -> None:
+        if self._error is None:
+            self._session.reset(flow)
+            self._wake()
+
+    def consumed(self, flow: yamux.Flow, size: int) -> None:
+        self._session.consume(flow, size)
+        if self._session.has_output:
+            self._wake()
+
+    def serve(self, stream: DirectStream) -> None:
+        handler = self._handler_of(stream.protocol)
+        if handler is None:  # withdrawn since it was agreed
+            stream.reset()
+            return
+        task = self._loop.create_task(self._run(stream, handler))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- inside
+
+    def _serves(self, protocol: str) -> bool:
+        return self._handler_of(protocol) is not None
+
+    async def _run(self, stream: DirectStream, handler: StreamHandler) -> None:
+        try:
+            await handler(stream)
+            await stream.close()
+            stream.abandoned = True
+        except NetError as error:
+            _log.debug("stream %s of 0x%s ended: %s", stream.protocol, self._peer.hex(), error.message)
+            stream.reset()
+        except Exception:
+            _log.exception("the handler of %s failed", stream.protocol)
+            stream.reset()
+        except BaseException:
+            stream.reset()
+            raise
+
+    def _wake(self) -> None:
+        if not self._flush_due and self._error is None:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self, most: int = _MESSAGES_A_TURN) -> None:
+        self._flush_due = False
+        if self._held_up or self._error is not None:
+            return
+        take, seal = self._session.take, self._seal
+        pieces: list[bytes] = []
+        while most and (frames := take(noise.MAX_PLAINTEXT)):
+            pieces += seal(frames[0] if len(frames) == 1 else b"".join(frames))
+            most -= 1
+        if pieces:
+            self._pipe.writelines(pieces)
+        if not most:
+            self._wake()
+        if self.draining:
+            for stream in list(self.draining):
+                stream.drain_if_low()
+
+    async def _wait_for_turn(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.open_timeout):
+                while not self._session.may_open and self._error is None:
+                    turn: asyncio.Future[None] = self._loop.create_future()
+                    self._waiting.append(turn)
+                    await turn
+        except TimeoutError:
+            raise NetTimeout("The peer has not answered the streams opened before this one.") from None
+        finally:
+            self._waiting = deque(turn for turn in self._waiting if not turn.done())
+
+    def _admit(self) -> None:
+        free = self._settings.limits.unacknowledged - self._session.unacknowledged
+        while self._waiting and free > 0:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
+
+    def _tick(self) -> None:
+        if not self._heard:
+            if self._asked:
+                self._abandon(NetTimeout(f"The peer was silent for {2 * self._settings.keepalive:.0f} s."))
+                return
+            self._asked = True
+            self._session.ping()
+            self._wake()
+        else:
+            self._asked = False
+        self._heard = False
+        self._sweep()
+        if self._retired and not self._session.flows:
+            self._finish("Another link to the same peer took over.")
+            return
+        self._timer = self._loop.call_later(self._settings.keepalive, self._tick)
+
+    def _sweep(self) -> None:
+        """Gives up streams whose handler is gone or whose protocol was never agreed, one to two periods after."""
+        for flow in list(self._session.flows.values()):
+            stream: DirectStream = flow.owner
+            if stream.abandoned or stream.negotiating:
+                stream.sweeps += 1
+                if stream.sweeps > 1:
+                    self._session.reset(flow)
+                    stream.fail(NetTimeout("The peer left the stream unfinished for too long."))
+
+    def _finish(self, why: str) -> None:
+        if self._error is None:
+            self._session.go_away()
+            self._flush(_MESSAGES_AT_CLOSE)
+            self._end(LinkClosed(why))
+            self._pipe.close()
+
+    def _abandon(self, error: NetError) -> None:
+        _log.debug("link to 0x%s given up: %s", self._peer.hex(), error.message)
+        self._end(LinkClosed(f"The link was given up: {error.message}"))
+        self._pipe.abort()
+
+    def _end(self, error: LinkClosed) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        self._timer.cancel()
+        if self._when_over is not None:
+            self._when_over(self)
+        for flow in list(self._session.flows.values()):
+            if flow.owner is not None:  # None when the peer broke the protocol in the same breath
+                flow.owner.fail(error, keep_arrived=True)
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)

@@ -1,0 +1,121 @@
+"""multistream-select 1.0 without IO: how two ends agree on a protocol, by name, over any byte stream.
+
+The dialler names one protocol and may go on writing at once (lazy negotiation): its bytes wait behind the name. Knows
+nothing of what is negotiated. See https://github.com/multiformats/multistream-select.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from lading_net import protobuf
+from lading_net.errors import ProtocolViolation, UnknownProtocol
+
+HEADER = "/multistream/1.0.0"
+LONGEST = 256
+MOST_PROPOSALS = 8
+
+
+@lru_cache(maxsize=256)
+def token(name: str) -> bytes:
+    line = name.encode() + b"\n"
+    if len(line) > LONGEST:
+        raise ValueError(f"a protocol name has at most {LONGEST - 1} bytes")
+    return protobuf.encode_number(len(line)) + line
+
+
+HELLO = token(HEADER)
+NOT_AVAILABLE = token("na")
+
+
+@lru_cache(maxsize=256)
+def proposal(name: str) -> bytes:
+    """What a dialler sends, and what a willing peer answers, byte for byte."""
+    return HELLO + token(name)
+
+
+class _Lines:
+    """Cuts bytes into tokens; refuses long ones before it holds them."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = b""
+
+    def next(self) -> str | None:
+        try:
+            head = protobuf.decode_number(self.held, 0, 2)
+        except ValueError:
+            raise ProtocolViolation("The peer's protocol name is too long.") from None
+        if head is None:
+            return None
+        size, at = head
+        if not 0 < size <= LONGEST:
+            raise ProtocolViolation("The peer's protocol name is empty or too long.")
+        if len(self.held) < at + size:
+            return None
+        line, self.held = self.held[at : at + size], self.held[at + size :]
+        if line[-1:] != b"\n":
+            raise ProtocolViolation("The peer does not speak multistream.")
+        try:
+            return line[:-1].decode()
+        except UnicodeDecodeError:
+            raise ProtocolViolation("The peer's protocol name is not text.") from None
+
+
+class Dialler:
+    """Awaits the answer to `proposal(name)`."""
+
+    __slots__ = ("_greeted", "_lines", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name, self._greeted, self._lines = name, False, _Lines()
+
+    def receive(self, data: bytes) -> bytes | None:
+        """The bytes after the agreement (perhaps none) once agreed, None until then.
+
+        Raises UnknownProtocol when the peer declines, ProtocolViolation when it answers anything else.
+        """
+        self._lines.held += data
+        while (line := self._lines.next()) is not None:
+            if line == HEADER and not self._greeted:
+                self._greeted = True
+            elif line == self._name and self._greeted:
+                return self._lines.held
+            elif line == "na" and self._greeted:
+                raise UnknownProtocol(f"The peer does not serve {self._name}.")
+            else:
+                raise ProtocolViolation(f"The peer answered {line[:40]!r} to the proposal of {self._name}.")
+        return None
+
+
+class Listener:
+    """Answers proposals. Send `HELLO` first, then whatever `receive` appends to `replies`."""
+
+    __slots__ = ("_greeted", "_knows", "_lines", "_tries", "agreed", "replies")
+
+    def __init__(self, knows: Callable[[str], bool]) -> None:
+        self._knows = knows
+        self._greeted, self._tries, self._lines = False, 0, _Lines()
+        self.agreed = ""
+        self.replies = b""
+
+    def receive(self, data: bytes) -> bytes | None:
+        """The bytes after the agreement once `agreed` is set, None until then. Raises ProtocolViolation."""
+        self._lines.held += data
+        while (line := self._lines.next()) is not None:
+            if not self._greeted:
+                if line != HEADER:
+                    raise ProtocolViolation("The peer does not speak multistream 1.0.")
+                self._greeted = True
+                continue
+            if self._knows(line):
+                self.agreed = line
+                self.replies += token(line)
+                return self._lines.held
+            self.replies += NOT_AVAILABLE
+            self._tries += 1
+            if self._tries >= MOST_PROPOSALS:
+                raise ProtocolViolation("The peer proposed too many protocols that are unknown here.")
+        return None

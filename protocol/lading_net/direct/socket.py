@@ -1,0 +1,114 @@
+"""The only file that touches sockets: asyncio's Protocol between a TCP connection and a link.
+
+Runs the upgrade under a time limit, then moves bytes. Decides nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from lading_net.direct.link import DirectLink
+from lading_net.direct.noise import Credentials
+from lading_net.direct.settings import DirectSettings
+from lading_net.direct.upgrade import Upgrade
+from lading_net.errors import HandshakeFailed, NetError, NetTimeout
+from lading_net.ports import StreamHandler
+from lading_protocol.ids import Address
+
+_WRITE_HIGH = 1024 * 1024
+
+
+class LinkSocket(asyncio.Protocol):
+    """One connection. `ready` yields the link, or says why there is none."""
+
+    def __init__(
+        self,
+        mine: Credentials,
+        dialled: bool,
+        expect: Address | None,
+        handler_of: Callable[[str], StreamHandler | None],
+        settings: DirectSettings,
+    ) -> None:
+        self._dialled, self._handler_of, self._settings = dialled, handler_of, settings
+        self._upgrade = Upgrade(mine, dialled, expect)
+        self._transport: asyncio.Transport | None = None
+        self._link: DirectLink | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._unwelcome = False
+        self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self._unwelcome or self.ready.done():
+            self._transport.abort()
+            return
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        patience = self._settings.dial_timeout if self._dialled else self._settings.handshake_timeout
+        self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
+        self._transport.write(self._upgrade.start())
+
+    def data_received(self, data: bytes) -> None:
+        if self._link is not None:
+            self._link.data_received(data)
+        elif not self.ready.done():
+            self._advance(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._link is not None:
+            self._link.connection_lost(error)
+        else:
+            self.give_up(HandshakeFailed("The peer hung up during the handshake."))
+
+    def pause_writing(self) -> None:
+        if self._link is not None:
+            self._link.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._link is not None:
+            self._link.resume_writing()
+
+    def turn_away(self) -> None:
+        """Hangs up as soon as the connection is made."""
+        self._unwelcome = True
+
+    def give_up(self, error: NetError) -> None:
+        """Ends the attempt; nothing happens once it has succeeded or failed."""
+        self._stop_timer()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+        if self._link is None and self._transport is not None:
+            self._transport.abort()
+
+    def _advance(self, data: bytes) -> None:
+        assert self._transport is not None
+        upgrade = self._upgrade
+        try:
+            answer = upgrade.receive(data)
+        except NetError as error:
+            self.give_up(error)
+            return
+        if answer:
+            self._transport.write(answer)
+        if upgrade.remote is None:
+            return
+        self._stop_timer()
+        keys = (upgrade.sealer, upgrade.opener)
+        link = DirectLink(upgrade.remote, self._dialled, keys, self._transport, self._handler_of, self._settings)
+        self._link = link
+        self.ready.set_result(link)
+        if upgrade.rest:
+            link.first_received(upgrade.rest)
+
+    def _too_late(self) -> None:
+        self.give_up(NetTimeout("The peer did not finish the handshake in time."))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,220 @@
+"""Where direct links come from: listening, dialling, and one live link per peer whoever dialled.
+
+Owns the servers and the list of links. Two peers that dial each other at once get two links; both ends then prefer the
+one that the lower address dialled, and the other closes when it is idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+
+from lading_net.direct.link import DirectLink
+from lading_net.direct.noise import Credentials, Identity
+from lading_net.direct.settings import DirectSettings
+from lading_net.direct.socket import LinkSocket
+from lading_net.errors import (
+    BadEndpoint,
+    DialFailed,
+    LinkClosed,
+    ListenFailed,
+    NetError,
+    NetTimeout,
+    PortInUse,
+    WrongPeer,
+)
+from lading_net.peer import Endpoint
+from lading_net.ports import Link, LinkCallback, StreamHandler
+from lading_protocol.ids import Address
+
+_log = logging.getLogger(__name__)
+_FAMILIES = {
+    "ip4": socket.AF_INET,
+    "dns4": socket.AF_INET,
+    "ip6": socket.AF_INET6,
+    "dns6": socket.AF_INET6,
+    "dns": socket.AF_UNSPEC,
+}
+
+
+class DirectTransport:
+    """Implements ports.Transport over TCP, Noise and yamux."""
+
+    def __init__(self, key: Identity, settings: DirectSettings | None = None) -> None:
+        self._settings = settings or DirectSettings()
+        self._mine = Credentials(key)
+        self.peer_id = self._mine.peer_id
+        self.address = self.peer_id.address
+        self._handlers: dict[str, StreamHandler] = {}
+        self._callbacks: list[LinkCallback] = []
+        self._servers: list[asyncio.Server] = []
+        self._links: dict[Address, list[DirectLink]] = {}
+        self._dials: dict[str, asyncio.Task[DirectLink]] = {}
+        self._arriving: set[LinkSocket] = set()
+        self._closed = False
+
+    async def listen(self, endpoint: str) -> str:
+        where = Endpoint.parse(endpoint)
+        if where.peer is not None and where.peer != self.peer_id:
+            raise BadEndpoint(f"{endpoint} carries the id of another peer.")
+        self._check_open()
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                self._arrival, where.host, where.port, family=_FAMILIES[where.kind], backlog=512
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(f"Port {where.port} of {where.host} is in use by another program.") from None
+            raise ListenFailed(f"Cannot listen at {where.host} port {where.port}: {_reason(error)}.") from None
+        self._servers.append(server)
+        port = server.sockets[0].getsockname()[1]
+        return str(Endpoint(where.kind, where.host, port, self.peer_id))
+
+    async def dial(self, endpoint: str, expect: Address | None = None) -> DirectLink:
+        where = Endpoint.parse(endpoint)
+        self._check_open()
+        named = where.peer.address if where.peer else None
+        if expect is not None and named is not None and named != expect:
+            raise WrongPeer(f"{endpoint} names another peer than the expected 0x{expect.hex()}.")
+        expect = expect or named
+        if expect == self.address:
+            raise BadEndpoint(f"{endpoint} is this program itself.")
+        if expect is not None and (known := self._best(expect)) is not None:
+            return known
+        name = f"{where.host} {where.port} {expect.hex() if expect else ''}"
+        task = self._dials.get(name)
+        if task is None:
+            task = self._dials[name] = asyncio.get_running_loop().create_task(self._connect(where, expect))
+            task.add_done_callback(lambda done: self._dialled(name, done))
+        try:
+            link = await asyncio.shield(task)
+        except NetError as error:
+            raise type(error)(error.message) from None  # its own traceback for each of those who wait
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise LinkClosed("The network was closed while dialling.") from None
+        return self._best(link.peer) or link
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        self._handlers[protocol] = handler
+
+    def on_link(self, callback: LinkCallback) -> None:
+        self._callbacks.append(callback)
+
+    def links(self) -> list[Link]:
+        best = [self._best(peer) for peer in self._links]
+        return [link for link in best if link is not None]
+
+    async def close(self) -> None:
+        self._closed = True
+        for server in self._servers:
+            server.close()
+        for task in list(self._dials.values()):
+            task.cancel()
+        await asyncio.gather(*self._dials.values(), return_exceptions=True)
+        for arriving in list(self._arriving):
+            arriving.give_up(LinkClosed("The network was closed."))
+        links = [link for known in self._links.values() for link in known]
+        for link in links:
+            await link.end_handlers()
+        await asyncio.gather(*(link.close() for link in links))
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+    # -- accepting
+
+    def _arrival(self) -> LinkSocket:
+        arriving = self._socket(dialled=False, expect=None)
+        if self._closed or self._full():
+            arriving.ready.add_done_callback(_seen)
+            arriving.turn_away()
+            return arriving
+        self._arriving.add(arriving)
+        arriving.ready.add_done_callback(lambda ready: self._arrived(arriving, ready))
+        return arriving
+
+    def _full(self) -> bool:
+        links = sum(len(known) for known in self._links.values())
+        return len(self._arriving) >= self._settings.handshakes or links >= self._settings.links
+
+    def _arrived(self, arriving: LinkSocket, ready: asyncio.Future[DirectLink]) -> None:
+        self._arriving.discard(arriving)
+        if (error := _seen(ready)) is not None:
+            _log.debug("an inbound connection failed: %s", error)
+        elif not ready.cancelled():
+            self._register(ready.result())
+
+    # -- dialling
+
+    async def _connect(self, where: Endpoint, expect: Address | None) -> DirectLink:
+        loop = asyncio.get_running_loop()
+        dialling = self._socket(dialled=True, expect=expect)
+        try:
+            async with asyncio.timeout(self._settings.dial_timeout):
+                await loop.create_connection(lambda: dialling, where.host, where.port, family=_FAMILIES[where.kind])
+                link = await dialling.ready
+        except TimeoutError:
+            raise NetTimeout(f"{where} did not answer within {self._settings.dial_timeout:g} s.") from None
+        except OSError as error:
+            raise DialFailed(f"Cannot connect to {where}: {_reason(error)}.") from None
+        finally:
+            dialling.give_up(LinkClosed("The dial was given up."))
+            dialling.ready.add_done_callback(_seen)
+        self._register(link)
+        return link
+
+    def _dialled(self, name: str, task: asyncio.Task[DirectLink]) -> None:
+        self._dials.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # seen, even when nobody waits for it any more
+
+    # -- keeping
+
+    def _socket(self, dialled: bool, expect: Address | None) -> LinkSocket:
+        return LinkSocket(self._mine, dialled, expect, self._handlers.get, self._settings)
+
+    def _register(self, link: DirectLink) -> None:
+        if link.lost:
+            return
+        known = self._links.setdefault(link.peer, [])
+        for older in known:
+            older.probe()  # perhaps it is dead and the peer knows it
+        known.append(link)
+        link.when_over(self._forget)
+        best = self._best(link.peer)
+        for each in known:
+            if each is not best:
+                each.retire()
+        for callback in self._callbacks:
+            callback(link)
+
+    def _forget(self, link: DirectLink) -> None:
+        known = self._links.get(link.peer, [])
+        if link in known:
+            known.remove(link)
+        if not known:
+            self._links.pop(link.peer, None)
+
+    def _best(self, peer: Address) -> DirectLink | None:
+        """The link both ends agree on: the one the lower address dialled, of several the newest."""
+        links = [link for link in self._links.get(peer, []) if not link.lost]
+        return min(reversed(links), key=self._dialler, default=None)
+
+    def _dialler(self, link: DirectLink) -> Address:
+        return self.address if link.dialled else link.peer
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LinkClosed("The network was closed.")
+
+
+def _seen(ready: asyncio.Future[DirectLink]) -> BaseException | None:
+    return None if ready.cancelled() else ready.exception()
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error) or type(error).__name__).rstrip(".")

@@ -1,0 +1,70 @@
+"""Messages on a stream: a 4-byte length and msgpack, either way, at most 1 MiB each.
+
+Knows how messages are cut and packed; what they mean is the decoder's affair. What is no message resets the stream.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import msgspec
+
+from lading_net.errors import BadMessage, MessageTooLarge
+from lading_net.ports import Stream
+from lading_protocol.errors import BadMessage as BadFrame
+from lading_protocol.framing import Frames
+from lading_protocol.messages import MAX_FRAME
+
+T = TypeVar("T")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class MessageStream(Generic[T]):
+    """Speaks to a peer over `stream`, which stays the caller's to close; `decoder` names what the peer may say."""
+
+    __slots__ = ("_arrived", "_decode", "_frames", "stream")
+
+    def __init__(self, stream: Stream, decoder: msgspec.msgpack.Decoder[T]) -> None:
+        self.stream = stream
+        self._decode = decoder.decode
+        self._frames = Frames()
+        self._arrived: deque[bytes] = deque()
+
+    def send(self, message: object) -> None:
+        """Queues a message. Raises MessageTooLarge before anything is written, and as Stream.write does."""
+        body = _encode(message)
+        if len(body) > MAX_FRAME:
+            raise MessageTooLarge(f"The message has {len(body)} bytes; the limit is {MAX_FRAME}.")
+        self.stream.write(len(body).to_bytes(4, "big") + body)
+
+    async def drain(self) -> None:
+        await self.stream.drain()
+
+    async def recv(self) -> T | None:
+        """The next message, None once the peer has closed its side.
+
+        Raises as Stream.read does, MessageTooLarge, and BadMessage for what the decoder refuses or a cut message.
+        """
+        while not self._arrived:
+            data = await self.stream.read()
+            if not data:
+                if self._frames.pending:
+                    raise BadMessage("The peer's last message is cut off.")
+                return None
+            try:
+                self._arrived.extend(self._frames.feed(data))
+            except BadFrame as error:
+                self.stream.reset()
+                raise MessageTooLarge(error.message) from None
+        try:
+            return self._decode(self._arrived.popleft())
+        except msgspec.DecodeError as error:
+            self.stream.reset()
+            raise BadMessage(f"The peer's message is not understood: {error}.") from None
+
+    async def close(self) -> None:
+        await self.stream.close()
+
+    def reset(self) -> None:
+        self.stream.reset()
