@@ -1,0 +1,89 @@
+"""The chain as the rest of Lading sees it: seven verbs and four frozen values.
+
+Implementations: `rpc.RpcChain` (any EVM endpoint) and `fake.FakeChain` (in memory, virtual clock). Every method may
+raise ChainUnreachable; none blocks the event loop. What the bytes mean is the typed contract classes' business.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from lading_protocol.ids import Address, Digest, Signature, Wei
+
+
+class Signer(Protocol):
+    """Whoever can sign a transaction: lading_protocol.keys.PrivateKey, or a hardware wallet behind the same two names."""
+
+    @property
+    def address(self) -> Address: ...
+
+    def sign_digest(self, digest: bytes) -> Signature: ...
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A block header, as far as followers and time windows need it. `timestamp` is in Unix seconds."""
+
+    number: int
+    hash: Digest
+    parent: Digest
+    timestamp: int
+
+
+class Log(msgspec.Struct, frozen=True):
+    """One raw event. Decode it with `events.decode`."""
+
+    address: Address
+    topics: tuple[bytes, ...]
+    data: bytes
+    block: int
+    block_hash: Digest
+    tx: Digest
+    index: int
+
+
+class TxReceipt(msgspec.Struct, frozen=True):
+    """A transaction that was included and succeeded. `created` is the new contract's address, if it made one."""
+
+    tx: Digest
+    block: int
+    block_hash: Digest
+    gas_used: int
+    gas_price: Wei
+    logs: tuple[Log, ...]
+    created: Address | None = None
+
+
+class Chain(Protocol):
+    """One EVM chain."""
+
+    @property
+    def chain_id(self) -> int: ...
+
+    async def block(self, number: int | None = None) -> Block | None:
+        """The newest block, or the one at this height; None above the head."""
+        ...
+
+    async def call(self, to: Address, data: bytes, sender: Address | None = None) -> bytes:
+        """Run a view on the newest state. Raises Reverted."""
+        ...
+
+    async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
+        """Sign, broadcast and wait until a block includes the transaction; `to=None` creates a contract.
+
+        Raises Reverted (before it costs gas where an estimate shows it), NoFunds, NotIncluded, ChainUnreachable.
+        Concurrent sends from one key are safe.
+        """
+        ...
+
+    async def logs(self, addresses: Sequence[Address], first: int, last: int) -> tuple[Log, ...]:
+        """Events of these contracts in blocks first..last, both included, in chain order."""
+        ...
+
+    async def balance(self, address: Address) -> Wei:
+        """The account's balance of the chain's own currency."""
+        ...
+
+    async def code(self, address: Address) -> bytes:
+        """The code at an address; empty for an ordinary account."""
+        ...
