@@ -142,7 +142,7 @@ def serve_blobs(store: BlobStore, sent: Progress = lambda done, total: None) -> 
 async def fetch_package(
     open_stream: OpenStream, agent: AgentId, store: BlobStore, progress: Progress = lambda done, total: None
 ) -> Manifest:
-    """Fetch what the store lacks of an agent; returns its manifest. Raises BadManifest, BadPackage, StoreFull, NetError.
+    """Fetch what the store lacks of an agent. Raises BadManifest, BadPackage, StoreFull, NetError.
 
     `progress` hears (bytes held, bytes of the package). What was fetched before a failure is kept for the next try.
     """

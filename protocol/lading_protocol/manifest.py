@@ -18,8 +18,10 @@ from lading_protocol.transcript import sha256
 
 SCHEMA = "lading.agent/1"
 MAX_MANIFEST = 1 << 20
+MAX_DEPTH = 16
 CHUNK_SIZE = 1 << 20
 ROLES = frozenset({"model", "tokenizer", "chat_template", "weights", "module", "readme", "licence"})
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 Hex32 = Annotated[str, Meta(pattern="^0x[0-9a-f]{64}$")]
@@ -109,13 +111,15 @@ def load(data: bytes) -> Manifest:
     """Read a manifest from anywhere. Raises BadManifest; what it returns obeys every rule of this module."""
     if len(data) > MAX_MANIFEST:
         raise BadManifest(f"The manifest has {len(data)} bytes, over the limit of {MAX_MANIFEST}.")
+    if _depth(data) > MAX_DEPTH:
+        raise BadManifest(f"The manifest is nested deeper than {MAX_DEPTH} levels.")
     try:
         tree = json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
         canonical = _canonical(tree)
         manifest = msgspec.convert(tree, Manifest)
     except BadManifest:
         raise
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+    except (ValueError, msgspec.ValidationError) as error:
         raise BadManifest(f"The manifest does not read: {error}.") from error
     if canonical != data:
         raise BadManifest("The manifest is not in canonical form.", hint="Write it with `lading agent publish`.")
@@ -136,6 +140,15 @@ def describe_file(path: str, role: str, data: bytes) -> File:
 
 def chunk_digests(file: File) -> list[Digest]:
     return [digest(chunk) for chunk in file.chunks]
+
+
+def _depth(data: bytes) -> int:
+    """How deep brackets nest outside strings. Checked before parsing: a parser's own guard can be raised or missing."""
+    depth = deepest = 0
+    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _canonical(tree: Any) -> bytes:

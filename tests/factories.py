@@ -1,0 +1,80 @@
+"""Builders for tests: keys, networks, offers, requests. Values only; no mocks."""
+
+import msgspec
+
+from lading.network import Network
+from lading_protocol.eip712 import Domain
+from lading_protocol.ids import Address, JobId
+from lading_protocol.keys import PrivateKey
+from lading_protocol.messages import ChatRequest, EmbedRequest, Message, OfferDetail, Sampler
+from lading_protocol.offers import KnownOffer, check_advert, make_advert
+from lading_protocol.receipts import Offer
+from lading_protocol.transcript import sha256
+
+NOW = 1_800_000_000.0
+
+
+def key(label: str) -> PrivateKey:
+    return PrivateKey(sha256(b"lading tests " + label.encode()))
+
+
+def contract(label: str) -> Address:
+    return key(f"contract {label}").address
+
+
+def network(chain_id: int = 1337) -> Network:
+    return Network(
+        chain_id=chain_id,
+        chain_url="http://127.0.0.1:1",
+        block=0,
+        coin=contract("coin"),
+        registry=contract("registry"),
+        settlement=contract("settlement"),
+        staking=contract("staking"),
+        court=contract("court"),
+    )
+
+
+def detail(**changes: object) -> OfferDetail:
+    base = OfferDetail(
+        name="chat",
+        endpoints=(),
+        operations=("chat", "embed"),
+        engine="memory",
+        numeric="memory",
+        tier="none",
+        context=4096,
+        credit=64,
+        program="lading/0.1.0",
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def known_offer(
+    host: PrivateKey,
+    domain: Domain | None = None,
+    *,
+    price_in: int = 1_000_000,
+    price_out: int = 2_000_000,
+    agent: bytes = b"\xaa" * 32,
+    terms: bytes = b"\xbb" * 32,
+    sequence: int = 1,
+    now: float = NOW,
+    slots: int = 4,
+    **changes: object,
+) -> KnownOffer:
+    domain = domain or network().settlement_domain
+    offer = Offer(host.address, agent, terms, price_in, price_out, slots, sequence, int(now) + 3600, bytes(32))
+    return check_advert(make_advert(offer, detail(**changes), domain, host), domain, now)
+
+
+def chat_request(text: str = "Tell me a story.", max_tokens: int = 64, **sampler: object) -> ChatRequest:
+    return ChatRequest((Message("user", text),), max_tokens, Sampler(seed=b"\x07" * 32, **sampler))  # type: ignore[arg-type]
+
+
+def embed_request(*texts: str) -> EmbedRequest:
+    return EmbedRequest(texts or ("a fox",))
+
+
+def job_id(label: str = "job") -> JobId:
+    return JobId(sha256(label.encode()))
