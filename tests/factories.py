@@ -2,7 +2,7 @@
 
 import msgspec
 
-from lading.network import Network
+from lading_contracts.deployment import Deployment
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, JobId
 from lading_protocol.keys import PrivateKey
@@ -22,10 +22,9 @@ def contract(label: str) -> Address:
     return key(f"contract {label}").address
 
 
-def network(chain_id: int = 1337) -> Network:
-    return Network(
+def network(chain_id: int = 1337) -> Deployment:
+    return Deployment(
         chain_id=chain_id,
-        chain_url="http://127.0.0.1:1",
         block=0,
         coin=contract("coin"),
         registry=contract("registry"),

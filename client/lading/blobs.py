@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
-from lading_net.messages import MessageStream
 
 from lading.errors import BadPackage, StoreFull
+from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.errors import BadManifest
 from lading_protocol.ids import AgentId, Digest, digest, short

@@ -15,7 +15,7 @@ from lading.dispatch.attempt import Attempt, StreamCut
 from lading.dispatch.directory import Directory
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds
-from lading.network import Network
+from lading_contracts.deployment import Deployment
 from lading_net.errors import NetError
 from lading_net.ports import Link, Transport
 from lading_protocol import VERSION
@@ -146,7 +146,7 @@ class Dispatcher:
         transport: Transport,
         directory: Directory,
         purse: Purse,
-        network: Network,
+        network: Deployment,
         clock: Callable[[], float],
         rng: random.Random,
         limits: Limits | None = None,
