@@ -9,9 +9,10 @@ import math
 from decimal import Decimal, localcontext
 
 import numpy as np
-from lading_protocol.messages import Sampler
 from numpy.random import Philox
 from numpy.typing import NDArray
+
+from lading_protocol.messages import Sampler
 
 Reals = NDArray[np.float64]
 Ids = NDArray[np.intp]

@@ -1,8 +1,7 @@
-"""The one error of the engines: loading failed, or the process could not be had. Everything later is a `Failed` value."""
-
-from lading_protocol.errors import LadingError
+"""The one error of the engines: loading raises it. What fails later is a `Failed` value, made of one of these."""
 
 from lading_node.engines.port import Failed, FailureCode
+from lading_protocol.errors import LadingError
 
 _HINTS: dict[FailureCode, str] = {
     "invalid_package": "Fetch the package again; if it stays so, the publisher must correct it.",

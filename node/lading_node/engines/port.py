@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
+
 from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import ChatRequest, EmbedRequest
-from msgspec import Meta
 
 Kind = Literal["llm-onnx", "onnx", "memory"]
 Finish = Literal["stop", "length", "cancelled"]
@@ -59,7 +60,7 @@ class EngineSpec(_Value, frozen=True):
     seed: str = "toy"
 
 
-class Generate(_Value, frozen=True):
+class Generate(_Value, frozen=True, tag="generate"):
     """One attempt at a chat. `id` is unique among those running. `emitted` are the output tokens of earlier attempts.
 
     The engine runs at most `ahead` tokens ahead of what the caller took from the iterator; 0 is no limit.
@@ -71,12 +72,12 @@ class Generate(_Value, frozen=True):
     ahead: int = 0
 
 
-class Embed(_Value, frozen=True):
+class Embed(_Value, frozen=True, tag="embed"):
     id: str
     request: EmbedRequest
 
 
-class Score(_Value, frozen=True):
+class Score(_Value, frozen=True, tag="score"):
     """Check the output tokens `emitted` of a chat, from absolute index `first` on."""
 
     id: str
@@ -147,7 +148,7 @@ class Scored(_Value, frozen=True, tag="scored"):
 
 
 class Ready(_Value, frozen=True, tag="ready"):
-    """What was loaded, and how it is confined. `network` is "none" when the process has a network of its own.
+    """What was loaded, and how its process is confined.
 
     `confinement` names the limits that hold: "rlimits", "no-new-privileges", "network", "files". `width` is the size of
     an embedding, 0 for a language model.

@@ -1,0 +1,131 @@
+"""From chat messages to prompt ids, and from output ids to their bytes: the tokenizer and the chat markup of an agent.
+
+Owns the `tokenizers` library. The markup is data (markers around each message), or a Jinja template in the
+transformers style, which is run in a sandbox and under a deadline. Runs in the engine's process only.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from tokenizers import Tokenizer
+
+from lading_node.core.stops import piece_bytes
+from lading_node.engines.errors import EngineError
+from lading_node.engines.template import compile_template
+from lading_protocol.manifest import LlmShape
+from lading_protocol.messages import Message
+
+Marker = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Markup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """bos, then marker, content and end of each message, then the assistant's marker; nothing in between."""
+
+    bos: Marker
+    end: Marker
+    roles: dict[str, Marker]
+
+
+class Chat:
+    """How one agent turns messages into ids. `pieces[i]` are the bytes that output id i stands for."""
+
+    def __init__(self, tokenizer: bytes, template: bytes, shape: LlmShape, *, is_markup: bool) -> None:
+        self._tokenizer = load_tokenizer(tokenizer)
+        self.pieces = _pieces(self._tokenizer, tokenizer)
+        self._longest = max(map(len, self.pieces), default=1) or 1
+        self._encode: Callable[[Sequence[Message]], list[int]]
+        if is_markup:
+            self._encode = _MarkupEncoder(self._tokenizer, _load_markup(template))
+        else:
+            self._encode = _TemplateEncoder(self._tokenizer, _text(template), shape)
+
+    def least_tokens(self, messages: Sequence[Message]) -> int:
+        """A lower bound of the prompt's length that costs nothing: no token is longer than the longest one."""
+        return sum(len(message.content.encode()) for message in messages) // self._longest
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt ids, up to where the assistant speaks. Raises EngineError."""
+        return self._encode(messages)
+
+
+class _MarkupEncoder:
+    """Markers become their control tokens; contents never do, so nobody can type their way out of a message."""
+
+    def __init__(self, tokenizer: Tokenizer, markup: Markup) -> None:
+        if "assistant" not in markup.roles:
+            raise EngineError("invalid_package", "The chat markup has no marker for the assistant.")
+        self._tokenizer = tokenizer
+        self._bos = [_marker(tokenizer, markup.bos)]
+        self._end = [_marker(tokenizer, markup.end)]
+        self._roles = {role: [_marker(tokenizer, text)] for role, text in markup.roles.items()}
+
+    def __call__(self, messages: Sequence[Message]) -> list[int]:
+        ids = list(self._bos)
+        self._tokenizer.encode_special_tokens = True
+        for message in messages:
+            if message.role not in self._roles:
+                known = ", ".join(sorted(self._roles))
+                raise EngineError(
+                    "invalid_request", f"This agent knows no role {message.role!r}.", hint=f"Use {known}."
+                )
+            ids += self._roles[message.role]
+            ids += self._tokenizer.encode(message.content, add_special_tokens=False).ids
+            ids += self._end
+        return ids + self._roles["assistant"]
+
+
+class _TemplateEncoder:
+    def __init__(self, tokenizer: Tokenizer, template: str, shape: LlmShape) -> None:
+        self._tokenizer = tokenizer
+        named = ["" if i is None else tokenizer.id_to_token(i) or "" for i in (shape.bos, shape.eos[0])]
+        self._render = compile_template(template, *named)
+
+    def __call__(self, messages: Sequence[Message]) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        return list(self._tokenizer.encode(self._render(messages), add_special_tokens=False).ids)
+
+
+def _marker(tokenizer: Tokenizer, text: str) -> int:
+    found = tokenizer.token_to_id(text)
+    if found is None:
+        raise EngineError("invalid_package", f"The tokenizer has no token {text!r} that the chat markup names.")
+    return int(found)
+
+
+def load_tokenizer(data: bytes) -> Tokenizer:
+    """Raises EngineError."""
+    try:
+        return Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises plain Exception
+        raise EngineError("invalid_package", f"The tokenizer does not load: {str(error)[:200]}") from error
+
+
+def _load_markup(data: bytes) -> Markup:
+    try:
+        return msgspec.json.decode(data, type=Markup)
+    except msgspec.MsgspecError as error:
+        raise EngineError("invalid_package", f"The chat markup does not read: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise EngineError("invalid_package", "The chat template is not UTF-8 text.") from error
+
+
+def _pieces(tokenizer: Tokenizer, data: bytes) -> list[bytes]:
+    """Bytes of every id. Special tokens have no text, as `decode` leaves them out."""
+    kind = (json.loads(data).get("decoder") or {}).get("type")
+    if kind != "ByteLevel":
+        raise EngineError("invalid_package", f"The tokenizer decodes by {kind!r}; only byte-level BPE is supported.")
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    for piece, i in vocabulary.items():
+        pieces[i] = piece_bytes(piece)
+    for i, added in tokenizer.get_added_tokens_decoder().items():
+        pieces[i] = b"" if added.special else piece_bytes(added.content)
+    return pieces

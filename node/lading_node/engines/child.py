@@ -1,0 +1,229 @@
+"""The parent's side of an engine process: load deadline, routing of events to requests, stall watch, kill.
+
+One ChildEngine is one process. When the process ends, for whatever reason, every running request gets a `Failed` value;
+starting another one is the caller's decision.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from lading_node.engines import wire
+from lading_node.engines.errors import EngineError
+from lading_node.engines.inbox import Inbox
+from lading_node.engines.outbox import JOIN_S
+from lading_node.engines.port import (
+    Embed,
+    Embedded,
+    EngineSpec,
+    Event,
+    Failed,
+    FailureCode,
+    Finished,
+    Generate,
+    Health,
+    Ready,
+    Run,
+    Score,
+    Scored,
+    Started,
+)
+from lading_node.engines.process import EngineProcess
+from lading_protocol.errors import BadMessage
+
+KILL_S = 1.0
+
+
+class ChildEngine:
+    """An agent in a process of its own."""
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        scratch: Path,
+        *,
+        load_deadline: float = 60.0,
+        stall: float = 120.0,
+        join_s: float = JOIN_S,
+    ) -> None:
+        """`scratch` is an existing folder; the engine gets a folder of its own in it, removed when it ends.
+
+        `stall` is how many seconds one step may take before the process is killed: a kernel cannot be interrupted.
+        """
+        self._spec = spec
+        self._scratch = scratch
+        self._load_deadline = load_deadline
+        self._stall = stall
+        self._join_s = join_s
+        self._inboxes: dict[str, Inbox] = {}
+        self._process: EngineProcess | None = None
+        self._ready: asyncio.Future[Ready] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self._prompt_tokens = 0
+        self._output_tokens = 0
+
+    async def start(self) -> Ready:
+        if self._process is not None:
+            raise EngineError("engine_error", "This engine was started before.", hint="Make a new one.")
+        folder = Path(tempfile.mkdtemp(prefix="engine-", dir=self._scratch))
+        process = self._process = EngineProcess(folder, self._receive, self._ended)
+        self._ready = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._load_deadline):
+                await process.spawn(self._spec.threads)
+                process.write(wire.encode(wire.Load(self._spec, str(folder), self._join_s)))
+                return await self._ready
+        except BaseException as error:
+            await self.stop(0)
+            if isinstance(error, TimeoutError):
+                why = f"The agent did not load within {self._load_deadline:g} s."
+                raise EngineError("timeout", why) from None
+            if isinstance(error, OSError):
+                raise EngineError("engine_error", f"The engine's process cannot be started: {error}.") from error
+            raise
+
+    async def generate(self, order: Generate) -> AsyncIterator[Event]:
+        inbox = self._submit(order)
+        told = taken = 0
+        try:
+            while True:
+                event = await inbox.get()
+                assert not isinstance(event, wire.Vector | Scored)
+                yield event
+                if isinstance(event, Finished | Failed):
+                    return
+                if isinstance(event, Run):
+                    taken += len(event.ids)
+                    if order.ahead and taken - told >= max(1, order.ahead // 2):
+                        told = taken
+                        self._write(wire.Taken(order.id, taken))
+        finally:
+            self._leave(inbox)
+
+    async def embed(self, order: Embed) -> Embedded | Failed:
+        inbox = self._submit(order)
+        rows: list[wire.Vector] = []
+        try:
+            while True:
+                event = await inbox.get()
+                if isinstance(event, Failed):
+                    return event
+                assert isinstance(event, wire.Vector)
+                rows.append(event)
+                if not event.left:
+                    vectors, tokens = tuple(row.data for row in rows), tuple(row.tokens for row in rows)
+                    return Embedded(order.id, len(event.data) // 4, vectors, tokens)
+        finally:
+            self._leave(inbox)
+
+    async def score(self, order: Score) -> Scored | Failed:
+        inbox = self._submit(order)
+        try:
+            event = await inbox.get()
+            assert isinstance(event, Scored | Failed)
+            return event
+        finally:
+            self._leave(inbox)
+
+    def cancel(self, id: str) -> None:
+        if id in self._inboxes:
+            self._write(wire.Cancel(id))
+
+    def health(self) -> Health:
+        process = self._process
+        alive = process is not None and process.alive
+        cpu_s, memory = process.usage() if process is not None and alive else (0.0, 0)
+        return Health(alive, len(self._inboxes), cpu_s, memory, self._prompt_tokens, self._output_tokens)
+
+    async def stop(self, grace: float = 0.5) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.alive and grace > 0:
+            self._write(wire.Stop())
+            await process.wait(grace)
+        process.kill("engine_died", "The engine was stopped.")
+        await process.wait(KILL_S)
+        process.clean()
+
+    def _submit(self, order: Generate | Embed | Score) -> Inbox:
+        """Hand the order to the process; a refusal takes the place of its events."""
+        inbox = Inbox(order.id)
+        process = self._process
+        if process is None or not process.alive:
+            inbox.put(EngineError("engine_died", "The engine is not running.").as_event(order.id))
+        elif order.id in self._inboxes:
+            inbox.put(Failed(order.id, "invalid_request", f"A request {order.id!r} is already running."))
+        else:
+            try:
+                process.write(wire.encode(order))
+            except BadMessage as error:
+                inbox.put(Failed(order.id, "invalid_request", f"The request is too large. {error.message}"))
+            else:
+                self._inboxes[order.id] = inbox
+                self._heard = asyncio.get_running_loop().time() if self._watch is None else self._heard
+                self._watch = self._watch or self._next_check()
+        return inbox
+
+    def _leave(self, inbox: Inbox) -> None:
+        """Forget a request; one that has not ended is cancelled."""
+        if self._inboxes.get(inbox.id) is inbox:
+            del self._inboxes[inbox.id]
+            if not inbox.ended:
+                self._write(wire.Cancel(inbox.id))
+
+    def _write(self, message: wire.ToEngine) -> None:
+        if self._process is not None and self._process.alive:
+            self._process.write(wire.encode(message))
+
+    def _receive(self, message: wire.FromEngine) -> None:
+        """Route one message of the process to the request that it belongs to."""
+        self._heard = asyncio.get_running_loop().time()
+        match message:
+            case wire.Pong():
+                return
+            case Ready():
+                self._settle(message)
+                return
+            case Failed(id=""):
+                self._settle(EngineError(message.code, message.message, hint=message.hint))
+                return
+            case Run():
+                self._output_tokens += len(message.ids)
+            case Started():
+                self._prompt_tokens += message.prompt_tokens
+        if inbox := self._inboxes.get(message.id):
+            inbox.put(message)
+
+    def _settle(self, result: Ready | EngineError) -> None:
+        if self._ready is not None and not self._ready.done():
+            if isinstance(result, Ready):
+                self._ready.set_result(result)
+            else:
+                self._ready.set_exception(result)
+
+    def _ended(self, code: FailureCode, why: str) -> None:
+        """The process is gone: tell everyone who waits for it."""
+        self._settle(EngineError(code, why))
+        for inbox in self._inboxes.values():
+            inbox.put(EngineError(code, why).as_event(inbox.id))
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _next_check(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._stall / 4, self._check)
+
+    def _check(self) -> None:
+        """While there is work, the process must answer a ping within `stall` seconds."""
+        self._watch = None
+        process = self._process
+        if process is None or not process.alive or not self._inboxes:
+            return
+        if asyncio.get_running_loop().time() - self._heard >= self._stall:
+            process.kill("timeout", f"The engine did not answer for {self._stall:g} s and was killed.")
+            return
+        process.write(wire.encode(wire.Ping()))
+        self._watch = self._next_check()

@@ -1,0 +1,77 @@
+"""The `onnx` engine: sentences to vectors through onnxruntime, one input at a time so that no neighbour changes a bit.
+
+The graph takes input_ids and attention_mask (and token_type_ids, given as zeros) and returns one row a sentence, or one
+a token, which is then averaged. Vectors are scaled to length 1.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from lading_node.engines.errors import EngineError
+from lading_node.engines.generation import as_failed
+from lading_node.engines.port import Embed, Failed
+from lading_node.engines.wire import Vector
+
+# Before the import, or it phones home.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime as ort  # type: ignore[import-untyped]
+
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+class OnnxEmbedder:
+    engine = "onnx"
+    version = str(ort.__version__)
+
+    def __init__(self, model: bytes, tokenizer: Tokenizer, context: int, threads: int) -> None:
+        """Raises EngineError. Threads and optimisation level are fixed: other levels differ in the last bits."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the binding's own classes derive from Exception only
+            raise EngineError("invalid_package", f"The model does not load: {str(error)[:300]}") from error
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        if not {"input_ids"} <= self._inputs <= _INPUTS:
+            raise EngineError("invalid_package", f"The model's inputs are {sorted(self._inputs)}.")
+        self._output = self._session.get_outputs()[0].name
+        self._tokenizer = tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._context = context
+        self.width = len(self.embed("a")[0]) // 4
+
+    def embed(self, text: str) -> tuple[bytes, int]:
+        """One vector as little-endian float32, and how many tokens the text has. Raises EngineError."""
+        ids = self._tokenizer.encode(text).ids
+        if not 0 < len(ids) <= self._context:
+            raise EngineError(
+                "context_exceeded",
+                f"An input has {len(ids)} tokens; the agent's context is {self._context} tokens.",
+                hint="Split the input.",
+            )
+        row = np.array([ids], dtype=np.int64)
+        feed = {"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)}
+        (out,) = self._session.run([self._output], {name: feed[name] for name in self._inputs})
+        rows = np.asarray(out, dtype=np.float64)[0]
+        vector = rows.mean(axis=0) if rows.ndim == 2 else rows
+        norm = float(np.sqrt(np.square(vector).sum()))
+        if not (vector.ndim == 1 and np.isfinite(norm) and norm > 0):
+            raise EngineError("agent_error", f"The model gives no usable vector (shape {rows.shape}, length {norm}).")
+        return (vector / norm).astype("<f4").tobytes(), len(ids)
+
+
+def embed(model: OnnxEmbedder, order: Embed) -> Iterator[Vector | Failed]:
+    """One event an input."""
+    inputs = order.request.inputs
+    try:
+        for at, text in enumerate(inputs):
+            vector, tokens = model.embed(text)
+            yield Vector(order.id, vector, tokens, len(inputs) - at - 1)
+    except Exception as error:
+        yield as_failed(order.id, error)

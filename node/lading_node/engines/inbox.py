@@ -1,0 +1,36 @@
+"""The events of one request that have arrived and are not yet taken: a queue for one reader in one event loop."""
+
+import asyncio
+from collections import deque
+
+from lading_node.engines.port import Failed, Finished, Run, Scored, Started
+from lading_node.engines.wire import Vector
+
+Arrival = Started | Run | Finished | Failed | Scored | Vector
+
+
+class Inbox:
+    """Bounded by the request itself: no request has more events than tokens or inputs."""
+
+    __slots__ = ("_events", "_waiter", "ended", "id")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.ended = False
+        self._events: deque[Arrival] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, event: Arrival) -> None:
+        """What arrives after the end is dropped."""
+        if self.ended:
+            return
+        self.ended = isinstance(event, Finished | Failed | Scored) or (isinstance(event, Vector) and not event.left)
+        self._events.append(event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> Arrival:
+        while not self._events:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._events.popleft()

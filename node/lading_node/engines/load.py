@@ -1,0 +1,99 @@
+"""From an EngineSpec to a model in memory. Runs in the engine's process, which must run in its own scratch folder.
+
+Each file is read once, its digest is checked, and those very bytes are what the engine gets.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lading_node.engines.errors import EngineError
+from lading_node.engines.generation import generate, score
+from lading_node.engines.model import LanguageModel
+from lading_node.engines.port import AgentFile, Embed, EngineSpec, Failed, Generate, Score
+from lading_node.engines.wire import FromEngine
+
+Order = Generate | Embed | Score
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory. `steps` gives the events of one order; each `next` is at most one forward pass."""
+
+    engine: str
+    version: str
+    steps: Callable[[Order], Iterator[FromEngine]]
+    vocab: int = 0
+    width: int = 0
+
+
+def load(spec: EngineSpec, scratch: Path) -> Loaded:
+    """Raises EngineError. The heavy libraries are imported here, each only for its own kind."""
+    if spec.kind == "memory":
+        from lading_node.engines.toy import ToyModel
+
+        return _chat(ToyModel(spec.seed), spec.context)
+    if any(file.role == "weights" for file in spec.files):
+        raise EngineError("invalid_package", "The model keeps weights in other files; one file is supported.")
+    if spec.kind == "onnx":
+        return _embedding(spec)
+    return _chat(_language_model(spec, scratch), spec.context)
+
+
+def _chat(model: LanguageModel, context: int) -> Loaded:
+    def steps(order: Order) -> Iterator[FromEngine]:
+        match order:
+            case Generate():
+                yield from generate(model, order, context)
+            case Score():
+                yield score(model, order, context)
+            case Embed():
+                yield Failed(order.id, "invalid_request", "This agent does not embed.", "Use a chat request.")
+
+    return Loaded(model.engine, model.version, steps, vocab=model.vocab)
+
+
+def _embedding(spec: EngineSpec) -> Loaded:
+    from lading_node.engines.chat import load_tokenizer
+    from lading_node.engines.embedding import OnnxEmbedder, embed
+
+    tokenizer = load_tokenizer(_read(_file(spec, "tokenizer")))
+    model = OnnxEmbedder(_read(_file(spec, "model")), tokenizer, spec.context, spec.threads)
+
+    def steps(order: Order) -> Iterator[FromEngine]:
+        if isinstance(order, Embed):
+            yield from embed(model, order)
+        else:
+            yield Failed(order.id, "invalid_request", "This agent does not chat.", "Use an embedding request.")
+
+    return Loaded(model.engine, model.version, steps, width=model.width)
+
+
+def _language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:
+    from lading_node.engines.chat import Chat
+    from lading_node.engines.llm_onnx import OnnxLanguageModel
+
+    if spec.llm is None:
+        raise EngineError("invalid_package", "The manifest does not say the shape of the language model.")
+    template = _file(spec, "chat_template")
+    markup = template.path.endswith(".json")
+    chat = Chat(_read(_file(spec, "tokenizer")), _read(template), spec.llm, is_markup=markup)
+    return OnnxLanguageModel(_read(_file(spec, "model")), chat, spec.llm, spec.context, spec.threads, scratch)
+
+
+def _file(spec: EngineSpec, role: str) -> AgentFile:
+    found = [file for file in spec.files if file.role == role]
+    if len(found) != 1:
+        raise EngineError("invalid_package", f"The agent has {len(found)} files of the role {role!r}; one is needed.")
+    return found[0]
+
+
+def _read(file: AgentFile) -> bytes:
+    try:
+        data = Path(file.path).read_bytes()
+    except OSError as error:
+        raise EngineError("invalid_package", f"The agent's {file.role} cannot be read: {error.strerror}.") from error
+    if hashlib.sha256(data).digest() != file.digest:
+        raise EngineError("invalid_package", f"The agent's {file.role} is not the file that the manifest names.")
+    return data

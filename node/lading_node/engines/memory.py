@@ -1,0 +1,117 @@
+"""The engine port in process, over the toy model: for simulation on a virtual clock, and for nothing else.
+
+Same prompts, sampler, stop rules and events as the real engines; only the process and the weights are missing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from lading_node.engines.errors import EngineError
+from lading_node.engines.load import Loaded, load
+from lading_node.engines.port import (
+    Embed,
+    Embedded,
+    EngineSpec,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Health,
+    Ready,
+    Run,
+    Score,
+    Scored,
+    Started,
+)
+from lading_node.engines.wire import FromEngine
+
+
+class MemoryEngine:
+    """A toy agent. `token_delay` is in seconds of the event loop's clock, before each token."""
+
+    def __init__(self, spec: EngineSpec, *, token_delay: float = 0.0) -> None:
+        if spec.kind != "memory":
+            raise EngineError("engine_error", f"The in-process engine runs the kind 'memory', not {spec.kind!r}.")
+        self._spec = spec
+        self._token_delay = token_delay
+        self._loaded: Loaded | None = None
+        self._running: dict[str, asyncio.Event] = {}
+        self._prompt_tokens = 0
+        self._output_tokens = 0
+
+    async def start(self) -> Ready:
+        self._loaded = load(self._spec, Path())
+        return Ready(self._loaded.engine, self._loaded.version, (), 0, 0, vocab=self._loaded.vocab)
+
+    async def generate(self, order: Generate) -> AsyncIterator[Event]:
+        if refused := self._refusal(order.id):
+            yield refused
+            return
+        wake = self._running[order.id] = asyncio.Event()
+        count = len(order.emitted)
+        try:
+            for event in self._steps(order):
+                if isinstance(event, Run):
+                    await self._pace(wake)
+                if self._loaded is None:
+                    yield EngineError("engine_died", "The engine was stopped.").as_event(order.id)
+                    return
+                if wake.is_set() and not isinstance(event, Finished | Failed):
+                    yield Finished(order.id, "cancelled", count)
+                    return
+                if isinstance(event, Run):
+                    count += 1
+                    self._output_tokens += 1
+                elif isinstance(event, Started):
+                    self._prompt_tokens += event.prompt_tokens
+                assert isinstance(event, Event)
+                yield event
+        finally:
+            self._running.pop(order.id, None)
+
+    async def _pace(self, wake: asyncio.Event) -> None:
+        """Let others run, or wait for the token's time; cut short by a cancel or stop."""
+        if self._token_delay <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            await asyncio.wait_for(wake.wait(), self._token_delay)
+        except TimeoutError:
+            pass
+
+    async def embed(self, order: Embed) -> Embedded | Failed:
+        return Failed(order.id, "invalid_request", "This agent does not embed.", "Use a chat request.")
+
+    async def score(self, order: Score) -> Scored | Failed:
+        if refused := self._refusal(order.id):
+            return refused
+        (event,) = self._steps(order)
+        assert isinstance(event, Scored | Failed)
+        return event
+
+    def cancel(self, id: str) -> None:
+        if id in self._running:
+            self._running[id].set()
+
+    def health(self) -> Health:
+        alive = self._loaded is not None
+        return Health(alive, len(self._running), 0.0, 0, self._prompt_tokens, self._output_tokens)
+
+    async def stop(self, grace: float = 0.5) -> None:
+        self._loaded = None
+        for wake in self._running.values():
+            wake.set()
+
+    def _refusal(self, id: str) -> Failed | None:
+        if self._loaded is None:
+            return EngineError("engine_died", "The engine is not running.").as_event(id)
+        if id in self._running:
+            return Failed(id, "invalid_request", f"A request {id!r} is already running.")
+        if len(self._running) >= self._spec.slots:
+            return EngineError("busy", f"All {self._spec.slots} slots of the engine are taken.").as_event(id)
+        return None
+
+    def _steps(self, order: Generate | Score) -> Iterator[FromEngine]:
+        assert self._loaded is not None
+        return self._loaded.steps(order)

@@ -1,0 +1,71 @@
+"""What an engine's process asks of a language model: prefill, the next fp32 logits, append; and how one is scored.
+
+`Context` is one sequence being written. The models themselves are in llm_onnx (real) and toy (for simulation).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lading_node.core.sampler import margin
+from lading_protocol.messages import Message, Sampler
+
+Logits = NDArray[np.float32]
+
+
+class Context(Protocol):
+    def logits(self) -> Logits:
+        """The fp32 row that chooses the next token, shape (vocab,)."""
+        ...
+
+    def append(self, token: int) -> None: ...
+
+
+class LanguageModel(Protocol):
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def vocab(self) -> int: ...
+
+    @property
+    def ends(self) -> tuple[int, ...]: ...
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The bytes of each id."""
+        ...
+
+    def least_tokens(self, messages: Sequence[Message]) -> int:
+        """A cheap lower bound of the prompt's tokens."""
+        ...
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt ids. Raises EngineError."""
+        ...
+
+    def open(self, ids: Sequence[int], room: int) -> Context:
+        """Prefill `ids`, leaving space for `room` more."""
+        ...
+
+    def rows(self, ids: Sequence[int], count: int) -> Logits:
+        """The logits after each of the last `count` ids, by one prefill: shape (count, vocab)."""
+        ...
+
+
+def margins(
+    model: LanguageModel, prompt: Sequence[int], emitted: Sequence[int], first: int, sampler: Sampler
+) -> tuple[float, ...]:
+    """How far behind the sampler's choice each token of `emitted` from index `first` on is, in logits."""
+    checked = emitted[first:]
+    if not checked:
+        return ()
+    rows = model.rows([*prompt, *emitted[:-1]], len(checked))
+    return tuple(
+        margin(row, token, first + i, sampler) for i, (row, token) in enumerate(zip(rows, checked, strict=True))
+    )

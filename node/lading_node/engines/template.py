@@ -1,0 +1,103 @@
+"""Chat templates in the transformers style (Jinja), run as what they are: a stranger's program.
+
+Sandboxed, without loaders, with bounded strings, ranges and output, and under a deadline that only the main thread of
+the engine's process can keep (a signal), because two nested loops would otherwise run for hours.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lading_node.engines.errors import EngineError
+from lading_protocol.messages import Message
+
+MAX_TEMPLATE = 1 << 17
+MAX_TEXT = 4 << 20
+DEADLINE_S = 0.5
+
+
+_PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map"})
+
+
+_TEMPLATE_ERRORS = (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError, MemoryError)
+
+
+class _TemplateRefused(Exception):
+    """The template itself says that it cannot render these messages."""
+
+
+class _Overtime(Exception):
+    """The deadline passed."""
+
+
+class _Bounded(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(["*", "**", "%"])
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return super().is_safe_attribute(obj, attr, value) and not (isinstance(obj, str) and attr in _PADDING)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Only numbers multiply: repeating a string, and padding by a format, are ways to fill the memory."""
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise SecurityError(f"{operator} of anything but numbers is not allowed in a chat template")
+        if operator == "**" and (abs(left) > 1000 or abs(right) > 16):
+            raise SecurityError("the power is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def _refuse(message: str) -> None:
+    raise _TemplateRefused(str(message)[:200])
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    def expire(signum: int, frame: FrameType | None) -> None:
+        raise _Overtime
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Sequence[Message]], str]:
+    """A function from messages to the prompt text. Both raise EngineError; both must run in the main thread."""
+    if len(source) > MAX_TEMPLATE:
+        raise EngineError("invalid_package", f"The chat template is longer than {MAX_TEMPLATE} characters.")
+    environment = _Bounded(trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment.globals = {"raise_exception": _refuse, "range": environment.globals["range"]}
+    for name in ("center", "indent", "format", "pprint", "xmlattr", "urlize", "random"):
+        environment.filters.pop(name)
+    try:
+        with _deadline(DEADLINE_S):
+            template = environment.from_string(source)
+    except (TemplateError, _Overtime, RecursionError, MemoryError) as error:
+        raise EngineError("invalid_package", f"The chat template does not compile: {str(error)[:200]}") from error
+
+    def render(messages: Sequence[Message]) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        parts, size = [], 0
+        try:
+            with _deadline(DEADLINE_S):
+                for part in template.generate(messages=turns, add_generation_prompt=True, bos_token=bos, eos_token=eos):
+                    parts.append(part)
+                    size += len(part)
+                    if size > MAX_TEXT:
+                        raise EngineError("agent_error", f"The chat template writes more than {MAX_TEXT} characters.")
+        except _TemplateRefused as error:
+            raise EngineError("invalid_request", f"The agent refuses these messages: {error}.") from error
+        except _Overtime as error:
+            raise EngineError("agent_error", f"The chat template ran for more than {DEADLINE_S} s.") from error
+        except _TEMPLATE_ERRORS as error:
+            raise EngineError("agent_error", f"The chat template fails: {str(error)[:200]}") from error
+        return "".join(parts)
+
+    return render

@@ -1,0 +1,73 @@
+"""A language model without weights, for simulation: its logits hash the whole context and a seed.
+
+Any token lost, repeated or swapped changes everything after it, so an error in resuming shows at once. Pieces include
+halves of characters, so that text handling is exercised too.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Philox
+
+from lading_node.engines.errors import EngineError
+from lading_node.engines.model import Logits
+from lading_protocol.messages import Message
+
+_WORDS = "the a fox lantern boat river carries finds old small red under over and then stops sings waits home far"
+_PIECES = [f" {word}".encode() for word in _WORDS.split()] + [b".", b",", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\n"]
+_END = len(_PIECES)
+_FIRST_BYTE = _END + 1
+_ROLES = {"system": 256, "user": 257, "assistant": 258}
+
+
+class ToyModel:
+    engine = "memory"
+    version = "1"
+    vocab = _FIRST_BYTE + 256 + len(_ROLES)
+    ends = (_END,)
+    pieces: Sequence[bytes] = [*_PIECES, b"", *(bytes([byte]) for byte in range(256))]
+
+    def __init__(self, seed: str) -> None:
+        self._start = hashlib.sha256(b"toy" + seed.encode()).digest()
+
+    def least_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(message.content.encode()) + 1 for message in messages) + 1
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        ids = []
+        for message in messages:
+            if message.role not in _ROLES:
+                raise EngineError("invalid_request", f"This agent knows no role {message.role!r}.")
+            ids.append(_FIRST_BYTE + _ROLES[message.role])
+            ids += [_FIRST_BYTE + byte for byte in message.content.encode()]
+        return [*ids, _FIRST_BYTE + _ROLES["assistant"]]
+
+    def open(self, ids: Sequence[int], room: int) -> "ToyContext":
+        return ToyContext(self._start, ids)
+
+    def rows(self, ids: Sequence[int], count: int) -> Logits:
+        context = ToyContext(self._start, ids[: len(ids) - count + 1])
+        rows = [context.logits()]
+        for token in ids[len(ids) - count + 1 :]:
+            context.append(token)
+            rows.append(context.logits())
+        return np.stack(rows)
+
+
+class ToyContext:
+    def __init__(self, start: bytes, ids: Sequence[int]) -> None:
+        self._state = start
+        for token in ids:
+            self.append(token)
+
+    def logits(self) -> Logits:
+        """Words and the end between -4 and 4 (the end a little less likely); bytes and roles far below."""
+        row = np.full(ToyModel.vocab, -100, dtype=np.float32)
+        drawn = Philox(key=np.frombuffer(self._state, "<u8", 2)).random_raw(_END + 1)
+        row[: _END + 1] = (drawn >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-21) - 4
+        row[_END] -= 1
+        return row
+
+    def append(self, token: int) -> None:
+        self._state = hashlib.sha256(self._state + token.to_bytes(4, "big")).digest()
