@@ -1,0 +1,1 @@
+"""What the coordinator decides: values in, values out. No clock, randomness, IO or async below here."""

@@ -1,0 +1,122 @@
+"""Which agents have which names, and what `GET /v1/models` says of them.
+
+A name belongs to the publisher that brought it here first; a digest always names exactly one agent. Pure.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from lading_coordinator.errors import ApiError
+from lading_protocol.ids import Address, AgentId, from_hex, to_hex
+from lading_protocol.offers import KnownOffer
+from lading_protocol.pricing import format_amount
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An agent whose manifest and registration were checked. `registered_at` is Unix seconds, from the chain."""
+
+    agent: AgentId
+    name: str
+    version: str
+    publisher: Address
+    operations: tuple[str, ...]
+    context: int
+    registered_at: int
+    summary: str = ""
+    licence: str = ""
+    width: int | None = None
+
+
+class Catalogue:
+    """The entries by digest, name and name@version."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._by_agent: dict[AgentId, Entry] = {}
+        self._by_name: dict[str, list[Entry]] = {}
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        if entry.agent in self._by_agent:
+            return
+        self._by_agent[entry.agent] = entry
+        named = self._by_name.setdefault(entry.name, [])
+        named.append(entry)
+        named.sort(key=lambda one: (one.registered_at, one.agent))
+
+    def get(self, agent: AgentId) -> Entry | None:
+        return self._by_agent.get(agent)
+
+    def entries(self) -> list[Entry]:
+        return sorted(self._by_agent.values(), key=lambda entry: (entry.name, -entry.registered_at))
+
+    def resolve(self, model: str, alive: Callable[[AgentId], bool]) -> Entry:
+        """The agent that a `model` means: for a bare name the newest one that has an offer. Raises ApiError (404)."""
+        if model.startswith("0x"):
+            found = self._by_digest(model)
+            candidates = [found] if found else []
+        else:
+            name, _, version = model.partition("@")
+            candidates = self._owned(name)
+            if version:
+                candidates = [entry for entry in candidates if entry.version == version]
+        if not candidates:
+            raise unknown_model(model, sorted(self._by_name))
+        for entry in reversed(candidates):
+            if alive(entry.agent):
+                return entry
+        return candidates[-1]
+
+    def _owned(self, name: str) -> list[Entry]:
+        named = self._by_name.get(name, [])
+        return [entry for entry in named if entry.publisher == named[0].publisher]
+
+    def _by_digest(self, text: str) -> Entry | None:
+        try:
+            return self._by_agent.get(AgentId(from_hex(text.lower(), 32)))
+        except ValueError:
+            return None
+
+
+def unknown_model(model: str, names: Sequence[str]) -> ApiError:
+    offered = f"Known here: {', '.join(names[:8])}." if names else "No agent is published here yet."
+    return ApiError(
+        404,
+        "model_not_found",
+        f"The model {model[:100]!r} does not exist on this coordinator.",
+        param="model",
+        hint=f"{offered} See GET /v1/models; a name, name@version and the 0x digest all work.",
+    )
+
+
+def model_tree(entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol: str) -> dict[str, Any]:
+    """OpenAI's model object plus prices per 1,000 tokens (those of the cheapest offer). `offers` are the live ones."""
+    best = min(offers, key=lambda known: (known.price.input + known.price.output, known.host), default=None)
+    pricing = None
+    if best is not None:
+        pricing = {
+            "unit": "1000 tokens",
+            "symbol": symbol,
+            "input": format_amount(best.price.input, decimals),
+            "output": format_amount(best.price.output, decimals),
+            "input_wei": str(best.price.input),
+            "output_wei": str(best.price.output),
+        }
+    return {
+        "id": entry.name,
+        "object": "model",
+        "created": entry.registered_at,
+        "owned_by": to_hex(entry.publisher),
+        "agent": to_hex(entry.agent),
+        "version": entry.version,
+        "summary": entry.summary,
+        "licence": entry.licence,
+        "operations": list(entry.operations),
+        "context": entry.context,
+        "width": entry.width,
+        "hosts": len({known.host for known in offers}),
+        "pricing": pricing,
+        "promoted": False,
+    }

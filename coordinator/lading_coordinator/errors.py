@@ -1,0 +1,68 @@
+"""Every error of the coordinator. `ApiError` is what a caller of the HTTP API sees, in the shape OpenAI gives its own.
+
+Each says what went wrong, why, and what to do; `code` is stable.
+"""
+
+from lading_protocol.errors import LadingError
+
+
+class CoordinatorError(LadingError):
+    """The coordinator cannot start or go on."""
+
+    code = "coordinator"
+
+
+class BadSettings(CoordinatorError):
+    """A setting is missing or makes no sense."""
+
+    code = "bad_settings"
+    hint = "Correct it in the settings file, the environment or on the command line."
+
+
+class FolderBusy(CoordinatorError):
+    """Another coordinator runs on the same data folder."""
+
+    code = "folder_busy"
+    hint = "Stop the other one, or choose another data folder."
+
+
+class PortInUse(CoordinatorError):
+    """Another program listens where the coordinator was told to."""
+
+    code = "port_in_use"
+    hint = "Stop the other program, or choose another port (0 takes any free one)."
+
+
+class LedgerFailed(CoordinatorError):
+    """The job ledger cannot be written (a full disk, a read-only folder)."""
+
+    code = "ledger_failed"
+    hint = "Free space in the data folder; running answers go on, their records are kept in memory until then."
+
+
+class ApiError(LadingError):
+    """An HTTP answer that is not a success. `kind` is OpenAI's `type`, `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        kind: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.status = status
+        self.kind = kind or _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        self.param = param
+        self.retry_after = retry_after
+
+
+_KINDS = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def bad_request(message: str, *, param: str | None = None, code: str = "invalid_value", hint: str = "") -> ApiError:
+    return ApiError(400, code, message, param=param, hint=hint)

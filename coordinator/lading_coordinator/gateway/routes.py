@@ -1,0 +1,48 @@
+"""Which call goes where: the data plane by exact path, everything else to the ASGI application on the same port."""
+
+from urllib.parse import unquote
+
+from lading_coordinator.errors import ApiError
+from lading_coordinator.gateway.asgi import AsgiBridge
+from lading_coordinator.gateway.connection import Request
+from lading_coordinator.gateway.openai import Gateway
+from lading_coordinator.gateway.reply import Reply
+
+
+class Routes:
+    """The application that the connections call."""
+
+    def __init__(self, gateway: Gateway, rest: AsgiBridge | None = None) -> None:
+        self._gateway = gateway
+        self._rest = rest
+        self._calls = {
+            ("POST", "/v1/chat/completions"): gateway.chat,
+            ("POST", "/v1/embeddings"): gateway.embed,
+            ("GET", "/v1/models"): gateway.models,
+        }
+        self._paths = {path for _, path in self._calls}
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        call = self._calls.get((request.method, request.path))
+        if call is not None:
+            await call(request, reply)
+        elif request.path.startswith("/v1/"):
+            await self._other(request, reply)
+        elif self._rest is not None:
+            await self._rest(request, reply)
+        else:
+            raise ApiError(404, "unknown_path", f"There is nothing at {request.path}.")
+
+    async def _other(self, request: Request, reply: Reply) -> None:
+        model = request.path.removeprefix("/v1/models/")
+        if request.method == "GET" and model and model != request.path:
+            await self._gateway.model(request, reply, unquote(model))
+        elif request.path in self._paths or model != request.path:
+            raise ApiError(405, "method_not_allowed", f"{request.path} does not take {request.method}.")
+        else:
+            raise ApiError(
+                404,
+                "unknown_path",
+                f"This network does not serve {request.path}.",
+                hint="It serves /v1/chat/completions, /v1/embeddings and /v1/models.",
+            )

@@ -1,0 +1,224 @@
+"""The job ledger: what was asked, what each host delivered, its receipts, and what it is owed.
+
+Records arrive from the dispatcher and are written in groups by one thread, so that no answer waits for a disk. What an
+audit needs (request, tokens) is kept for a bounded time; while the disk is full, records wait in memory.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from lading.dispatch import Ended
+from lading_coordinator.errors import LedgerFailed
+from lading_coordinator.metrics import Metrics
+from lading_coordinator.store import Statement, Store
+from lading_protocol.eip712 import unpack
+from lading_protocol.ids import Address, AgentId, Wei
+from lading_protocol.messages import Case, Request
+from lading_protocol.receipts import Receipt, SignedReceipt, receipt_leaf
+from lading_protocol.transcript import token_bytes
+
+log = logging.getLogger(__name__)
+GROUP_SECONDS = 0.02
+RETRY_SECONDS = 2.0
+MAX_WAITING = 20_000
+MAX_VECTORS = 900_000
+_encode = msgspec.msgpack.Encoder().encode
+_request = msgspec.msgpack.Decoder(Request)
+
+
+class PartRow(msgspec.Struct, frozen=True):
+    attempt: int
+    host: Address
+    first: int
+    tokens: int
+    amount: Wei
+    receipt: bytes
+
+
+class JobRow(msgspec.Struct, frozen=True):
+    """A finished job. `finish` is a receipts.Finish."""
+
+    job: bytes
+    agent: AgentId
+    signer: Address
+    finish: int
+    prompt_tokens: int
+    output_tokens: int
+    cost: Wei
+    ended: float
+    parts: tuple[PartRow, ...] = ()
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """Seconds for which requests and tokens are kept for audits, and for which the bare records are kept."""
+
+    evidence: float = 2 * 86_400.0
+    records: float = 90 * 86_400.0
+
+
+class Ledger:
+    """`clock` gives Unix seconds."""
+
+    def __init__(
+        self, store: Store, metrics: Metrics, clock: Callable[[], float], retention: Retention | None = None
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._retention = retention or Retention()
+        self._waiting: list[Ended] = []
+        self._wake = asyncio.Event()
+        self._earned: dict[Address, tuple[int, Wei]] = {}
+        for host, tokens, amount in store.rows("select host, tokens, amount from parts"):
+            self._add(Address(host), tokens, int(amount))
+
+    def record(self, ended: Ended) -> None:
+        """Keep a job's account; it is on disk within GROUP_SECONDS."""
+        if len(self._waiting) >= MAX_WAITING:
+            log.error("The ledger cannot be written and its memory is full: a job's record is lost")
+            return
+        self._waiting.append(ended)
+        self._wake.set()
+        for part in ended.parts:
+            self._add(part.host, part.tokens, part.amount)
+        self._metrics.tokens.labels("input").inc(ended.prompt_tokens)
+        self._metrics.tokens.labels("output").inc(ended.output_tokens)
+        self._metrics.spent.inc(ended.cost)
+
+    async def run(self) -> None:
+        """Writes groups for ever."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(GROUP_SECONDS)
+            try:
+                await self.flush()
+            except LedgerFailed as error:
+                self._metrics.lost_records.inc()
+                log.error("%s %d records wait.", error, len(self._waiting))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def flush(self) -> None:
+        """Everything recorded so far is on disk when this returns. Raises LedgerFailed; nothing is lost then."""
+        self._wake.clear()
+        group, self._waiting = self._waiting, []
+        if not group:
+            return
+        statements = [statement for ended in group for statement in _statements(ended, self._clock())]
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, partial(self._store.write, statements))
+        except BaseException:
+            self._waiting = group + self._waiting
+            self._wake.set()
+            raise
+
+    def prune(self) -> None:
+        """Forget what is too old; evidence of an open audit or dispute stays."""
+        now = self._clock()
+        busy = (
+            "select p.job from parts p join audits a on a.leaf = p.leaf where a.state in ('pending', 'accused')"
+            " union select job from parts where round is null and leaf is not null"
+        )
+        self._store.write(
+            [
+                (
+                    f"update jobs set request=null, emitted=null, vectors=null"
+                    f" where ended < ? and request is not null and job not in ({busy})",
+                    (now - self._retention.evidence,),
+                ),
+                (
+                    "delete from parts where job in (select job from jobs where ended < ? and request is null)",
+                    (now - self._retention.records,),
+                ),
+                ("delete from jobs where ended < ? and request is null", (now - self._retention.records,)),
+            ]
+        )
+
+    # Reading
+
+    async def job(self, job: bytes) -> JobRow | None:
+        await self.flush()
+        found = self._jobs("where job=?", (job,))
+        if not found:
+            return None
+        parts = self._store.rows(
+            "select attempt, host, first, tokens, amount, receipt from parts where job=? order by attempt", (job,)
+        )
+        rows = tuple(PartRow(a, Address(h), f, t, Wei(int(w)), r or b"") for a, h, f, t, w, r in parts)
+        return msgspec.structs.replace(found[0], parts=rows)
+
+    def recent(self, count: int) -> list[JobRow]:
+        """The newest jobs, without their parts."""
+        return self._jobs("order by ended desc limit ?", (count,))
+
+    def spent(self, signer: Address) -> Wei:
+        """What a session's jobs have cost in all."""
+        return Wei(sum(int(cost) for (cost,) in self._store.rows("select cost from jobs where signer=?", (signer,))))
+
+    def earned(self) -> dict[Address, tuple[int, Wei]]:
+        """For each host the tokens it delivered and what it was promised for them, over all kept records."""
+        return self._earned
+
+    def case(self, leaf: bytes) -> Case | None:
+        """All that a re-run of the attempt with this receipt needs; None once the evidence is gone."""
+        row = self._store.row(
+            "select p.receipt, j.request, j.emitted, j.vectors from parts p join jobs j on j.job = p.job"
+            " where p.leaf=? and j.request is not null",
+            (leaf,),
+        )
+        if row is None or len(row[3] or b"") > MAX_VECTORS:
+            return None
+        receipt, request, emitted, vectors = row
+        value = unpack(Receipt, receipt).value
+        end = 4 * (value.first + value.output_tokens)
+        return Case(receipt, _request.decode(request), _ids(emitted[:end]), vectors or b"")
+
+    def receipt(self, leaf: bytes) -> SignedReceipt | None:
+        row = self._store.row("select receipt from parts where leaf=?", (leaf,))
+        return unpack(Receipt, row[0]) if row else None
+
+    def _add(self, host: Address, tokens: int, amount: int) -> None:
+        held = self._earned.get(host, (0, Wei(0)))
+        self._earned[host] = (held[0] + tokens, Wei(held[1] + amount))
+
+    def _jobs(self, clause: str, values: tuple[Any, ...]) -> list[JobRow]:
+        rows = self._store.rows(
+            f"select job, agent, signer, finish, prompt_tokens, output_tokens, cost, ended from jobs {clause}", values
+        )
+        return [
+            JobRow(job, AgentId(agent), Address(signer), finish, prompt, output, Wei(int(cost)), ended)
+            for job, agent, signer, finish, prompt, output, cost, ended in rows
+        ]
+
+
+def _statements(ended: Ended, now: float) -> list[Statement]:
+    job = (
+        ended.job,
+        ended.signer,
+        ended.payer,
+        ended.agent,
+        _encode(ended.request),
+        token_bytes(ended.emitted),
+        ended.vectors,
+        int(ended.finish),
+        ended.prompt_tokens,
+        ended.output_tokens,
+        str(ended.cost),
+        now,
+    )
+    statements: list[Statement] = [("insert or ignore into jobs values (?,?,?,?,?,?,?,?,?,?,?,?)", job)]
+    for part in ended.parts:
+        packed = part.receipt.pack() if part.receipt is not None else None
+        leaf = receipt_leaf(part.receipt) if part.receipt is not None else None
+        terms = part.offer.offer.terms
+        row = (ended.job, part.attempt, part.host, terms, part.first, part.tokens, str(part.amount), packed, leaf, None)
+        statements.append(("insert or ignore into parts values (?,?,?,?,?,?,?,?,?,?)", row))
+    return statements
+
+
+def _ids(data: bytes) -> tuple[int, ...]:
+    return tuple(int.from_bytes(data[at : at + 4], "big") for at in range(0, len(data), 4))

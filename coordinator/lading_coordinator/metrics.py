@@ -1,0 +1,33 @@
+"""What the coordinator counts, in a registry of its own so that two may run in one process."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.jobs = Counter(
+            "lading_jobs", "Jobs by operation and outcome", ("operation", "code"), registry=self.registry
+        )
+        self.running = Gauge("lading_jobs_running", "Jobs in progress", registry=self.registry)
+        self.first_token = Histogram(
+            "lading_first_token_seconds",
+            "From the request to its first token",
+            ("operation",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.moved = Counter("lading_moved", "Hosts that dropped out of a job", ("code",), registry=self.registry)
+        self.tokens = Counter("lading_tokens", "Tokens billed", ("direction",), registry=self.registry)
+        self.spent = Counter("lading_spent_wei", "Promised to hosts, in wei", registry=self.registry)
+        self.hosts = Gauge("lading_hosts", "Hosts with a live heartbeat", registry=self.registry)
+        self.offers = Gauge("lading_offers", "Offers known", registry=self.registry)
+        self.audits = Counter("lading_audits", "Audits by verdict", ("verdict",), registry=self.registry)
+        self.disputes = Counter("lading_disputes", "Steps of disputes", ("step",), registry=self.registry)
+        self.chain_up = Gauge("lading_chain_up", "1 while the chain answers", registry=self.registry)
+        self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

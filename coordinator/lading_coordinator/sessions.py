@@ -1,0 +1,227 @@
+"""API keys: who may spend from which deposit, through a session key that this coordinator holds.
+
+A session key is derived from the coordinator's own key, so no secret of it is stored, and of an API key only the hash.
+What a session may spend is the chain's word; it is cached, refreshed by events, and outlives an outage of the chain.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from lading.dispatch import Payer
+from lading_contracts import events
+from lading_contracts.errors import ChainError
+from lading_contracts.settlement import Settlement
+from lading_coordinator.core.standing import Seat, View, limit_of, refusal_of
+from lading_coordinator.errors import ApiError
+from lading_coordinator.store import Store
+from lading_protocol.eip712 import Domain
+from lading_protocol.ids import Address, Wei
+from lading_protocol.keys import PrivateKey
+from lading_protocol.receipts import SessionConsent
+
+log = logging.getLogger(__name__)
+_view = msgspec.msgpack.Decoder(View)
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Seconds, except for `waiting` (sessions not yet authorized), `each` and `all` (jobs at once)."""
+
+    activation: float = 3600.0
+    fresh: float = 30.0
+    patience: float = 0.5
+    waiting: int = 10_000
+    each: int = 64
+    all: int = 2048
+
+
+class Created(msgspec.Struct, frozen=True):
+    """`api_key` is shown here and never again; `consent` lets the payer authorize `session` on chain."""
+
+    api_key: str
+    session: Address
+    consent: bytes
+
+
+class Sessions:
+    """`clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        settlement: Settlement,
+        domain: Domain,
+        master: PrivateKey,
+        clock: Callable[[], float],
+        bounds: Bounds | None = None,
+    ) -> None:
+        self._store = store
+        self._settlement = settlement
+        self._domain = domain
+        self._master = master
+        self._clock = clock
+        self._bounds = bounds or Bounds()
+        self._seats: dict[bytes, Seat] = {}
+        self._by_signer: dict[Address, Seat] = {}
+        self._asking: dict[Address, asyncio.Task[None]] = {}
+        self._busy: dict[Address, int] = {}
+        self._total = 0
+        self._load()
+
+    # Keys
+
+    def create(self, payer: Address) -> Created:
+        """A fresh key for this payer; it works once the payer has authorized it on chain. Raises ApiError, LedgerFailed."""
+        waiting = sum(1 for seat in self._seats.values() if seat.view is None)
+        if waiting >= self._bounds.waiting:
+            raise ApiError(429, "too_many_sessions", "Too many sessions wait to be authorized.", retry_after=60)
+        nonce, api_key = secrets.token_bytes(16), f"lk_{secrets.token_urlsafe(32)}"
+        key = self._key(nonce)
+        seat = Seat(_hash(api_key), key, payer, self._clock())
+        values = (seat.key_hash, nonce, key.address, payer, seat.created, None)
+        self._store.write([("insert into sessions values (?,?,?,?,?,?)", values)])
+        self._take(seat)
+        consent = SessionConsent(payer).sign(self._domain, key).signature
+        return Created(api_key, key.address, consent)
+
+    async def seat(self, api_key: str) -> Seat:
+        """Whose key this is, with the chain's view as fresh as it must be. Raises ApiError (401, 503)."""
+        if not api_key:
+            raise ApiError(
+                401,
+                "missing_api_key",
+                "No API key was given.",
+                hint="Send `Authorization: Bearer KEY`; get one with POST /lading/v1/sessions.",
+            )
+        seat = self._seats.get(_hash(api_key))
+        if seat is None:
+            raise ApiError(
+                401,
+                "invalid_api_key",
+                "This API key is not known to this coordinator.",
+                hint="Get a new one with POST /lading/v1/sessions.",
+            )
+        await self._freshen(seat)
+        return seat
+
+    async def admit(self, api_key: str) -> Payer:
+        """Raises ApiError: unknown, not authorized, expired or revoked key."""
+        seat = await self.seat(api_key)
+        refusal = refusal_of(seat, self._clock())
+        if refusal is not None:
+            raise refusal
+        assert seat.view is not None
+        return Payer(seat.key, seat.payer, limit_of(seat.view))
+
+    @contextlib.contextmanager
+    def working(self, payer: Payer) -> Iterator[None]:
+        """Counts a running job. Raises ApiError (429)."""
+        who = payer.key.address
+        mine = self._busy.get(who, 0)
+        if mine >= self._bounds.each or self._total >= self._bounds.all:
+            whose = "This API key has" if mine >= self._bounds.each else "The coordinator has"
+            raise ApiError(
+                429, "overloaded", f"{whose} too many requests running.", hint="Try again after 1 s.", retry_after=1
+            )
+        self._busy[who] = mine + 1
+        self._total += 1
+        try:
+            yield
+        finally:
+            self._total -= 1
+            self._busy[who] -= 1
+            if not self._busy[who]:
+                del self._busy[who]
+
+    # The chain
+
+    def notice(self, event: events.Event) -> None:
+        """Something happened on chain: what depends on it is asked again before its next use."""
+        match event:
+            case events.Authorized() | events.Revoked():
+                seat = self._by_signer.get(event.key)
+                if seat is not None:
+                    seat.dirty = True
+            case events.Locked() | events.Closed():
+                seat = self._by_signer.get(event.signer)
+                if seat is not None:
+                    seat.dirty = True
+            case events.Deposited() | events.ExitRequested() | events.Exited():
+                for seat in self._seats.values():
+                    seat.dirty = seat.dirty or seat.payer == event.payer
+            case _:
+                pass
+
+    def prune(self) -> None:
+        """Forget keys that were never authorized in time."""
+        oldest = self._clock() - self._bounds.activation
+        dead = [seat for seat in self._seats.values() if seat.view is None and seat.created < oldest]
+        if dead:
+            self._store.write([("delete from sessions where key_hash=?", (seat.key_hash,)) for seat in dead])
+        for seat in dead:
+            del self._seats[seat.key_hash], self._by_signer[seat.key.address]
+
+    async def _freshen(self, seat: Seat) -> None:
+        """Waits for the chain only where its answer decides; a view that is merely old is renewed behind the answer."""
+        age = self._clock() - seat.checked_at
+        decides = seat.view is None or refusal_of(seat, self._clock()) is not None
+        if (seat.dirty or decides) and (age >= self._bounds.patience or seat.checked_at == 0):
+            await asyncio.shield(self._ask(seat))
+        elif age > self._bounds.fresh:
+            self._ask(seat)
+
+    def _ask(self, seat: Seat) -> asyncio.Task[None]:
+        who = seat.key.address
+        task = self._asking.get(who)
+        if task is None:
+            task = self._asking[who] = asyncio.ensure_future(self._refresh(seat))
+            task.add_done_callback(lambda _: self._asking.pop(who, None))
+        return task
+
+    async def _refresh(self, seat: Seat) -> None:
+        seat.dirty = False
+        try:
+            session = await self._settlement.session(seat.key.address)
+            if session is not None:
+                account = await self._settlement.account(seat.payer)
+                free = Wei(max(account.free - account.exit_amount, 0))
+                self._keep(seat, View(session.payer, session.cap, session.locked, session.expiry, free))
+        except ChainError as error:
+            seat.dirty = True
+            if seat.view is None:
+                log.info("A session cannot be checked: %s", error)
+        finally:
+            seat.checked_at = self._clock()
+
+    def _keep(self, seat: Seat, view: View) -> None:
+        if view != seat.view:
+            seat.view = view
+            packed = msgspec.msgpack.encode(view)
+            self._store.write([("update sessions set view=? where key_hash=?", (packed, seat.key_hash))])
+
+    # At rest
+
+    def _load(self) -> None:
+        for key_hash, nonce, payer, created, view in self._store.rows(
+            "select key_hash, nonce, payer, created, view from sessions"
+        ):
+            seat = Seat(key_hash, self._key(nonce), Address(payer), created)
+            seat.view = _view.decode(view) if view else None
+            self._take(seat)
+
+    def _take(self, seat: Seat) -> None:
+        self._seats[seat.key_hash] = seat
+        self._by_signer[seat.key.address] = seat
+
+    def _key(self, nonce: bytes) -> PrivateKey:
+        return self._master.child(f"lading/session/{nonce.hex()}")
+
+
+def _hash(api_key: str) -> bytes:
+    """The keys are random and long, so a plain hash hides them."""
+    return hashlib.sha256(api_key.encode()).digest()

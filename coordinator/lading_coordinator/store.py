@@ -1,0 +1,118 @@
+"""The coordinator's sqlite file: one connection, write-ahead log, one writer, and the lock on the data folder.
+
+Knows tables and transactions, not what the rows mean. Statements may come from the event loop or from the ledger's
+writing thread; a lock keeps them apart.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lading_coordinator.errors import FolderBusy, LedgerFailed
+
+Statement = tuple[str, Sequence[Any]]
+
+_SCHEMA = """
+create table if not exists sessions (
+    key_hash blob primary key, nonce blob not null, signer blob not null, payer blob not null,
+    created real not null, view blob
+) without rowid;
+create table if not exists agents (
+    agent blob primary key, manifest blob not null, registered_at integer not null
+) without rowid;
+create table if not exists standing (host blob primary key, owner blob not null) without rowid;
+create table if not exists jobs (
+    job blob primary key, signer blob not null, payer blob not null, agent blob not null, request blob, emitted blob,
+    vectors blob, finish integer not null, prompt_tokens integer not null, output_tokens integer not null,
+    cost text not null, ended real not null
+) without rowid;
+create index if not exists jobs_by_end on jobs (ended);
+create index if not exists jobs_by_signer on jobs (signer, ended);
+create table if not exists parts (
+    job blob not null, attempt integer not null, host blob not null, terms blob not null, first integer not null,
+    tokens integer not null, amount text not null, receipt blob, leaf blob, round integer,
+    primary key (job, attempt)
+) without rowid;
+create index if not exists parts_by_leaf on parts (leaf);
+create index if not exists parts_to_anchor on parts (job, attempt) where round is null and leaf is not null;
+create table if not exists rounds (
+    n integer primary key, root blob not null, leaves integer not null, state text not null,
+    block integer not null default 0, picked integer not null default 0, at real not null
+);
+create table if not exists audits (
+    leaf blob primary key, round integer not null, host blob not null, agent blob not null, randomness blob not null,
+    state text not null, verdict integer not null default 0, reason text not null default '', at real not null
+) without rowid;
+create index if not exists audits_by_state on audits (state);
+create table if not exists findings (
+    leaf blob not null, auditor blob not null, verdict integer not null, code text not null, reason text not null,
+    worst real not null, at real not null, primary key (leaf, auditor)
+) without rowid;
+create table if not exists disputes (
+    id blob primary key, leaf blob not null, host blob not null, state text not null, note text not null default '',
+    at real not null
+) without rowid;
+"""
+
+
+class Store:
+    """Opens or creates `path` (":memory:" for simulations). Raises LedgerFailed."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._guard = threading.Lock()
+        try:
+            self._db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=normal")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise LedgerFailed(f"The ledger {path} does not open: {error}.") from error
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Raises LedgerFailed."""
+        with self._guard:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise LedgerFailed(f"The ledger cannot be read: {error}.") from error
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        found = self.rows(sql, values)
+        return found[0] if found else None
+
+    def write(self, statements: Iterable[Statement]) -> None:
+        """All of them or none. Raises LedgerFailed."""
+        with self._guard:
+            try:
+                self._db.execute("begin immediate")
+                for sql, values in statements:
+                    self._db.execute(sql, values)
+                self._db.execute("commit")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
+
+    def close(self) -> None:
+        with self._guard:
+            self._db.close()
+
+
+class FolderLock:
+    """Held while a coordinator runs on the folder; the system lets go of it whatever ends the process."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise FolderBusy(f"Another coordinator runs on the data folder {folder}.") from error
+
+    def release(self) -> None:
+        os.close(self._file)
