@@ -69,3 +69,31 @@ class StoreFull(LadingError):
 
     code = "store_full"
     hint = "Free disk space, raise the store's quota, or remove agents you no longer serve."
+
+
+class BadProject(LadingError):
+    """An agent project cannot be turned into a package."""
+
+    code = "bad_project"
+    hint = "Correct agent.toml; `lading agent init` writes an example."
+
+
+class PublishRefused(LadingError):
+    """A package was not taken by the chain's registry or by a coordinator."""
+
+    code = "refused"
+    hint = "Publish with the key that owns the agent, on the chain that the coordinator uses."
+
+
+class GatewayError(LadingError):
+    """A coordinator answered with an error; its own words are in the message."""
+
+    code = "gateway"
+    hint = "Check the base URL and the API key."
+
+
+class UnknownModel(LadingError):
+    """Nobody offers an agent of this name."""
+
+    code = "model_not_found"
+    hint = "See `lading models` for what is on offer."

@@ -1,0 +1,1 @@
+"""The `lading` command. Sub-commands are imported only when they are called."""

@@ -1,0 +1,95 @@
+"""`lading.Client`: ask models through a coordinator, or peer to peer, with the same calls.
+
+Through a coordinator it speaks the gateway's HTTP; peer to peer it runs the gateway's own dispatcher in this process.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from lading.answers import Model, Piece, Vectors
+from lading_contracts.deployment import Deployment
+from lading_protocol.keys import PrivateKey
+
+
+class Route(Protocol):
+    """One way to reach models. Both ways raise LadingError with the same codes."""
+
+    async def models(self) -> list[Model]: ...
+
+    def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]: ...
+
+    async def embed(self, model: str, inputs: Sequence[str]) -> Vectors: ...
+
+    async def close(self) -> None: ...
+
+
+class Options:
+    """How an answer is made. `seed` makes it repeatable; temperature 0 always takes the likeliest token."""
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> None:
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.top_p = top_p
+        self.stop = tuple(stop)
+        self.seed = seed
+
+
+class Client:
+    """Use as `async with`. Make one with `through` or `peer_to_peer`."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+
+    @classmethod
+    def through(cls, base_url: str, api_key: str) -> Self:
+        """Ask a coordinator; its API key spends within the session that you authorised on chain."""
+        from lading.routes.gateway import GatewayRoute
+
+        return cls(GatewayRoute(base_url, api_key))
+
+    @classmethod
+    async def peer_to_peer(
+        cls, record: Deployment, chain_url: str, key: PrivateKey, peers: Sequence[str], home: Path
+    ) -> Self:
+        """Ask hosts directly. `peers` are direct-link endpoints of any nodes or coordinators that know offers.
+
+        `key` pays from its own deposit; signed vouchers are kept below `home`. Raises NetError, ChainError.
+        """
+        from lading.routes.peers import PeerRoute
+
+        return cls(await PeerRoute.open(record, chain_url, key, peers, home))
+
+    async def models(self) -> list[Model]:
+        """What is on offer, with the lowest price of each."""
+        return await self._route.models()
+
+    def chat(
+        self, model: str, messages: Sequence[tuple[str, str]] | str, options: Options | None = None
+    ) -> AsyncIterator[Piece]:
+        """The answer as it comes: Delta and Notice, and a Bill last. `messages` are (role, content), or one user turn."""
+        turns = [("user", messages)] if isinstance(messages, str) else list(messages)
+        return self._route.chat(model, turns, options or Options())
+
+    async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
+        """One vector for each input."""
+        return await self._route.embed(model, inputs)
+
+    async def close(self) -> None:
+        await self._route.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,47 @@
+"""From what a caller writes to the protocol's request. Pure; `fresh` is the caller's randomness."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from lading.errors import BadRequest
+from lading_protocol.ids import AgentId
+from lading_protocol.messages import ChatRequest, Message, Sampler
+from lading_protocol.transcript import sha256
+
+ROLES = frozenset({"system", "developer", "user", "assistant"})
+
+
+def seed_bytes(agent: AgentId, seed: int | None, fresh: bytes) -> bytes:
+    """The sampler's seed: fixed by the caller's number and the agent, else 32 fresh random bytes."""
+    if seed is None:
+        return fresh
+    return sha256(b"lading/seed/1" + agent + (seed % 2**64).to_bytes(8, "big"))
+
+
+def chat_request(
+    agent: AgentId,
+    messages: Sequence[tuple[str, str]],
+    *,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    stop: Sequence[str],
+    seed: int | None,
+    fresh: bytes,
+) -> ChatRequest:
+    """Raises BadRequest, in words, when a value is out of range."""
+    for role, _ in messages:
+        if role not in ROLES:
+            raise BadRequest(f"Unknown role {role!r}; use one of {', '.join(sorted(ROLES))}.")
+    request = ChatRequest(
+        messages=tuple(Message("system" if role == "developer" else role, content) for role, content in messages),
+        max_tokens=max_tokens,
+        sampler=Sampler(seed_bytes(agent, seed, fresh), temperature=float(temperature), top_p=float(top_p)),
+        stop=tuple(stop),
+    )
+    try:
+        # The wire types carry the limits: whatever a host would refuse to read is refused here, with the field's name.
+        return msgspec.convert(msgspec.to_builtins(request), ChatRequest)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"The request is out of range: {error}.") from error

@@ -1,0 +1,1 @@
+"""The two ways a client reaches models."""

@@ -1,0 +1,172 @@
+"""Peer to peer: offers from any peer that knows some, jobs straight to the hosts, paid from one's own deposit.
+
+Runs the same dispatcher as a coordinator's gateway; holds the purse, so it must be the only program on its home folder.
+"""
+
+import asyncio
+import random
+import struct
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
+from lading.core.request import chat_request
+from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Purse, Rows
+from lading.dispatch import Piece as Tokens
+from lading.errors import NoHost, UnknownModel
+from lading_contracts.deployment import Contracts, Deployment
+from lading_contracts.rpc import open_chain
+from lading_net.errors import DialFailed, NetError
+from lading_net.messages import MessageStream
+from lading_net.ports import Transport
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Wei, to_hex
+from lading_protocol.keys import PrivateKey
+from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
+from lading_protocol.offers import KnownOffer, check_advert
+
+if TYPE_CHECKING:
+    from lading.client import Options
+
+_adverts = msgspec.msgpack.Decoder(Adverts)
+FRESH_SECONDS = 30.0
+
+
+class PeerRoute:
+    def __init__(
+        self, transport: Transport, contracts: Contracts, key: PrivateKey, peers: Sequence[str], purse: Purse
+    ) -> None:
+        self._transport = transport
+        self._contracts = contracts
+        self._key = key
+        self._peers = peers
+        self._purse = purse
+        self._asked_at = -FRESH_SECONDS
+        self._directory = Directory(needs_beats=False)
+        self._dispatcher = Dispatcher(
+            transport, self._directory, purse, contracts.deployment, time.time, random.SystemRandom()
+        )
+
+    @classmethod
+    async def open(
+        cls, record: Deployment, chain_url: str, key: PrivateKey, peers: Sequence[str], home: Path
+    ) -> "PeerRoute":
+        from lading_net.direct import DirectTransport
+
+        home.mkdir(parents=True, exist_ok=True)
+        chain = open_chain(chain_url, record.chain_id)
+        purse = Purse(home / "purse.sqlite", record.settlement_domain)
+        return cls(DirectTransport(key), Contracts(chain, record), key, peers, purse)
+
+    async def models(self) -> list[Model]:
+        await self._refresh()
+        groups: dict[tuple[str, bytes], list[KnownOffer]] = {}
+        for known in self._directory.offers():
+            groups.setdefault((known.detail.name, known.agent), []).append(known)
+        return [
+            Model(
+                name=name,
+                agent=to_hex(agent),
+                hosts=len({known.host for known in offers}),
+                price_in=min(known.price.input for known in offers),
+                price_out=min(known.price.output for known in offers),
+                context=offers[0].detail.context,
+                operations=offers[0].detail.operations,
+            )
+            for (name, agent), offers in sorted(groups.items())
+        ]
+
+    async def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]:
+        offer = await self._find(model)
+        request = chat_request(
+            offer.agent,
+            messages,
+            max_tokens=options.max_tokens or max(1, offer.detail.context // 2),
+            temperature=options.temperature,
+            top_p=options.top_p,
+            stop=options.stop,
+            seed=options.seed,
+            fresh=random.SystemRandom().randbytes(32),
+        )
+        async for event in self._dispatcher.run(await self._payer(), Ask(offer.agent, request)):
+            match event:
+                case Tokens(text=text) if text:
+                    yield Delta(text)
+                case Moved(host, code, reason):
+                    yield Notice(f"{to_hex(host)} dropped out ({code}: {reason}); going on elsewhere")
+                case Ended():
+                    yield _bill(event)
+                case _:
+                    pass
+
+    async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
+        offer = await self._find(model)
+        rows: list[tuple[float, ...]] = []
+        async for event in self._dispatcher.run(await self._payer(), Ask(offer.agent, EmbedRequest(tuple(inputs)))):
+            match event:
+                case Rows(width, data):
+                    rows = [struct.unpack_from(f"<{width}f", data, at) for at in range(0, len(data), 4 * width)]
+                case Ended():
+                    return Vectors(tuple(rows), _bill(event))
+                case _:
+                    pass
+        raise NoHost(["the answer never ended"])
+
+    async def close(self) -> None:
+        await self._dispatcher.close()
+        await self._transport.close()
+        self._purse.close()
+        chain: Any = self._contracts.chain
+        await chain.close()
+
+    async def _payer(self) -> Payer:
+        """What may still be spent: the free deposit and what is locked already."""
+        account = await self._contracts.settlement.account(self._key.address)
+        return Payer(self._key, self._key.address, Wei(account.free + self._purse.locked(self._key.address)))
+
+    async def _find(self, model: str) -> KnownOffer:
+        """Any offer of the model. Raises UnknownModel."""
+        await self._refresh()
+        for known in sorted(self._directory.offers(), key=lambda known: -known.offer.sequence):
+            if model in (known.detail.name, to_hex(known.agent)):
+                return known
+        raise UnknownModel(f"No peer knows an offer for {model!r}.")
+
+    async def _refresh(self) -> None:
+        if time.monotonic() - self._asked_at < FRESH_SECONDS:
+            return
+        answers = await asyncio.gather(*map(self._ask, self._peers), return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failures and len(failures) == len(answers):
+            raise DialFailed(f"None of the {len(failures)} peers answers; the last one: {failures[-1]}")
+        self._asked_at = time.monotonic()
+
+    async def _ask(self, endpoint: str) -> None:
+        async with asyncio.timeout(10):
+            link = await self._transport.dial(endpoint, None)
+            messages: MessageStream[Adverts] = MessageStream(await link.open(OFFERS), _adverts)
+            messages.send(WantOffers())
+            answer = await messages.recv()
+            await messages.stream.close()
+        if answer is None:
+            raise NetError(f"{endpoint} sent no offers.")
+        for advert in answer.adverts:
+            try:
+                self._directory.put(check_advert(advert, self._contracts.deployment.settlement_domain, time.time()))
+            except LadingError:
+                continue  # a peer may hold stale adverts; the good ones count
+
+
+def _bill(ended: Ended) -> Bill:
+    return Bill(
+        finish=ended.finish.name.lower(),
+        prompt_tokens=ended.prompt_tokens,
+        output_tokens=ended.output_tokens,
+        cost=ended.cost,
+        job=to_hex(ended.job),
+        hosts=tuple(to_hex(part.host) for part in ended.parts),
+    )
