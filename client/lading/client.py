@@ -75,7 +75,7 @@ class Client:
     def chat(
         self, model: str, messages: Sequence[tuple[str, str]] | str, options: Options | None = None
     ) -> AsyncIterator[Piece]:
-        """The answer as it comes: Delta and Notice, and a Bill last. `messages` are (role, content), or one user turn."""
+        """The answer as it comes, a Bill last. `messages` are (role, content) pairs, or the text of one user turn."""
         turns = [("user", messages)] if isinstance(messages, str) else list(messages)
         return self._route.chat(model, turns, options or Options())
 

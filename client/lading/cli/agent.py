@@ -1,0 +1,227 @@
+"""`lading agent`: from a model folder to a published agent."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+from cyclopts import App, Parameter
+
+from lading import publisher
+from lading.blobs import BlobStore
+from lading.cli import context
+from lading.cli.output import emit, out, transfer
+from lading.errors import BadProject, BadSettings, GatewayError
+from lading.settings import Settings
+from lading_contracts.registry import Party, Role
+from lading_protocol.errors import BadManifest
+from lading_protocol.ids import AgentId, TermsId, address, digest, to_hex
+from lading_protocol.keys import PrivateKey
+from lading_protocol.manifest import agent_id, load
+
+app = App(name="agent", help="Publish agents and look into packages.")
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+
+EXAMPLE = """\
+# An agent: what it is, how it runs, and who shares in what it earns.
+[agent]
+name = "{name}"
+version = "1.0.0"
+summary = "One line that says what it does."
+licence = "Apache-2.0"
+operations = ["chat"]          # "chat" or "embed"
+context = 1024                 # tokens
+royalty_bps = 500              # what agents derived from this one owe its owner, in hundredths of a percent
+
+[[runtime]]
+engine = "llm-onnx"            # "onnx" for embeddings
+entry = "model.onnx"
+precision = "f32"
+numeric = "onnx-f32-cpu"       # the arithmetic that spot checks compare with
+
+[runtime.llm]
+layers = 4
+heads = 4
+kv_heads = 2
+head_size = 32
+hidden = 128
+vocab = 1024
+eos = [1]
+
+[[file]]
+path = "model.onnx"
+role = "model"
+
+[[file]]
+path = "tokenizer.json"
+role = "tokenizer"
+
+[[file]]
+path = "chat_template.jinja"
+role = "chat_template"
+
+[[party]]                      # the rest goes to the host that does the work
+role = "maker"
+bps = 1500
+"""
+
+
+@app.command
+def init(folder: Path, *, as_json: Json = False) -> int:
+    """Write an example agent.toml.
+
+    Parameters
+    ----------
+    folder
+        Where the model files are, or will be.
+    """
+    path = folder / "agent.toml"
+    if path.exists():
+        raise BadProject(f"{path} exists already.", hint="Edit it, then: lading agent publish.")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower()).strip("-") or "agent"
+    path.write_text(EXAMPLE.format(name=name))
+    emit({"wrote": str(path), "next": f"edit it, then: lading agent publish {folder}"}, as_json)
+    return 0
+
+
+@app.command
+def inspect(path: Path, *, as_json: Json = False) -> int:
+    """Show what a package holds: a project folder, or a manifest.
+
+    Parameters
+    ----------
+    path
+        A folder with an agent.toml, or a manifest file.
+    """
+    if path.is_dir():
+        with tempfile.TemporaryDirectory() as scratch:
+            project = publisher.load_project(path)
+            agent, manifest = publisher.pack(project, path, address("0x" + "00" * 20), BlobStore(Path(scratch)))
+    else:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadManifest(f"{path} cannot be read ({error.strerror}).") from error
+        manifest, agent = load(data), agent_id(data)
+    if as_json:
+        print(msgspec.json.encode({"agent": to_hex(agent), "manifest": manifest}).decode())
+        return 0
+    emit(
+        {
+            "agent": to_hex(agent) if not path.is_dir() else "follows from the publisher's key",
+            "name": f"{manifest.name} {manifest.version}",
+            "summary": manifest.summary,
+            "operations": ", ".join(manifest.operations),
+            "context": f"{manifest.context} tokens",
+            "engines": ", ".join(f"{runtime.engine} ({runtime.precision})" for runtime in manifest.runtimes),
+            "parent": manifest.parent or "none",
+        },
+        False,
+    )
+    for file in manifest.files:
+        out.print(f"  {file.path:<32} {file.role:<14} {file.size:>12,} bytes  {file.digest[:14]}…")
+    return 0
+
+
+@app.command
+async def publish(
+    folder: Path,
+    *,
+    party: Annotated[list[str] | None, Parameter(help="ROLE=ADDRESS:BPS; replaces the project's table.")] = None,
+    parent: str | None = None,
+    to: str | None = None,
+    base_url: str | None = None,
+    home: str | None = None,
+    key: str | None = None,
+    chain_url: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """Register an agent and its revenue terms on chain, and hand the package to a coordinator.
+
+    Parameters
+    ----------
+    folder
+        The project folder, with its agent.toml.
+    parent
+        The agent's digest that this one derives from.
+    to
+        Direct-link endpoint of the coordinator; found through --base-url when left out.
+    base_url
+        The coordinator's address.
+    home
+        Folder of key and deployment record (default ~/.lading).
+    key
+        The publisher's key file; it pays for the registration and owns the agent.
+    chain_url
+        The chain's JSON-RPC address.
+    """
+    chosen = context.settings(home=home, key=key, chain_url=chain_url, base_url=base_url)
+    mine = context.load_key(chosen.key_path)
+    project = publisher.load_project(folder)
+    table = tuple(map(_party, party)) if party else publisher.parties(project, mine.address)
+    base = AgentId(digest(parent or project.agent.parent or "0x" + "00" * 32))
+    endpoint = to or await _endpoint(chosen)
+    store = BlobStore(chosen.home_path / "packages")
+    agent, manifest = publisher.pack(project, folder, mine.address, store, base if any(base) else None)
+    async with context.contracts(chosen) as (chain, _):
+        lineage = base if any(base) else None
+        terms = await publisher.register(chain, mine, agent, lineage, project.agent.royalty_bps, table)
+    with transfer(f"publishing {manifest.name}") as progress:
+        task = progress.tasks[0].id
+        await _hand_over(
+            mine, endpoint, store, agent, terms, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    emit(
+        {
+            "agent": to_hex(agent),
+            "terms": to_hex(terms),
+            "name": f"{manifest.name} {manifest.version}",
+            "bytes": manifest.size,
+            "held_by": endpoint,
+        },
+        as_json,
+    )
+    return 0
+
+
+async def _hand_over(
+    mine: PrivateKey,
+    endpoint: str,
+    store: BlobStore,
+    agent: AgentId,
+    terms: TermsId,
+    progress: Callable[[int, int], None],
+) -> None:
+    from lading_net.direct import DirectTransport
+
+    transport = DirectTransport(mine)
+    try:
+        await publisher.hand_over(transport, endpoint, store, agent, terms, progress)
+    finally:
+        await transport.close()
+
+
+def _party(text: str) -> Party:
+    try:
+        role, _, rest = text.partition("=")
+        payee, _, bps = rest.partition(":")
+        return Party(address(payee), Role[role.upper()], int(bps))
+    except (KeyError, ValueError) as error:
+        raise BadSettings(
+            f"--party {text!r} is wrong: {error}.",
+            hint="Write it as maker=0x…:1500, with role maker, oem, weaver or curator.",
+        ) from error
+
+
+async def _endpoint(chosen: Settings) -> str:
+    root = chosen.base_url.rstrip("/").removesuffix("/v1")
+    try:
+        async with httpx.AsyncClient(timeout=20) as http:
+            answer = await http.get(f"{root}/lading/v1/network")
+            answer.raise_for_status()
+            return str(answer.json()["endpoints"][0])
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        raise GatewayError(f"The coordinator at {root} does not say where to publish: {error!r}.") from error
