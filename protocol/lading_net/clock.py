@@ -81,7 +81,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._virtual_now = max(self._virtual_now, when)
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Runs `func` here and now: a thread would bring real time, and its chance, into the simulation."""
         future: asyncio.Future[T] = self.create_future()

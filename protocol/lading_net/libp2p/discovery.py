@@ -1,0 +1,140 @@
+"""Whom the libp2p host is connected to: the bootstrap peers for as long as we live, and others that they lead to.
+
+Asks the Kademlia routing table, always with a time limit of its own; nobody ever waits for it. Knows no topics.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+from collections.abc import Callable
+
+import trio
+from libp2p.abc import IHost
+from libp2p.kad_dht.kad_dht import KadDHT
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from multiaddr import Multiaddr  # type: ignore[import-untyped]
+
+from lading_net.libp2p.gossip import Settings
+from lading_net.libp2p.watch import Watch
+from lading_net.peer import Endpoint
+
+DIAL_SECONDS = 8.0
+LOOKUP_SECONDS = 10.0
+RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+LOOK_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+FORGET_SECONDS = 60.0
+"""How long a discovered peer that did not answer is left alone."""
+
+log = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Runs until cancelled. `report` gets the connected peers' ids (base58) whenever they change."""
+
+    def __init__(self, host: IHost, dht: KadDHT, settings: Settings, report: Callable[[tuple[str, ...]], None]) -> None:
+        self._host = host
+        self._dht = dht
+        self._settings = settings
+        self._report = report
+        self._watch = Watch()
+        self._failed: dict[ID, float] = {}
+        self._look = trio.Event()
+        host.get_network().register_notifee(self._watch)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_reporting)
+            nursery.start_soon(self._keep_looking)
+            for endpoint in self._settings.bootstrap:
+                peer = ID.from_base58(str(endpoint.peer))
+                if peer != self._host.get_id():
+                    nursery.start_soon(self._keep_connected, peer, endpoint)
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await self._watch.change()
+            self._report(tuple(peer.to_base58() for peer in self._connected()))
+            self._look.set()
+
+    async def _keep_connected(self, peer: ID, endpoint: Endpoint) -> None:
+        failures = 0
+        while True:
+            if peer in self._connected() or await self._connect(peer, await _resolve(endpoint)):
+                failures = 0
+                await self._watch.change()
+                continue
+            pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+            failures += 1
+            await trio.sleep(pause * random.uniform(0.8, 1.2))
+
+    async def _keep_looking(self) -> None:
+        """Looks often at first and after a change, then ever less: a quiet network costs next to nothing."""
+        quiet = 0
+        while True:
+            with trio.move_on_after(LOOK_SECONDS[min(quiet, len(LOOK_SECONDS) - 1)] * random.uniform(0.8, 1.2)):
+                await self._look.wait()
+                await trio.sleep(LOOK_SECONDS[0])
+            quiet = 1 if self._look.is_set() else quiet + 1
+            self._look = trio.Event()
+            connected = self._connected()
+            if connected and len(connected) < self._settings.max_peers:
+                await self._look_around(connected)
+
+    async def _look_around(self, connected: list[ID]) -> None:
+        own = self._host.get_id()
+        with trio.move_on_after(LOOKUP_SECONDS):
+            for peer in connected:
+                await self._dht.routing_table.add_peer(peer)
+            # Our own neighbourhood in one round, a random place in the next.
+            target = own.to_bytes() if random.random() < 0.5 else os.urandom(32)
+            await self._dht.peer_routing.find_closest_peers_network(target)
+        now = trio.current_time()
+        self._failed = {peer: until for peer, until in self._failed.items() if until > now}
+        store = self._host.get_peerstore()
+        known = [peer for peer in store.peers_with_addrs() if peer != own and peer not in connected]
+        fresh = [peer for peer in known if peer not in self._failed][: self._settings.max_peers - len(connected)]
+        async with trio.open_nursery() as nursery:
+            for peer in fresh:
+                nursery.start_soon(self._try, peer, store.addrs(peer))
+
+    async def _try(self, peer: ID, addresses: list[Multiaddr]) -> None:
+        if not await self._connect(peer, addresses):
+            self._failed[peer] = trio.current_time() + FORGET_SECONDS
+            self._dht.routing_table.remove_peer(peer)
+
+    async def _connect(self, peer: ID, addresses: list[Multiaddr]) -> bool:
+        network = self._host.get_network()
+        if isinstance(network, Swarm):
+            network.unblock_peer(peer)  # the library blocks a peer for a minute after one failure; we time retries
+        try:
+            with trio.move_on_after(DIAL_SECONDS):
+                await self._host.connect(PeerInfo(peer, addresses))
+                return True
+        except Exception as error:
+            log.debug("cannot connect to %s: %s", peer, error)
+        return False
+
+    def _connected(self) -> list[ID]:
+        return [peer for peer in self._host.get_connected_peers() if peer != self._host.get_id()]
+
+
+async def _resolve(endpoint: Endpoint) -> list[Multiaddr]:
+    """The endpoint's address, by name service where it is a name; empty if that does not answer."""
+    if endpoint.kind in ("ip4", "ip6"):
+        return [Multiaddr(f"/{endpoint.kind}/{endpoint.host}/tcp/{endpoint.port}")]
+    found = []
+    with trio.move_on_after(DIAL_SECONDS):
+        try:
+            for family, _, _, _, place in await trio.socket.getaddrinfo(
+                endpoint.host, endpoint.port, type=socket.SOCK_STREAM
+            ):
+                kind = "ip6" if family == socket.AF_INET6 else "ip4"
+                found.append(Multiaddr(f"/{kind}/{place[0]}/tcp/{endpoint.port}"))
+        except OSError as error:
+            log.debug("cannot resolve %s: %s", endpoint.host, error)
+    return found

@@ -1,0 +1,260 @@
+"""The trio side: one py-libp2p host with gossipsub and a Kademlia routing table, its settings, and its end.
+
+Imported in the libp2p thread only. Whom to connect to is `discovery`'s; what messages mean is nobody's here.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+import time
+from typing import Protocol, cast
+
+import trio
+from libp2p import new_host
+from libp2p.abc import IHost, INetStream
+from libp2p.crypto.secp256k1 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.network.config import ConnectionConfig
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import create_signed_peer_record
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.rcmgr import new_resource_manager
+from libp2p.rcmgr.manager import ResourceLimits
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.utils.address_validation import expand_wildcard_address
+from multiaddr import Multiaddr  # type: ignore[import-untyped]
+
+from lading_net.errors import ListenFailed, PortInUse
+from lading_net.libp2p.discovery import Discovery
+from lading_net.libp2p.gossip import Settings
+from lading_net.libp2p.handover import Handover
+from lading_net.peer import Endpoint
+from lading_net.subscription import MAX_GOSSIP_BYTES
+
+OUTBOX = 1_024
+MAX_CONNECTIONS = 256
+HEARTBEAT_SECONDS = 5
+MESSAGES_PER_SECOND = 500.0
+"""Per neighbour and topic, before its messages are dropped: a neighbour forwards what many hosts publish."""
+
+MAX_RPC_BYTES = 4 * MAX_GOSSIP_BYTES
+
+log = logging.getLogger(__name__)
+# The library warns of every peer that hangs up.
+logging.getLogger("libp2p").setLevel(logging.ERROR)
+
+
+class Outlet(Protocol):
+    """Who hears what happens; called in the libp2p thread."""
+
+    def listening(self, endpoint: Endpoint) -> None: ...
+    def received(self, topic: str, data: bytes) -> None: ...
+    def connected(self, peers: tuple[str, ...]) -> None: ...
+    def subscriptions(self) -> tuple[str, ...]: ...
+
+
+class Host:
+    """One life of the host: run() once. publish(), subscribe() and stop() may be called from any thread."""
+
+    def __init__(self, settings: Settings, outlet: Outlet) -> None:
+        self._settings = settings
+        self._outlet = outlet
+        self._lock = threading.Lock()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._scope = trio.CancelScope()
+        self._stopped = False
+        self._work: trio.MemorySendChannel[tuple[str, bytes | None]] | None = None
+        self._outbox: Handover[tuple[str, bytes | None]] = Handover(OUTBOX, self._in_trio, self._enqueue)
+
+    def publish(self, topic: str, data: bytes) -> None:
+        self._outbox.put((topic, data))
+
+    def subscribe(self, topic: str) -> None:
+        self._outbox.put((topic, None))
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            token = self._token
+        if token is not None:
+            try:
+                token.run_sync_soon(self._scope.cancel)
+            except trio.RunFinishedError:
+                pass
+
+    def run(self) -> None:
+        """Serves until stop(). Raises PortInUse, ListenFailed, or whatever the library dies of."""
+        trio.run(self._main)
+
+    async def _main(self) -> None:
+        with self._lock:
+            self._token = trio.lowlevel.current_trio_token()
+            if self._stopped:
+                return
+        with self._scope:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        listen = _bindable(self._settings.listen)
+        address = Multiaddr(str(_bare(listen)))
+        host = self._host(address)
+        router = _router()
+        pubsub = _Pubsub(host, router, self._outlet)
+        dht = KadDHT(host, DHTMode.SERVER)
+        discovery = Discovery(host, dht, self._settings, self._outlet.connected)
+        async with host.run([address]), background_trio_service(pubsub), background_trio_service(router):
+            if not host.get_network().listeners:
+                raise ListenFailed(f"Cannot listen at {_bare(listen)}.")
+            await pubsub.wait_until_ready()
+            # The record that the library signed at construction knows no address yet.
+            record = create_signed_peer_record(host.get_id(), host.get_addrs(), host.get_private_key())
+            host.get_peerstore().set_local_record(record)
+            await self._work_until_stopped(pubsub, discovery, listen)
+
+    async def _work_until_stopped(self, pubsub: Pubsub, discovery: Discovery, listen: Endpoint) -> None:
+        self._work, work = trio.open_memory_channel[tuple[str, bytes | None]](OUTBOX)
+        for topic in self._outlet.subscriptions():
+            await pubsub.subscribe(topic)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(discovery.run)
+            self._outlet.listening(listen)
+            self._outbox.drain()
+            async for topic, data in work:
+                if data is None:
+                    await pubsub.subscribe(topic)
+                else:
+                    await pubsub.publish(topic, data)
+
+    def _host(self, address: Multiaddr) -> IHost:
+        """Noise and yamux only: the library's own list would fall back to plaintext."""
+        keys = create_new_key_pair(self._settings.secret)
+        noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+        announce = [Multiaddr(str(_bare(endpoint))) for endpoint in self._settings.announce]
+        return new_host(
+            key_pair=keys,
+            sec_opt={NOISE: noise},
+            muxer_opt={TProtocol(YAMUX): Yamux},
+            listen_addrs=[address],
+            addrs_factory=lambda candidates: announce or [one for each in candidates for one in _expand(each)],
+            disable_identify_address_discovery=True,
+            connection_config=ConnectionConfig(
+                max_connections=MAX_CONNECTIONS,
+                # Zero: the library's own connector stays idle; whom to dial, and when, is discovery's.
+                min_connections=0,
+                low_watermark=0,
+                high_watermark=MAX_CONNECTIONS,
+                dial_timeout=5.0,
+            ),
+            # The library would measure this whole process's memory, models included, and refuse peers for it.
+            resource_manager=new_resource_manager(
+                limits=ResourceLimits(max_connections=MAX_CONNECTIONS, max_memory_mb=1 << 20),
+                enable_memory_limits=False,
+                enable_memory_pooling=False,
+                enable_circuit_breaker=False,
+                enable_graceful_degradation=False,
+                enable_metrics=False,
+            ),
+        )
+
+    def _in_trio(self, call: object) -> None:
+        with self._lock:
+            token = self._token
+        if token is None:
+            return
+        try:
+            token.run_sync_soon(self._outbox.drain)
+        except trio.RunFinishedError:
+            pass
+
+    def _enqueue(self, item: tuple[str, bytes | None]) -> None:
+        if self._work is not None:
+            try:
+                self._work.send_nowait(item)
+            except trio.WouldBlock:
+                self._outbox.lost += 1
+
+
+class _Pubsub(Pubsub):
+    """The library's pubsub, with what arrives handed out at once, and no message able to end the service."""
+
+    def __init__(self, host: IHost, router: GossipSub, outlet: Outlet) -> None:
+        super().__init__(host, router, max_inbound_rpc_size=MAX_RPC_BYTES, seen_ttl=120)
+        # Message numbers go on where they were after a restart within a second; the library counts from whole seconds.
+        self.counter = time.time_ns()
+        self._outlet = outlet
+
+    def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
+        if publish_message.from_id == self.my_id.to_bytes():
+            return
+        for topic in publish_message.topicIDs:
+            if topic in self.topic_ids:
+                self._outlet.received(topic, publish_message.data)
+
+    async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
+        if len(msg.data) > MAX_GOSSIP_BYTES:
+            return
+        try:
+            await super().push_msg(msg_forwarder, msg)
+        except Exception as error:
+            log.debug("a message from %s was dropped", msg_forwarder, exc_info=error)
+
+    async def stream_handler(self, stream: INetStream) -> None:
+        try:
+            await super().stream_handler(stream)
+        except Exception as error:
+            log.debug("a gossip stream ended", exc_info=error)
+            await stream.reset()
+
+
+def _router() -> GossipSub:
+    return GossipSub(
+        protocols=[PROTOCOL_ID_V11],
+        degree=6,
+        degree_low=4,
+        degree_high=12,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        gossip_window=3,
+        gossip_history=5,
+        do_px=True,
+        prune_back_off=10,
+        adaptive_gossip_enabled=False,
+        # Many of our hosts share an address (a datacenter, a demo); who they are is proved by stake, not by address.
+        eclipse_protection_enabled=False,
+        max_messages_per_topic_per_second=MESSAGES_PER_SECOND,
+    )
+
+
+def _bare(endpoint: Endpoint) -> Endpoint:
+    return Endpoint(endpoint.kind, endpoint.host, endpoint.port)
+
+
+def _bindable(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with an actual port. The library binds with SO_REUSEPORT, which would hide that a port is taken."""
+    family = socket.AF_INET6 if endpoint.kind == "ip6" else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((endpoint.host, endpoint.port))
+            port = cast(int, probe.getsockname()[1])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"Another program listens on port {endpoint.port} of {endpoint.host}.") from error
+        raise ListenFailed(f"Cannot listen at {_bare(endpoint)}: {error.strerror or error}.") from error
+    return Endpoint(endpoint.kind, endpoint.host, port)
+
+
+def _expand(address: Multiaddr) -> list[Multiaddr]:
+    """The addresses of this machine's interfaces, where the host listens on all of them."""
+    text = str(address)
+    return expand_wildcard_address(address) if text.startswith(("/ip4/0.0.0.0/", "/ip6/::/")) else [address]
