@@ -73,7 +73,7 @@ class Abi(msgspec.Struct, frozen=True):
 
 @cache
 def load(name: str) -> Abi:
-    """The contract called `name`, from the package's abi folder. Raises BadAbi when it is not part of the installation."""
+    """The contract called `name`, from the package's abi folder. Raises BadAbi when the installation lacks it."""
     path = files("lading_contracts") / "abi" / f"{name}.json"
     try:
         document = json.loads(path.read_text("utf-8"))

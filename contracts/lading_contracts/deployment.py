@@ -16,7 +16,6 @@ from lading_contracts.staking import Staking
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, address, to_hex
 
-
 _ADDRESSES = ("coin", "registry", "settlement", "staking", "court")
 
 

@@ -1,6 +1,7 @@
-"""What the contracts say happened, as frozen structs. Field order is the ABI's; a test holds both against each other."""
+"""What the contracts say happened, as frozen structs. Field order is the ABI's; a test compares the two."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from lading_contracts import abi
 from lading_contracts.port import Log
 from lading_contracts.registry import Party, Role
 from lading_protocol.ids import Address, AgentId, Digest, TermsId, Wei
+from lading_protocol.receipts import Receipt
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -148,7 +150,144 @@ class Withdrawn(Event, frozen=True):
     amount: Wei
 
 
-#STAKING
+# --- Staking ---
+
+
+class Staked(Event, frozen=True):
+    """`stake` is the operator's new total."""
+
+    operator: Address
+    owner: Address
+    amount: Wei
+    stake: Wei
+
+
+class UnstakeRequested(Event, frozen=True):
+    operator: Address
+    amount: Wei
+    unlock_at: int
+
+
+class Unstaked(Event, frozen=True):
+    operator: Address
+    owner: Address
+    amount: Wei
+
+
+class Slashed(Event, frozen=True):
+    """`amount` left the operator; `burnt` of it was destroyed, the court distributes the rest."""
+
+    operator: Address
+    amount: Wei
+    burnt: Wei
+
+
+class Jailed(Event, frozen=True):
+    operator: Address
+    until: int
+
+
+class Activated(Event, frozen=True):
+    operator: Address
+
+
+class Deactivated(Event, frozen=True):
+    operator: Address
+
+
+# --- AuditCourt ---
+
+
+class Anchored(Event, frozen=True):
+    poster: Address
+    n: int
+    root: Digest
+    count: int
+
+
+class Opened(Event, frozen=True):
+    id: Digest
+    host: Address
+    challenger: Address
+    receipt_digest: Digest
+    draw_block: int
+    receipt: Receipt
+
+
+class Rearmed(Event, frozen=True):
+    """The block hash was out of reach: a later block draws."""
+
+    id: Digest
+    draw_block: int
+
+
+class Drawn(Event, frozen=True):
+    id: Digest
+    round: int
+    jurors: tuple[Address, ...]
+    commit_by: int
+    reveal_by: int
+
+
+class Committed(Event, frozen=True):
+    id: Digest
+    round: int
+    juror: Address
+
+
+class Revealed(Event, frozen=True):
+    id: Digest
+    round: int
+    juror: Address
+    verdict: int
+    evidence: Digest
+
+
+class Ruled(Event, frozen=True):
+    id: Digest
+    round: int
+    verdict: int
+    appeal_by: int
+
+
+class Stands(Event, frozen=True):
+    """An appeal found no quorum: the ruling before it stands and may be executed at once."""
+
+    id: Digest
+    round: int
+    verdict: int
+
+
+class Appealed(Event, frozen=True):
+    id: Digest
+    round: int
+    appellant: Address
+    bond: Wei
+    draw_block: int
+
+
+class Executed(Event, frozen=True):
+    """`burnt`, `refunded`, `fee` (to the challenger) and `reward` (to jurors) add up to `slashed`."""
+
+    id: Digest
+    verdict: int
+    slashed: Wei
+    burnt: Wei
+    refunded: Wei
+    fee: Wei
+    reward: Wei
+
+
+class Paid(Event, frozen=True):
+    id: Digest
+    to: Address
+    amount: Wei
+
+
+class Voided(Event, frozen=True):
+    id: Digest
+    round: int
+
 
 def decode(contract: str, log: Log) -> Entry | None:
     """The event in a log of the contract called `contract`; None for one that this version does not know."""
@@ -162,12 +301,20 @@ def decode(contract: str, log: Log) -> Entry | None:
 
 def _values(item: abi.Item, log: Log) -> list[Any]:
     from_topics = iter(log.topics[1:])
-    plain = iter(abi.decode([kind for kind, topic in zip(item.inputs, item.indexed, strict=True) if not topic], log.data))
+    plain = iter(
+        abi.decode([kind for kind, topic in zip(item.inputs, item.indexed, strict=True) if not topic], log.data)
+    )
     values = []
     for name, kind, topic in zip(item.names, item.inputs, item.indexed, strict=True):
         value = abi.decode((kind,), next(from_topics))[0] if topic else next(plain)
-        values.append(tuple(Party(p, Role(r), b) for p, r, b in value) if name == "parties" else value)
+        values.append(_STRUCTS[name](value) if name in _STRUCTS else value)
     return values
+
+
+_STRUCTS: dict[str, Callable[[Any], Any]] = {
+    "parties": lambda rows: tuple(Party(payee, Role(role), bps) for payee, role, bps in rows),
+    "receipt": lambda fields: Receipt(*fields),
+}
 
 
 def field_name(name: str) -> str:

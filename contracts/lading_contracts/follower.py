@@ -25,7 +25,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """`start` is the first block of interest, `marks` the last blocks seen, oldest first. Encodes as JSON or msgpack."""
+    """`start` is the first block of interest, `marks` the last blocks seen, oldest first. A plain value."""
 
     start: int
     marks: tuple[Mark, ...] = ()
@@ -45,7 +45,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Following(msgspec.Struct, frozen=True, kw_only=True):
-    """A block is believed when `confirmations` blocks lie on top of it. `poll` seconds; `span` blocks in one question."""
+    """A block is believed when `confirmations` blocks lie on it. `poll` seconds; `span` blocks a question."""
 
     confirmations: int = 0
     poll: float = 1.0

@@ -13,7 +13,7 @@ from lading_protocol.ids import Address, Digest, Signature, Wei
 
 
 class Signer(Protocol):
-    """Whoever can sign a transaction: lading_protocol.keys.PrivateKey, or a hardware wallet behind the same two names."""
+    """Whoever can sign a transaction: lading_protocol.keys.PrivateKey, or a wallet behind the same two names."""
 
     @property
     def address(self) -> Address: ...
@@ -46,6 +46,7 @@ class TxReceipt(msgspec.Struct, frozen=True):
     """A transaction that was included and succeeded. `created` is the new contract's address, if it made one."""
 
     tx: Digest
+    nonce: int
     block: int
     block_hash: Digest
     gas_used: int

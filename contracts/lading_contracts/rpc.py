@@ -64,7 +64,9 @@ class RpcChain:
         found = await self.request("eth_getBlockByNumber", ["latest" if number is None else hex(number), False])
         if found is None:
             return None
-        return Block(_int(found["number"]), _digest(found["hash"]), _digest(found["parentHash"]), _int(found["timestamp"]))
+        return Block(
+            _int(found["number"]), _digest(found["hash"]), _digest(found["parentHash"]), _int(found["timestamp"])
+        )
 
     async def call(self, to: Address, data: bytes, sender: Address | None = None) -> bytes:
         message = {"to": to_hex(to), "data": to_hex(data)} | ({} if sender is None else {"from": to_hex(sender)})
@@ -120,7 +122,9 @@ class RpcChain:
 
     async def _prepare(self, signer: Signer, to: Address | None, data: bytes, value: int) -> Unsigned:
         sender = to_hex(signer.address)
-        message = {"from": sender, "data": to_hex(data), "value": hex(value)} | ({} if to is None else {"to": to_hex(to)})
+        message = {"from": sender, "data": to_hex(data), "value": hex(value)} | (
+            {} if to is None else {"to": to_hex(to)}
+        )
         gas = _int(await self.request("eth_estimateGas", [message])) * self._settings.gas_percent // 100
         fees = await self._fees()
         return Unsigned(self._chain_id, await self._nonce(signer.address), fees, gas, to, value, data)
@@ -202,6 +206,7 @@ class RpcChain:
         created = None if sent.to is not None else created_address(signer.address, sent.nonce)
         return TxReceipt(
             tx=raw.hash,
+            nonce=sent.nonce,
             block=block,
             block_hash=_digest(found["blockHash"]),
             gas_used=_int(found["gasUsed"]),
@@ -221,7 +226,9 @@ class RpcChain:
             return Reverted(why.message, name=why.name, arguments=why.arguments, tx=raw.hash, hint=why.hint)
         except ChainError:
             pass
-        return Reverted("The transaction failed on the chain: another one came first, or gas ran out.", name="", tx=raw.hash)
+        return Reverted(
+            "The transaction failed on the chain: another one came first, or gas ran out.", name="", tx=raw.hash
+        )
 
 
 def _failure(method: str, error: dict[str, Any]) -> ChainError:

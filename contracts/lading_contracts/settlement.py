@@ -86,10 +86,8 @@ class Settlement(Contract):
     async def deposit_for(self, signer: Signer, payer: Address, amount: int) -> TxReceipt:
         return await self._write(signer, "depositFor", payer, amount)
 
-    async def authorize(
-        self, signer: Signer, key: Address, cap: int, expiry: int, consent: bytes = b""
-    ) -> TxReceipt:
-        """`consent` is the key's signature of SessionConsent(payer); empty to change cap and expiry of a key one has."""
+    async def authorize(self, signer: Signer, key: Address, cap: int, expiry: int, consent: bytes = b"") -> TxReceipt:
+        """`consent` is the key's signature of SessionConsent(payer); empty to change cap and expiry later."""
         return await self._write(signer, "authorize", key, cap, expiry, consent)
 
     async def revoke(self, signer: Signer, key: Address) -> TxReceipt:

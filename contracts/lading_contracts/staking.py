@@ -22,8 +22,10 @@ class Staking(Contract):
     NAME = "Staking"
 
     async def stake(self, signer: Signer, operator: Address, amount: int, consent: bytes = b"") -> TxReceipt:
-        """The signer becomes (or is) the owner. `consent` is the operator's signature of StakeConsent(owner), needed the
-        first time unless the operator stakes for itself. Needs an allowance of the coin: see Coin.allow."""
+        """The signer becomes (or is) the owner. Needs an allowance of the coin: see Coin.allow.
+
+        `consent` is the operator's signature of StakeConsent(owner): the first time, unless it stakes for itself.
+        """
         return await self._write(signer, "stake", operator, amount, consent)
 
     async def request_unstake(self, signer: Signer, operator: Address, amount: int) -> TxReceipt:

@@ -74,7 +74,7 @@ class Http:
 
 
 class Web3Socket:
-    """A WebSocket or IPC endpoint through web3.py's persistent providers. Imports web3 (about a second) when first asked."""
+    """A WebSocket or IPC endpoint through web3.py's persistent providers, imported (a second) when first asked."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self._url = url

@@ -24,7 +24,9 @@ async def serve(settings: EmbeddedSettings) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="lading_contracts.embedded", description="A persistent EVM chain for one machine.")
+    parser = argparse.ArgumentParser(
+        prog="lading_contracts.embedded", description="A persistent EVM chain for one machine."
+    )
     parser.add_argument("--folder", type=Path, help="data folder; without it the chain lives in memory")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--chain-id", type=int, default=DEFAULT_CHAIN_ID)

@@ -1,4 +1,4 @@
-"""Executes transactions and calls with py-evm and writes each block to the store. Speaks bytes; knows no HTTP or JSON-RPC.
+"""Executes transactions and calls with py-evm and writes each block to the store. Knows no HTTP and no JSON-RPC.
 
 Every transaction gets its own block at once. Block timestamps follow the wall clock (plus the offset a test asked for);
 unlike mainnet, several blocks may share one second, or a burst of transactions would push the chain into the future.
@@ -49,9 +49,7 @@ class LadingVM(PragueVM):
 class Evm:
     """One chain. Not thread-safe: call it from one thread."""
 
-    def __init__(
-        self, store: Store, chain_id: int, balances: Mapping[bytes, int], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, chain_id: int, balances: Mapping[bytes, int], clock: Callable[[], float]) -> None:
         self.store = store
         self.chain_id = chain_id
         self._clock = clock
@@ -142,7 +140,7 @@ class Evm:
                 state.clear_transient_storage()
 
     def estimate(self, sender: bytes, to: bytes | None, data: bytes, value: int) -> tuple[int, Execution]:
-        """(gas that suffices, the run). Two runs in the common case, a search only for contracts that watch their gas."""
+        """(gas that suffices, the run). Two runs as a rule; a search only for contracts that watch their gas."""
         base = _intrinsic(data, to is None)
         most = GAS_LIMIT - base
         run = self.execute(sender, to, data, value, most)
@@ -218,9 +216,7 @@ def _genesis(kind: type[MiningChain], store: Store, balances: Mapping[bytes, int
     return kind.from_genesis(AtomicDB(store), params, state)
 
 
-def _rows(
-    block: BlockAPI, receipts: Sequence[ReceiptAPI], runs: Sequence[ComputationAPI]
-) -> list[TxRow]:
+def _rows(block: BlockAPI, receipts: Sequence[ReceiptAPI], runs: Sequence[ComputationAPI]) -> list[TxRow]:
     rows: list[TxRow] = []
     before = logs_before = 0
     for index, (tx, receipt, run) in enumerate(zip(block.transactions, receipts, runs, strict=True)):

@@ -36,7 +36,7 @@ class Methods:
             "net_version": lambda: str(evm.chain_id),
             "net_listening": lambda: True,
             "eth_syncing": lambda: False,
-            "eth_accounts": lambda: [],
+            "eth_accounts": list,
             "eth_chainId": lambda: hex(evm.chain_id),
             "eth_blockNumber": lambda: hex(evm.head.block_number),
             "eth_gasPrice": lambda: hex(evm.base_fee + _TIP),
@@ -117,7 +117,12 @@ class Methods:
     def _message(self, call: dict[str, Any]) -> tuple[bytes, bytes | None, bytes, int]:
         data = _bytes(call.get("input") or call.get("data") or "0x")
         to = call.get("to")
-        return _bytes(call.get("from") or "0x" + "00" * 20), _bytes(to) if to else None, data, _int(call.get("value", 0))
+        return (
+            _bytes(call.get("from") or "0x" + "00" * 20),
+            _bytes(to) if to else None,
+            data,
+            _int(call.get("value", 0)),
+        )
 
     def _call(self, call: dict[str, Any], tag: Any = "latest", *_overrides: Any) -> str:
         sender, to, data, value = self._message(call)

@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS nodes(key BLOB PRIMARY KEY, value BLOB NOT NULL) WITH
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blocks(number INTEGER PRIMARY KEY, hash BLOB NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS blocks_hash ON blocks(hash);
-CREATE TABLE IF NOT EXISTS txs(hash BLOB PRIMARY KEY, block INTEGER NOT NULL, body BLOB NOT NULL, receipt BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS txs(
+    hash BLOB PRIMARY KEY, block INTEGER NOT NULL, body BLOB NOT NULL, receipt BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS txs_block ON txs(block);
 CREATE TABLE IF NOT EXISTS logs(
     block INTEGER NOT NULL, idx INTEGER NOT NULL, address BLOB NOT NULL, topics BLOB NOT NULL, body BLOB NOT NULL,
@@ -160,9 +161,7 @@ class Store:
     def tx_bodies(self, number: int) -> list[bytes]:
         return [row[0] for row in self._db.execute("SELECT body FROM txs WHERE block=? ORDER BY rowid", (number,))]
 
-    def logs(
-        self, first: int, last: int, addresses: Sequence[bytes], topics: Sequence[Sequence[bytes]]
-    ) -> list[bytes]:
+    def logs(self, first: int, last: int, addresses: Sequence[bytes], topics: Sequence[Sequence[bytes]]) -> list[bytes]:
         """JSON bodies of the matching events. Empty `addresses` means any; an empty list in `topics` means any."""
         where, values = "block BETWEEN ? AND ?", [first, last, *addresses]
         if addresses:

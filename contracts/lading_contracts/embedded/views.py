@@ -1,4 +1,4 @@
-"""How the embedded chain's blocks, transactions, receipts and events look in JSON-RPC. Pure: py-evm objects in, JSON out."""
+"""How the embedded chain's blocks, transactions, receipts and events look in JSON-RPC. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
