@@ -1,8 +1,8 @@
 """The direct link against raw asyncio TCP with TLS, both on the same loop, in the same run, over loopback.
 
-Run it by hand (`python tests/bench/bench_network_link.py [--quick] [--loop asyncio]`); it prints one JSON object a line, as
-DESIGN.md section 7 says, and a table on the error stream. The other end is a process of its own, so that CPU time can be
-told apart by side.
+Run it by hand (`python tests/bench/bench_network_link.py [--quick] [--loop asyncio]`); it prints one JSON object a line,
+as DESIGN.md section 7 says, and a table on the error stream. The other end is a process of its own, so that CPU time can
+be told apart by side.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def report(
 
 
 class TlsServer(asyncio.Protocol):
-    """Counts what comes; a line that starts with ? is answered with the count and the CPU time so far, E with an echo."""
+    """Counts what comes; what ends in ? is answered with the count and the CPU time so far; echoes after an E."""
 
     def __init__(self) -> None:
         self.count, self.mode = 0, b""
@@ -122,9 +122,7 @@ def write_certificate(folder: str) -> None:
     builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
     Path(folder, "cert.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     Path(folder, "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -251,9 +249,7 @@ async def compare(endpoint: str, port: int, quick: bool) -> None:
     await transport.close()
 
 
-async def measure_opening(
-    transport: DirectTransport, link: DirectLink, endpoint: str, port: int, times: int
-) -> None:
+async def measure_opening(transport: DirectTransport, link: DirectLink, endpoint: str, port: int, times: int) -> None:
     async def dial() -> None:
         other = DirectTransport(PrivateKey(os.urandom(32)))
         await other.dial(endpoint)
@@ -363,7 +359,8 @@ def main() -> None:
     for line in _results:
         versus = f"{line['reference']} {line['reference_value']:g} (x{line['ratio']:g})" if line["reference"] else ""
         verdict = {True: "holds", False: "DOES NOT HOLD", None: ""}[line["holds"]]
-        print(f"{line['name']:34}{line['value']:>12g} {line['unit']:8}{line['bar'] or '':24}{verdict:15}{versus}", file=sys.stderr)
+        measured = f"{line['name']:34}{line['value']:>12g} {line['unit']:8}"
+        print(f"{measured}{line['bar'] or '':24}{verdict:15}{versus}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -38,12 +38,15 @@ def proposal(name: str) -> bytes:
 class _Lines:
     """Cuts bytes into tokens; refuses long ones before it holds them."""
 
-    __slots__ = ("held",)
+    __slots__ = ("_greeted", "held")
 
     def __init__(self) -> None:
         self.held = b""
+        self._greeted = False
 
     def next(self) -> str | None:
+        if not self._greeted:
+            return self._greeting()
         try:
             head = protobuf.decode_number(self.held, 0, 2)
         except ValueError:
@@ -63,14 +66,24 @@ class _Lines:
         except UnicodeDecodeError:
             raise ProtocolViolation("The peer's protocol name is not text.") from None
 
+    def _greeting(self) -> str | None:
+        """Compares from the first byte on, so that one who speaks something else is not waited for."""
+        if not HELLO.startswith(self.held[: len(HELLO)]):
+            raise ProtocolViolation("The peer does not speak multistream 1.0.")
+        if len(self.held) < len(HELLO):
+            return None
+        self._greeted = True
+        self.held = self.held[len(HELLO) :]
+        return self.next()
+
 
 class Dialler:
     """Awaits the answer to `proposal(name)`."""
 
-    __slots__ = ("_greeted", "_lines", "_name")
+    __slots__ = ("_lines", "_name")
 
     def __init__(self, name: str) -> None:
-        self._name, self._greeted, self._lines = name, False, _Lines()
+        self._name, self._lines = name, _Lines()
 
     def receive(self, data: bytes) -> bytes | None:
         """The bytes after the agreement (perhaps none) once agreed, None until then.
@@ -79,25 +92,22 @@ class Dialler:
         """
         self._lines.held += data
         while (line := self._lines.next()) is not None:
-            if line == HEADER and not self._greeted:
-                self._greeted = True
-            elif line == self._name and self._greeted:
+            if line == self._name:
                 return self._lines.held
-            elif line == "na" and self._greeted:
+            if line == "na":
                 raise UnknownProtocol(f"The peer does not serve {self._name}.")
-            else:
-                raise ProtocolViolation(f"The peer answered {line[:40]!r} to the proposal of {self._name}.")
+            raise ProtocolViolation(f"The peer answered {line[:40]!r} to the proposal of {self._name}.")
         return None
 
 
 class Listener:
     """Answers proposals. Send `HELLO` first, then whatever `receive` appends to `replies`."""
 
-    __slots__ = ("_greeted", "_knows", "_lines", "_tries", "agreed", "replies")
+    __slots__ = ("_knows", "_lines", "_tries", "agreed", "replies")
 
     def __init__(self, knows: Callable[[str], bool]) -> None:
         self._knows = knows
-        self._greeted, self._tries, self._lines = False, 0, _Lines()
+        self._tries, self._lines = 0, _Lines()
         self.agreed = ""
         self.replies = b""
 
@@ -105,11 +115,6 @@ class Listener:
         """The bytes after the agreement once `agreed` is set, None until then. Raises ProtocolViolation."""
         self._lines.held += data
         while (line := self._lines.next()) is not None:
-            if not self._greeted:
-                if line != HEADER:
-                    raise ProtocolViolation("The peer does not speak multistream 1.0.")
-                self._greeted = True
-                continue
             if self._knows(line):
                 self.agreed = line
                 self.replies += token(line)

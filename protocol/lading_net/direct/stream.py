@@ -28,6 +28,7 @@ class DirectStream:
     __slots__ = (
         "_chunks",
         "_closed",
+        "_cut",
         "_drained",
         "_ended",
         "_error",
@@ -46,7 +47,8 @@ class DirectStream:
         self._link, self.flow, self.protocol = link, flow, protocol
         self._negotiation: multistream.Dialler | multistream.Listener | None = negotiation
         self._chunks: list[bytes] = []
-        self._error: NetError | None = None
+        self._error: NetError | None = None  # why nothing can be written any more
+        self._cut: NetError | None = None  # why what arrived is not all that was sent
         self._ended = self._closed = False
         self._reader: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -59,8 +61,8 @@ class DirectStream:
 
     async def read(self) -> bytes:
         while not self._chunks:
-            if self._error is not None:
-                raise type(self._error)(self._error.message)
+            if self._cut is not None:
+                raise type(self._cut)(self._cut.message)
             if self._ended:
                 return b""
             if self._reader is not None:
@@ -135,6 +137,8 @@ class DirectStream:
         self._negotiation = None
         if not keep_arrived:
             self._chunks.clear()
+        if not (keep_arrived and self._ended):
+            self._cut = error
         self._wake_reader()
         self._wake_drain()
 
