@@ -76,7 +76,7 @@ class Sessions:
     # Keys
 
     def create(self, payer: Address) -> Created:
-        """A fresh key for this payer; it works once the payer has authorized it on chain. Raises ApiError, LedgerFailed."""
+        """A fresh key for this payer, who must authorize it on chain. Raises ApiError, LedgerFailed."""
         waiting = sum(1 for seat in self._seats.values() if seat.view is None)
         if waiting >= self._bounds.waiting:
             raise ApiError(429, "too_many_sessions", "Too many sessions wait to be authorized.", retry_after=60)

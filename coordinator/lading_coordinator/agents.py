@@ -1,0 +1,144 @@
+"""The agents that this coordinator knows: manifests checked against the chain, and the packages it holds for hosts.
+
+A name is only as good as its registration: a manifest counts when the registry's owner of the digest is the publisher
+that the manifest names. Bytes are lading.blobs' business.
+"""
+
+import asyncio
+import logging
+
+import msgspec
+
+from lading.blobs import BlobStore, fetch_package
+from lading_contracts.registry import AgentRegistry
+from lading_coordinator.core.catalogue import Catalogue, Entry
+from lading_coordinator.store import Store
+from lading_net.messages import MessageStream
+from lading_net.ports import Link, Stream, Transport
+from lading_protocol.errors import BadManifest, LadingError
+from lading_protocol.ids import Address, AgentId, short
+from lading_protocol.manifest import MAX_MANIFEST, Manifest, agent_id, load
+from lading_protocol.messages import (
+    BLOB,
+    BLOB_PART,
+    BlobPart,
+    FromPublisher,
+    FromStore,
+    GetBlob,
+    Held,
+    Publish,
+    Refuse,
+)
+
+log = logging.getLogger(__name__)
+FETCH_SECONDS = 3600.0
+MANIFEST_SECONDS = 20.0
+_publish = msgspec.msgpack.Decoder(FromPublisher)
+_from_store = msgspec.msgpack.Decoder(FromStore)
+
+
+class Agents:
+    """Fills `catalogue`; `blobs` holds the published packages."""
+
+    def __init__(
+        self, store: Store, blobs: BlobStore, registry: AgentRegistry, catalogue: Catalogue, transport: Transport
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._registry = registry
+        self._catalogue = catalogue
+        self._transport = transport
+        self._looking: set[AgentId] = set()
+        self._fetching = asyncio.Semaphore(2)
+        for agent, manifest, registered_at in store.rows("select agent, manifest, registered_at from agents"):
+            catalogue.add(entry_of(AgentId(agent), load(manifest), registered_at))
+
+    async def serve_publish(self, stream: Stream) -> None:
+        """The handler of PUBLISH: fetches the package over the publisher's own link, then says so."""
+        messages: MessageStream[Publish] = MessageStream(stream, _publish)
+        ask = await messages.recv()
+        if ask is None:
+            return
+        try:
+            async with self._fetching, asyncio.timeout(FETCH_SECONDS):
+                manifest = await self._hold(ask, self._link(stream.peer))
+            log.info("Agent %s@%s (%s) is held now", manifest.name, manifest.version, short(ask.agent))
+            messages.send(Held(ask.agent))
+        except LadingError as error:
+            log.info("Did not take agent %s from %s: %s", short(ask.agent), short(stream.peer), error)
+            messages.send(Refuse(error.code[:64], str(error)[:2000]))
+        except TimeoutError:
+            messages.send(Refuse("timeout", "The package did not arrive in time. What arrived is kept: publish again."))
+        await messages.drain()
+
+    async def _hold(self, ask: Publish, link: Link) -> Manifest:
+        agent = AgentId(ask.agent)
+        terms = await self._registry.terms(ask.terms)
+        if terms is None or terms.agent != agent:
+            raise BadManifest("These terms were not agreed for this agent.", hint="Register the agent and its terms.")
+        manifest = await fetch_package(lambda: link.open(BLOB), agent, self._blobs)
+        await self._adopt(agent, manifest, self._blobs.read(agent, 0, MAX_MANIFEST))
+        return manifest
+
+    async def learn(self, agent: AgentId, host: Address) -> None:
+        """Get the manifest of an agent that a linked host offers and nobody published here. Failures are logged."""
+        if self._catalogue.get(agent) is not None or agent in self._looking:
+            return
+        self._looking.add(agent)
+        try:
+            async with asyncio.timeout(MANIFEST_SECONDS):
+                data = await self._manifest(agent, host)
+                await self._adopt(agent, load(data), data)
+        except (LadingError, TimeoutError) as error:
+            log.info("The manifest of agent %s is not to be had from %s: %s", short(agent), short(host), error)
+        finally:
+            self._looking.discard(agent)
+
+    async def _manifest(self, agent: AgentId, host: Address) -> bytes:
+        if self._blobs.has(agent):
+            return self._blobs.read(agent, 0, MAX_MANIFEST)
+        messages: MessageStream[FromStore] = MessageStream(await self._link(host).open(BLOB), _from_store)
+        data = b""
+        while True:
+            messages.send(GetBlob(agent, len(data), BLOB_PART))
+            part = await messages.recv()
+            if not isinstance(part, BlobPart) or not 0 < part.size <= MAX_MANIFEST or not part.data:
+                raise BadManifest("The host does not give it.")
+            data += part.data
+            if len(data) >= part.size:
+                break
+        await messages.close()
+        if agent_id(data) != agent:
+            raise BadManifest("What the host gave has another digest.")
+        return data
+
+    async def _adopt(self, agent: AgentId, manifest: Manifest, data: bytes) -> None:
+        """Raises BadManifest, ChainError."""
+        registered = await self._registry.agent(agent)
+        if registered is None:
+            raise BadManifest("The agent is not registered on the chain.", hint="Register it first.")
+        if registered.owner != manifest.publisher_address:
+            raise BadManifest("The agent is registered by somebody else than its manifest names.")
+        self._store.write([("insert or ignore into agents values (?,?,?)", (agent, data, registered.registered_at))])
+        self._catalogue.add(entry_of(agent, manifest, registered.registered_at))
+
+    def _link(self, peer: Address) -> Link:
+        for link in self._transport.links():
+            if link.peer == peer and not link.closed.is_set():
+                return link
+        raise BadManifest("The link to the peer is gone.", hint="Try again.")
+
+
+def entry_of(agent: AgentId, manifest: Manifest, registered_at: int) -> Entry:
+    return Entry(
+        agent=agent,
+        name=manifest.name,
+        version=manifest.version,
+        publisher=manifest.publisher_address,
+        operations=manifest.operations,
+        context=manifest.context,
+        registered_at=registered_at,
+        summary=manifest.summary,
+        licence=manifest.licence,
+        width=manifest.width,
+    )

@@ -1,0 +1,144 @@
+"""The control plane as a FastAPI application: sessions, records, audits, health, metrics and the status page.
+
+It speaks of facts only; every error has the same shape as the data plane's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+
+from lading_coordinator.core.answer import error_body
+from lading_coordinator.core.bucket import Bucket
+from lading_coordinator.errors import ApiError, bad_request
+from lading_coordinator.http.page import render
+from lading_coordinator.http.views import Views
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import address, from_hex, to_hex
+
+SESSIONS_A_MINUTE = 12
+MAX_LISTED = 500
+
+
+class _NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    payer: str
+
+
+def create_app(views: Views, draining: Callable[[], bool] = lambda: False) -> FastAPI:
+    app = FastAPI(title="Lading coordinator", openapi_url="/lading/v1/openapi.json", docs_url=None, redoc_url=None)
+    _health(app, views, draining)
+    _sessions(app, views)
+    _records(app, views)
+    _errors(app)
+    return app
+
+
+def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """Alive: the process answers."""
+        return _json({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Ready: a request could be served. The chain may be away; that alone does not stop serving."""
+        tree = views.ready()
+        ready = bool(tree["hosts"]) and not draining()
+        return _json(tree | {"ready": ready, "draining": draining()}, 200 if ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(views.parts.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/")
+    async def page() -> Response:
+        return HTMLResponse(render(views))
+
+
+def _sessions(app: FastAPI, views: Views) -> None:
+    bucket = Bucket(SESSIONS_A_MINUTE, 60.0)
+
+    @app.post("/lading/v1/sessions")
+    async def create(request: Request) -> Response:
+        """{payer} gives {api_key, session, consent}: the payer authorizes `session` on chain, then the key works."""
+        who = request.client.host if request.client else ""
+        wait = bucket.take(who, views.parts.clock())
+        if wait:
+            raise ApiError(
+                429, "too_many_sessions", "Too many new sessions from this address.", retry_after=int(wait) + 1
+            )
+        try:
+            payer = address(msgspec.json.decode(await request.body(), type=_NewSession).payer)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise bad_request(
+                f"The body does not read: {error}.", param="payer", hint='Send {"payer": "0x..."}, a 20-byte address.'
+            ) from None
+        made = views.parts.sessions.create(payer)
+        tree = {
+            "api_key": made.api_key,
+            "session": to_hex(made.session),
+            "consent": to_hex(made.consent),
+            "payer": to_hex(payer),
+        }
+        return _json(tree, 201)
+
+    @app.get("/lading/v1/session")
+    async def session(request: Request) -> Response:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        seat = await views.parts.sessions.seat(token.strip() if kind.lower() == "bearer" else "")
+        return _json(views.session(seat))
+
+
+def _records(app: FastAPI, views: Views) -> None:
+    @app.get("/lading/v1/network")
+    async def network() -> Response:
+        return _json(views.network())
+
+    @app.get("/lading/v1/hosts")
+    async def hosts() -> Response:
+        return _json({"hosts": views.hosts()})
+
+    @app.get("/lading/v1/jobs/{job}")
+    async def job(job: str) -> Response:
+        return _json(await views.job(_job_id(job)))
+
+    @app.get("/lading/v1/receipts/{job}")
+    async def receipts(job: str) -> Response:
+        tree = await views.job(_job_id(job))
+        return _json({"job": tree["job"], "receipts": [one["receipt"] for one in tree["parts"] if one["receipt"]]})
+
+    @app.get("/lading/v1/audits")
+    async def audits(limit: str = "50") -> Response:
+        if not limit.isascii() or not limit.isdigit() or not 0 < int(limit[:9]) <= MAX_LISTED:
+            raise bad_request(f"'limit' is a number from 1 to {MAX_LISTED}.", param="limit")
+        return _json(views.audits(int(limit)))
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(LadingError)
+    async def lading(request: Request, error: Exception) -> Response:
+        assert isinstance(error, LadingError)
+        known = error if isinstance(error, ApiError) else ApiError(503, error.code, error.message, hint=error.hint)
+        headers = {} if known.retry_after is None else {"retry-after": str(known.retry_after)}
+        return Response(error_body(known), known.status, headers, "application/json")
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        known = ApiError(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}.")
+        return Response(error_body(known), known.status, error.headers, "application/json")
+
+
+def _json(tree: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(tree), status, media_type="application/json")
+
+
+def _job_id(text: str) -> bytes:
+    try:
+        return from_hex(text, 32)
+    except ValueError as error:
+        raise bad_request(f"Not a job id: {error}.", param="job", hint="It is the header x-lading-job.") from None

@@ -1,0 +1,222 @@
+"""What the control plane shows: plain trees made from the coordinator's parts, the same for JSON and for the page.
+
+Addresses and ids are 0x-hex, wei are strings, amounts in tokens stand beside them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from lading.dispatch import Directory, Purse
+from lading_contracts.deployment import Deployment
+from lading_coordinator.audits.records import Records
+from lading_coordinator.chainwatch import ChainWatch
+from lading_coordinator.core.catalogue import Catalogue, model_tree
+from lading_coordinator.core.standing import Seat, limit_of, refusal_of
+from lading_coordinator.errors import ApiError
+from lading_coordinator.gateway.openai import Gateway
+from lading_coordinator.ledger import JobRow, Ledger
+from lading_coordinator.sessions import Sessions
+from lading_protocol.audit import Verdict
+from lading_protocol.ids import Address, Wei, to_hex
+from lading_protocol.messages import CoordinatorDetail
+from lading_protocol.pricing import format_amount
+from lading_protocol.receipts import Finish
+
+BEAT_SECONDS = 5.0
+Tree = dict[str, Any]
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What the control plane may look at."""
+
+    gateway: Gateway
+    sessions: Sessions
+    ledger: Ledger
+    records: Records
+    directory: Directory
+    catalogue: Catalogue
+    purse: Purse
+    watch: ChainWatch
+    deployment: Deployment
+    detail: CoordinatorDetail
+    address: Address
+    chain_url: str
+    clock: Callable[[], float]
+    metrics_text: Callable[[], bytes]
+
+
+class Views:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def coins(self, amount: int) -> Tree:
+        return {"wei": str(amount), "amount": self.shown(amount)}
+
+    def shown(self, amount: int) -> str:
+        return format_amount(amount, self.parts.deployment.decimals)
+
+    def network(self) -> Tree:
+        parts = self.parts
+        record = msgspec.json.decode(parts.deployment.encode())
+        return {
+            "deployment": record,
+            "chain_id": parts.deployment.chain_id,
+            "chain_url": parts.chain_url,
+            "coordinator": {
+                "address": to_hex(parts.address),
+                "endpoints": list(parts.detail.endpoints),
+                "http": parts.detail.http,
+                "program": parts.detail.program,
+            },
+        }
+
+    def session(self, seat: Seat) -> Tree:
+        view, parts = seat.view, self.parts
+        refusal = refusal_of(seat, parts.clock())
+        channels = [
+            {
+                "host": to_hex(key.host),
+                "terms": to_hex(key.terms),
+                "epoch": key.epoch,
+                "promised": self.coins(channel.cumulative),
+                "locked": self.coins(channel.locked),
+            }
+            for key, channel in parts.purse.channels(seat.key.address)
+        ]
+        chain = None
+        if view is not None:
+            chain = {
+                "cap": self.coins(view.cap),
+                "locked": self.coins(view.locked),
+                "free": self.coins(view.free),
+                "spendable": self.coins(max(limit_of(view) - parts.purse.locked(seat.key.address), 0)),
+                "expiry": view.expiry,
+            }
+        return {
+            "session": to_hex(seat.key.address),
+            "payer": to_hex(seat.payer),
+            "state": "active" if refusal is None else refusal.code,
+            "hint": "" if refusal is None else refusal.hint,
+            "chain": chain,
+            "spent": self.coins(parts.ledger.spent(seat.key.address)),
+            "channels": channels,
+        }
+
+    async def job(self, job: bytes, *, receipts: bool = True) -> Tree:
+        """Raises ApiError (404)."""
+        row = await self.parts.ledger.job(job)
+        if row is None:
+            raise ApiError(
+                404, "unknown_job", f"No job {to_hex(job)} is on record here.", hint="Records are kept for some months."
+            )
+        tree = self._job(row)
+        tree["parts"] = [
+            {
+                "attempt": part.attempt,
+                "host": to_hex(part.host),
+                "first": part.first,
+                "tokens": part.tokens,
+                "cost": self.coins(part.amount),
+            }
+            | ({"receipt": to_hex(part.receipt) if part.receipt else None} if receipts else {})
+            for part in row.parts
+        ]
+        return tree
+
+    def _job(self, row: JobRow) -> Tree:
+        return {
+            "job": to_hex(row.job),
+            "agent": to_hex(row.agent),
+            "session": to_hex(row.signer),
+            "finish": Finish(row.finish).name.lower(),
+            "prompt_tokens": row.prompt_tokens,
+            "output_tokens": row.output_tokens,
+            "cost": self.coins(row.cost),
+            "ended": int(row.ended),
+        }
+
+    def recent_jobs(self, count: int) -> list[Tree]:
+        return [self._job(row) | {"name": self._name(row.agent)} for row in self.parts.ledger.recent(count)]
+
+    def agents(self) -> list[Tree]:
+        record, gateway = self.parts.deployment, self.parts.gateway
+        return [
+            model_tree(entry, gateway.live(entry.agent), record.decimals, record.symbol)
+            for entry in self.parts.catalogue.entries()
+        ]
+
+    def hosts(self) -> list[Tree]:
+        parts, now, earned = self.parts, self.parts.clock(), self.parts.ledger.earned()
+        offers: dict[Address, list[str]] = {}
+        for known in parts.directory.offers():
+            offers.setdefault(known.host, []).append(self._name(known.agent) or known.detail.name)
+        trees = []
+        for host, state in sorted(parts.directory.hosts().items()):
+            alive = state.beat_at is not None and now - state.beat_at <= BEAT_SECONDS
+            tokens, amount = earned.get(host, (0, Wei(0)))
+            shunned = f"failed {state.failures} times" if state.shunned_until > now else ""
+            trees.append(
+                {
+                    "host": to_hex(host),
+                    "agents": sorted(offers.get(host, [])),
+                    "state": state.barred or shunned or ("ready" if alive else "not linked"),
+                    "chosen": alive and not state.barred and not shunned,
+                    "running": state.busy,
+                    "free": state.free,
+                    "waiting": state.waiting,
+                    "failures": state.failures,
+                    "tokens": tokens,
+                    "earned": self.coins(amount),
+                }
+            )
+        return trees
+
+    def audits(self, count: int) -> Tree:
+        records = self.parts.records
+        audits = [
+            {
+                "receipt": to_hex(audit.leaf),
+                "round": audit.round,
+                "host": to_hex(audit.host),
+                "agent": to_hex(audit.agent),
+                "name": self._name(audit.agent),
+                "state": audit.state,
+                "verdict": audit.verdict.name.lower(),
+                "reason": audit.reason,
+                "at": int(audit.at),
+                "findings": [
+                    {
+                        "auditor": to_hex(auditor),
+                        "verdict": Verdict(verdict).name.lower(),
+                        "code": code,
+                        "reason": reason,
+                        "worst": worst,
+                    }
+                    for auditor, verdict, code, reason, worst in records.findings(audit.leaf)
+                ],
+            }
+            for audit in records.audits(count=count)
+        ]
+        rounds = [
+            {"round": r.n, "root": to_hex(r.root), "receipts": r.leaves, "state": r.state, "block": r.block}
+            | {"picked": r.picked}
+            for r in records.recent_rounds(count)
+        ]
+        disputes = [
+            {"dispute": to_hex(d.id), "receipt": to_hex(d.leaf), "host": to_hex(d.host), "state": d.state}
+            | {"note": d.note, "at": int(d.at)}
+            for d in records.disputes(count=count)
+        ]
+        return {"rounds": rounds, "audits": audits, "disputes": disputes}
+
+    def ready(self) -> Tree:
+        hosts = sum(1 for tree in self.hosts() if tree["chosen"])
+        return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": len(self.parts.catalogue.entries())}
+
+    def _name(self, agent: bytes) -> str:
+        for entry in self.parts.catalogue.entries():
+            if entry.agent == agent:
+                return f"{entry.name}@{entry.version}"
+        return ""

@@ -1,0 +1,207 @@
+"""What the coordinator answers to peers: heartbeats, offers, settling and cases; and what it tells everyone by gossip.
+
+Each handler is one conversation on one stream. Whom to choose is matching's business, what is owed the purse's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+import msgspec
+
+from lading.dispatch import Directory, Purse
+from lading_coordinator.agents import Agents
+from lading_coordinator.metrics import Metrics
+from lading_coordinator.standing import Standing
+from lading_net.messages import MessageStream
+from lading_net.ports import Gossip, Stream, StreamHandler
+from lading_protocol import VERSION
+from lading_protocol.eip712 import Domain, unpack
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Address, AgentId, short
+from lading_protocol.keys import PrivateKey
+from lading_protocol.messages import (
+    TOPIC_COORDINATORS,
+    TOPIC_OFFERS,
+    Advert,
+    Adverts,
+    Beat,
+    Collect,
+    CoordinatorDetail,
+    Hello,
+    ToIndex,
+    Vouchers,
+    WantOffers,
+    encode,
+)
+from lading_protocol.offers import CoordinatorAd, KnownOffer, check_advert, make_notice
+from lading_protocol.receipts import Offer
+
+log = logging.getLogger(__name__)
+NOTICE_SECONDS = 30.0
+NOTICE_LIFE = 600
+MAX_VOUCHERS = 1024
+MAX_ADVERTS = 256
+CHECK_SECONDS = 5.0
+LEARN_TURNS = 10
+_to_index = msgspec.msgpack.Decoder(ToIndex)
+_want = msgspec.msgpack.Decoder(WantOffers)
+_collect = msgspec.msgpack.Decoder(Collect)
+_advert = msgspec.msgpack.Decoder(Advert)
+
+
+class Index:
+    """Feeds the directory from heartbeats and gossip. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        standing: Standing,
+        agents: Agents,
+        domain: Domain,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._standing = standing
+        self._agents = agents
+        self._domain = domain
+        self._metrics = metrics
+        self._clock = clock
+        self._streams: dict[Address, Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve_heartbeat(self, stream: Stream) -> None:
+        """The handler of HEARTBEAT. A host is eligible from its first beat until this stream ends."""
+        host = stream.peer
+        messages: MessageStream[ToIndex] = MessageStream(stream, _to_index)
+        self._streams[host] = stream
+        greeted = False
+        try:
+            while (message := await messages.recv()) is not None:
+                match message:
+                    case Hello():
+                        await self._hello(host, message)
+                        greeted = True
+                    case Beat() if greeted:
+                        self._directory.beat(host, message.free, message.waiting, self._clock())
+                    case _:
+                        log.info("Host %s beats without a greeting", short(host))
+                        return
+        finally:
+            if self._streams.get(host) is stream:
+                del self._streams[host]
+                self._directory.gone(host)
+                log.info("Host %s is gone", short(host))
+            self._count()
+
+    async def _hello(self, host: Address, hello: Hello) -> None:
+        if hello.version != VERSION:
+            log.info("Host %s speaks version %d, this is %d", short(host), hello.version, VERSION)
+            return
+        offers = [known for advert in hello.adverts if (known := self._checked(advert, host)) is not None]
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._standing.check(host)
+        except TimeoutError:
+            log.info("Host %s: the chain is slow to say whether it has a stake", short(host))
+        new = host not in {known.host for known in self._directory.offers()}
+        self._directory.replace(host, offers)
+        self._directory.forgive(host)
+        if new:
+            log.info("Host %s is here with %s", short(host), ", ".join(one.detail.name for one in offers) or "no offer")
+        for known in offers:
+            self._later(self._agents.learn(known.agent, host))
+        self._count()
+
+    def _checked(self, advert: Advert, host: Address) -> KnownOffer | None:
+        try:
+            known = check_advert(advert, self._domain, self._clock())
+        except LadingError as error:
+            log.info("An offer of host %s is refused: %s", short(host), error.message)
+            return None
+        if known.host != host:
+            log.info("Host %s shows an offer of %s as its own", short(host), short(known.host))
+            return None
+        return known
+
+    async def serve_offers(self, stream: Stream) -> None:
+        """The handler of OFFERS."""
+        messages: MessageStream[WantOffers] = MessageStream(stream, _want)
+        while (ask := await messages.recv()) is not None:
+            now = self._clock()
+            known = [
+                one.advert
+                for one in self._directory.offers()
+                if one.offer.expires > now and (not ask.agent or one.agent == ask.agent)
+            ]
+            messages.send(Adverts(tuple(known[:MAX_ADVERTS])))
+            await messages.drain()
+
+    async def listen(self, gossip: Gossip) -> None:
+        """Takes in the offers that everyone publishes, until the gossip ends."""
+        async for data in gossip.subscribe(TOPIC_OFFERS):
+            try:
+                advert = _advert.decode(data)
+                if self._is_news(advert):
+                    self._directory.put(check_advert(advert, self._domain, self._clock()))
+            except (LadingError, msgspec.DecodeError) as error:
+                log.debug("A gossiped offer is refused: %s", error)
+
+    def _is_news(self, advert: Advert) -> bool:
+        """A signature costs more to check than a number to compare."""
+        offer = unpack(Offer, advert.offer).value
+        return not any(
+            held.host == offer.host and held.terms == offer.terms and held.offer.sequence >= offer.sequence
+            for held in self._directory.offers(AgentId(offer.agent))
+        )
+
+    async def tend(self) -> None:
+        """Forgets what expired and asks the chain again about hosts in doubt, for ever."""
+        turn = 0
+        while True:
+            await asyncio.sleep(1.0)
+            await self._standing.recheck()
+            self._directory.prune(self._clock())
+            self._count()
+            turn += 1
+            if turn % LEARN_TURNS == 0:
+                await self._learn_again()
+
+    async def _learn_again(self) -> None:
+        """Agents whose manifest was not to be had when their host came, for instance while the chain was away."""
+        for known in self._directory.offers():
+            if known.host in self._streams:
+                await self._agents.learn(known.agent, known.host)
+
+    def _count(self) -> None:
+        self._metrics.hosts.set(sum(1 for state in self._directory.hosts().values() if state.beat_at is not None))
+        self._metrics.offers.set(len(self._directory.offers()))
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def announce(
+    gossip: Gossip, detail: CoordinatorDetail, domain: Domain, key: PrivateKey, clock: Callable[[], float]
+) -> None:
+    """Publishes this coordinator's notice now and again, for ever."""
+    while True:
+        now = int(clock())
+        ad = CoordinatorAd(key.address, now, now + NOTICE_LIFE, bytes(32))
+        await gossip.publish(TOPIC_COORDINATORS, encode(make_notice(ad, detail, domain, key)))
+        await asyncio.sleep(NOTICE_SECONDS)
+
+
+def settle_handler(purse: Purse) -> StreamHandler:
+    """The handler of SETTLE: a host gets the latest vouchers that are for it, however it lost them."""
+
+    async def handler(stream: Stream) -> None:
+        messages: MessageStream[Collect] = MessageStream(stream, _collect)
+        while await messages.recv() is not None:
+            messages.send(Vouchers(tuple(purse.latest(stream.peer)[:MAX_VOUCHERS])))
+            await messages.drain()
+
+    return handler
