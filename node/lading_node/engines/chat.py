@@ -34,7 +34,7 @@ class Chat:
 
     def __init__(self, tokenizer: bytes, template: bytes, shape: LlmShape, *, is_markup: bool) -> None:
         self._tokenizer = load_tokenizer(tokenizer)
-        self.pieces = _pieces(self._tokenizer, tokenizer)
+        self.pieces = byte_pieces(self._tokenizer, tokenizer)
         self._longest = max(map(len, self.pieces), default=1) or 1
         self._encode: Callable[[Sequence[Message]], list[int]]
         if is_markup:
@@ -117,7 +117,7 @@ def _text(data: bytes) -> str:
         raise EngineError("invalid_package", "The chat template is not UTF-8 text.") from error
 
 
-def _pieces(tokenizer: Tokenizer, data: bytes) -> list[bytes]:
+def byte_pieces(tokenizer: Tokenizer, data: bytes) -> list[bytes]:
     """Bytes of every id. Special tokens have no text, as `decode` leaves them out."""
     kind = (json.loads(data).get("decoder") or {}).get("type")
     if kind != "ByteLevel":

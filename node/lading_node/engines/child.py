@@ -12,7 +12,6 @@ from pathlib import Path
 from lading_node.engines import wire
 from lading_node.engines.errors import EngineError
 from lading_node.engines.inbox import Inbox
-from lading_node.engines.outbox import JOIN_S
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -45,7 +44,7 @@ class ChildEngine:
         *,
         load_deadline: float = 60.0,
         stall: float = 120.0,
-        join_s: float = JOIN_S,
+        join_s: float = wire.JOIN_S,
     ) -> None:
         """`scratch` is an existing folder; the engine gets a folder of its own in it, removed when it ends.
 

@@ -1,45 +1,137 @@
-"""One request against a language model, as a sequence of steps: the same for the engine's process and for simulation.
+"""One request against a language model, step by step: the same for the engine's process and for simulation.
 
-A generation is an iterator of events; each `next` is at most one forward pass, so whoever drives it can interleave
-several and stop between steps. Every failure ends it with a `Failed` event; nothing is raised.
+Whoever drives a piece of work calls `step` (one forward pass at most), so it can interleave several and stop between
+steps, and `take` to get the events so far. Every failure becomes a `Failed` event; nothing is raised.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from lading_node.core.sampler import choose
 from lading_node.core.stops import OutputText
 from lading_node.engines.errors import EngineError
-from lading_node.engines.model import LanguageModel, margins
-from lading_node.engines.port import Event, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.model import Context, LanguageModel, margins
+from lading_node.engines.port import Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.wire import FromEngine
 from lading_protocol.messages import ChatRequest
 from lading_protocol.transcript import prompt_hash
 
 
-def generate(model: LanguageModel, order: Generate, context: int) -> Iterator[Event]:
-    """The events of one attempt; see port.Engine.generate."""
-    try:
-        yield from _generate(model, order, context)
-    except Exception as error:
-        yield as_failed(order.id, error)
+class Work(Protocol):
+    """A request that runs. `made` counts its output tokens so far; `done` is set with the last event."""
+
+    made: int
+    done: bool
+
+    def step(self) -> bool:
+        """Go on by at most one forward pass. True when there is news that should not wait."""
+        ...
+
+    def take(self) -> list[FromEngine]:
+        """The events since the last take; tokens made since then are one Run."""
+        ...
 
 
-def _generate(model: LanguageModel, order: Generate, context: int) -> Iterator[Event]:
-    request = order.request
-    prompt = _prompt(model, request, order.emitted, context)
-    text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
-    text.replay(order.emitted)
-    if text.count < len(order.emitted):
-        raise EngineError("invalid_request", f"The emitted tokens go on after the answer's end at {text.count}.")
-    yield Started(order.id, len(prompt), prompt_hash(prompt))
-    if not text.finish:
-        state = model.open([*prompt, *order.emitted], request.max_tokens - len(order.emitted))
-    while not text.finish:
-        at = text.count
-        token = choose(state.logits(), at, request.sampler)
-        yield Run(order.id, at, (token,), text.push(token))
-        if not text.finish:
-            state.append(token)
-    yield Finished(order.id, text.finish, text.count)
+class Generation:
+    """One attempt at a chat; see port.Engine.generate. `made` counts the tokens of this attempt."""
+
+    def __init__(self, model: LanguageModel, order: Generate, context: int) -> None:
+        self._model = model
+        self._order = order
+        self._context = context
+        self._sampler = order.request.sampler
+        self._ends = frozenset(model.ends)
+        self._watching = bool(order.request.stop)
+        self._last = order.request.max_tokens - 1
+        self._text = OutputText(model.pieces, model.ends, order.request.stop, order.request.max_tokens)
+        self._prompt: list[int] | None = None
+        self._state: Context | None = None
+        self._at = len(order.emitted)
+        self._token = 0
+        self._fresh: list[int] = []
+        self._events: list[FromEngine] = []
+        self.made = 0
+        self.done = False
+
+    def step(self) -> bool:
+        try:
+            if self._state is not None:
+                self._state.append(self._token)
+            elif self._prompt is not None:
+                ids = [*self._prompt, *self._order.emitted]
+                self._state = self._model.open(ids, self._last + 1 - self._at)
+            else:
+                self._begin()
+                return True
+            return self._choose(self._state)
+        except Exception as error:
+            self._end(as_failed(self._order.id, error))
+            return True
+
+    def take(self) -> list[FromEngine]:
+        self._settle()
+        events, self._events = self._events, []
+        return events
+
+    def _begin(self) -> None:
+        """Render, check, rebuild the text state of earlier attempts; the forward passes come with later steps."""
+        order = self._order
+        prompt = _prompt(self._model, order.request, order.emitted, self._context)
+        self._text.replay(order.emitted)
+        if self._text.count < self._at:
+            why = f"The emitted tokens go on after the answer's end at {self._text.count}."
+            raise EngineError("invalid_request", why)
+        self._events.append(Started(order.id, len(prompt), prompt_hash(prompt)))
+        self._prompt = prompt
+        if self._text.finish:
+            self._end(Finished(order.id, self._text.finish, self._at))
+
+    def _choose(self, state: Context) -> bool:
+        at = self._at
+        token = self._token = choose(state.logits(), at, self._sampler)
+        self._fresh.append(token)
+        self._at = at + 1
+        self.made += 1
+        # Text is worked out only when somebody takes it, unless this token could end the answer.
+        if self._watching or at == self._last or token in self._ends:
+            self._settle()
+            if self._text.finish:
+                self._end(Finished(self._order.id, self._text.finish, self._at))
+                return True
+        return self.made == 1
+
+    def _settle(self) -> None:
+        if self._fresh:
+            text = "".join([self._text.push(token) for token in self._fresh])
+            self._events.append(Run(self._order.id, self._at - len(self._fresh), tuple(self._fresh), text))
+            self._fresh.clear()
+
+    def _end(self, event: Finished | Failed) -> None:
+        self._settle()
+        self._events.append(event)
+        self.done = True
+
+
+class Steps:
+    """Work whose every step is an event by itself."""
+
+    def __init__(self, events: Iterator[FromEngine]) -> None:
+        self._source = events
+        self._events: list[FromEngine] = []
+        self.made = 0
+        self.done = False
+
+    def step(self) -> bool:
+        event = next(self._source, None)
+        if event is None:
+            self.done = True
+        else:
+            self._events.append(event)
+        return True
+
+    def take(self) -> list[FromEngine]:
+        events, self._events = self._events, []
+        return events
 
 
 def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:

@@ -4,26 +4,25 @@ Each file is read once, its digest is checked, and those very bytes are what the
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lading_node.engines.errors import EngineError
-from lading_node.engines.generation import generate, score
+from lading_node.engines.generation import Generation, Steps, Work, score
 from lading_node.engines.model import LanguageModel
 from lading_node.engines.port import AgentFile, Embed, EngineSpec, Failed, Generate, Score
-from lading_node.engines.wire import FromEngine
 
 Order = Generate | Embed | Score
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `steps` gives the events of one order; each `next` is at most one forward pass."""
+    """A model in memory; `begin` makes an order into work to be driven."""
 
     engine: str
     version: str
-    steps: Callable[[Order], Iterator[FromEngine]]
+    begin: Callable[[Order], Work]
     vocab: int = 0
     width: int = 0
 
@@ -38,20 +37,20 @@ def load(spec: EngineSpec, scratch: Path) -> Loaded:
         raise EngineError("invalid_package", "The model keeps weights in other files; one file is supported.")
     if spec.kind == "onnx":
         return _embedding(spec)
-    return _chat(_language_model(spec, scratch), spec.context)
+    return _chat(language_model(spec, scratch), spec.context)
 
 
 def _chat(model: LanguageModel, context: int) -> Loaded:
-    def steps(order: Order) -> Iterator[FromEngine]:
+    def begin(order: Order) -> Work:
         match order:
             case Generate():
-                yield from generate(model, order, context)
+                return Generation(model, order, context)
             case Score():
-                yield score(model, order, context)
+                return Steps(score(model, order, context) for _ in range(1))
             case Embed():
-                yield Failed(order.id, "invalid_request", "This agent does not embed.", "Use a chat request.")
+                return Steps(iter([Failed(order.id, "invalid_request", "This agent does not embed.", "Send a chat.")]))
 
-    return Loaded(model.engine, model.version, steps, vocab=model.vocab)
+    return Loaded(model.engine, model.version, begin, vocab=model.vocab)
 
 
 def _embedding(spec: EngineSpec) -> Loaded:
@@ -61,16 +60,15 @@ def _embedding(spec: EngineSpec) -> Loaded:
     tokenizer = load_tokenizer(_read(_file(spec, "tokenizer")))
     model = OnnxEmbedder(_read(_file(spec, "model")), tokenizer, spec.context, spec.threads)
 
-    def steps(order: Order) -> Iterator[FromEngine]:
+    def begin(order: Order) -> Work:
         if isinstance(order, Embed):
-            yield from embed(model, order)
-        else:
-            yield Failed(order.id, "invalid_request", "This agent does not chat.", "Use an embedding request.")
+            return Steps(embed(model, order))
+        return Steps(iter([Failed(order.id, "invalid_request", "This agent does not chat.", "Send inputs to embed.")]))
 
-    return Loaded(model.engine, model.version, steps, width=model.width)
+    return Loaded(model.engine, model.version, begin, width=model.width)
 
 
-def _language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:
+def language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:
     from lading_node.engines.chat import Chat
     from lading_node.engines.llm_onnx import OnnxLanguageModel
 

@@ -4,10 +4,11 @@ Same prompts, sampler, stop rules and events as the real engines; only the proce
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from lading_node.engines.errors import EngineError
+from lading_node.engines.generation import Work
 from lading_node.engines.load import Loaded, load
 from lading_node.engines.port import (
     Embed,
@@ -24,7 +25,6 @@ from lading_node.engines.port import (
     Scored,
     Started,
 )
-from lading_node.engines.wire import FromEngine
 
 
 class MemoryEngine:
@@ -49,26 +49,32 @@ class MemoryEngine:
             yield refused
             return
         wake = self._running[order.id] = asyncio.Event()
-        count = len(order.emitted)
+        work = self._begin(order)
+        delivered = 0
         try:
-            for event in self._steps(order):
-                if isinstance(event, Run):
-                    await self._pace(wake)
-                if self._loaded is None:
-                    yield EngineError("engine_died", "The engine was stopped.").as_event(order.id)
-                    return
-                if wake.is_set() and not isinstance(event, Finished | Failed):
-                    yield Finished(order.id, "cancelled", count)
-                    return
-                if isinstance(event, Run):
-                    count += 1
-                    self._output_tokens += 1
-                elif isinstance(event, Started):
-                    self._prompt_tokens += event.prompt_tokens
-                assert isinstance(event, Event)
-                yield event
+            while not work.done:
+                work.step()
+                for event in work.take():
+                    if isinstance(event, Run):
+                        await self._pace(wake)
+                    if self._loaded is None:
+                        yield EngineError("engine_died", "The engine was stopped.").as_event(order.id)
+                        return
+                    if wake.is_set() and not isinstance(event, Finished | Failed):
+                        yield Finished(order.id, "cancelled", len(order.emitted) + delivered)
+                        return
+                    assert isinstance(event, Event)
+                    yield self._counted(event)
+                    delivered += isinstance(event, Run)
         finally:
             self._running.pop(order.id, None)
+
+    def _counted(self, event: Event) -> Event:
+        if isinstance(event, Run):
+            self._output_tokens += len(event.ids)
+        elif isinstance(event, Started):
+            self._prompt_tokens += event.prompt_tokens
+        return event
 
     async def _pace(self, wake: asyncio.Event) -> None:
         """Let others run, or wait for the token's time; cut short by a cancel or stop."""
@@ -86,7 +92,9 @@ class MemoryEngine:
     async def score(self, order: Score) -> Scored | Failed:
         if refused := self._refusal(order.id):
             return refused
-        (event,) = self._steps(order)
+        work = self._begin(order)
+        work.step()
+        (event,) = work.take()
         assert isinstance(event, Scored | Failed)
         return event
 
@@ -112,6 +120,6 @@ class MemoryEngine:
             return EngineError("busy", f"All {self._spec.slots} slots of the engine are taken.").as_event(id)
         return None
 
-    def _steps(self, order: Generate | Score) -> Iterator[FromEngine]:
+    def _begin(self, order: Generate | Score) -> Work:
         assert self._loaded is not None
-        return self._loaded.steps(order)
+        return self._loaded.begin(order)

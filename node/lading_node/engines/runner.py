@@ -9,45 +9,48 @@ import select
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 from lading_node.engines import wire
 from lading_node.engines.confine import confine, die_with, take_stdio
 from lading_node.engines.errors import EngineError
-from lading_node.engines.generation import as_failed
-from lading_node.engines.load import Loaded, load
+from lading_node.engines.generation import Work, as_failed
+from lading_node.engines.load import Loaded, Order, load
 from lading_node.engines.outbox import Outbox
-from lading_node.engines.port import Embed, Finished, Generate, Ready, Run, Score
+from lading_node.engines.port import Embed, Finished, Generate, Ready, Score
 from lading_protocol.framing import Frames
 
 _READ = 1 << 18
 
 
 class Turn:
-    """A running request: its remaining steps, and how far it may go before the caller takes more."""
+    """A running request: its work, and how far it may go before the caller takes more."""
 
-    __slots__ = ("ahead", "emitted", "id", "made", "steps", "taken")
+    __slots__ = ("ahead", "id", "start", "taken", "work")
 
-    def __init__(self, id: str, steps: Iterator[wire.FromEngine], ahead: int = 0, emitted: int = 0) -> None:
-        self.id = id
-        self.steps = steps
-        self.ahead = ahead
-        self.emitted = emitted
-        self.made = 0
+    def __init__(self, order: Order, work: Work) -> None:
+        self.id = order.id
+        self.work = work
+        self.ahead = order.ahead if isinstance(order, Generate) else 0
+        self.start = len(order.emitted) if isinstance(order, Generate) else 0
         self.taken = 0
 
     @property
     def may_go(self) -> bool:
-        return not self.ahead or self.made - self.taken < self.ahead
+        return not self.ahead or self.work.made - self.taken < self.ahead
 
 
 class Runner:
-    """Serves one loaded model until it is told to stop or its parent is gone."""
+    """Serves one loaded model until it is told to stop or its parent is gone.
 
-    def __init__(self, loaded: Loaded, slots: int, reading: int, outbox: Outbox) -> None:
-        self._slots = slots
+    Looking at the pipes costs as much as a token of a small model, so fast steps go on for `join_s` seconds between
+    two looks, tokens joined; a model that takes half of that for a step has every token written at once.
+    """
+
+    def __init__(self, loaded: Loaded, slots: int, join_s: float, reading: int, outbox: Outbox) -> None:
         self._loaded = loaded
+        self._slots = slots
+        self._join_s = join_s
         self._reading = reading
         self._outbox = outbox
         self._frames = Frames()
@@ -58,13 +61,22 @@ class Runner:
 
     def serve(self) -> None:
         while not self._stopping:
-            turn = self._next()
-            if turn is None:
-                self._outbox.flush()
-            if self._poll.poll(0 if turn else None):
+            busy = self._advance()
+            self._flush()
+            if self._poll.poll(0 if busy else None):
                 self._listen()
-            elif turn is not None:
-                self._step(turn)
+
+    def _advance(self) -> bool:
+        """Go round the requests until it is time to look at the pipes; False when none can go on."""
+        began = last = time.perf_counter()
+        while turn := self._next():
+            news = turn.work.step()
+            now = time.perf_counter()
+            # Before a slow step nothing may wait: a prefill, or a step of a model that is slow altogether.
+            if news or now - began >= self._join_s or now - last >= self._join_s / 2:
+                return True
+            last = now
+        return False
 
     def _next(self) -> Turn | None:
         """The next request whose caller is not behind; it goes to the end of the queue."""
@@ -75,17 +87,12 @@ class Runner:
                 return turn
         return None
 
-    def _step(self, turn: Turn) -> None:
-        if not turn.made:
-            self._outbox.flush()  # a prefill may be long
-        event = next(turn.steps, None)
-        if isinstance(event, Run):
-            turn.made += 1
-            self._outbox.run(event)
-        elif event is None:
-            self._turns.remove(turn)
-        else:
-            self._outbox.send(event)
+    def _flush(self) -> None:
+        for turn in list(self._turns):
+            self._outbox.put(turn.work.take())
+            if turn.work.done:
+                self._turns.remove(turn)
+        self._outbox.flush()
 
     def _listen(self) -> None:
         data = os.read(self._reading, _READ)
@@ -96,9 +103,7 @@ class Runner:
 
     def _take(self, message: wire.ToEngine) -> None:
         match message:
-            case Generate():
-                self._admit(message, message.ahead, len(message.emitted))
-            case Embed() | Score():
+            case Generate() | Embed() | Score():
                 self._admit(message)
             case wire.Cancel(id=id):
                 self._cancel(id)
@@ -107,24 +112,24 @@ class Runner:
                     if turn.id == id:
                         turn.taken = count
             case wire.Ping():
-                self._outbox.send(wire.Pong())
+                self._outbox.put([wire.Pong()])
             case wire.Stop():
                 self._stopping = True
             case wire.Load():
                 raise EngineError("engine_error", "A loaded engine was told to load.")
 
-    def _admit(self, order: Generate | Embed | Score, ahead: int = 0, emitted: int = 0) -> None:
+    def _admit(self, order: Order) -> None:
         if len(self._turns) >= self._slots:
             busy = EngineError("busy", f"All {self._slots} slots of the engine are taken.")
-            self._outbox.send(busy.as_event(order.id))
+            self._outbox.put([busy.as_event(order.id)])
         else:
-            self._turns.append(Turn(order.id, self._loaded.steps(order), ahead, emitted))
+            self._turns.append(Turn(order, self._loaded.begin(order)))
 
     def _cancel(self, id: str) -> None:
         for turn in list(self._turns):
             if turn.id == id:
                 self._turns.remove(turn)
-                self._outbox.send(Finished(id, "cancelled", turn.emitted + turn.made))
+                self._outbox.put([*turn.work.take(), Finished(id, "cancelled", turn.start + turn.work.made)])
 
 
 def _first(reading: int) -> wire.Load:
@@ -142,17 +147,18 @@ def main() -> int:
     die_with(int(sys.argv[1]))
     reading, writing = take_stdio()
     message = _first(reading)
-    outbox = Outbox(writing, time.perf_counter, message.join_s)
+    outbox = Outbox(writing)
     began = time.perf_counter()
     held = confine(message.spec.memory)
     try:
         loaded = load(message.spec, Path(message.scratch))
     except (EngineError, MemoryError) as error:
-        outbox.send(as_failed("", error))
+        outbox.put([as_failed("", error)])
+        outbox.flush()
         return 1
     took = round((time.perf_counter() - began) * 1000)
-    outbox.send(Ready(loaded.engine, loaded.version, held, os.getpid(), took, loaded.vocab, loaded.width))
-    Runner(loaded, message.spec.slots, reading, outbox).serve()
+    outbox.put([Ready(loaded.engine, loaded.version, held, os.getpid(), took, loaded.vocab, loaded.width)])
+    Runner(loaded, message.spec.slots, message.join_s, reading, outbox).serve()
     return 0
 
 

@@ -13,8 +13,12 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
+# Seconds for which the tokens of a fast model are gathered before they are written.
+JOIN_S = 0.004
+
+
 class Load(_Wire, frozen=True, tag="load"):
-    """The first message. `scratch` is the only folder that the process may write; `join_s` is outbox.JOIN_S."""
+    """The first message. `scratch` is the only folder that the process may write; `join_s` is JOIN_S or other."""
 
     spec: EngineSpec
     scratch: str

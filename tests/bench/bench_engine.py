@@ -1,0 +1,172 @@
+"""What the engine process costs: tokens per second of the bare loop against the same model behind the whole port.
+
+Bare is model, sampler and append in one process, with no text, no pipe and nobody listening. Rounds alternate, so noise
+of the machine meets both; medians. Prints one JSON object a line.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from integration.engines import tiny_llama
+from lading_node.core.sampler import choose, margin
+from lading_node.engines.child import ChildEngine
+from lading_node.engines.port import EngineSpec, Generate, Run, Score
+from lading_protocol.messages import ChatRequest, Message, Sampler
+
+TOKENS = 400
+
+
+def request(tokens: int = TOKENS, temperature: float = 0.8) -> ChatRequest:
+    return ChatRequest((Message("user", "the fox"),), tokens, Sampler(bytes(32), temperature))
+
+
+def line(name: str, value: float, unit: str, **more: Any) -> None:
+    print(json.dumps({"name": name, "value": round(value, 3), "unit": unit, **more}), flush=True)
+
+
+def _bare(spec: EngineSpec, scratch: str, pipe: Any) -> None:
+    """A process that runs the bare loop once for every message; answers tokens per second and processor seconds."""
+    from lading_node.engines.load import language_model
+
+    model = language_model(spec, Path(scratch))
+    while (streams := pipe.recv()) is not None:
+        sampler = request().sampler
+        prompt = model.prompt(request().messages)
+        wall, busy = time.perf_counter(), time.process_time()
+        states = [model.open(prompt, TOKENS) for _ in range(streams)]
+        for at in range(TOKENS):
+            for state in states:
+                token = choose(state.logits(), at, sampler)
+                if at < TOKENS - 1:
+                    state.append(token)
+        made = TOKENS * streams
+        pipe.send((made / (time.perf_counter() - wall), (time.process_time() - busy) / made))
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor seconds to the nanosecond; the usual counters tick a hundred times a second."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+async def _through(engine: ChildEngine, pid: int, streams: int, round_: int) -> tuple[float, float]:
+    async def one(i: int) -> int:
+        made = 0
+        async for event in engine.generate(Generate(f"{round_}:{i}", request())):
+            if isinstance(event, Run):
+                made += len(event.ids)
+        return made
+
+    wall, busy = time.perf_counter(), _cpu_s(pid)
+    made = sum(await asyncio.gather(*(one(i) for i in range(streams))))
+    assert made == TOKENS * streams, "the random model ended early; choose another seed"
+    return made / (time.perf_counter() - wall), (_cpu_s(pid) - busy) / made
+
+
+async def overhead(spec: EngineSpec, scratch: Path, rounds: int) -> None:
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    bare = multiprocessing.get_context("spawn").Process(target=_bare, args=(spec, str(scratch), theirs))
+    bare.start()
+    joined = ChildEngine(spec, scratch)
+    single = ChildEngine(spec, scratch, join_s=0)
+    pids = (await joined.start()).pid, (await single.start()).pid
+    for streams in (1, 4):
+        speeds: dict[str, list[tuple[float, float]]] = {"bare": [], "port": [], "each": []}
+        for i in range(rounds):
+            ours.send(streams)
+            speeds["bare"].append(ours.recv())
+            speeds["port"].append(await _through(joined, pids[0], streams, i))
+            speeds["each"].append(await _through(single, pids[1], streams, i))
+        wall = {name: statistics.median(pair[0] for pair in pairs[1:]) for name, pairs in speeds.items()}
+        busy = {name: statistics.median(pair[1] for pair in pairs[1:]) * 1e6 for name, pairs in speeds.items()}
+        line(f"engine_bare_{streams}", wall["bare"], "token/s", n=rounds, note=f"{busy['bare']:.0f} us CPU a token")
+        for name, what in (("port", "joined writes"), ("each", "one write a token")):
+            cost = 1 - wall[name] / wall["bare"]
+            line(
+                f"engine_{name}_{streams}",
+                wall[name],
+                "token/s",
+                reference="bare loop, same run",
+                reference_value=round(wall["bare"]),
+                ratio=round(wall[name] / wall["bare"], 4),
+                **({"bar": ">= 0.95", "holds": cost <= 0.05} if name == "port" else {}),
+                n=rounds,
+                note=f"{what}; {busy[name]:.0f} us CPU a token in the engine's process",
+            )
+    ours.send(None)
+    bare.join()
+    await joined.stop()
+    await single.stop()
+
+
+async def lifecycle(spec: EngineSpec, scratch: Path) -> None:
+    loads, kills, scores = [], [], []
+    for i in range(5):
+        engine = ChildEngine(spec, scratch)
+        began = time.perf_counter()
+        await engine.start()
+        loads.append(time.perf_counter() - began)
+        order = request(128)
+        ids: list[int] = []
+        async for event in engine.generate(Generate(str(i), order)):
+            if isinstance(event, Run):
+                ids += event.ids
+        began = time.perf_counter()
+        await engine.score(Score("score", order, tuple(ids)))
+        scores.append((time.perf_counter() - began) / len(ids))
+        began = time.perf_counter()
+        await engine.stop(0)
+        kills.append(time.perf_counter() - began)
+    line("engine_load", statistics.median(loads) * 1e3, "ms", n=5, note="process, imports, model; ready for a request")
+    line("engine_kill", statistics.median(kills) * 1e3, "ms", bar="<= 1000", holds=max(kills) <= 1, n=5)
+    line("engine_score", statistics.median(scores) * 1e6, "us/token", n=5, note="one prefill and the margins of 128")
+
+
+def sampler_costs() -> None:
+    rng = np.random.default_rng(0)
+    for vocab in (1024, 32768):
+        row = (rng.normal(size=vocab) * 3).astype(np.float32)
+        for name, settings in (
+            ("greedy", Sampler(bytes(32), 0.0)),
+            ("plain", Sampler(bytes(32))),
+            ("k50_p90", Sampler(bytes(32), 0.7, 0.9, 50)),
+        ):
+            line(f"sampler_{name}_{vocab}", _micros(partial(choose, row, 3, settings)), "us/token", n=5)
+        line(f"sampler_margin_{vocab}", _micros(partial(margin, row, 5, 3, Sampler(bytes(32)))), "us/token", n=5)
+
+
+def _micros(call: Callable[[], object], times: int = 100) -> float:
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(times):
+            call()
+        took.append((time.perf_counter() - began) / times)
+    return statistics.median(took) * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        spec = tiny_llama.write_chat(Path(folder), size=tiny_llama.CHAT)
+        asyncio.run(overhead(spec, Path(folder), rounds))
+        asyncio.run(lifecycle(spec, Path(folder)))
+    sampler_costs()
+
+
+if __name__ == "__main__":
+    main()

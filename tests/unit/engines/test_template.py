@@ -1,0 +1,69 @@
+"""Chat templates are strangers' programs: they render, or end with one clear error, in bounded time."""
+
+import time
+
+import pytest
+
+from lading_node.engines.errors import EngineError
+from lading_node.engines.template import DEADLINE_S, compile_template
+from lading_protocol.messages import Message
+
+CHAT = (Message("system", "Be kind."), Message("user", "Hi {{ 7*7 }} <b>"))
+
+
+def test_a_common_template_renders_with_markers_and_untouched_contents() -> None:
+    source = (
+        "{{ bos_token }}{% for message in messages %}\n"
+        "  {%- if message['role'] not in ['system', 'user', 'assistant'] %}{{ raise_exception('no') }}{% endif %}\n"
+        "  {{- '<' + message.role + '>' + message.content | trim + eos_token }}\n"
+        "{%- endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    render = compile_template(source, "<s>", "</s>")
+    assert render(CHAT) == "<s><system>Be kind.</s><user>Hi {{ 7*7 }} <b></s><assistant>"
+
+
+def test_a_template_may_refuse_and_its_words_reach_the_caller() -> None:
+    render = compile_template("{{ raise_exception('Roles must alternate') }}")
+    with pytest.raises(EngineError, match="Roles must alternate") as caught:
+        render(CHAT)
+    assert caught.value.failure == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ 'a' * 10**9 }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ 'a'.ljust(1000000000) }}",
+        "{{ 9 ** 9 ** 9 }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{% include '/etc/passwd' %}",
+        "{{ nothing.at.all }}",
+        "{% for i in range(99999) %}{{ messages[0].content * 1 }}{% endfor %}",
+        "{% for i in range(99999) %}{{ 'x' ~ 'y' ~ messages[1].content ~ messages[1].content ~ messages[1].content }}{% endfor %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    ],
+)
+def test_hostile_templates_fail_and_blame_the_agent(source: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        compile_template(source)(CHAT)
+    assert caught.value.failure == "agent_error"
+
+
+def test_endless_loops_meet_the_deadline() -> None:
+    render = compile_template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+    began = time.perf_counter()
+    with pytest.raises(EngineError, match="ran for more than"):
+        render(CHAT)
+    assert time.perf_counter() - began < DEADLINE_S * 4
+
+
+@pytest.mark.parametrize("source", ["{% for %}", "{{ a", "x" * (1 << 18)])
+def test_what_does_not_compile_is_a_bad_package(source: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        compile_template(source)
+    assert caught.value.failure == "invalid_package"
