@@ -1,0 +1,62 @@
+"""The index of offers: what it keeps, replaces and forgets."""
+
+from factories import NOW, chat_request, key, known_offer
+from lading.core.matching import Want, rank
+from lading.dispatch.directory import MAX_OFFERS_PER_HOST, Directory
+from lading_protocol.ids import AgentId
+
+AGENT = AgentId(b"\xaa" * 32)
+HOST = key("host")
+
+
+def able(directory: Directory, now: float = NOW) -> list[bytes]:
+    return [c.offer.host for c in rank(directory.candidates(AGENT), Want(chat_request()), now)[0]]
+
+
+def test_a_newer_offer_replaces_an_older_one_and_never_the_other_way() -> None:
+    directory = Directory(needs_beats=False)
+    assert directory.put(known_offer(HOST, sequence=2, price_in=7))
+    assert not directory.put(known_offer(HOST, sequence=1, price_in=1))
+    assert not directory.put(known_offer(HOST, sequence=2, price_in=1))
+    assert directory.put(known_offer(HOST, sequence=3, price_in=9))
+    assert [known.price.input for known in directory.offers(AGENT)] == [9]
+
+
+def test_a_coordinator_chooses_only_hosts_that_report() -> None:
+    directory = Directory(needs_beats=True)
+    directory.put(known_offer(HOST))
+    assert able(directory) == []
+    directory.beat(HOST.address, free=1, waiting=0, now=NOW)
+    assert able(directory) == [HOST.address]
+    directory.gone(HOST.address)
+    assert able(directory) == []
+
+
+def test_a_host_withdraws_an_offer_by_leaving_it_out() -> None:
+    directory = Directory(needs_beats=False)
+    other = known_offer(HOST, agent=b"\xcc" * 32)
+    directory.put(known_offer(HOST))
+    directory.put(other)
+    directory.replace(HOST.address, [other])
+    assert directory.offers() == [other]
+
+
+def test_failures_shun_a_host_longer_each_time_and_a_lie_for_an_hour() -> None:
+    directory = Directory(needs_beats=False)
+    directory.put(known_offer(HOST))
+    directory.failed(HOST.address, NOW, blame=False)
+    assert able(directory, NOW + 9) == []
+    assert able(directory, NOW + 11) == [HOST.address]
+    directory.failed(HOST.address, NOW, blame=False)
+    assert able(directory, NOW + 11) == []
+    directory.failed(HOST.address, NOW, blame=True)
+    assert able(directory, NOW + 3000) == []
+
+
+def test_expired_offers_are_pruned_and_one_host_cannot_fill_the_index() -> None:
+    directory = Directory(needs_beats=False)
+    taken = [directory.put(known_offer(HOST, agent=bytes([i]) * 32)) for i in range(MAX_OFFERS_PER_HOST + 3)]
+    assert sum(taken) == MAX_OFFERS_PER_HOST
+    directory.prune(NOW + 4000)
+    assert directory.offers() == []
+    assert directory.put(known_offer(HOST, now=NOW + 4000))

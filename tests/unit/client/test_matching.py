@@ -1,0 +1,68 @@
+"""Which host gets a job, and what the others are told."""
+
+import msgspec
+import pytest
+
+from factories import NOW, chat_request, embed_request, key, known_offer
+from lading.core.matching import Candidate, Want, prompt_bound, rank
+from lading_protocol.ids import Wei
+from lading_protocol.messages import ChatRequest, Message
+from lading_protocol.pricing import Price
+
+CHEAP = Candidate(known_offer(key("cheap"), price_in=10, price_out=10), beat_at=NOW)
+DEAR = Candidate(known_offer(key("dear"), price_in=20, price_out=20), beat_at=NOW)
+WANT = Want(chat_request())
+
+
+def hosts(candidates: list[Candidate]) -> list[bytes]:
+    return [candidate.offer.host for candidate in candidates]
+
+
+def test_the_cheapest_host_wins_whatever_the_order() -> None:
+    for candidates in ([CHEAP, DEAR], [DEAR, CHEAP]):
+        ranked, lost = rank(candidates, WANT, NOW)
+        assert hosts(ranked) == [key("cheap").address, key("dear").address]
+        assert lost == []
+
+
+def test_a_full_host_comes_after_one_with_room() -> None:
+    full = msgspec.structs.replace(CHEAP, free=0, waiting=2)
+    ranked, _ = rank([full, DEAR], WANT, NOW)
+    assert hosts(ranked) == [key("dear").address, key("cheap").address]
+
+
+def test_equal_prices_go_to_the_less_loaded_host() -> None:
+    idle = Candidate(known_offer(key("idle")), free=4, beat_at=NOW)
+    busy = Candidate(known_offer(key("busy")), free=1, busy=3, beat_at=NOW)
+    assert hosts(rank([busy, idle], WANT, NOW)[0])[0] == key("idle").address
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"barred": "is jailed until tomorrow"}, "barred"),
+        ({"beat_at": NOW - 60}, "silent"),
+        ({"shunned_until": NOW + 5}, "shunned"),
+        ({"offer": known_offer(key("cheap"), operations=("embed",))}, "operation"),
+        ({"offer": known_offer(key("cheap"), now=NOW - 7200)}, "expired"),
+    ],
+)
+def test_a_host_that_cannot_serve_is_told_why(change: dict[str, object], code: str) -> None:
+    ranked, lost = rank([msgspec.structs.replace(CHEAP, **change)], WANT, NOW)
+    assert ranked == []
+    assert [one.code for one in lost] == [code]
+    assert str(lost[0]).startswith("host 0x")
+
+
+def test_a_price_limit_and_hosts_already_tried_are_respected() -> None:
+    limit = Price(Wei(15), Wei(15))
+    assert hosts(rank([CHEAP, DEAR], Want(chat_request(), max_price=limit), NOW)[0]) == [key("cheap").address]
+    tried = Want(chat_request(), excluded=frozenset({key("cheap").address}))
+    assert hosts(rank([CHEAP, DEAR], tried, NOW)[0]) == [key("dear").address]
+
+
+def test_the_prompt_bound_is_never_below_one_token_a_byte() -> None:
+    text = "naïve ☃" * 10
+    request = ChatRequest((Message("user", text),), 8, chat_request().sampler)
+    assert prompt_bound(request) >= len(text.encode())
+    assert prompt_bound(embed_request(text)) >= len(text.encode())
