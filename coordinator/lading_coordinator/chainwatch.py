@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainError
@@ -18,7 +18,9 @@ class ChainWatch:
     """`head` is the newest block seen, `up` whether the chain answered last. Starts at the chain's present: everything
     older is asked for by those who need it."""
 
-    def __init__(self, contracts: Contracts, metrics: Metrics, listeners: list[Listener], poll: float = 1.0) -> None:
+    def __init__(
+        self, contracts: Contracts, metrics: Metrics, listeners: Sequence[Listener], poll: float = 1.0
+    ) -> None:
         self._contracts = contracts
         self._metrics = metrics
         self._listeners = listeners

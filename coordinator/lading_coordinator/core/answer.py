@@ -37,6 +37,14 @@ class Bill(msgspec.Struct, frozen=True):
     prompt_tokens: int
     output_tokens: int
     shares: tuple[Share, ...]
+    decimals: int
+
+
+class Matrix(msgspec.Struct, frozen=True):
+    """Rows of `width` little-endian float32, as they came from the host."""
+
+    width: int
+    data: bytes
 
 
 class Tongue(msgspec.Struct, frozen=True):
@@ -71,9 +79,9 @@ class ChunkWriter:
     def text(self, text: str) -> bytes:
         return self._before + _encode(text) + self._after
 
-    def end(self, finish: Finish, bill: Bill, decimals: int) -> bytes:
+    def end(self, finish: Finish, bill: Bill) -> bytes:
         """The finish reason, the usage if asked for, and the end mark. `lading` is in the last chunk."""
-        facts = lading_facts(bill, decimals)
+        facts = lading_facts(bill)
         if not self._usage:
             return self._event({}, _FINISH[finish], lading=facts) + DONE
         last = self._head() | {"choices": [], "usage": usage(bill.prompt_tokens, bill.output_tokens), "lading": facts}
@@ -105,37 +113,39 @@ def completion(tongue: Tongue, text: str, finish: Finish, bill: Bill) -> bytes:
             "system_fingerprint": tongue.fingerprint,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[finish]}],
             "usage": usage(bill.prompt_tokens, bill.output_tokens),
+            "lading": lading_facts(bill),
         }
     )
 
 
-def embeddings(model: str, width: int, data: bytes, prompt_tokens: int, *, as_base64: bool) -> bytes:
-    """`data` holds rows of `width` little-endian float32, as they came from the host."""
-    row = 4 * width
-    rows = [data[at : at + row] for at in range(0, len(data), row)]
-    vectors = [base64.b64encode(one).decode() if as_base64 else _floats(one) for one in rows]
+def embeddings(model: str, rows: Matrix, bill: Bill, *, as_base64: bool) -> bytes:
+    size = 4 * rows.width
+    cut = [rows.data[at : at + size] for at in range(0, len(rows.data), size)]
+    vectors = [base64.b64encode(one).decode() if as_base64 else _floats(one) for one in cut]
     listed = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
-    spent = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
-    return _encode({"object": "list", "data": listed, "model": model, "usage": spent})
+    spent = {"prompt_tokens": bill.prompt_tokens, "total_tokens": bill.prompt_tokens}
+    tree = {"object": "list", "data": listed, "model": model, "usage": spent, "lading": lading_facts(bill)}
+    return _encode(tree)
 
 
 def usage(prompt: int, output: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def lading_facts(bill: Bill, decimals: int) -> dict[str, Any]:
+def lading_facts(bill: Bill) -> dict[str, Any]:
     parts = [
         {
             "host": to_hex(share.host),
             "first": share.first,
             "tokens": share.tokens,
             "amount_wei": str(share.amount),
-            "amount": format_amount(share.amount, decimals),
+            "amount": format_amount(share.amount, bill.decimals),
         }
         for share in bill.shares
     ]
-    cost = {"cost_wei": str(bill.cost), "cost": format_amount(bill.cost, decimals)}
-    return {"job": to_hex(bill.job), **cost, "parts": parts}
+    cost = {"cost_wei": str(bill.cost), "cost": format_amount(bill.cost, bill.decimals)}
+    hosts = list(dict.fromkeys(to_hex(share.host) for share in bill.shares))
+    return {"job": to_hex(bill.job), **cost, "hosts": hosts, "parts": parts}
 
 
 def error_tree(error: ApiError) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from lading.core.request import seed_bytes
 from lading_coordinator.errors import ApiError, bad_request
 from lading_protocol.ids import AgentId
 from lading_protocol.messages import MAX_FRAME, MAX_TOKENS, ChatRequest, EmbedRequest, Message, Sampler
-from lading_protocol.transcript import sha256
 
 MAX_MESSAGES = 1024
 MAX_INPUTS = 256
@@ -119,18 +119,12 @@ def parse_embed(body: bytes) -> EmbedAsk:
 
 def chat_request(ask: ChatAsk, agent: AgentId, fresh: bytes, default_tokens: int) -> ChatRequest:
     """What is sent to hosts. `fresh` is 32 random bytes, used when the consumer gave no seed."""
-    seed = fresh if ask.seed is None else seed_of(agent, ask.seed)
-    sampler = Sampler(seed, ask.temperature, ask.top_p)
+    sampler = Sampler(seed_bytes(agent, ask.seed, fresh), ask.temperature, ask.top_p)
     return ChatRequest(ask.messages, ask.max_tokens or default_tokens, sampler, ask.stop)
 
 
 def embed_request(ask: EmbedAsk) -> EmbedRequest:
     return EmbedRequest(ask.inputs)
-
-
-def seed_of(agent: AgentId, seed: int) -> bytes:
-    """The sampler seed of an OpenAI `seed` (docs/protocol.md): the same everywhere, so that answers repeat."""
-    return sha256(b"lading/seed/1" + agent + (seed % 2**64).to_bytes(8, "big"))
 
 
 def _object(body: bytes) -> dict[str, Any]:

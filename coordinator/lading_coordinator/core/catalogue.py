@@ -94,9 +94,9 @@ def unknown_model(model: str, names: Sequence[str]) -> ApiError:
 def model_tree(entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol: str) -> dict[str, Any]:
     """OpenAI's model object plus prices per 1,000 tokens (those of the cheapest offer). `offers` are the live ones."""
     best = min(offers, key=lambda known: (known.price.input + known.price.output, known.host), default=None)
-    pricing = None
+    price = None
     if best is not None:
-        pricing = {
+        price = {
             "unit": "1000 tokens",
             "symbol": symbol,
             "input": format_amount(best.price.input, decimals),
@@ -117,6 +117,6 @@ def model_tree(entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol
         "context": entry.context,
         "width": entry.width,
         "hosts": len({known.host for known in offers}),
-        "pricing": pricing,
+        "price": price,
         "promoted": False,
     }

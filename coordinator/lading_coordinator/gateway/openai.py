@@ -17,6 +17,7 @@ from lading.dispatch.dispatcher import Event
 from lading_coordinator.core.answer import (
     Bill,
     ChunkWriter,
+    Matrix,
     Share,
     completion,
     embeddings,
@@ -107,7 +108,7 @@ class Gateway:
                     if isinstance(event, Piece):
                         texts.append(event.text)
                     elif isinstance(event, Ended):
-                        body = completion(voice, "".join(texts), event.finish, bill_of(event))
+                        body = completion(voice, "".join(texts), event.finish, self._bill(event))
                         reply.send(200, body, headers=_final(event))
 
     async def _stream(self, events: AsyncGenerator[Event, None], reply: Reply, writer: ChunkWriter, job: JobId) -> None:
@@ -130,7 +131,7 @@ class Gateway:
                         if not reply.begun:
                             reply.start(200, SSE, _opening(job, host))
                             reply.write(writer.role())
-                        reply.write(writer.end(event.finish, bill_of(event), self._terms.decimals))
+                        reply.write(writer.end(event.finish, self._bill(event)))
                         reply.end()
                     case _:
                         pass
@@ -161,7 +162,13 @@ class Gateway:
                     if isinstance(event, Rows):
                         rows = event
                     elif isinstance(event, Ended) and rows is not None:
-                        body = embeddings(ask.model, rows.width, rows.data, event.prompt_tokens, as_base64=ask.base64)
+                        body = embeddings(
+                            ask.model,
+                            Matrix(rows.width, rows.data),
+                            bill_of(event),
+                            self._terms.decimals,
+                            as_base64=ask.base64,
+                        )
                         reply.send(200, body, headers=_final(event))
 
     async def models(self, request: Request, reply: Reply) -> None:
@@ -204,6 +211,11 @@ class Gateway:
             )
         return entry
 
+    def _bill(self, ended: Ended) -> Bill:
+        shares = tuple(Share(part.host, part.first, part.tokens, part.amount) for part in ended.parts)
+        decimals = self._terms.decimals
+        return Bill(ended.job, ended.cost, ended.prompt_tokens, ended.output_tokens, shares, decimals)
+
     def _default_tokens(self, entry: Entry, request: ChatRequest) -> int:
         """What surely fits behind the prompt, at most the setting, and never less than a quarter of the context."""
         room = max(entry.context - prompt_bound(request), entry.context // 4, 1)
@@ -232,11 +244,6 @@ class Gateway:
         finally:
             self._metrics.running.dec()
             self._metrics.jobs.labels(operation, code).inc()
-
-
-def bill_of(ended: Ended) -> Bill:
-    shares = tuple(Share(part.host, part.first, part.tokens, part.amount) for part in ended.parts)
-    return Bill(ended.job, ended.cost, ended.prompt_tokens, ended.output_tokens, shares)
 
 
 def _opening(job: JobId, host: Address | None) -> Headers:

@@ -64,9 +64,9 @@ class Views:
             "deployment": record,
             "chain_id": parts.deployment.chain_id,
             "chain_url": parts.chain_url,
+            "endpoints": list(parts.detail.endpoints),
             "coordinator": {
                 "address": to_hex(parts.address),
-                "endpoints": list(parts.detail.endpoints),
                 "http": parts.detail.http,
                 "program": parts.detail.program,
             },

@@ -1,0 +1,94 @@
+"""`lading coordinator`: runs one, and asks a running one how it is. Flags override environment and settings file."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+from cyclopts import App, Parameter
+
+from lading.cli.output import UNHEALTHY, emit, err, out, report
+from lading.settings import read
+from lading_coordinator.settings import CoordinatorSettings
+from lading_protocol.errors import LadingError
+
+app = App(name="coordinator", help="Run a gateway with its index and its audits.")
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Endpoints = Annotated[list[str] | None, Parameter(negative="")]
+
+
+@app.command
+def up(
+    *,
+    home: str | None = None,
+    chain_url: str | None = None,
+    deployment: str | None = None,
+    key: str | None = None,
+    http_host: str | None = None,
+    http_port: int | None = None,
+    http_public: str | None = None,
+    listen: str | None = None,
+    announce: Endpoints = None,
+    gossip: str | None = None,
+    bootstrap: Endpoints = None,
+    audit_rate: float | None = None,
+    audit_period: float | None = None,
+    require_stake: bool | None = None,
+    log_level: str | None = None,
+    settings: Path | None = None,
+    as_json: Json = False,
+) -> int:
+    """Start a coordinator and serve until told to stop. With --json its first line says where it is reached."""
+    flags = {name: value for name, value in locals().items() if name not in ("settings", "as_json")}
+    from lading_coordinator.run import Started, announce_line, run_coordinator
+
+    def ready(started: Started) -> None:
+        if as_json:
+            print(announce_line(started), flush=True)
+            return
+        out.print(f"Coordinator [bold]{started.address}[/]")
+        out.print(f"  OpenAI base URL  {started.http}/v1")
+        out.print(f"  status page      {started.http}/")
+        out.print(f"  nodes dial       {', '.join(started.endpoints)}", soft_wrap=True)
+        out.print(f"  bootstrap        {started.gossip or 'none (gossip is off)'}", soft_wrap=True)
+
+    try:
+        chosen = read(CoordinatorSettings, "coordinator", flags, settings)
+        _log(chosen.log_level)
+        _run(run_coordinator(chosen, ready))
+    except LadingError as error:
+        return report(error)
+    return 0
+
+
+@app.command
+def status(*, url: str = "http://127.0.0.1:8600", as_json: Json = False) -> int:
+    """Ask a running coordinator whether it could serve now. Exits 3 when it could not."""
+    try:
+        tree = httpx.get(f"{url.rstrip('/')}/readyz", timeout=10).json()
+    except (httpx.HTTPError, ValueError) as error:
+        err.print(f"[bold red]error[/] [dim]net_gateway[/]  The coordinator at {url} does not answer: {error}.")
+        return UNHEALTHY
+    emit(tree, as_json)
+    return 0 if tree.get("ready") else UNHEALTHY
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("libp2p").setLevel(logging.ERROR)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

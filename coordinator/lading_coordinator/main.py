@@ -1,0 +1,232 @@
+"""The composition root: builds every part from the settings, runs them in one task group, drains on SIGTERM.
+
+Nothing else builds adapters, and nothing here decides.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from lading import __version__
+from lading.blobs import BlobStore, serve_blobs
+from lading.dispatch import Directory, Dispatcher, Purse
+from lading.dispatch.dispatcher import Limits as Patience
+from lading_contracts.deployment import Contracts
+from lading_coordinator.agents import Agents
+from lading_coordinator.audits.auditor import Auditor
+from lading_coordinator.audits.checks import Checks
+from lading_coordinator.audits.disputes import Disputes
+from lading_coordinator.audits.records import Records
+from lading_coordinator.audits.rounds import Rounds
+from lading_coordinator.chainwatch import ChainWatch
+from lading_coordinator.core.audits import Policy
+from lading_coordinator.core.catalogue import Catalogue
+from lading_coordinator.gateway.asgi import AsgiBridge
+from lading_coordinator.gateway.connection import Limits
+from lading_coordinator.gateway.openai import Gateway, Terms
+from lading_coordinator.gateway.routes import Routes
+from lading_coordinator.gateway.server import HttpServer
+from lading_coordinator.http.app import create_app
+from lading_coordinator.http.views import Parts, Views
+from lading_coordinator.ledger import Ledger
+from lading_coordinator.metrics import Metrics
+from lading_coordinator.peers import Index, announce, settle_handler
+from lading_coordinator.sessions import Bounds, Sessions
+from lading_coordinator.settings import CoordinatorSettings
+from lading_coordinator.standing import Standing
+from lading_coordinator.store import Store
+from lading_net.ports import Gossip, Transport
+from lading_protocol.keys import PrivateKey
+from lading_protocol.messages import (
+    BLOB,
+    CASE,
+    HEARTBEAT,
+    OFFERS,
+    PUBLISH,
+    SETTLE,
+    CoordinatorDetail,
+)
+
+log = logging.getLogger(__name__)
+PRUNE_SECONDS = 60.0
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None."""
+
+    key: PrivateKey
+    contracts: Contracts
+    transport: Transport
+    gossip: Gossip | None
+    endpoints: tuple[str, ...]
+    clock: Callable[[], float] = time.time
+    fresh: Callable[[int], bytes] = os.urandom
+
+
+class Coordinator:
+    """All parts, wired. `serve` runs until `stop` is set."""
+
+    def __init__(self, settings: CoordinatorSettings, outside: Outside) -> None:
+        self.settings = settings
+        self.outside = outside
+        record, clock, home = outside.contracts.deployment, outside.clock, settings.home_path
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.metrics = Metrics()
+        self.store = Store(home / "coordinator.sqlite")
+        self.purse = Purse(home / "purse.sqlite", record.settlement_domain)
+        self.directory = Directory(needs_beats=True)
+        self.ledger = Ledger(self.store, self.metrics, clock)
+        self.catalogue = Catalogue()
+        self.blobs = BlobStore(home / "blobs", settings.store_quota)
+        self.agents = Agents(self.store, self.blobs, outside.contracts.registry, self.catalogue, outside.transport)
+        self.standing = Standing(
+            self.store, outside.contracts.staking, self.directory, clock, required=settings.require_stake
+        )
+        self.index = Index(self.directory, self.standing, self.agents, record.settlement_domain, self.metrics, clock)
+        bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once)
+        self.sessions = Sessions(
+            self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds
+        )
+        self.dispatcher = self._dispatcher()
+        self.records = Records(self.store, clock)
+        self._auditing()
+        listeners = [self.sessions.notice, self.standing.notice]
+        self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
+        self.gateway = Gateway(
+            self.dispatcher,
+            self.sessions,
+            self.catalogue,
+            self.directory,
+            self.metrics,
+            clock=clock,
+            fresh=outside.fresh,
+            terms=Terms(settings.default_tokens, record.decimals, record.symbol),
+        )
+        self.stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.http_address = ("", 0)
+
+    def _dispatcher(self) -> Dispatcher:
+        settings, outside = self.settings, self.outside
+        return Dispatcher(
+            outside.transport,
+            self.directory,
+            self.purse,
+            outside.contracts.deployment,
+            outside.clock,
+            random.Random(outside.fresh(16)),
+            Patience(first=settings.first_token_patience, between=settings.token_patience),
+            self.ledger.record,
+        )
+
+    def _auditing(self) -> None:
+        settings, outside = self.settings, self.outside
+        policy = Policy(settings.rate_ppm, settings.audit_beacon_blocks)
+        contracts, key = outside.contracts, outside.key
+        self.rounds = Rounds(self.records, self.ledger, contracts.court, key, policy)
+        self.checks = Checks(
+            self.records,
+            self.ledger,
+            self.directory,
+            self.standing,
+            outside.transport,
+            self.metrics,
+            policy,
+            outside.clock,
+            patience=settings.audit_patience,
+        )
+        self.disputes = Disputes(self.records, self.ledger, contracts, key, self.metrics)
+        self.auditor = Auditor(self.rounds, self.checks, self.disputes, settings.audit_period)
+
+    async def serve(self) -> None:
+        """Listens, announces, and works until told to stop. Raises PortInUse and other LadingErrors at start."""
+        settings, outside = self.settings, self.outside
+        detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
+        server = HttpServer(self._application(detail), Limits(body=settings.max_body))
+        host, port = await server.listen(settings.http_host, settings.http_port)
+        self.http_address = (host, port)
+        try:
+            self._handle_peers()
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(work) for work in self._services(detail)]
+                self.ready.set()
+                log.info("Serving http://%s:%d/v1 for %s", host, port, ", ".join(outside.endpoints) or "no link yet")
+                await self.stop.wait()
+                log.info("Draining: running answers get %g s", settings.drain)
+                await server.close(settings.drain)
+                for task in running:
+                    task.cancel()
+        finally:
+            await server.close(0)
+            await self._close()
+
+    def _services(self, detail: CoordinatorDetail) -> list[Coroutine[Any, Any, None]]:
+        outside = self.outside
+        services = [self.ledger.run(), self.index.tend(), self.watch.run(), self._prune()]
+        if self.settings.audits:
+            services.append(self.auditor.run())
+        if outside.gossip is not None:
+            domain = outside.contracts.deployment.settlement_domain
+            services.append(self.index.listen(outside.gossip))
+            services.append(announce(outside.gossip, detail, domain, outside.key, outside.clock))
+        return services
+
+    def _handle_peers(self) -> None:
+        transport = self.outside.transport
+        transport.handle(HEARTBEAT, self.index.serve_heartbeat)
+        transport.handle(OFFERS, self.index.serve_offers)
+        transport.handle(PUBLISH, self.agents.serve_publish)
+        transport.handle(BLOB, serve_blobs(self.blobs))
+        transport.handle(SETTLE, settle_handler(self.purse))
+        transport.handle(CASE, self.disputes.serve_case)
+
+    def _application(self, detail: CoordinatorDetail) -> Routes:
+        parts = Parts(
+            gateway=self.gateway,
+            sessions=self.sessions,
+            ledger=self.ledger,
+            records=self.records,
+            directory=self.directory,
+            catalogue=self.catalogue,
+            purse=self.purse,
+            watch=self.watch,
+            deployment=self.outside.contracts.deployment,
+            detail=detail,
+            address=self.outside.key.address,
+            chain_url=self.settings.chain_url,
+            clock=self.outside.clock,
+            metrics_text=self.metrics.text,
+        )
+        return Routes(self.gateway, AsgiBridge(create_app(Views(parts), self.stop.is_set)))
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_SECONDS)
+            self.sessions.prune()
+            self.ledger.prune()
+
+    async def _close(self) -> None:
+        """Cancelled jobs are paid and recorded before the files close."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self.dispatcher.close()
+        if self.outside.gossip is not None:
+            await self.outside.gossip.close()
+        await self.outside.transport.close()
+        await self.ledger.flush()
+        self.store.close()
+        self.purse.close()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

@@ -1,0 +1,113 @@
+"""Starts a real coordinator: key, chain, direct link, libp2p and the lock on the data folder, then serves."""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from lading.cli.context import load_key, write_key
+from lading_contracts import deployment as deployments
+from lading_contracts.deployment import Contracts
+from lading_contracts.rpc import open_chain
+from lading_coordinator.main import Coordinator, Outside, stop_on_signals
+from lading_coordinator.settings import CoordinatorSettings, check
+from lading_coordinator.store import FolderLock
+from lading_net.direct import DirectTransport
+from lading_net.ports import Gossip
+from lading_protocol.ids import to_hex
+from lading_protocol.keys import PrivateKey
+
+log = logging.getLogger(__name__)
+
+
+class Started(msgspec.Struct, frozen=True):
+    """Where a running coordinator is reached. `gossip` is the bootstrap address for others, or empty."""
+
+    http: str
+    endpoints: tuple[str, ...]
+    gossip: str
+    address: str
+
+
+async def run_coordinator(
+    settings: CoordinatorSettings, ready: Callable[[Started], None] = lambda started: None
+) -> None:
+    """Runs until SIGTERM or SIGINT. Raises LadingError: folder busy, port in use, bad settings, bad record."""
+    check(settings)
+    lock = FolderLock(settings.home_path)
+    try:
+        await _serve(settings, ready)
+    finally:
+        lock.release()
+
+
+async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]) -> None:
+    record = deployments.load(settings.deployment_path)
+    key = own_key(settings.key_path)
+    chain = open_chain(settings.chain_url, record.chain_id)
+    transport = DirectTransport(key)
+    gossip: Gossip | None = None
+    try:
+        listening = await transport.listen(settings.listen)
+        gossip, gossip_address = await _gossip(settings, key)
+        endpoints = settings.announce or (_reachable(listening),)
+        outside = Outside(key, Contracts(chain, record), transport, gossip, endpoints)
+        coordinator = Coordinator(settings, outside)
+        stop_on_signals(coordinator.stop)
+        telling = asyncio.ensure_future(_tell(coordinator, gossip_address, ready))
+        try:
+            await coordinator.serve()
+        finally:
+            telling.cancel()
+    except BaseExceptionGroup as group:
+        raise _single(group) from group
+    finally:
+        if gossip is not None:
+            await gossip.close()
+        await transport.close()
+        await chain.close()
+
+
+async def _gossip(settings: CoordinatorSettings, key: PrivateKey) -> tuple[Gossip | None, str]:
+    if not settings.gossip:
+        return None, ""
+    from lading_net.libp2p import Libp2pGossip
+
+    gossip = Libp2pGossip(key, settings.gossip, settings.bootstrap)
+    await gossip.start()
+    return gossip, _reachable(gossip.address)
+
+
+async def _tell(coordinator: Coordinator, gossip: str, ready: Callable[[Started], None]) -> None:
+    await coordinator.ready.wait()
+    host, port = coordinator.http_address
+    outside = coordinator.outside
+    ready(Started(f"http://{host}:{port}", outside.endpoints, gossip, to_hex(outside.key.address)))
+
+
+def _reachable(endpoint: str) -> str:
+    """An address that at least this machine can dial, where the wildcard was bound."""
+    return endpoint.replace("/ip4/0.0.0.0/", "/ip4/127.0.0.1/")
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first cause, so that a person reads one line."""
+    first = group.exceptions[0]
+    return _single(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def own_key(path: Path) -> PrivateKey:
+    """The coordinator's key: made at the first start, readable by its owner only. Raises BadKey."""
+    if not path.exists():
+        write_key(path, PrivateKey(os.urandom(32)))
+        log.info("Made a new key in %s", path)
+    return load_key(path)
+
+
+def announce_line(started: Started) -> str:
+    """One JSON line for whoever started the process."""
+    return json.dumps(msgspec.to_builtins(started))

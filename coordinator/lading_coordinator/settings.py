@@ -1,0 +1,72 @@
+"""The coordinator's settings: one frozen struct, read by lading.settings from [coordinator], environment and flags."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from lading_coordinator.errors import BadSettings
+
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Paths may begin with `~`; an empty `deployment` or `key` lies below `home`. Times are seconds.
+
+    `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
+    port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
+    `http_public` is the address people are told. `audit_rate` is the share of receipts checked, 0 to 1.
+    """
+
+    home: str = "~/.lading/coordinator"
+    chain_url: str = "http://127.0.0.1:8545"
+    deployment: str = ""
+    key: str = ""
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Meta(ge=0, le=65535)] = 8600
+    http_public: str = ""
+    listen: str = "/ip4/0.0.0.0/tcp/4600"
+    announce: tuple[str, ...] = ()
+    gossip: str = "/ip4/0.0.0.0/tcp/4601"
+    bootstrap: tuple[str, ...] = ()
+    require_stake: bool = True
+    audits: bool = True
+    audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    audit_period: Positive = 30.0
+    audit_beacon_blocks: Annotated[int, Meta(ge=1, le=200)] = 1
+    audit_patience: Positive = 60.0
+    default_tokens: Annotated[int, Meta(ge=1, le=131072)] = 512
+    max_body: Annotated[int, Meta(ge=1024, le=1 << 30)] = 2 << 20
+    jobs_per_key: Annotated[int, Meta(ge=1)] = 64
+    jobs_at_once: Annotated[int, Meta(ge=1)] = 2048
+    first_token_patience: Positive = 30.0
+    token_patience: Positive = 8.0
+    store_quota: Annotated[int, Meta(ge=1)] = 1 << 40
+    chain_poll: Positive = 1.0
+    drain: Annotated[float, Meta(ge=0)] = 20.0
+    log_level: str = "info"
+
+    @property
+    def home_path(self) -> Path:
+        return Path(self.home).expanduser()
+
+    @property
+    def deployment_path(self) -> Path:
+        return Path(self.deployment).expanduser() if self.deployment else self.home_path / "deployment.json"
+
+    @property
+    def key_path(self) -> Path:
+        return Path(self.key).expanduser() if self.key else self.home_path / "key"
+
+    @property
+    def rate_ppm(self) -> int:
+        return round(self.audit_rate * 1_000_000)
+
+
+def check(settings: CoordinatorSettings) -> None:
+    """What the types cannot say. Raises BadSettings."""
+    if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
+        raise BadSettings(f"The setting coordinator.log_level is {settings.log_level!r}.", hint="Use info or warning.")
+    if not settings.chain_url.startswith(("http://", "https://")):
+        raise BadSettings(f"The setting coordinator.chain_url is {settings.chain_url!r}.", hint="Give an http(s) URL.")
