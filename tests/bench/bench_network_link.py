@@ -1,8 +1,8 @@
 """The direct link against raw asyncio TCP with TLS, both on the same loop, in the same run, over loopback.
 
-Run it by hand (`python tests/bench/bench_network_link.py [--quick] [--loop asyncio]`); it prints one JSON object a line,
-as DESIGN.md section 7 says, and a table on the error stream. The other end is a process of its own, so that CPU time can
-be told apart by side.
+Run it by hand (`python tests/bench/bench_network_link.py [--quick] [--loop asyncio]`); it prints one JSON object per
+line, as DESIGN.md section 7 says, and a table on the error stream. The other end is a process of its own, so that CPU
+time can be told apart by side.
 """
 
 from __future__ import annotations
