@@ -44,6 +44,7 @@ from lading_net.subscription import MAX_GOSSIP_BYTES
 
 OUTBOX = 1_024
 MAX_CONNECTIONS = 256
+CLOSING_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5
 MESSAGES_PER_SECOND = 500.0
 """Per neighbour and topic, before its messages are dropped: a neighbour forwards what many hosts publish."""
@@ -51,8 +52,8 @@ MESSAGES_PER_SECOND = 500.0
 MAX_RPC_BYTES = 4 * MAX_GOSSIP_BYTES
 
 log = logging.getLogger(__name__)
-# The library warns of every peer that hangs up.
-logging.getLogger("libp2p").setLevel(logging.ERROR)
+# The library logs an error for every peer that hangs up; what matters reaches us as an exception.
+logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 
 
 class Outlet(Protocol):
@@ -72,7 +73,6 @@ class Host:
         self._outlet = outlet
         self._lock = threading.Lock()
         self._token: trio.lowlevel.TrioToken | None = None
-        self._scope = trio.CancelScope()
         self._stopped = False
         self._work: trio.MemorySendChannel[tuple[str, bytes | None]] | None = None
         self._outbox: Handover[tuple[str, bytes | None]] = Handover(OUTBOX, self._in_trio, self._enqueue)
@@ -89,7 +89,7 @@ class Host:
             token = self._token
         if token is not None:
             try:
-                token.run_sync_soon(self._scope.cancel)
+                token.run_sync_soon(self._end_work)
             except trio.RunFinishedError:
                 pass
 
@@ -98,14 +98,19 @@ class Host:
         trio.run(self._main)
 
     async def _main(self) -> None:
+        self._work, work = trio.open_memory_channel[tuple[str, bytes | None]](OUTBOX)
         with self._lock:
             self._token = trio.lowlevel.current_trio_token()
             if self._stopped:
                 return
-        with self._scope:
-            await self._serve()
+        await self._serve(work)
 
-    async def _serve(self) -> None:
+    def _end_work(self) -> None:
+        if self._work is not None:
+            self._work.close()
+            self._work = None
+
+    async def _serve(self, work: trio.MemoryReceiveChannel[tuple[str, bytes | None]]) -> None:
         listen = _bindable(self._settings.listen)
         address = Multiaddr(str(_bare(listen)))
         host = self._host(address)
@@ -120,21 +125,25 @@ class Host:
             # The record that the library signed at construction knows no address yet.
             record = create_signed_peer_record(host.get_id(), host.get_addrs(), host.get_private_key())
             host.get_peerstore().set_local_record(record)
-            await self._work_until_stopped(pubsub, discovery, listen)
+            for topic in self._outlet.subscriptions():
+                await pubsub.subscribe(topic)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(discovery.run)
+                self._outlet.listening(listen)
+                await self._work_until_stopped(pubsub, work)
+                nursery.cancel_scope.cancel()
+            await _hang_up(host)
+        pubsub.seen_messages.stop()
 
-    async def _work_until_stopped(self, pubsub: Pubsub, discovery: Discovery, listen: Endpoint) -> None:
-        self._work, work = trio.open_memory_channel[tuple[str, bytes | None]](OUTBOX)
-        for topic in self._outlet.subscriptions():
-            await pubsub.subscribe(topic)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(discovery.run)
-            self._outlet.listening(listen)
-            self._outbox.drain()
-            async for topic, data in work:
-                if data is None:
-                    await pubsub.subscribe(topic)
-                else:
-                    await pubsub.publish(topic, data)
+    async def _work_until_stopped(
+        self, pubsub: Pubsub, work: trio.MemoryReceiveChannel[tuple[str, bytes | None]]
+    ) -> None:
+        self._outbox.drain()
+        async for topic, data in work:
+            if data is None:
+                await pubsub.subscribe(topic)
+            else:
+                await pubsub.publish(topic, data)
 
     def _host(self, address: Multiaddr) -> IHost:
         """Noise and yamux only: the library's own list would fall back to plaintext."""
@@ -215,6 +224,18 @@ class _Pubsub(Pubsub):
         except Exception as error:
             log.debug("a gossip stream ended", exc_info=error)
             await stream.reset()
+
+
+async def _hang_up(host: IHost) -> None:
+    """Closes every connection, so that peers learn of it now; the library would leave some of their sockets open."""
+    network = host.get_network()
+    with trio.move_on_after(CLOSING_SECONDS):
+        for listener in list(network.listeners.values()):
+            await listener.close()
+        async with trio.open_nursery() as nursery:
+            for connections in list(network.get_connections_map().values()):
+                for connection in list(connections):
+                    nursery.start_soon(connection.close)
 
 
 def _router() -> GossipSub:
