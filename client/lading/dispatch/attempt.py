@@ -7,10 +7,10 @@ import asyncio
 import contextlib
 
 import msgspec
-from lading_net.messages import MessageStream
 
 from lading.dispatch.purse import ChannelKey
 from lading_net.errors import NetError
+from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError

@@ -57,7 +57,7 @@ class PeerRoute:
     ) -> "PeerRoute":
         from lading_net.direct import DirectTransport
 
-        home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, at start)
+        home.mkdir(parents=True, exist_ok=True)
         chain = open_chain(chain_url, record.chain_id)
         purse = Purse(home / "purse.sqlite", record.settlement_domain)
         return cls(DirectTransport(key), Contracts(chain, record), key, peers, purse)

@@ -1,0 +1,196 @@
+"""`lading chain`: a local chain for development, and the contracts on it."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from lading.cli import context
+from lading.cli.output import UNHEALTHY, emit, emit_rows, err
+from lading.errors import BadSettings
+from lading_contracts import deployment as deployments
+from lading_contracts.deploy import Parameters
+from lading_protocol.ids import Address, address, to_hex
+from lading_protocol.pricing import format_amount, parse_amount
+
+app = App(name="chain", help="A local chain for development, and the contracts on it.")
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+
+
+@app.command
+async def up(
+    *,
+    folder: Path = Path("~/.lading/chain"),
+    port: int = 8545,
+    chain_id: int = 1337,
+    seed: str = "lading",
+    block_time: float = 2.0,
+    anvil: bool = False,
+    as_json: Json = False,
+) -> int:
+    """Run a local chain until stopped; its state is kept in the folder.
+
+    Parameters
+    ----------
+    folder
+        Where the chain lives; it survives a kill.
+    port
+        For JSON-RPC, on this machine only.
+    chain_id
+        Which chain it says it is.
+    seed
+        The faucet's key follows from it: anyone who knows the seed has the faucet.
+    block_time
+        Seconds between blocks when nothing happens.
+    anvil
+        Run Foundry's anvil instead of the embedded chain.
+    """
+    from lading_contracts.commands import chain_up
+    from lading_contracts.embedded.server import EmbeddedSettings
+
+    settings = EmbeddedSettings(
+        folder=folder.expanduser(), port=port, chain_id=chain_id, block_time=block_time, seed=seed
+    )
+    chain = await chain_up(settings, use_anvil=anvil)
+    try:
+        emit({"url": chain.url, "chain_id": chain.chain_id, "faucet": to_hex(chain.faucet.address)}, as_json)
+        stopped = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+        await stopped.wait()
+    finally:
+        await chain.stop()
+    return 0
+
+
+@app.command
+async def deploy(
+    *,
+    chain_url: str | None = None,
+    chain_id: int = 1337,
+    deployment: str | None = None,
+    key: str | None = None,
+    seed: str | None = None,
+    devnet: bool = False,
+    as_json: Json = False,
+) -> int:
+    """Deploy the contracts and write the deployment record that every program reads.
+
+    Parameters
+    ----------
+    chain_url
+        The chain's JSON-RPC address.
+    chain_id
+        Which chain it must be.
+    deployment
+        Where to write the record (default ~/.lading/deployment.json).
+    key
+        Key file of the deploying account; it gets the whole supply of coins.
+    seed
+        Deploy with the faucet of a local chain of this seed instead.
+    devnet
+        Delays of seconds instead of days.
+    """
+    from lading_contracts.commands import Endpoint, chain_deploy
+    from lading_contracts.embedded.server import faucet_key
+
+    chosen = context.settings(chain_url=chain_url, deployment=deployment, key=key)
+    signer = faucet_key(seed) if seed is not None else context.load_key(chosen.key_path)
+    parameters = Parameters.devnet() if devnet else Parameters()
+    record = await chain_deploy(Endpoint(chosen.chain_url, chain_id), signer, chosen.deployment_path, parameters)
+    names = {name: to_hex(where) for where, name in record.names().items()}
+    emit({"record": str(chosen.deployment_path), "chain_id": record.chain_id} | names, as_json)
+    return 0
+
+
+@app.command
+async def status(
+    *,
+    chain_url: str | None = None,
+    chain_id: int | None = None,
+    deployment: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """Say whether the chain answers and the contracts are there. Exit code 3 when not.
+
+    Parameters
+    ----------
+    chain_url
+        The chain's JSON-RPC address.
+    chain_id
+        Which chain it must be; the deployment record's when left out.
+    deployment
+        The deployment record.
+    """
+    from lading_contracts.commands import Endpoint, chain_status
+
+    chosen = context.settings(chain_url=chain_url, deployment=deployment)
+    record = deployments.load(chosen.deployment_path) if chosen.deployment_path.exists() else None
+    if record is None and chain_id is None:
+        raise BadSettings("Neither a deployment record nor --chain-id says which chain to expect.")
+    found = await chain_status(Endpoint(chosen.chain_url, chain_id or (record.chain_id if record else 0)), record)
+    symbol, decimals = (record.symbol, record.decimals) if record else ("", 18)
+    emit(
+        {
+            "reachable": found.reachable,
+            "chain_id": found.chain_id,
+            "block": found.block,
+            "deposited": f"{format_amount(found.deposited, decimals)} {symbol}",
+            "staked": f"{format_amount(found.staked, decimals)} {symbol}",
+        },
+        as_json,
+    )
+    if not as_json and found.contracts:
+        rows = [
+            {"contract": row.name, "address": to_hex(row.address), "present": "yes" if row.present else "NO"}
+            for row in found.contracts
+        ]
+        emit_rows(rows, False, "")
+    if found.problem:
+        err.print(f"[yellow]{found.problem}[/]", soft_wrap=True)
+    return 0 if found.reachable and not found.problem else UNHEALTHY
+
+
+@app.command
+async def faucet(
+    to: str,
+    *,
+    coins: str = "10000",
+    seed: str = "lading",
+    chain_url: str | None = None,
+    deployment: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """Give an address coins, and the chain's currency for fees, on a local chain.
+
+    Parameters
+    ----------
+    to
+        The 0x address.
+    coins
+        How many, in tokens.
+    seed
+        The local chain's seed.
+    """
+    from lading_contracts.commands import Endpoint, chain_faucet
+    from lading_contracts.embedded.server import faucet_key
+
+    chosen = context.settings(chain_url=chain_url, deployment=deployment)
+    record = deployments.load(chosen.deployment_path)
+    wei = parse_amount(coins, record.decimals)
+    endpoint = Endpoint(chosen.chain_url, record.chain_id)
+    report = await chain_faucet(endpoint, faucet_key(seed), _address(to), record, coins=wei)
+    emit(
+        {"to": to_hex(report.to), "coins": f"{coins} {record.symbol}", "transactions": len(report.transactions)},
+        as_json,
+    )
+    return 0
+
+
+def _address(text: str) -> Address:
+    try:
+        return address(text)
+    except ValueError as error:
+        raise BadSettings(f"That is not an address: {error}.") from error
