@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from lading import __version__
-from lading.cli.output import FAILURE, err, report
+from lading.cli.output import FAILURE, USAGE, err, report
 from lading_protocol.errors import LadingError
 
 app = App(
@@ -26,8 +26,10 @@ app.command("lading_coordinator.cli:app", name="coordinator", help="Run a gatewa
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code; the installed script passes it to the system."""
     try:
-        result = app(arguments, result_action="return_value", backend="asyncio")
+        result = app(arguments, result_action="return_value", backend="asyncio", exit_on_error=False)
         return result if isinstance(result, int) else 0
+    except CycloptsError:
+        return USAGE  # cyclopts has printed what is wrong
     except LadingError as error:
         return report(error)
     except ImportError as error:
@@ -39,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _missing(error: ImportError) -> int:
     """A plain install carries only the consumer's parts: say which extra brings the rest."""
-    module = (error.name or "").split(".")[0]
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    module = (cause.name or "").split(".")[0]
     extras = {
         "lading_node": "node",
         "lading_coordinator": "coordinator",
