@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
 import {ISettlement} from "./interfaces/ISettlement.sol";
 
 /// @title Packed signed rows: uint96 cumulative || r || yParityAndS (EIP-2098), 76 bytes each
@@ -11,10 +12,31 @@ library Rows {
     uint256 internal constant SIZE = 76;
     uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
 
-    /// @notice Rows in the calldata, or a revert for a ragged length.
-    function count(bytes calldata rows) internal pure returns (uint256) {
+    /// @notice Reverts unless the calldata holds whole rows.
+    function check(bytes calldata rows) internal pure {
         require(rows.length % SIZE == 0, ISettlement.RaggedRows(rows.length));
-        return rows.length / SIZE;
+    }
+
+    /// @notice Where the rows begin and end in the calldata.
+    function span(bytes calldata rows) internal pure returns (uint256 start, uint256 end) {
+        assembly ("memory-safe") {
+            start := rows.offset
+            end := add(start, rows.length)
+        }
+    }
+
+    /// @notice keccak256(abi.encode(agent, parties)), hashed as it came: a party takes three words. Words with dirty upper bits
+    /// give a hash that nobody ever agreed.
+    function tableHash(bytes32 agent, IAgentRegistry.Party[] calldata parties) internal pure returns (bytes32 id) {
+        assembly ("memory-safe") {
+            let at := mload(0x40)
+            let size := mul(parties.length, 0x60)
+            mstore(at, agent)
+            mstore(add(at, 0x20), 0x40)
+            mstore(add(at, 0x40), parties.length)
+            calldatacopy(add(at, 0x60), parties.offset, size)
+            id := keccak256(at, add(size, 0x60))
+        }
     }
 
     /// @notice Lays out in memory everything that the rows of a batch share, and returns where.
@@ -44,14 +66,10 @@ library Rows {
         }
     }
 
-    /// @notice Row `i`: who signed it (zero if nobody validly did), its cumulative, and the signer's channel.
-    function read(uint256 form, bytes calldata rows, uint256 i)
-        internal
-        view
-        returns (address signer, uint96 cumulative, bytes32 id)
-    {
+    /// @notice The row at calldata position `row`: who signed it (zero if nobody validly did), its cumulative, and the signer's
+    /// channel.
+    function read(uint256 form, uint256 row) internal view returns (address signer, uint96 cumulative, bytes32 id) {
         assembly ("memory-safe") {
-            let row := add(rows.offset, mul(i, 76))
             cumulative := shr(160, calldataload(row))
             mstore(add(form, 0x80), cumulative)
             mstore(add(form, 0x142), keccak256(form, 0xa0))
@@ -61,38 +79,49 @@ library Rows {
             mstore(add(form, 0x1a0), add(27, shr(255, vs)))
             mstore(add(form, 0x1c0), calldataload(add(row, 12)))
             mstore(add(form, 0x1e0), s)
-            // ecrecover returns nothing for a bad signature: the word below stays zero.
-            mstore(0x00, 0)
-            pop(staticcall(gas(), 1, add(form, 0x180), 0x80, 0x00, 0x20))
-            signer := mul(mload(0x00), iszero(gt(s, HALF_ORDER)))
-            mstore(add(form, 0xa0), signer)
+            // ecrecover writes nothing for a bad signature: the signer's word stays zero.
+            mstore(add(form, 0xa0), 0)
+            pop(staticcall(gas(), 1, add(form, 0x180), 0x80, add(form, 0xa0), 0x20))
             id := keccak256(add(form, 0xa0), 0x80)
+            signer := mul(mload(add(form, 0xa0)), iszero(gt(s, HALF_ORDER)))
         }
     }
 
     /// @notice Redeems every row against the channels in the mapping at `slot`: min(cumulative, locked) - redeemed, if more
     /// than nothing. Returns the sum, and how many rows added to it.
-    /// @dev A channel's word is locked (96 bits) | redeemed (96 bits) << 96 | flags. redeemed never exceeds locked, so the
-    /// addition stays within its 96 bits.
-    function redeem(uint256 form, bytes calldata rows, uint256 n, uint256 slot)
-        internal
-        returns (uint256 total, uint256 moved)
-    {
-        for (uint256 i = 0; i < n; ++i) {
-            (address signer, uint96 cumulative, bytes32 id) = read(form, rows, i);
-            assembly ("memory-safe") {
-                mstore(0x00, id)
-                mstore(0x20, slot)
+    /// @dev The body of `read` again, inline: a call and its stack cost 3 % of a voucher. A channel's word is
+    /// locked (96 bits) | redeemed (96 bits) << 96 | flags. redeemed never exceeds locked, so the addition stays in its bits.
+    function redeem(uint256 form, bytes calldata rows, uint256 slot) internal returns (uint256 total, uint256 moved) {
+        assembly ("memory-safe") {
+            let signerAt := add(form, 0xa0)
+            let callAt := add(form, 0x180)
+            let end := add(rows.offset, rows.length)
+            mstore(0x20, slot)
+            for { let row := rows.offset } lt(row, end) { row := add(row, 76) } {
+                let limit := shr(160, calldataload(row))
+                mstore(add(form, 0x80), limit)
+                mstore(add(form, 0x142), keccak256(form, 0xa0))
+                mstore(callAt, keccak256(add(form, 0x120), 0x42))
+                let s := calldataload(add(row, 44))
+                mstore(add(callAt, 0x20), add(27, shr(255, s)))
+                mstore(add(callAt, 0x40), calldataload(add(row, 12)))
+                s := shr(1, shl(1, s))
+                mstore(add(callAt, 0x60), s)
+                mstore(signerAt, 0)
+                pop(staticcall(gas(), 1, callAt, 0x80, signerAt, 0x20))
+                mstore(0x00, keccak256(signerAt, 0x80))
                 let at := keccak256(0x00, 0x40)
                 let word := sload(at)
-                let limit := and(word, 0xffffffffffffffffffffffff)
                 let redeemed := and(shr(96, word), 0xffffffffffffffffffffffff)
-                if gt(limit, cumulative) { limit := cumulative }
-                if and(gt(limit, redeemed), gt(signer, 0)) {
-                    let amount := sub(limit, redeemed)
-                    sstore(at, add(word, shl(96, amount)))
-                    total := add(total, amount)
-                    moved := add(moved, 1)
+                let locked := and(word, 0xffffffffffffffffffffffff)
+                if gt(limit, locked) { limit := locked }
+                if gt(limit, redeemed) {
+                    if iszero(or(gt(s, HALF_ORDER), iszero(mload(signerAt)))) {
+                        let amount := sub(limit, redeemed)
+                        sstore(at, add(word, shl(96, amount)))
+                        total := add(total, amount)
+                        moved := add(moved, 1)
+                    }
                 }
             }
         }

@@ -28,6 +28,9 @@ contract Settlement is EIP712, ISettlement {
         "Offer(address host,bytes32 agent,bytes32 terms,uint96 priceIn,uint96 priceOut,uint32 slots,uint64 sequence,uint64 expires,bytes32 detail)"
     );
     uint256 private constant WHOLE_BPS = 10_000;
+    /// @dev The flags in a channel's word: after locked and redeemed (96 bits each) and closesAt (40).
+    uint256 private constant VIA_SESSION = 1 << 232;
+    uint256 private constant DEAD = 1 << 240;
 
     /// @dev `royaltyBps` is the registry's, kept here at the first redemption: terms never change.
     struct Pool {
@@ -237,7 +240,7 @@ contract Settlement is EIP712, ISettlement {
         returns (uint256)
     {
         require(k < parties.length, WrongParty(k));
-        bytes32 terms = keccak256(abi.encode(agent, parties));
+        bytes32 terms = Rows.tableHash(agent, parties);
         return _entitled(terms, parties[k].bps, k) - claimed[terms][k];
     }
 
@@ -286,40 +289,50 @@ contract Settlement is EIP712, ISettlement {
 
     /// @dev Returns the number of rows that moved something.
     function _lock(address host, bytes32 terms, uint32 epoch, bytes calldata rows) private returns (uint256 moved) {
-        uint256 count = Rows.count(rows);
+        Rows.check(rows);
         uint256 form = Rows.prepare(_domainSeparatorV4(), LOCK_TYPEHASH, host, terms, epoch);
-        for (uint256 i = 0; i < count; ++i) {
-            (address signer, uint96 cumulative, bytes32 id) = Rows.read(form, rows, i);
+        (uint256 row, uint256 end) = Rows.span(rows);
+        for (; row < end; row += Rows.SIZE) {
+            (address signer, uint96 cumulative, bytes32 id) = Rows.read(form, row);
             if (signer == address(0)) continue;
-            (address payer, uint256 total) = _moveToChannel(signer, cumulative, id);
+            uint256 total = _moveToChannel(signer, cumulative, id);
             if (total == 0) continue;
-            emit Locked(signer, host, terms, epoch, payer, total);
+            emit Locked(signer, host, terms, epoch, total);
             ++moved;
         }
     }
 
-    /// @dev Returns the channel's new lock, or zero if the row moves nothing.
-    function _moveToChannel(address signer, uint96 cumulative, bytes32 id)
-        private
-        returns (address payer, uint256 total)
-    {
-        Channel memory channel = channels[id];
-        if (channel.dead || cumulative <= channel.locked) return (payer, 0);
-        payer = sessions[signer].payer;
-        bool viaSession = payer != address(0);
-        if (!viaSession) payer = signer;
+    /// @dev Returns the channel's new lock, or zero if the row moves nothing. Reads and writes the channel's and the account's
+    /// slot as one word each, laid out as `Channel` and `Account` are: `locked` and `free` are the low 96 bits.
+    function _moveToChannel(address signer, uint96 cumulative, bytes32 id) private returns (uint256) {
+        Channel storage channel = channels[id];
+        uint256 word;
+        assembly ("memory-safe") {
+            word := sload(channel.slot)
+        }
+        uint256 locked = uint96(word);
+        if (cumulative <= locked || word & DEAD != 0) return 0;
+        address payer = sessions[signer].payer;
+        uint256 via = payer == address(0) ? 0 : VIA_SESSION;
         // The key became a session after it opened this channel with its own money: the two must never mix.
-        if (channel.locked != 0 && channel.viaSession != viaSession) return (payer, 0);
-        uint256 amount = cumulative - channel.locked;
-        uint256 free = accounts[payer].free;
-        if (amount > free) amount = free;
-        if (viaSession) amount = _spendSession(sessions[signer], amount);
-        if (amount == 0) return (payer, 0);
-        accounts[payer].free = uint96(free - amount);
-        total = channel.locked + amount;
-        channel.locked = uint96(total);
-        channel.viaSession = viaSession;
-        channels[id] = channel;
+        if (locked != 0 && word & VIA_SESSION != via) return 0;
+        Account storage account = accounts[via == 0 ? signer : payer];
+        uint256 purse;
+        assembly ("memory-safe") {
+            purse := sload(account.slot)
+        }
+        unchecked {
+            uint256 amount = cumulative - locked;
+            if (amount > uint96(purse)) amount = uint96(purse);
+            if (via != 0) amount = _spendSession(sessions[signer], amount);
+            if (amount == 0) return 0;
+            // amount <= free, and locked + amount <= cumulative: neither leaves its 96 bits.
+            assembly ("memory-safe") {
+                sstore(account.slot, sub(purse, amount))
+                sstore(channel.slot, or(add(word, amount), via))
+            }
+            return locked + amount;
+        }
     }
 
     /// @dev Returns how much of `amount` the session may lock, and books it.
@@ -334,7 +347,7 @@ contract Settlement is EIP712, ISettlement {
 
     /// @dev Returns the number of rows that moved something.
     function _redeem(address host, bytes32 terms, uint32 epoch, bytes calldata rows) private returns (uint256 moved) {
-        uint256 count = Rows.count(rows);
+        Rows.check(rows);
         Pool memory pool = _pools[terms];
         if (pool.royaltyBps == 0) {
             (, pool.royaltyBps,,) = registry.terms(terms);
@@ -346,7 +359,7 @@ contract Settlement is EIP712, ISettlement {
             slot := channels.slot
         }
         uint256 total;
-        (total, moved) = Rows.redeem(form, rows, count, slot);
+        (total, moved) = Rows.redeem(form, rows, slot);
         if (moved == 0) return 0;
         (uint256 hostAmount, uint256 royalty) = _credit(host, terms, pool, total);
         emit Redeemed(host, terms, epoch, hostAmount, royalty, moved);
@@ -357,19 +370,19 @@ contract Settlement is EIP712, ISettlement {
         private
         returns (uint256 hostAmount, uint256 royalty)
     {
-        uint256 before = _earned(pool.gross, pool.royaltyBps);
-        pool.gross += uint128(total);
-        _pools[terms] = pool;
-        royalty = _earned(pool.gross, pool.royaltyBps) - before;
+        uint256 royaltyBps = pool.royaltyBps;
+        uint256 sum = pool.gross;
+        royalty = _earned(sum + total, royaltyBps) - _earned(sum, royaltyBps);
         hostAmount = total - royalty;
-        uint256 balance = _hosts[host].balance + hostAmount;
-        // Every amount is part of the coin's supply, which fits; a coin that does not would stop here, not wrap.
-        _hosts[host].balance = SafeCast.toUint96(balance);
+        // Both sums are made of parts of the coin's supply, so they fit; a coin that does not would stop here, not wrap.
+        _pools[terms] = Pool(SafeCast.toUint128(sum + total), uint16(royaltyBps));
+        Host storage balance = _hosts[host];
+        balance.balance = SafeCast.toUint96(balance.balance + hostAmount);
     }
 
     /// @dev Books party k's share as claimed and returns it. The table is authentic if its hash has earned anything.
     function _take(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k) private returns (uint256 amount) {
-        bytes32 terms = keccak256(abi.encode(agent, parties));
+        bytes32 terms = Rows.tableHash(agent, parties);
         uint256 entitled = _entitled(terms, parties[k].bps, k);
         amount = entitled - claimed[terms][k];
         if (amount == 0) return 0;

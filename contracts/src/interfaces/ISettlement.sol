@@ -104,7 +104,7 @@ interface ISettlement {
     event Exited(address indexed payer, uint256 amount);
     /// @notice `locked` is the channel's new total.
     event Locked(
-        address indexed signer, address indexed host, bytes32 indexed terms, uint32 epoch, address payer, uint256 locked
+        address indexed signer, address indexed host, bytes32 indexed terms, uint32 epoch, uint256 locked
     );
     /// @notice One per batch: `rows` vouchers moved something.
     event Redeemed(
