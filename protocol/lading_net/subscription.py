@@ -73,6 +73,9 @@ class Subscriptions:
             self._topics.setdefault(topic, []).append(weakref.ref(reader))
         return reader
 
+    def count(self, topic: str) -> int:
+        return len(self._live(topic))
+
     def topics(self) -> list[str]:
         return list(self._topics)
 

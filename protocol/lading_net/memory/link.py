@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WINDOW = 256 * 1024
 """Bytes sent and unread above which drain() waits: one yamux window, as on the direct link."""
 
-BUFFER = 16 * 1024 * 1024
+BUFFER = 8 * 1024 * 1024
 """Bytes sent and unread above which write() refuses."""
 
 MAX_STREAMS = 4_096
@@ -115,10 +115,11 @@ class MemoryStream:
 
     async def read(self) -> bytes:
         while not self._arrived:
-            if self.error is not None:
-                raise self.error.with_traceback(None)
-            if self._ended:
+            if self._ended and not isinstance(self.error, StreamReset):
                 return b""
+            self._check()
+            if self._reader is not None:
+                raise RuntimeError("another task is reading this stream")
             self._reader = self._link.loop.create_future()
             try:
                 await self._reader
@@ -134,8 +135,7 @@ class MemoryStream:
         return data
 
     def write(self, data: bytes) -> None:
-        if self.error is not None:
-            raise self.error.with_traceback(None)
+        self._check()
         if self._closed:
             raise StreamClosed("The stream's write side was closed before.")
         if not data:
@@ -149,8 +149,7 @@ class MemoryStream:
         while self._unread > WINDOW and self.error is None:
             self._drainer = self._drainer or self._link.loop.create_future()
             await asyncio.shield(self._drainer)
-        if self.error is not None:
-            raise self.error.with_traceback(None)
+        self._check()
 
     async def close(self) -> None:
         if self._closed or self.error is not None:
@@ -164,6 +163,10 @@ class MemoryStream:
             return
         self._link.send(0, self.twin.fail, StreamReset("The peer gave the stream up."))
         self.fail(StreamReset("The stream was reset on this side."))
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise type(self.error)(self.error.message)  # a traceback of its own for each who meets it
 
     @property
     def done(self) -> bool:

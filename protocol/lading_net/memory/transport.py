@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from lading_net.errors import DialFailed, LinkClosed, NetError, NetTimeout, PortInUse, WrongPeer
+from lading_net.errors import BadEndpoint, DialFailed, LinkClosed, NetError, NetTimeout, PortInUse, WrongPeer
 from lading_net.memory.link import MemoryLink, MemoryStream
 from lading_net.peer import Endpoint, PeerId
 from lading_net.ports import Address, Link, LinkCallback, StreamHandler
@@ -32,11 +32,11 @@ class MemoryTransport:
     def __init__(self, network: MemoryNetwork, peer_id: PeerId) -> None:
         self._network = network
         self.address = peer_id.address
-        self._peer_id = peer_id
+        self.peer_id = peer_id
         self._links: dict[Address, MemoryLink] = {}
         self._handlers: dict[str, StreamHandler] = {}
         self._callbacks: list[LinkCallback] = []
-        self._dials: dict[tuple[str, int], asyncio.Task[MemoryLink]] = {}
+        self._dials: dict[tuple[str, int, Address | None], asyncio.Task[MemoryLink]] = {}
         self._serving: dict[asyncio.Task[None], None] = {}
         self._closed = False
 
@@ -45,31 +45,37 @@ class MemoryTransport:
     async def listen(self, endpoint: str) -> str:
         self._must_live()
         place = Endpoint.parse(endpoint)
+        if place.peer is not None and place.peer != self.peer_id:
+            raise BadEndpoint(f"{endpoint} carries the id of another peer.")
         port = place.port or self._network.free_port()
         if not self._network.bind(place.host, port, self):
             raise PortInUse(f"Another program listens on port {port} of {place.host}.")
-        return str(Endpoint(place.kind, place.host, port, self._peer_id))
+        return str(Endpoint(place.kind, place.host, port, self.peer_id))
 
-    async def dial(self, endpoint: str, expect: Address | None) -> Link:
+    async def dial(self, endpoint: str, expect: Address | None = None) -> MemoryLink:
         self._must_live()
         place = Endpoint.parse(endpoint)
-        wanted = expect if expect is not None or place.peer is None else place.peer.address
+        named = place.peer.address if place.peer else None
+        if expect is not None and named is not None and named != expect:
+            raise WrongPeer(f"{endpoint} names another peer than the expected 0x{expect.hex()}.")
+        wanted = expect or named
+        if wanted == self.address:
+            raise BadEndpoint(f"{endpoint} is this program itself.")
         if wanted is not None and (link := self._links.get(wanted)) is not None:
             return link
-        key = (place.host, place.port)
+        key = (place.host, place.port, wanted)
         task = self._dials.get(key)
         if task is None:
             task = self._dials[key] = self._network.loop.create_task(self._connect(*key))
-            task.add_done_callback(lambda _: self._dials.pop(key, None))
+            task.add_done_callback(lambda done: self._dialled(key, done))
         try:
-            link = await asyncio.shield(task)
+            return await asyncio.shield(task)
+        except NetError as error:
+            raise type(error)(error.message) from None  # its own traceback for each of those who wait
         except asyncio.CancelledError:
             if task.cancelled():
                 raise LinkClosed("This peer's network was closed.") from None
             raise
-        if wanted is not None and link.peer != wanted:
-            raise WrongPeer(f"The peer at {endpoint} proved to be 0x{link.peer.hex()}.")
-        return link
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self._handlers[protocol] = handler
@@ -129,7 +135,12 @@ class MemoryTransport:
         if self._closed:
             raise LinkClosed("This peer's network was closed.")
 
-    async def _connect(self, host: str, port: int) -> MemoryLink:
+    def _dialled(self, key: tuple[str, int, Address | None], task: asyncio.Task[MemoryLink]) -> None:
+        self._dials.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, even when nobody waits for it any more
+
+    async def _connect(self, host: str, port: int, wanted: Address | None) -> MemoryLink:
         target = self._network.listener(host, port)
         await asyncio.sleep(0)
         if target is None or target is self:
@@ -144,6 +155,8 @@ class MemoryTransport:
         await asyncio.sleep(2 * ROUND_TRIPS * path.late())
         if self._network.listener(host, port) is not target or not path.open or path.lost():
             raise DialFailed(f"The peer at {host} port {port} went away while we connected.")
+        if wanted is not None and target.address != wanted:
+            raise WrongPeer(f"The peer at {host} port {port} proved to be 0x{target.address.hex()}.")
         if (link := self._links.get(target.address)) is not None:
             return link
         here, there = MemoryLink(self, target.address, path), MemoryLink(target, self.address, path)
