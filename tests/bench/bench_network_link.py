@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,9 +30,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lading_net.direct import DirectLink, DirectTransport
+from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.keys import PrivateKey
 
+
+class Token(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+    index: int
+    token: int
+    text: str
+
+
+_decoder = msgspec.msgpack.Decoder(Token)
 FRAME = bytes(200)
 PART = bytes(256 * 1024)
 _results: list[dict[str, Any]] = []
@@ -96,6 +106,12 @@ async def serve(folder: str) -> None:
             count += len(data)
         stream.write(json.dumps([count, time.process_time()]).encode())
 
+    async def messages(stream: Stream) -> None:
+        arriving, count = MessageStream(stream, _decoder), 0
+        while (message := await arriving.recv()) is not None:
+            count += len(message.text)
+        stream.write(json.dumps([count, time.process_time()]).encode())
+
     async def echo(stream: Stream) -> None:
         while data := await stream.read():
             stream.write(data)
@@ -103,6 +119,7 @@ async def serve(folder: str) -> None:
 
     transport = DirectTransport(PrivateKey(b"s" * 32))
     transport.handle("/sink/1", sink)
+    transport.handle("/messages/1", messages)
     transport.handle("/echo/1", echo)
     endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -202,6 +219,26 @@ async def link_run(link: DirectLink, parts: int, part: bytes, pause_each: bool) 
     return seconds, mine_end - mine, other_end - other
 
 
+async def message_run(link: DirectLink, amount: int, pause_each: bool) -> tuple[float, float, float]:
+    first = await link.open("/messages/1")
+    await first.close()
+    _, other = json.loads(await first.read())
+    stream = await link.open("/messages/1")
+    sending = MessageStream(stream, _decoder)
+    text = "x" * 180
+    mine, start = time.process_time(), time.perf_counter()
+    for index in range(amount):
+        sending.send(Token(index, 77, text))
+        if pause_each:
+            await asyncio.sleep(0)
+        await sending.drain()
+    await stream.close()
+    count, other_end = json.loads(await stream.read())
+    seconds, mine_end = time.perf_counter() - start, time.process_time()
+    assert count == amount * len(text)
+    return seconds, mine_end - mine, other_end - other
+
+
 async def many_streams(link: DirectLink, amount: int) -> float:
     """Seconds until `amount` streams, all open at once, have each had an answer."""
 
@@ -243,6 +280,7 @@ async def compare(endpoint: str, port: int, quick: bool) -> None:
     await measure_opening(transport, link, endpoint, port, 50 if quick else 300)
     await measure_throughput(link, port, 256 if quick else 1024, 1 if quick else 3)
     await measure_frames(link, port, 20_000 if quick else 100_000, 1 if quick else 3)
+    await measure_messages(link, 20_000 if quick else 100_000, 1 if quick else 3)
     amount = 4096
     seconds = await many_streams(link, amount)
     report("link_streams", amount, "streams", bar=">= 4096", holds=True, note=f"all answered within {seconds:.2f} s")
@@ -335,6 +373,20 @@ async def measure_frames(link: DirectLink, port: int, frames: int, rounds: int) 
         value = frames / statistics.median(link[0] for _, link in runs)
         reference = frames / statistics.median(tls[0] for tls, _ in runs)
         report(f"link_frames_{kind}", value, "1/s", reference=("raw asyncio TCP + TLS", reference), n=rounds, note=note)
+
+
+async def measure_messages(link: DirectLink, amount: int, rounds: int) -> None:
+    for pause_each, kind in ((False, "burst"), (True, "paced")):
+        runs = [await message_run(link, amount, pause_each) for _ in range(rounds)]
+        for side, index in (("sender", 1), ("receiver", 2)):
+            value = statistics.median(run[index] for run in runs) / amount * 1e6
+            report(
+                f"link_message_cpu_{kind}_{side}",
+                value,
+                "us",
+                n=rounds,
+                note="200 bytes of msgpack, framed and decoded",
+            )
 
 
 def main() -> None:

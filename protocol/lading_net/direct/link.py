@@ -23,6 +23,7 @@ from lading_protocol.ids import Address
 _log = logging.getLogger(__name__)
 _MESSAGES_A_TURN = 8  # sealed at once before other callbacks get their turn: half a MiB
 _MESSAGES_AT_CLOSE = 64
+_WORTH_ITS_OWN = 8 * 1024  # bytes
 _CLOSE_PATIENCE = 1.0
 
 
@@ -32,6 +33,20 @@ class Pipe(Protocol):
     def writelines(self, pieces: Sequence[bytes], /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+
+
+class Pool:
+    """What has arrived and is unread on all links together; beyond `most` bytes the fullest link loses a stream."""
+
+    __slots__ = ("links", "most", "unread")
+
+    def __init__(self, most: int) -> None:
+        self.most, self.unread = most, 0
+        self.links: set[DirectLink] = set()
+
+    def relieve(self) -> None:
+        while self.unread > self.most:
+            max(self.links, key=lambda link: link.unread).shed()
 
 
 class DirectLink:
@@ -45,13 +60,16 @@ class DirectLink:
         pipe: Pipe,
         handler_of: Callable[[str], StreamHandler | None],
         settings: DirectSettings,
+        pool: Pool,
     ) -> None:
         self.peer_id, self.dialled = remote, dialled
         self._peer = remote.address
         self._closed = asyncio.Event()
         self.draining: set[DirectStream] = set()
         self._loop = asyncio.get_running_loop()
-        self._pipe, self._handler_of, self._settings = pipe, handler_of, settings
+        self._pipe, self._handler_of, self._settings, self._pool = pipe, handler_of, settings, pool
+        self._counted = 0  # of the pool's bytes, those that are ours
+        pool.links.add(self)
         self._session = yamux.Session(dialled, settings.limits)
         self._seal, self._open = keys[0].seal, keys[1].receive
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +92,11 @@ class DirectLink:
     def queued(self) -> int:
         """Bytes that streams wrote and that have not left yet."""
         return self._session.queued
+
+    @property
+    def unread(self) -> int:
+        """Bytes that arrived and that nobody has read yet."""
+        return self._session.unread
 
     async def open(self, protocol: str) -> DirectStream:
         session = self._session
@@ -117,7 +140,8 @@ class DirectLink:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_PATIENCE)
 
     # -- called by the socket
 
@@ -141,25 +165,43 @@ class DirectLink:
     def _plaintext_received(self, data: bytes) -> None:
         session = self._session
         for event in session.receive(data):
-            match event:
-                case yamux.Received(flow, payload):
-                    flow.owner.arrived(payload)
-                case yamux.Opened(flow):
-                    flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
-                    self.send(flow, multistream.HELLO)
-                case yamux.Ended(flow):
-                    flow.owner.ended()
-                case yamux.Dropped(flow, ours):
-                    why = "Too much arrived that was not read" if ours else "The peer reset the stream"
-                    flow.owner.fail(StreamReset(f"{why}."))
-                case yamux.GoneAway(code):
-                    _log.debug("peer 0x%s takes no more streams (code %d)", self._peer.hex(), code)
-                case _:
-                    assert_never(event)
+            self._apply(event)
+        self._count()
+        if self._pool.unread > self._pool.most:
+            self._pool.relieve()
         if session.has_output:
             self._wake()
         if self._waiting:
             self._admit()
+
+    def _apply(self, event: yamux.Event) -> None:
+        match event:
+            case yamux.Received(flow, payload):
+                flow.owner.arrived(payload)
+            case yamux.Opened(flow):
+                flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
+                self.send(flow, multistream.HELLO)
+            case yamux.Ended(flow):
+                flow.owner.ended()
+            case yamux.Dropped(flow, ours):
+                why = "Too much arrived that was not read" if ours else "The peer reset the stream"
+                flow.owner.fail(StreamReset(f"{why}."))
+            case yamux.GoneAway(code):
+                _log.debug("peer 0x%s takes no more streams (code %d)", self._peer.hex(), code)
+            case _:
+                assert_never(event)
+
+    def _count(self) -> None:
+        """Keeps the pool's sum in step with what is unread here."""
+        unread = self._session.unread
+        self._pool.unread += unread - self._counted
+        self._counted = unread
+
+    def shed(self) -> None:
+        """Gives up the stream whose reader is furthest behind."""
+        self._apply(self._session.shed())
+        self._count()
+        self._wake()
 
     def pause_writing(self) -> None:
         self._held_up = True
@@ -188,10 +230,14 @@ class DirectLink:
     def reset(self, flow: yamux.Flow) -> None:
         if self._error is None:
             self._session.reset(flow)
+            self._count()
             self._wake()
 
     def consumed(self, flow: yamux.Flow, size: int) -> None:
         self._session.consume(flow, size)
+        if self._error is not None:
+            return
+        self._count()
         if self._session.has_output:
             self._wake()
 
@@ -236,8 +282,13 @@ class DirectLink:
         take, seal = self._session.take, self._seal
         pieces: list[bytes] = []
         while most and (frames := take(noise.MAX_PLAINTEXT)):
-            pieces += seal(frames[0] if len(frames) == 1 else b"".join(frames))
             most -= 1
+            if len(frames[-1]) >= _WORTH_ITS_OWN:  # one more seal is cheaper than to copy it behind its header
+                large = frames.pop()
+                pieces += seal(b"".join(frames))
+                pieces += seal(large)
+            else:
+                pieces += seal(b"".join(frames))
         if pieces:
             self._pipe.writelines(pieces)
         if not most:
@@ -310,6 +361,8 @@ class DirectLink:
             return
         self._error = error
         self._timer.cancel()
+        self._pool.unread -= self._counted
+        self._pool.links.discard(self)
         if self._when_over is not None:
             self._when_over(self)
         for flow in list(self._session.flows.values()):

@@ -98,33 +98,48 @@ class Opener:
         self._decrypt = ChaCha20Poly1305(key).decrypt
         self._count = 0
         self._held = bytearray()
-        self._wanted = 0
+        self._wanted = 2
 
-    def receive(self, data: bytes | bytearray) -> list[bytes]:
+    def receive(self, data: bytes) -> list[bytes]:
         """Holds at most one unfinished frame. Raises ProtocolViolation when one was altered; the link is lost then."""
-        if self._held:
-            self._held += data
-            if len(self._held) < self._wanted:
-                return []
-            data = self._held
+        messages: list[bytes] = []
+        at, end = self._complete(data, messages) if self._held else 0, len(data)
         view = memoryview(data)
-        at, end = 0, len(data)
-        messages = []
-        stop = 2
-        while end - at >= 2:
+        stop = at + 2
+        while stop <= end:
             stop = at + 2 + (data[at] << 8 | data[at + 1])
             if stop > end:
                 break
-            try:
-                messages.append(self._decrypt(_nonce(self._count), view[at + 2 : stop], None))
-            except (InvalidTag, ValueError):
-                raise ProtocolViolation("A message from the peer failed its integrity check.") from None
-            self._count += 1
+            messages.append(self._open(view[at + 2 : stop]))
             at = stop
             stop = at + 2
-        self._held = bytearray(view[at:])
-        self._wanted = stop - at
+        if at < end:
+            self._held = bytearray(view[at:])
+            self._wanted = stop - at
         return messages
+
+    def _complete(self, data: bytes, messages: list[bytes]) -> int:
+        """Adds to the unfinished frame only what it lacks, so that the rest of data need not be copied."""
+        held, at = self._held, 0
+        while True:
+            missing = self._wanted - len(held)
+            held += data[at : at + missing]
+            at += missing
+            if len(held) < self._wanted:
+                return len(data)
+            if self._wanted > 2 or held == b"\0\0":
+                messages.append(self._open(memoryview(held)[2:]))
+                self._held = bytearray()
+                return at
+            self._wanted = 2 + (held[0] << 8 | held[1])
+
+    def _open(self, sealed: memoryview) -> bytes:
+        try:
+            message = self._decrypt(_nonce(self._count), sealed, None)
+        except (InvalidTag, ValueError):
+            raise ProtocolViolation("A message from the peer failed its integrity check.") from None
+        self._count += 1
+        return message
 
 
 class _Symmetric:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from lading_net.direct.link import DirectLink
+from lading_net.direct.link import DirectLink, Pool
 from lading_net.direct.noise import Credentials
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
@@ -31,8 +31,9 @@ class LinkSocket(asyncio.Protocol):
         expect: Address | None,
         handler_of: Callable[[str], StreamHandler | None],
         settings: DirectSettings,
+        pool: Pool,
     ) -> None:
-        self._dialled, self._handler_of, self._settings = dialled, handler_of, settings
+        self._dialled, self._handler_of, self._settings, self._pool = dialled, handler_of, settings, pool
         self._upgrade = Upgrade(mine, dialled, expect)
         self._transport: asyncio.Transport | None = None
         self._link: DirectLink | None = None
@@ -99,8 +100,9 @@ class LinkSocket(asyncio.Protocol):
             return
         self._stop_timer()
         keys = (upgrade.sealer, upgrade.opener)
-        link = DirectLink(upgrade.remote, self._dialled, keys, self._transport, self._handler_of, self._settings)
-        self._link = link
+        link = self._link = DirectLink(
+            upgrade.remote, self._dialled, keys, self._transport, self._handler_of, self._settings, self._pool
+        )
         self.ready.set_result(link)
         if upgrade.rest:
             link.first_received(upgrade.rest)

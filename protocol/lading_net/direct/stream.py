@@ -7,6 +7,7 @@ arrived and were not read; whatever leaves goes through its link.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from lading_net.direct import multistream
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 256 * 1024  # queued bytes from which drain() waits ...
 LOW_WATER = 64 * 1024  # ... until this few are left
-LINK_HIGH_WATER = 32 * 1024 * 1024
+_LARGE = 8 * 1024  # bytes worth handing over as they came, rather than copied together with what follows
+LINK_HIGH_WATER = 8 * 1024 * 1024
 
 
 class DirectStream:
@@ -46,7 +48,7 @@ class DirectStream:
     ) -> None:
         self._link, self.flow, self.protocol = link, flow, protocol
         self._negotiation: multistream.Dialler | multistream.Listener | None = negotiation
-        self._chunks: list[bytes] = []
+        self._chunks: deque[bytes] = deque()
         self._error: NetError | None = None  # why nothing can be written any more
         self._cut: NetError | None = None  # why what arrived is not all that was sent
         self._ended = self._closed = False
@@ -73,8 +75,11 @@ class DirectStream:
             finally:
                 self._reader = None
         chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
+        if len(chunks) == 1 or len(chunks[0]) >= _LARGE:
+            data = chunks.popleft()
+        else:
+            data = b"".join(chunks)
+            chunks.clear()
         self._link.consumed(self.flow, len(data))
         return data
 

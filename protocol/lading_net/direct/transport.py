@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 
-from lading_net.direct.link import DirectLink
+from lading_net.direct.link import DirectLink, Pool
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.socket import LinkSocket
@@ -53,6 +53,7 @@ class DirectTransport:
         self._links: dict[Address, list[DirectLink]] = {}
         self._dials: dict[str, asyncio.Task[DirectLink]] = {}
         self._arriving: set[LinkSocket] = set()
+        self._pool = Pool(self._settings.memory)
         self._closed = False
 
     async def listen(self, endpoint: str) -> str:
@@ -175,7 +176,7 @@ class DirectTransport:
     # -- keeping
 
     def _socket(self, dialled: bool, expect: Address | None) -> LinkSocket:
-        return LinkSocket(self._mine, dialled, expect, self._handlers.get, self._settings)
+        return LinkSocket(self._mine, dialled, expect, self._handlers.get, self._settings, self._pool)
 
     def _register(self, link: DirectLink) -> None:
         if link.lost:
@@ -190,7 +191,10 @@ class DirectTransport:
             if each is not best:
                 each.retire()
         for callback in self._callbacks:
-            callback(link)
+            try:
+                callback(link)
+            except Exception:
+                _log.exception("a callback for new links failed")
 
     def _forget(self, link: DirectLink) -> None:
         known = self._links.get(link.peer, [])

@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True):
     streams: int = 4096  # concurrently open, counted for each end that opens
     unacknowledged: int = 256  # opened but not yet answered; libp2p peers refuse more
     window: int = 4 * 1024 * 1024  # to which a stream grows while its reader keeps up
-    received: int = 64 * 1024 * 1024  # unread on the whole link, before the fullest stream is reset
+    received: int = 32 * 1024 * 1024  # unread on the whole link, before the fullest stream is reset
     queued_stream: int = 8 * 1024 * 1024  # written but not sent, before write() refuses
     queued: int = 128 * 1024 * 1024
 
@@ -179,6 +179,12 @@ class Session:
             if flow.flags != _SYN:  # else the peer never heard of it
                 self._owe(_pack(0, _WINDOW, _RST, flow.number, 0))
             self._drop(flow)
+
+    def shed(self) -> Dropped:
+        """Resets the stream with the most unread bytes; there must be one."""
+        fullest = max(self.flows.values(), key=lambda each: each.unread)
+        self.reset(fullest)
+        return Dropped(fullest, ours=True)
 
     def consume(self, flow: Flow, size: int) -> None:
         """The owner has taken `size` bytes out of its hands; from half a window on, the peer may send as much again."""
@@ -346,9 +352,7 @@ class Session:
         self.unread += len(data)
         events.append(Received(flow, data))
         if self.unread > self.limits.received:
-            fullest = max(self.flows.values(), key=lambda each: each.unread)
-            self.reset(fullest)
-            events.append(Dropped(fullest, ours=True))
+            events.append(self.shed())
 
     def _conclude(self, flow: Flow, flags: int, events: list[Event]) -> None:
         if flow.over:

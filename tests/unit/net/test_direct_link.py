@@ -268,6 +268,22 @@ def test_unread_data_of_many_streams_is_bounded() -> None:
     play(scenario, DirectSettings(limits=Limits(received=1_000_000)))
 
 
+def test_unread_data_of_all_links_together_is_bounded() -> None:
+    async def scenario(wire: Wire) -> None:
+        wire.far_handlers["/idle"] = lambda stream: asyncio.sleep(3600)
+        streams = [await wire.near.open("/idle") for _ in range(4)]
+        for stream in streams:
+            stream.write(bytes(40_000))
+        await asyncio.sleep(1)
+        pool = wire.far._pool
+        assert pool.unread == wire.far.unread == 80_000  # two of four were given up
+        await wire.far.close()
+        assert pool.unread == 0
+        assert not pool.links
+
+    play(scenario, DirectSettings(memory=100_000))
+
+
 def test_a_full_socket_stops_the_link_and_everything_arrives_afterwards() -> None:
     async def scenario(wire: Wire) -> None:
         got: list[bytes] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from lading_net.direct.link import DirectLink
+from lading_net.direct.link import DirectLink, Pool
 from lading_net.direct.noise import Credentials
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
@@ -27,7 +27,8 @@ class MemoryPipe:
         self.paused = False
 
     def writelines(self, pieces: Sequence[bytes], /) -> None:
-        assert not self.over
+        if self.over:
+            return  # as a transport does between losing its socket and telling so
         if self.stalled:
             self.held += pieces
             if not self.paused and sum(map(len, self.held)) > HIGH_WATER:
@@ -78,8 +79,12 @@ class Wire:
         assert second.remote is not None
         self.near_pipe, self.far_pipe = MemoryPipe(), MemoryPipe()
         keys = ((first.sealer, first.opener), (second.sealer, second.opener))
-        self.near = DirectLink(first.remote, True, keys[0], self.near_pipe, self.near_handlers.get, settings)
-        self.far = DirectLink(second.remote, False, keys[1], self.far_pipe, self.far_handlers.get, settings)
+        self.near = DirectLink(
+            first.remote, True, keys[0], self.near_pipe, self.near_handlers.get, settings, Pool(settings.memory)
+        )
+        self.far = DirectLink(
+            second.remote, False, keys[1], self.far_pipe, self.far_handlers.get, settings, Pool(settings.memory)
+        )
         self.near_pipe.mine = self.far_pipe.theirs = self.near
         self.near_pipe.theirs = self.far_pipe.mine = self.far
 
