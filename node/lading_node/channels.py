@@ -1,0 +1,168 @@
+"""The channels in memory: what the ledger and the chain said last, who works on them, and who must hear of a change.
+
+Owns the freshness of chain facts. What may be earned on a channel is core/channel's decision.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from lading_contracts.deployment import Contracts
+from lading_contracts.errors import ChainError
+from lading_contracts.settlement import ChannelKey
+from lading_node.core import channel as core
+from lading_node.core.admission import Account
+from lading_node.core.channel import Channel, ChannelId
+from lading_node.store import ChannelRow, Ledger
+from lading_protocol.ids import MAX_U96, Address, Wei, short
+
+# How long a channel's facts are good without asking again; closes are announced by events long before they matter.
+FRESH_SECONDS = 60.0
+
+
+class LookUp(msgspec.Struct, frozen=True):
+    """What an Open is decided on. `account` is None when it was not needed or the chain did not answer (`error`)."""
+
+    channel: Channel
+    account: Account | None
+    error: str = ""
+
+
+class Channels:
+    """One per node. Single-threaded: a channel is read and written between two awaits."""
+
+    def __init__(self, host: Address, ledger: Ledger, contracts: Contracts, clock: Callable[[], float]) -> None:
+        self._host = host
+        self._ledger = ledger
+        self._contracts = contracts
+        self._clock = clock
+        self._channels: dict[ChannelId, Channel] = {}
+        self._peers: dict[ChannelId, Address] = {}
+        self._checked: dict[ChannelId, float] = {}
+        self._payers: dict[Address, Address] = {}
+        self._watchers: dict[ChannelId, list[Callable[[], None]]] = {}
+
+    async def load(self) -> list[ChannelRow]:
+        """Take up where the last run ended."""
+        rows = await self._ledger.channels()
+        for row in rows:
+            channel = Channel(
+                row.id,
+                locked=row.locked,
+                redeemed=row.redeemed,
+                closing=row.closing,
+                signed=row.signed,
+                earned=row.earned,
+            )
+            self._channels[row.id] = core.restored(channel)
+            if row.peer:
+                self._peers[row.id] = row.peer
+        return rows
+
+    def get(self, id: ChannelId) -> Channel:
+        return self._channels.get(id) or Channel(id)
+
+    def known(self, id: ChannelId) -> bool:
+        return id in self._channels
+
+    def all(self) -> list[Channel]:
+        return list(self._channels.values())
+
+    def peer(self, id: ChannelId) -> Address | None:
+        return self._peers.get(id)
+
+    def owing(self, peer: Address) -> bool:
+        """Whether a voucher is missing from what this peer brought."""
+        return any(core.outstanding(self.get(id)) > 0 for id, who in self._peers.items() if who == peer)
+
+    def put(self, channel: Channel) -> None:
+        """Keep the new state; those who watch the channel hear of it when it may let them go on."""
+        before = self._channels.get(channel.id)
+        self._channels[channel.id] = channel
+        if (
+            before is None
+            or core.headroom(channel) > core.headroom(before)
+            or len(before.running) > len(channel.running)
+        ):
+            for watcher in list(self._watchers.get(channel.id, ())):
+                watcher()
+
+    def watch(self, id: ChannelId, peer: Address, watcher: Callable[[], None]) -> None:
+        """A job of `peer` runs on the channel; `watcher` is called when it may go on."""
+        self._peers[id] = peer
+        self._watchers.setdefault(id, []).append(watcher)
+
+    def unwatch(self, id: ChannelId, watcher: Callable[[], None]) -> None:
+        watchers = self._watchers.get(id, [])
+        if watcher in watchers:
+            watchers.remove(watcher)
+        if not watchers:
+            self._watchers.pop(id, None)
+
+    # The chain
+
+    async def look_up(self, id: ChannelId, lock: int) -> LookUp:
+        """The facts for an Open with a lock over `lock` wei (0: none). Old facts serve while the chain is down."""
+        fresh = self._clock() - self._checked.get(id, -FRESH_SECONDS) < FRESH_SECONDS
+        needs_account = lock > core.cover(self.get(id))
+        if fresh and not needs_account:
+            return LookUp(self.get(id), None)
+        try:
+            if needs_account:
+                channel, account = await asyncio.gather(self.refresh(id), self._account(id))
+                return LookUp(channel, account)
+            return LookUp(await self.refresh(id), None)
+        except ChainError as error:
+            return LookUp(self.get(id), None, error.message)
+
+    async def refresh(self, id: ChannelId) -> Channel:
+        """Read the channel from the chain. Raises ChainError."""
+        seen = await self._contracts.settlement.channel(ChannelKey(id.signer, self._host, id.terms, id.epoch))
+        before = self.get(id)
+        if not self.known(id) and not seen.locked:
+            # Anyone can name a channel; one without money is not worth remembering.
+            return core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at) or seen.dead)
+        self._checked[id] = self._clock()
+        channel = core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at) or seen.dead)
+        self.put(channel)
+        if (before.locked, before.redeemed, before.closing) != (channel.locked, channel.redeemed, channel.closing):
+            await self._ledger.see_chain(id, channel.locked, channel.redeemed, channel.closing)
+        return channel
+
+    async def _account(self, id: ChannelId) -> Account:
+        settlement = self._contracts.settlement
+        session = await settlement.session(id.signer)
+        payer = session.payer if session is not None else id.signer
+        self._payers[id.signer] = payer
+        account = await settlement.account(payer)
+        free = max(0, account.free - account.exit_amount - self._pending(payer, id))
+        room = max(0, session.cap - session.locked) if session is not None else MAX_U96
+        return Account(payer, Wei(free), Wei(room), session.expiry if session is not None else 0)
+
+    def _pending(self, payer: Address, but: ChannelId) -> int:
+        """What locks of the same payer that we accepted for other channels will take from its deposit."""
+        return sum(
+            max(0, channel.pending - channel.locked)
+            for id, channel in self._channels.items()
+            if id != but and self._payers.get(id.signer) == payer
+        )
+
+    def lock_failed(self, id: ChannelId) -> None:
+        self.put(core.lose_lock(self.get(id)))
+
+
+def describe(channel: Channel) -> dict[str, object]:
+    """For the status page: wei as strings."""
+    return {
+        "signer": short(channel.id.signer),
+        "terms": short(channel.id.terms),
+        "epoch": channel.id.epoch,
+        "earned": str(channel.earned),
+        "signed": str(channel.signed),
+        "locked": str(channel.locked),
+        "redeemed": str(channel.redeemed),
+        "unpaid": str(core.outstanding(channel)),
+        "closing": channel.closing,
+        "jobs": len(channel.running),
+    }

@@ -1,0 +1,1 @@
+"""Decisions of a host. Pure: no clock, randomness, IO or async."""

@@ -1,0 +1,193 @@
+"""The desk where jobs come in: looks up the facts for each Open, and keeps what all conversations share.
+
+Refuses to know how a job goes on (conversation), what is right (core) and how papers become money (settle).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+
+import msgspec
+
+from lading_net.ports import Stream
+from lading_node.agents import Agent
+from lading_node.channels import Channels, LookUp
+from lading_node.conversation import Conversation
+from lading_node.core import session as core
+from lading_node.core.admission import Facts
+from lading_node.core.channel import Channel, ChannelId, sign_for
+from lading_node.core.events import Opened, Record, Stopped
+from lading_node.core.session import Session
+from lading_node.ports import Doors
+from lading_protocol.eip712 import unpack
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Address, TermsId, Wei, short
+from lading_protocol.messages import Open
+from lading_protocol.receipts import Finish, Lock, SignedLock, SignedVoucher
+
+log = logging.getLogger(__name__)
+
+OPEN_SECONDS = 10.0
+
+
+class Totals(msgspec.Struct):
+    """Counters since the start, for the metrics page."""
+
+    jobs: int = 0
+    refused: int = 0
+    failed: int = 0
+    tokens: int = 0
+    earned: int = 0
+
+
+class Desk:
+    """`new_paper` is told of every channel that got a voucher or a lock, so that it is settled in time.
+
+    `pace` is how many output tokens a second a job may get, 0 for as many as the engine makes.
+    """
+
+    def __init__(
+        self, doors: Doors, channels: Channels, agents: Sequence[Agent], new_paper: Callable[[ChannelId], None]
+    ) -> None:
+        self.pace = 0.0
+        self.channels = channels
+        self.ledger = doors.ledger
+        self.key = doors.key
+        self.clock = doors.clock
+        self.court = doors.contracts.deployment.court_domain
+        self.totals = Totals()
+        self.refusals: dict[str, int] = {}
+        self.closed = ""
+        self._settlement = doors.contracts.deployment.settlement_domain
+        self._agents = agents
+        self._new_paper = new_paper
+        self._running: dict[tuple[bytes, int], Conversation] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    async def serve(self, stream: Stream) -> None:
+        """The handler of the job protocol."""
+        talk = Conversation(self, stream)
+        opening = await talk.read_open(OPEN_SECONDS)
+        if opening is None:
+            stream.reset()
+            return
+        agent, session = self._find(opening), Session(opening, self.key.address)
+        key = (opening.job, opening.attempt)
+        seen = key in self._running or await self.ledger.seen(*key)
+        found = await self._look_up(opening, agent)
+        seen = seen or key in self._running
+        opened = Opened(self._facts(opening, agent, found, seen=seen))
+        if not seen:
+            self._running[key] = talk
+            self._idle.clear()
+        try:
+            await talk.run(session, agent, opened)
+        finally:
+            if self._running.get(key) is talk:
+                del self._running[key]
+            if not self._running:
+                self._idle.set()
+
+    async def stop(self, patience: float, code: str = "draining", words: str = "This host is shutting down.") -> None:
+        """Take no more jobs, let those that run end for `patience` seconds, then let their payers resume elsewhere."""
+        self.closed = words
+        if not await self._quiet(patience):
+            for talk in list(self._running.values()):
+                talk.post(Stopped(code, words))
+            await self._quiet(core.PAY_SECONDS)
+        if self._background:
+            await asyncio.wait(self._background, timeout=core.PAY_SECONDS)
+
+    async def _quiet(self, patience: float) -> bool:
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # What conversations share
+
+    async def keep_voucher(self, id: ChannelId, voucher: SignedVoucher, peer: Address) -> None:
+        """Durable when it returns. Raises LedgerError."""
+        await self.ledger.put_voucher(id, voucher, peer, self.clock())
+        self._new_paper(id)
+
+    async def keep_lock(self, id: ChannelId, lock: SignedLock, peer: Address) -> None:
+        try:
+            await self.ledger.put_lock(id, lock, peer)
+        except LadingError as error:
+            log.error("a lock of %s waits to be written: %s", short(id.signer), error)
+        self._new_paper(id)
+
+    async def collected(self, id: ChannelId, voucher: SignedVoucher, lock: SignedLock | None, peer: Address) -> None:
+        """Papers that a payer handed over when asked; checked by the caller. Raises LedgerError."""
+        if lock is not None and lock.value.cumulative > self.channels.get(id).locked:
+            await self.keep_lock(id, lock, peer)
+        if voucher.value.cumulative > self.channels.get(id).signed:
+            await self.keep_voucher(id, voucher, peer)
+            self.channels.put(sign_for(self.channels.get(id), Wei(voucher.value.cumulative)))
+
+    def later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def refused(self, code: str) -> None:
+        self.totals.refused += 1
+        self.refusals[code] = self.refusals.get(code, 0) + 1
+
+    def ended(self, record: Record) -> None:
+        self.totals.jobs += 1
+        self.totals.tokens += record.output_tokens
+        self.totals.earned += record.amount
+        if record.finish is Finish.FAILED:
+            self.totals.failed += 1
+            log.warning("a job ended early (%s) after %d tokens", record.code, record.output_tokens)
+
+    # Facts
+
+    def _find(self, opening: Open) -> Agent | None:
+        for agent in self._agents:
+            if agent.find_offer(opening.offer) is not None:
+                return agent
+        return None
+
+    async def _look_up(self, opening: Open, agent: Agent | None) -> LookUp | None:
+        known = agent.find_offer(opening.offer) if agent is not None else None
+        if known is None:
+            return None
+        id = core.channel_id(opening, known.terms)
+        lock = 0
+        if opening.lock:
+            try:
+                lock = unpack(Lock, opening.lock).value.cumulative
+            except LadingError:
+                lock = 0  # admission refuses it in words
+        return await self.channels.look_up(id, lock)
+
+    def _facts(self, opening: Open, agent: Agent | None, found: LookUp | None, *, seen: bool) -> Facts:
+        known = agent.find_offer(opening.offer) if agent is not None else None
+        closed = self.closed or (f"The ledger is not writable: {self.ledger.trouble}" if self.ledger.trouble else "")
+        if agent is not None and agent.state != "serving" and not closed:
+            closed = agent.why or f"The agent is {agent.state}."
+        if found is None:
+            found = LookUp(Channel(ChannelId(Address(opening.signer), TermsId(bytes(32)), opening.epoch)), None)
+        return Facts(
+            host=self.key.address,
+            settlement=self._settlement,
+            now=self.clock(),
+            offer=known,
+            free_slots=agent.free if agent is not None else 0,
+            channel=found.channel,
+            account=found.account,
+            chain_error=found.error,
+            closed=closed,
+            seen=seen,
+        )

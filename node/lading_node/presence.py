@@ -1,0 +1,206 @@
+"""Being found: adverts on gossip, and a live link with heartbeats to every coordinator that we know.
+
+Dials out, so that a host behind a router is reachable over its own links. Chooses nothing and serves no jobs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from lading_net.errors import DialFailed, NetError
+from lading_net.messages import MessageStream
+from lading_net.peer import Endpoint
+from lading_net.ports import Link, Stream
+from lading_node.agents import Agent
+from lading_node.ports import Doors
+from lading_protocol import VERSION
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Address, short
+from lading_protocol.messages import (
+    HEARTBEAT,
+    TOPIC_COORDINATORS,
+    TOPIC_OFFERS,
+    Advert,
+    Adverts,
+    Beat,
+    Hello,
+    Notice,
+    WantOffers,
+    decode,
+    encode,
+)
+from lading_protocol.offers import check_notice
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+PUBLISH_SECONDS = 300.0
+DIAL_SECONDS = 10.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
+MAX_COORDINATORS = 64
+
+_want = msgspec.msgpack.Decoder(WantOffers)
+
+
+class Coordinator(msgspec.Struct):
+    """Someone we keep a link to. `address` is unknown for a configured endpoint without a peer id, until we are linked.
+
+    `state` says in words how it stands.
+    """
+
+    endpoints: tuple[str, ...]
+    address: Address | None = None
+    state: str = "not linked yet"
+    linked: bool = False
+
+
+class Presence:
+    def __init__(self, doors: Doors, agents: Sequence[Agent], coordinators: Sequence[str]) -> None:
+        """`coordinators` are multiaddrs. Raises BadEndpoint for one that is none."""
+        self._doors = doors
+        self._agents = agents
+        self.coordinators: list[Coordinator] = []
+        self._changed: list[asyncio.Event] = []
+        self._publish = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        for text in coordinators:
+            peer = Endpoint.parse(text).peer
+            self.coordinators.append(Coordinator((text,), peer.address if peer is not None else None))
+        for agent in agents:
+            agent.on_change(self._offers_changed)
+
+    def adverts(self) -> tuple[Advert, ...]:
+        return tuple(agent.offer.advert for agent in self._agents if agent.offer is not None)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for coordinator in self.coordinators:
+                group.create_task(self._keep(coordinator))
+            if self._doors.gossip is not None:
+                group.create_task(self._advertise())
+                group.create_task(self._listen())
+            await asyncio.Event().wait()
+
+    async def serve_offers(self, stream: Stream) -> None:
+        """The handler of the offers protocol: our own adverts."""
+        messages: MessageStream[WantOffers] = MessageStream(stream, _want)
+        while (ask := await messages.recv()) is not None:
+            adverts = tuple(
+                agent.offer.advert
+                for agent in self._agents
+                if agent.offer is not None and ask.agent in (b"", agent.serving.agent)
+            )
+            messages.send(Adverts(adverts))
+            await messages.drain()
+
+    async def link_to(self, peer: Address) -> Link:
+        """A live link to a peer, or a new one where an endpoint is known. Raises NetError."""
+        for link in self._doors.transport.links():
+            if link.peer == peer and not link.closed.is_set():
+                return link
+        for coordinator in self.coordinators:
+            if coordinator.address == peer:
+                return await self._dial(coordinator)
+        raise DialFailed(f"No address of {short(peer)} is known and it has no link to us.")
+
+    # Coordinators
+
+    async def _keep(self, coordinator: Coordinator) -> None:
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                link = await self._dial(coordinator)
+                coordinator.address = Address(link.peer)
+                coordinator.state, coordinator.linked, backoff = "linked", True, FIRST_BACKOFF
+                await self._beat(link)
+                coordinator.state = "the link was lost"
+            except (LadingError, TimeoutError) as error:
+                coordinator.state = str(error) or "it does not answer"
+            coordinator.linked = False
+            await asyncio.sleep(backoff * (0.75 + self._doors.rng.random() / 2))
+            backoff = min(LONGEST_BACKOFF, 2 * backoff)
+
+    async def _dial(self, coordinator: Coordinator) -> Link:
+        failure: Exception = DialFailed("It has no address.")
+        for endpoint in coordinator.endpoints:
+            try:
+                async with asyncio.timeout(DIAL_SECONDS):
+                    return await self._doors.transport.dial(endpoint, coordinator.address)
+            except (NetError, TimeoutError) as error:
+                failure = error
+        raise failure
+
+    async def _beat(self, link: Link) -> None:
+        """Until the link or the stream ends."""
+        stream = await link.open(HEARTBEAT)
+        changed = asyncio.Event()
+        changed.set()
+        self._changed.append(changed)
+        messages: MessageStream[object] = MessageStream(stream, msgspec.msgpack.Decoder(object))
+        try:
+            while not link.closed.is_set():
+                if changed.is_set():
+                    changed.clear()
+                    messages.send(Hello(VERSION, self.adverts()))
+                messages.send(Beat(sum(agent.free for agent in self._agents), 0))
+                await messages.drain()
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            self._changed.remove(changed)
+            stream.reset()
+
+    # Gossip
+
+    def _offers_changed(self) -> None:
+        self._publish.set()
+        for changed in self._changed:
+            changed.set()
+
+    async def _advertise(self) -> None:
+        gossip = self._doors.gossip
+        assert gossip is not None
+        while True:
+            self._publish.clear()
+            for advert in self.adverts():
+                try:
+                    await gossip.publish(TOPIC_OFFERS, encode(advert))
+                except NetError as error:
+                    log.warning("an offer was not published: %s", error)
+            try:
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    await self._publish.wait()
+            except TimeoutError:
+                pass
+
+    async def _listen(self) -> None:
+        gossip = self._doors.gossip
+        assert gossip is not None
+        async for data in gossip.subscribe(TOPIC_COORDINATORS):
+            try:
+                notice = decode(Notice, data)
+                assert isinstance(notice, Notice)
+                ad = check_notice(notice, self._doors.contracts.deployment.settlement_domain, self._doors.clock())
+            except LadingError as error:
+                log.debug("a coordinator's notice is not good: %s", error)
+                continue
+            self._heard(Address(ad.coordinator), notice.detail.endpoints)
+
+    def _heard(self, address: Address, endpoints: tuple[str, ...]) -> None:
+        for coordinator in self.coordinators:
+            if coordinator.address == address or set(coordinator.endpoints) & set(endpoints):
+                coordinator.endpoints = tuple(dict.fromkeys((*endpoints, *coordinator.endpoints)))[:8]
+                return
+        if len(self.coordinators) >= MAX_COORDINATORS or self._group is None:
+            return
+        coordinator = Coordinator(endpoints, address)
+        self.coordinators.append(coordinator)
+        log.info("heard of coordinator %s", short(address))
+        self._group.create_task(self._keep(coordinator))

@@ -1,0 +1,392 @@
+"""The node's ledger: channels, vouchers, locks, receipts, redemptions and jury votes in one sqlite file.
+
+One thread writes, many writes share one sync to disk (group commit), and a write that failed waits and is tried again,
+so that a full disk stops new work but loses nothing. Decides nothing about money.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from lading_node.core.channel import ChannelId
+from lading_node.errors import DiskFull, FolderBusy, LedgerBusy, LedgerError
+from lading_protocol.eip712 import unpack
+from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei, short
+from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
+
+_RETRY_SECONDS = 1.0
+_VERSION = 1
+_SCHEMA = """
+create table if not exists meta (name text primary key, value blob not null) without rowid;
+create table if not exists channels (
+    signer blob not null, terms blob not null, epoch integer not null, peer blob not null default x'',
+    earned blob not null default x'', locked blob not null default x'', redeemed blob not null default x'',
+    closing integer not null default 0, cumulative blob not null default x'', voucher blob not null default x'',
+    lock blob not null default x'', changed real not null default 0,
+    primary key (signer, terms, epoch)
+) without rowid;
+create table if not exists attempts (
+    job blob not null, attempt integer not null, signer blob not null, terms blob not null, epoch integer not null,
+    agent blob not null, tokens integer not null default 0, amount blob not null default x'', finish integer not null,
+    code text not null default '', receipt blob not null default x'', at real not null,
+    primary key (job, attempt)
+) without rowid;
+create index if not exists attempts_at on attempts (at);
+create table if not exists redemptions (
+    tx blob primary key, terms blob not null, epoch integer not null, rows integer not null, amount blob not null,
+    at real not null
+) without rowid;
+create table if not exists votes (
+    dispute blob not null, round integer not null, verdict integer not null, evidence blob not null,
+    salt blob not null, finding blob not null, stage text not null, at real not null,
+    primary key (dispute, round)
+) without rowid;
+"""
+
+
+class ChannelRow(msgspec.Struct, frozen=True):
+    """A channel as written down. `peer` is who brought its jobs: the link to collect vouchers on. `changed`: Unix s."""
+
+    id: ChannelId
+    peer: Address = Address(b"")
+    earned: Wei = Wei(0)
+    locked: Wei = Wei(0)
+    redeemed: Wei = Wei(0)
+    closing: bool = False
+    voucher: SignedVoucher | None = None
+    lock: SignedLock | None = None
+    changed: float = 0.0
+
+    @property
+    def signed(self) -> Wei:
+        return Wei(self.voucher.value.cumulative) if self.voucher else Wei(0)
+
+
+class AttemptRow(msgspec.Struct, frozen=True):
+    """One attempt that ran here, and the last receipt signed for it (packed)."""
+
+    job: JobId
+    attempt: int
+    channel: ChannelId
+    agent: AgentId
+    tokens: int
+    amount: Wei
+    finish: int
+    code: str
+    receipt: bytes
+    at: float
+
+
+class Redemption(msgspec.Struct, frozen=True):
+    """One transaction that paid this host. `amount` is what its channels moved (wei), the parties' share included."""
+
+    tx: Digest
+    terms: TermsId
+    epoch: int
+    rows: int
+    amount: Wei
+    at: float
+
+
+class Vote(msgspec.Struct, frozen=True):
+    """A juror's vote. Written before it is committed on the chain, since only the salt can reveal it."""
+
+    dispute: Digest
+    round: int
+    verdict: int
+    evidence: Digest
+    salt: bytes
+    finding: bytes
+    stage: str
+    at: float
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whose ledger it is. Vouchers of another chain or contract are worthless here."""
+
+    operator: Address
+    chain_id: int
+    settlement: Address
+
+
+Statement = tuple[str, tuple[Any, ...]]
+Write = tuple[Statement, ...]
+_OF = "where signer=? and terms=? and epoch=?"
+
+
+class Ledger:
+    """Open with `Ledger.open`. Every method is async and may raise LedgerError, DiskFull or LedgerBusy."""
+
+    def __init__(self, db: sqlite3.Connection, lock: IO[str] | None) -> None:
+        self._db = db
+        self._lock = lock
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._waiting: list[tuple[Write, asyncio.Future[None] | None]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self.trouble = ""
+
+    @classmethod
+    def open(cls, folder: Path | None, identity: Identity, *, busy_seconds: float = 2.0) -> "Ledger":
+        """The ledger in `folder`, or one in memory (None). Raises FolderBusy, LedgerError."""
+        lock = _claim(folder) if folder is not None else None
+        try:
+            db = sqlite3.connect(
+                str(folder / "ledger.sqlite") if folder is not None else ":memory:",
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=busy_seconds,
+            )
+            db.execute("pragma journal_mode=wal")
+            db.execute("pragma synchronous=full")
+            db.executescript(_SCHEMA)
+            _check_identity(db, identity)
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        return cls(db, lock)
+
+    # Writing
+
+    async def put_voucher(self, id: ChannelId, voucher: SignedVoucher, peer: Address, now: float) -> None:
+        """Returns once the voucher is on disk. A lower one than the one held changes nothing."""
+        cumulative = _wei(voucher.value.cumulative)
+        values = (cumulative, voucher.pack(), now, *_key(id), cumulative)
+        await self._write(
+            *_touch(id, peer),
+            (f"update channels set cumulative=?, voucher=?, changed=? {_OF} and cumulative<?", values),
+        )
+
+    async def put_lock(self, id: ChannelId, lock: SignedLock, peer: Address) -> None:
+        await self._write(*_touch(id, peer), (f"update channels set lock=? {_OF}", (lock.pack(), *_key(id))))
+
+    async def see_chain(self, id: ChannelId, locked: int, redeemed: int, closing: bool) -> None:
+        values = (_wei(locked), _wei(redeemed), int(closing), *_key(id))
+        await self._write(*_touch(id), (f"update channels set locked=?, redeemed=?, closing=? {_OF}", values))
+
+    def note_attempt(self, row: AttemptRow, earned: Wei, peer: Address) -> None:
+        """Written with the next batch: losing the last of these costs an account of tokens, never a voucher."""
+        self._enqueue(_attempt_statements(row, earned, peer), None)
+
+    async def put_redemption(self, row: Redemption) -> None:
+        values = (row.tx, row.terms, row.epoch, row.rows, _wei(row.amount), row.at)
+        await self._write(("insert or ignore into redemptions values (?,?,?,?,?,?)", values))
+
+    async def put_vote(self, vote: Vote) -> None:
+        """A vote's verdict and salt are never overwritten; only its stage moves on."""
+        values = msgspec.structs.astuple(vote)
+        sql = (
+            "insert into votes values (?,?,?,?,?,?,?,?)"
+            " on conflict (dispute, round) do update set stage=excluded.stage, at=excluded.at"
+        )
+        await self._write((sql, values))
+
+    async def put_note(self, name: str, value: bytes) -> None:
+        await self._write(("insert or replace into meta values (?,?)", (name, value)))
+
+    async def flush(self) -> None:
+        """Wait until all that was noted so far is on disk."""
+        await self._write()
+
+    # Reading
+
+    async def channels(self) -> list[ChannelRow]:
+        names = "signer, terms, epoch, peer, earned, locked, redeemed, closing, voucher, lock, changed"
+        return [_channel(row) for row in await self._read(f"select {names} from channels")]
+
+    async def seen(self, job: bytes, attempt: int) -> bool:
+        return bool(await self._read("select 1 from attempts where job=? and attempt=?", (job, attempt)))
+
+    async def attempts(self, limit: int = 100) -> list[AttemptRow]:
+        """The newest first."""
+        sql = (
+            "select job, attempt, signer, terms, epoch, agent, tokens, amount, finish, code, receipt, at"
+            " from attempts order by at desc limit ?"
+        )
+        return [
+            AttemptRow(
+                JobId(row[0]),
+                row[1],
+                ChannelId(Address(row[2]), TermsId(row[3]), row[4]),
+                AgentId(row[5]),
+                row[6],
+                _amount(row[7]),
+                *row[8:],
+            )
+            for row in await self._read(sql, (limit,))
+        ]
+
+    async def redemptions(self) -> list[Redemption]:
+        rows = await self._read("select tx, terms, epoch, rows, amount, at from redemptions order by at")
+        return [Redemption(Digest(r[0]), TermsId(r[1]), r[2], r[3], _amount(r[4]), r[5]) for r in rows]
+
+    async def votes(self) -> list[Vote]:
+        rows = await self._read("select dispute, round, verdict, evidence, salt, finding, stage, at from votes")
+        return [Vote(*row) for row in rows]
+
+    async def note(self, name: str) -> bytes | None:
+        rows = await self._read("select value from meta where name=?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    async def close(self) -> None:
+        """Writes what waits, if it can, and lets the folder go."""
+        try:
+            if self._waiting:
+                await self.flush()
+        finally:
+            if self._writer is not None:
+                self._writer.cancel()
+            self._thread.shutdown()
+            self._db.close()
+            if self._lock is not None:
+                self._lock.close()
+
+    # The one writer
+
+    async def _write(self, *write: Statement) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enqueue(write, done)
+        await done
+
+    def _enqueue(self, write: Write, done: asyncio.Future[None] | None) -> None:
+        self._waiting.append((write, done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await loop.run_in_executor(self._thread, self._commit, [write for write, _ in batch])
+            except sqlite3.Error as error:
+                self._failed(batch, _translate(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self.trouble = ""
+            for _, done in batch:
+                if done is not None and not done.done():
+                    done.set_result(None)
+
+    def _failed(self, batch: list[tuple[Write, asyncio.Future[None] | None]], error: LedgerError) -> None:
+        """Those who wait learn of it now; the writes themselves are kept and tried again."""
+        self.trouble = str(error)
+        for _, done in batch:
+            if done is not None and not done.done():
+                done.set_exception(error)
+        self._waiting = [(write, None) for write, _ in batch] + self._waiting
+
+    def _commit(self, writes: Iterable[Write]) -> None:
+        self._db.execute("begin immediate")
+        try:
+            for write in writes:
+                for sql, values in write:
+                    self._db.execute(sql, values)
+            self._db.execute("commit")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            raise
+
+    async def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, lambda: self._db.execute(sql, values).fetchall())
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+
+def _touch(id: ChannelId, peer: bytes = b"") -> Write:
+    create: Statement = ("insert or ignore into channels (signer, terms, epoch) values (?,?,?)", _key(id))
+    return (create, (f"update channels set peer=? {_OF}", (peer, *_key(id)))) if peer else (create,)
+
+
+def _attempt_statements(row: AttemptRow, earned: Wei, peer: Address) -> Write:
+    keep = (
+        "insert into attempts values (?,?,?,?,?,?,?,?,?,?,?,?) on conflict (job, attempt) do update set"
+        " tokens=excluded.tokens, amount=excluded.amount, finish=excluded.finish, code=excluded.code, at=excluded.at,"
+        " receipt=case excluded.receipt when x'' then receipt else excluded.receipt end"
+    )
+    head = (row.job, row.attempt, *_key(row.channel), row.agent, row.tokens, _wei(row.amount))
+    return (
+        *_touch(row.channel, peer),
+        (f"update channels set earned=max(earned, ?) {_OF}", (_wei(earned), *_key(row.channel))),
+        (keep, (*head, row.finish, row.code, row.receipt, row.at)),
+    )
+
+
+def _channel(row: Any) -> ChannelRow:
+    signer, terms, epoch, peer, earned, locked, redeemed, closing, voucher, lock, changed = row
+    return ChannelRow(
+        ChannelId(Address(signer), TermsId(terms), epoch),
+        Address(peer),
+        _amount(earned),
+        _amount(locked),
+        _amount(redeemed),
+        bool(closing),
+        unpack(Voucher, voucher) if voucher else None,
+        unpack(Lock, lock) if lock else None,
+        changed,
+    )
+
+
+def _key(id: ChannelId) -> tuple[bytes, bytes, int]:
+    return id.signer, id.terms, id.epoch
+
+
+def _wei(amount: int) -> bytes:
+    """Twelve bytes, so that sqlite orders amounts as numbers."""
+    return amount.to_bytes(12, "big")
+
+
+def _amount(data: bytes) -> Wei:
+    return Wei(int.from_bytes(data, "big"))
+
+
+def _claim(folder: Path) -> IO[str]:
+    """Hold the folder's lock for as long as the returned file is open; the kernel lets go of it when we die."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (folder / "node.lock").open("a+")
+    except OSError as error:
+        raise LedgerError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip()
+        file.close()
+        who = f" (process {owner})" if owner.isdigit() else ""
+        raise FolderBusy(f"Another node{who} works on {folder}.") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _check_identity(db: sqlite3.Connection, identity: Identity) -> None:
+    data = msgspec.msgpack.encode((_VERSION, identity.operator, identity.chain_id, identity.settlement))
+    row = db.execute("select value from meta where name='identity'").fetchone()
+    if row is None:
+        db.execute("insert into meta values ('identity', ?)", (data,))
+    elif row[0] != data:
+        version, operator, chain_id, settlement = msgspec.msgpack.decode(row[0])
+        raise LedgerError(
+            f"This ledger belongs to operator {short(operator)} on chain {chain_id} with settlement contract "
+            f"{short(settlement)} (format {version}); this node is another.",
+            hint="Give each key and network its own data folder.",
+        )
+
+
+def _translate(error: sqlite3.Error) -> LedgerError:
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        return DiskFull(f"The ledger cannot be written: {text}.")
+    if "locked" in text or "busy" in text:
+        return LedgerBusy(f"The ledger cannot be written: {text}.")
+    return LedgerError(f"The ledger failed: {text}.")
