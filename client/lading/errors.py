@@ -13,7 +13,7 @@ class NoHost(LadingError):
     hint = "Try again in a moment, raise the price limit, or choose another model."
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        why = "; ".join(reasons) if reasons else "no host offers it"
+        why = "; ".join(reason.rstrip(".") for reason in reasons) if reasons else "no host offers it"
         super().__init__(f"No host can take this request: {why}.")
         self.reasons = tuple(reasons)
 

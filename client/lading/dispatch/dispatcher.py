@@ -227,7 +227,8 @@ class _Run:
         reasons = self.reasons + [str(one) for one in lost if one.code != "tried"]
         if self.state.emitted:
             self._report()
-            raise JobLost(f"The answer broke off after {len(self.state.emitted)} tokens: {'; '.join(reasons)}.")
+            why = "; ".join(reason.rstrip(".") for reason in reasons)
+            raise JobLost(f"The answer broke off after {len(self.state.emitted)} tokens: {why}.")
         raise NoHost(reasons)
 
     async def _open(self, offer: KnownOffer) -> Attempt | None:

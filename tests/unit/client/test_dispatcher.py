@@ -1,0 +1,356 @@
+"""The dispatcher against hosts that die, stall and lie at every place, over the in-memory network."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import pytest
+
+from factories import NOW, chat_request, job_id, key, known_offer, network
+from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse, Started
+from lading.dispatch.dispatcher import Event, Limits, Refusal
+from lading.dispatch.purse import ChannelKey
+from lading.errors import JobLost, NoHost, OutOfFunds
+from lading_net.clock import run_virtual
+from lading_net.errors import NetError
+from lading_net.memory import MemoryNetwork
+from lading_net.messages import MessageStream
+from lading_net.ports import Stream
+from lading_protocol.eip712 import unpack
+from lading_protocol.ids import JobId, Wei
+from lading_protocol.keys import PrivateKey
+from lading_protocol.messages import JOB, Accept, Chunk, Done, Fail, Open, Pay, Refuse, ToHost, Tokens, request_hash
+from lading_protocol.offers import KnownOffer
+from lading_protocol.pricing import attempt_amount
+from lading_protocol.receipts import Finish, Receipt, Voucher
+from lading_protocol.transcript import commitment, prompt_hash, roll, rolling_start
+
+RECORD = network()
+PAYER = key("payer")
+PROMPT = (7, 8, 9)
+ANSWER = tuple(range(100, 180))
+_to_host = msgspec.msgpack.Decoder(ToHost)
+
+Trick = Callable[[int, msgspec.Struct], msgspec.Struct | None]
+
+
+def honest(index: int, message: msgspec.Struct) -> msgspec.Struct:
+    return message
+
+
+def dies_at(count: int) -> Trick:
+    """Silence and a broken stream once `count` tokens are out."""
+    return lambda index, message: None if index >= count else message
+
+
+def lies_at(count: int, lie: Callable[[msgspec.Struct], msgspec.Struct]) -> Trick:
+    return lambda index, message: lie(message) if index == count else message
+
+
+class Host:
+    """Speaks the host's side of a job straight from the protocol's primitives; `trick` may replace any message."""
+
+    def __init__(self, secret: PrivateKey, trick: Trick = honest, step: int = 1) -> None:
+        self.key = secret
+        self.offer = known_offer(secret, price_in=5_000, price_out=7_000)
+        self.trick = trick
+        self.step = step
+        self.paid = 0
+        self.opened: list[Open] = []
+
+    async def serve(self, stream: Stream) -> None:
+        messages: MessageStream[Open | Pay] = MessageStream(stream, _to_host)  # type: ignore[arg-type]
+        ask = await messages.recv()
+        assert isinstance(ask, Open)
+        self.opened.append(ask)
+        self._note(ask.voucher)
+        if self._say(messages, len(ask.emitted), Accept(len(PROMPT), prompt_hash(PROMPT))):
+            await self._answer(messages, ask)
+        with suppress(NetError):
+            while (message := await messages.recv()) is not None:
+                if isinstance(message, Pay):
+                    self._note(message.voucher)
+
+    async def _answer(self, messages: MessageStream[Open | Pay], ask: Open) -> None:
+        at, first = len(ask.emitted), len(ask.emitted)
+        while at < len(ANSWER):
+            ids = ANSWER[at : at + self.step]
+            rolling = roll(rolling_start(JobId(ask.job)), ANSWER[: at + len(ids)])
+            if not self._say(messages, at, Tokens(at, ids, "".join(f"{i} " for i in ids), rolling)):
+                return await self._die(messages)
+            at += len(ids)
+            if (at - first) % 32 == 0 and not self._say(
+                messages, at, Chunk(self._receipt(ask, at - first, Finish.RUNNING))
+            ):
+                return await self._die(messages)
+        self._say(messages, at, Done(self._receipt(ask, at - first, Finish.STOP)))
+        return None
+
+    async def _die(self, messages: MessageStream[Open | Pay]) -> None:
+        await asyncio.sleep(0.01)  # what was sent gets through; a reset would drop it
+        messages.stream.reset()
+
+    def _say(self, messages: MessageStream[Open | Pay], index: int, message: msgspec.Struct) -> bool:
+        told = self.trick(index, message)
+        if told is not None:
+            messages.send(told)
+        return told is not None
+
+    def _receipt(self, ask: Open, count: int, finish: Finish) -> bytes:
+        first, offer = len(ask.emitted), self.offer.offer
+        receipt = Receipt(
+            job=ask.job,
+            attempt=ask.attempt,
+            request=request_hash(ask.request),
+            agent=offer.agent,
+            terms=offer.terms,
+            host=offer.host,
+            signer=PAYER.address,
+            epoch=ask.epoch,
+            first=first,
+            prompt_tokens=len(PROMPT),
+            output_tokens=count,
+            prompt_hash=prompt_hash(PROMPT),
+            commitment=commitment(JobId(ask.job), first, ANSWER[first : first + count]),
+            price_in=offer.price_in,
+            price_out=offer.price_out,
+            amount=attempt_amount(self.offer.price, len(PROMPT), first, count) if count else 0,
+            finish=finish,
+            issued_at=int(NOW),
+        )
+        return receipt.sign(RECORD.court_domain, self.key).pack()
+
+    def _note(self, voucher: bytes) -> None:
+        if voucher:
+            signed = unpack(Voucher, voucher)
+            signed.check(RECORD.settlement_domain, PAYER.address)
+            assert signed.value.cumulative >= self.paid
+            self.paid = signed.value.cumulative
+
+
+class World:
+    def __init__(self, net: MemoryNetwork, hosts: list[Host], purse: Purse, dispatcher: Dispatcher) -> None:
+        self.net, self.hosts, self.purse, self.dispatcher = net, hosts, purse, dispatcher
+        self.ended: list[Ended] = []
+        dispatcher.on_end = self.ended.append
+
+    async def ask(self, limit: int = 10**9, max_tokens: int = 100) -> list[Event]:
+        request = chat_request(max_tokens=max_tokens)
+        payer = Payer(PAYER, PAYER.address, Wei(limit))
+        agent = self.hosts[0].offer.agent
+        return [event async for event in self.dispatcher.run(payer, Ask(agent, request), job_id())]
+
+    def promised(self, host: Host) -> int:
+        return self.purse.channel(ChannelKey(PAYER.address, host.key.address, host.offer.terms, 0)).cumulative
+
+
+@asynccontextmanager
+async def world(*tricks: Trick, step: int = 1, seed: int = 0) -> AsyncIterator[World]:
+    net = MemoryNetwork(seed=seed)
+    hosts = [Host(key(f"host {i}"), trick, step) for i, trick in enumerate(tricks)]
+    directory, purse = Directory(needs_beats=False), Purse(":memory:", RECORD.settlement_domain)
+    transports = []
+    for host in hosts:
+        transport = net.transport(host.key)
+        transport.handle(JOB, host.serve)
+        endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
+        changed = msgspec.structs.replace(host.offer.detail, endpoints=(endpoint,))
+        host.offer = KnownOffer(host.offer.id, host.offer.offer, changed, host.offer.advert)
+        directory.put(host.offer)
+        transports.append(transport)
+    mine = net.transport(PAYER)
+    dispatcher = Dispatcher(mine, directory, purse, RECORD, lambda: NOW, random.Random(seed), Limits(attempts=4))
+    yield World(net, hosts, purse, dispatcher)
+    await dispatcher.close()
+    for transport in [mine, *transports]:
+        await transport.close()
+    purse.close()
+
+
+def simulate(play: Callable[[], Awaitable[None]]) -> None:
+    run_virtual(play())  # type: ignore[arg-type]
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Piece))
+
+
+WHOLE = "".join(f"{i} " for i in ANSWER)
+
+
+@pytest.mark.parametrize("step", [1, 3, 32, 80])
+def test_an_unbroken_job_is_delivered_once_and_paid_exactly(step: int) -> None:
+    async def play() -> None:
+        async with world(honest, step=step) as w:
+            events = await w.ask()
+            assert isinstance(events[0], Started)
+            ended = events[-1]
+            assert isinstance(ended, Ended)
+            assert text_of(events) == WHOLE
+            assert ended.emitted == ANSWER
+            assert (ended.finish, ended.prompt_tokens, ended.output_tokens) == (Finish.STOP, 3, 80)
+            cost = -(-(5_000 * 3 + 7_000 * 80) // 1000)
+            assert ended.cost == cost == w.promised(w.hosts[0])
+            await w.dispatcher.close()
+        assert w.hosts[0].paid == cost
+        assert w.ended == [ended]
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("death", range(len(ANSWER) + 1))
+def test_a_host_that_dies_at_any_token_costs_the_consumer_nothing_and_is_paid_what_it_delivered(death: int) -> None:
+    async def play() -> None:
+        async with world(dies_at(death), honest) as w:
+            w.hosts.sort(key=lambda host: host.trick is honest)
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1  # so that the mortal one goes first
+            events = await w.ask()
+            ended = events[-1]
+            assert isinstance(ended, Ended)
+            assert text_of(events) == WHOLE
+            assert ended.emitted == ANSWER
+            first, second = w.hosts
+            price = first.offer.price
+            mine = attempt_amount(price, 3, 0, death) if death else 0
+            rest = attempt_amount(price, 3, death, len(ANSWER) - death)
+            assert (w.promised(first), w.promised(second)) == (mine, rest)
+            assert [(part.first, part.tokens) for part in ended.parts if part.tokens] == [
+                part for part in ((0, death), (death, len(ANSWER) - death)) if part[1]
+            ]
+            assert any(isinstance(event, Moved) for event in events)
+
+    simulate(play)
+
+
+def change(**fields: object) -> Callable[[msgspec.Struct], msgspec.Struct]:
+    return lambda message: (
+        msgspec.structs.replace(message, **fields) if set(fields) <= set(message.__struct_fields__) else message
+    )
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        change(first=4),
+        change(first=6),
+        change(rolling=bytes(32)),
+        change(ids=tuple(range(300))),
+        lambda message: Done(b"\0" * 700),
+        lambda message: Accept(3, prompt_hash(PROMPT)),
+        lambda message: Chunk(b"\0" * 641),
+    ],
+)
+def test_a_lie_is_never_delivered_and_the_liar_is_left_alone(lie: Callable[[msgspec.Struct], msgspec.Struct]) -> None:
+    async def play() -> None:
+        async with world(lies_at(5, lie), honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            events = await w.ask()
+            assert text_of(events) == WHOLE
+            assert w.promised(w.hosts[0]) == attempt_amount(w.hosts[0].offer.price, 3, 0, 5)
+            assert w.dispatcher.directory.host(w.hosts[0].key.address).shunned_until > NOW + 3000
+
+    simulate(play)
+
+
+def test_a_receipt_that_claims_more_than_was_delivered_is_a_lie() -> None:
+    inner = Host(key("host 0"))
+
+    def overcharge(index: int, message: msgspec.Struct) -> msgspec.Struct:
+        if isinstance(message, Chunk):
+            receipt = unpack(Receipt, message.receipt).value
+            more = msgspec.structs.replace(receipt, output_tokens=64, amount=receipt.amount * 2)
+            return Chunk(more.sign(RECORD.court_domain, inner.key).pack())
+        return message
+
+    async def play() -> None:
+        async with world(overcharge, honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            assert text_of(await w.ask()) == WHOLE
+            assert w.promised(w.hosts[0]) == attempt_amount(w.hosts[0].offer.price, 3, 0, 32)
+
+    simulate(play)
+
+
+def test_a_silent_host_is_given_up_in_bounded_time() -> None:
+    async def play() -> None:
+        async with world(lambda index, message: None if index >= 9 else message) as w:
+            w.hosts[0].trick = dies_at(9)
+            with pytest.raises(JobLost):
+                await w.ask()
+            assert w.ended[0].emitted == ANSWER[:9]
+            assert w.ended[0].finish is Finish.RUNNING
+
+    simulate(play)
+
+
+def test_reasons_of_every_refusal_reach_the_consumer() -> None:
+    busy = lies_at(0, lambda message: Refuse("busy", "All 4 slots are taken.", 500))
+
+    async def play() -> None:
+        async with world(busy, busy) as w:
+            with pytest.raises(NoHost) as caught:
+                await w.ask()
+            assert caught.value.message.count("All 4 slots are taken") == 2
+            assert w.ended == []
+
+    simulate(play)
+
+
+def test_a_request_that_no_host_can_serve_is_not_tried_twice() -> None:
+    long = lies_at(0, lambda message: Refuse("too_long", "The prompt has 900 tokens, the context 512."))
+
+    async def play() -> None:
+        async with world(long, honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            with pytest.raises(Refusal) as caught:
+                await w.ask()
+            assert caught.value.code == "too_long"
+            assert w.hosts[1].opened == []
+
+    simulate(play)
+
+
+def test_money_runs_out_before_work_not_after() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            with pytest.raises(OutOfFunds) as caught:
+                await w.ask(limit=100)
+            assert w.hosts[0].opened == []
+            missing = caught.value.missing
+            with pytest.raises(OutOfFunds):
+                await w.ask(limit=100 + missing - 1)
+            await w.ask(limit=100 + missing)
+
+    simulate(play)
+
+
+def test_a_consumer_that_leaves_pays_for_what_was_delivered_and_no_more() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            request = chat_request(max_tokens=100)
+            run = w.dispatcher.run(
+                Payer(PAYER, PAYER.address, Wei(10**9)), Ask(w.hosts[0].offer.agent, request), job_id()
+            )
+            async for event in run:
+                if isinstance(event, Piece) and event.first == 20:
+                    break
+            await run.aclose()
+            await w.dispatcher.close()
+            [ended] = w.ended
+            assert len(ended.emitted) >= 21
+            assert w.promised(w.hosts[0]) == attempt_amount(w.hosts[0].offer.price, 3, 0, len(ended.emitted))
+
+    simulate(play)
+
+
+def test_a_host_that_fails_politely_is_followed_by_another() -> None:
+    async def play() -> None:
+        async with world(lies_at(11, lambda message: Fail("engine_died", "The engine ended.")), honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            events = await w.ask()
+            assert text_of(events) == WHOLE
+            assert [event.code for event in events if isinstance(event, Moved)] == ["engine_died"]
+
+    simulate(play)
