@@ -13,7 +13,7 @@ from msgspec import Meta
 from tokenizers import Tokenizer
 
 from lading_node.core.stops import piece_bytes
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.template import compile_template
 from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Message
@@ -100,7 +100,7 @@ def load_tokenizer(data: bytes) -> Tokenizer:
     try:
         return Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises plain Exception
-        raise EngineError("invalid_package", f"The tokenizer does not load: {str(error)[:200]}") from error
+        raise EngineError("invalid_package", f"The tokenizer does not load: {one_line(error)}") from error
 
 
 def _load_markup(data: bytes) -> Markup:

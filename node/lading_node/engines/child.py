@@ -75,6 +75,7 @@ class ChildEngine:
                 process.write(wire.encode(wire.Load(self._spec, str(folder), self._join_s)))
                 return await self._ready
         except BaseException as error:
+            self._ready.cancel()
             await self.stop(0)
             if isinstance(error, TimeoutError):
                 why = f"The agent did not load within {self._load_deadline:g} s."

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from tokenizers import Tokenizer
 
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.generation import as_failed
 from lading_node.engines.port import Embed, Failed
 from lading_node.engines.wire import Vector
@@ -35,7 +35,7 @@ class OnnxEmbedder:
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the binding's own classes derive from Exception only
-            raise EngineError("invalid_package", f"The model does not load: {str(error)[:300]}") from error
+            raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
         self._inputs = {value.name for value in self._session.get_inputs()}
         if not {"input_ids"} <= self._inputs <= _INPUTS:
             raise EngineError("invalid_package", f"The model's inputs are {sorted(self._inputs)}.")

@@ -25,3 +25,8 @@ class EngineError(LadingError):
 
     def as_event(self, id: str) -> Failed:
         return Failed(id, self.failure, self.message, self.hint)
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """A foreign error's words as part of a sentence."""
+    return " ".join(str(error).split())[:most]

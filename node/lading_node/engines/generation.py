@@ -9,10 +9,10 @@ from typing import Protocol
 
 from lading_node.core.sampler import choose
 from lading_node.core.stops import OutputText
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Context, LanguageModel, margins
 from lading_node.engines.port import Failed, Finished, Generate, Run, Score, Scored, Started
-from lading_node.engines.wire import FromEngine
+from lading_node.engines.wire import FromEngine, is_last
 from lading_protocol.messages import ChatRequest
 from lading_protocol.transcript import prompt_hash
 
@@ -113,7 +113,7 @@ class Generation:
 
 
 class Steps:
-    """Work whose every step is an event by itself."""
+    """Work whose every step is an event by itself, up to one that is the last (wire.is_last)."""
 
     def __init__(self, events: Iterator[FromEngine]) -> None:
         self._source = events
@@ -122,11 +122,9 @@ class Steps:
         self.done = False
 
     def step(self) -> bool:
-        event = next(self._source, None)
-        if event is None:
-            self.done = True
-        else:
-            self._events.append(event)
+        event = next(self._source)
+        self._events.append(event)
+        self.done = is_last(event)
         return True
 
     def take(self) -> list[FromEngine]:
@@ -154,7 +152,7 @@ def _prompt(model: LanguageModel, request: ChatRequest, emitted: Sequence[int], 
     """The prompt ids, after all that can be refused has been looked at."""
     if len(emitted) > request.max_tokens:
         raise EngineError("invalid_request", f"{len(emitted)} tokens are emitted of at most {request.max_tokens}.")
-    if wrong := [token for token in emitted if token >= model.vocab]:
+    if wrong := [token for token in emitted if not 0 <= token < model.vocab]:
         raise EngineError("invalid_request", f"The emitted token {wrong[0]} is not in the vocabulary of {model.vocab}.")
     least = model.least_tokens(request.messages)
     if least + request.max_tokens > context:
@@ -182,5 +180,5 @@ def as_failed(id: str, error: Exception) -> Failed:
     if isinstance(error, MemoryError):
         return EngineError("resource_exhausted", "The engine ran out of memory.").as_event(id)
     if isinstance(error, ValueError):
-        return EngineError("agent_error", f"The model's output cannot be used: {str(error)[:200]}").as_event(id)
-    return EngineError("engine_error", f"The engine failed: {type(error).__name__}: {str(error)[:200]}").as_event(id)
+        return EngineError("agent_error", f"The model's output cannot be used: {one_line(error)}").as_event(id)
+    return EngineError("engine_error", f"The engine failed: {type(error).__name__}: {one_line(error)}").as_event(id)

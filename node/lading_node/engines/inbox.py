@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 from lading_node.engines.port import Failed, Finished, Run, Scored, Started
-from lading_node.engines.wire import Vector
+from lading_node.engines.wire import Vector, is_last
 
 Arrival = Started | Run | Finished | Failed | Scored | Vector
 
@@ -24,7 +24,7 @@ class Inbox:
         """What arrives after the end is dropped."""
         if self.ended:
             return
-        self.ended = isinstance(event, Finished | Failed | Scored) or (isinstance(event, Vector) and not event.left)
+        self.ended = is_last(event)
         self._events.append(event)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lading_node.engines.chat import Chat
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Logits
 from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Message
@@ -43,7 +43,7 @@ class OnnxLanguageModel:
             self._model = genai.Model(config)
             self._probe()
         except RuntimeError as error:
-            raise EngineError("invalid_package", f"The model does not load: {str(error)[:300]}") from error
+            raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
 
     def _probe(self) -> None:
         row = self.open([self.ends[0]], 1).logits()

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, one_line
 from lading_protocol.messages import Message
 
 MAX_TEMPLATE = 1 << 17
@@ -80,7 +80,7 @@ def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Seq
         with _deadline(DEADLINE_S):
             template = environment.from_string(source)
     except (TemplateError, _Overtime, RecursionError, MemoryError) as error:
-        raise EngineError("invalid_package", f"The chat template does not compile: {str(error)[:200]}") from error
+        raise EngineError("invalid_package", f"The chat template does not compile: {one_line(error)}") from error
 
     def render(messages: Sequence[Message]) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]
@@ -97,7 +97,7 @@ def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Seq
         except _Overtime as error:
             raise EngineError("agent_error", f"The chat template ran for more than {DEADLINE_S} s.") from error
         except _TEMPLATE_ERRORS as error:
-            raise EngineError("agent_error", f"The chat template fails: {str(error)[:200]}") from error
+            raise EngineError("agent_error", f"The chat template fails: {one_line(error)}") from error
         return "".join(parts)
 
     return render

@@ -60,6 +60,12 @@ class Vector(_Wire, frozen=True, tag="vector"):
 ToEngine = Load | Generate | Embed | Score | Cancel | Taken | Ping | Stop
 FromEngine = Ready | Started | Run | Finished | Failed | Vector | Scored | Pong
 
+
+def is_last(event: FromEngine) -> bool:
+    """Whether no further event of the same request follows."""
+    return isinstance(event, Finished | Failed | Scored) or (isinstance(event, Vector) and not event.left)
+
+
 to_engine: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
 from_engine: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
 _encoder = msgspec.msgpack.Encoder()

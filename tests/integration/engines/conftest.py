@@ -1,0 +1,62 @@
+"""Agents made on the spot, a folder each for the whole session, and the engines of the conformance suite."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import uvloop
+
+from integration.engines import tiny_llama
+from lading_node.engines.child import ChildEngine
+from lading_node.engines.memory import MemoryEngine
+from lading_node.engines.port import Engine, EngineSpec
+
+Specs = dict[str, EngineSpec]
+
+
+@pytest.fixture(scope="session")
+def specs(tmp_path_factory: pytest.TempPathFactory) -> Specs:
+    return {
+        "llm-onnx": tiny_llama.write_chat(tmp_path_factory.mktemp("markup")),
+        "llm-onnx, jinja": tiny_llama.write_chat(tmp_path_factory.mktemp("jinja"), jinja=True),
+        "toy, child": EngineSpec("memory", context=256),
+        "toy, in process": EngineSpec("memory", context=256),
+        "onnx": tiny_llama.write_embedder(tmp_path_factory.mktemp("embedder")),
+    }
+
+
+class Bench:
+    """Starts engines of one kind in a folder of the test's own, and stops them."""
+
+    def __init__(self, kind: str, spec: EngineSpec, folder: Path) -> None:
+        self.kind = kind
+        self.spec = spec
+        self.folder = folder
+
+    @asynccontextmanager
+    async def engine(self, **changes: Any) -> AsyncIterator[Engine]:
+        spec = msgspec.structs.replace(self.spec, **changes)
+        made: Engine = MemoryEngine(spec) if self.kind == "toy, in process" else ChildEngine(spec, self.folder)
+        await made.start()
+        try:
+            yield made
+        finally:
+            await made.stop()
+
+
+CHATS = ("llm-onnx", "toy, child", "toy, in process")
+
+
+@pytest.fixture(params=CHATS)
+def bench(request: pytest.FixtureRequest, specs: Specs, tmp_path: Path) -> Bench:
+    return Bench(request.param, specs[request.param], tmp_path)
+
+
+@pytest.fixture
+def run(bench: Bench) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Programs run on uvloop, simulations on their own loop: both kinds of subprocess transport are met."""
+    return uvloop.run if bench.kind == "llm-onnx" else asyncio.run
