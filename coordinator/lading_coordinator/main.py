@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -72,7 +72,7 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 class Coordinator:
-    """All parts, wired. `serve` runs until `stop` is set."""
+    """All parts, wired. `serve` runs until `stop` is set; `working` and `application` are its two halves, for tests."""
 
     def __init__(self, settings: CoordinatorSettings, outside: Outside) -> None:
         self.settings = settings
@@ -113,6 +113,7 @@ class Coordinator:
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.http_address = ("", 0)
+        self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
 
     def _dispatcher(self) -> Dispatcher:
         settings, outside = self.settings, self.outside
@@ -149,26 +150,33 @@ class Coordinator:
     async def serve(self) -> None:
         """Listens, announces, and works until told to stop. Raises PortInUse and other LadingErrors at start."""
         settings, outside = self.settings, self.outside
-        detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
-        server = HttpServer(self._application(detail), Limits(body=settings.max_body))
-        host, port = await server.listen(settings.http_host, settings.http_port)
-        self.http_address = (host, port)
+        server = HttpServer(self.application(), Limits(body=settings.max_body))
         try:
-            self._handle_peers()
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(work) for work in self._services(detail)]
+            host, port = self.http_address = await server.listen(settings.http_host, settings.http_port)
+            self._detail = msgspec.structs.replace(self._detail, http=settings.http_public or f"http://{host}:{port}")
+            async with self.working():
                 self.ready.set()
-                log.info("Serving http://%s:%d/v1 for %s", host, port, ", ".join(outside.endpoints) or "no link yet")
+                log.info(
+                    "Serving http://%s:%d/v1, nodes dial %s", host, port, ", ".join(outside.endpoints) or "nothing"
+                )
                 await self.stop.wait()
                 log.info("Draining: running answers get %g s", settings.drain)
                 await server.close(settings.drain)
-                for task in running:
-                    task.cancel()
         finally:
             await server.close(0)
-            await self._close()
+            await self.close()
 
-    def _services(self, detail: CoordinatorDetail) -> list[Coroutine[Any, Any, None]]:
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Everything but HTTP runs while this is entered; what fails here ends the block."""
+        self._handle_peers()
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(work) for work in self._services()]
+            yield
+            for task in running:
+                task.cancel()
+
+    def _services(self) -> list[Coroutine[Any, Any, None]]:
         outside = self.outside
         services = [self.ledger.run(), self.index.tend(), self.watch.run(), self._prune()]
         if self.settings.audits:
@@ -176,7 +184,7 @@ class Coordinator:
         if outside.gossip is not None:
             domain = outside.contracts.deployment.settlement_domain
             services.append(self.index.listen(outside.gossip))
-            services.append(announce(outside.gossip, detail, domain, outside.key, outside.clock))
+            services.append(announce(outside.gossip, lambda: self._detail, domain, outside.key, outside.clock))
         return services
 
     def _handle_peers(self) -> None:
@@ -188,7 +196,8 @@ class Coordinator:
         transport.handle(SETTLE, settle_handler(self.purse))
         transport.handle(CASE, self.disputes.serve_case)
 
-    def _application(self, detail: CoordinatorDetail) -> Routes:
+    def application(self) -> Routes:
+        """What HTTP connections call."""
         parts = Parts(
             gateway=self.gateway,
             sessions=self.sessions,
@@ -199,7 +208,7 @@ class Coordinator:
             purse=self.purse,
             watch=self.watch,
             deployment=self.outside.contracts.deployment,
-            detail=detail,
+            detail=lambda: self._detail,
             address=self.outside.key.address,
             chain_url=self.settings.chain_url,
             clock=self.outside.clock,
@@ -213,7 +222,7 @@ class Coordinator:
             self.sessions.prune()
             self.ledger.prune()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         """Cancelled jobs are paid and recorded before the files close."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):

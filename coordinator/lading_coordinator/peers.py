@@ -185,13 +185,17 @@ class Index:
 
 
 async def announce(
-    gossip: Gossip, detail: CoordinatorDetail, domain: Domain, key: PrivateKey, clock: Callable[[], float]
+    gossip: Gossip,
+    detail: Callable[[], CoordinatorDetail],
+    domain: Domain,
+    key: PrivateKey,
+    clock: Callable[[], float],
 ) -> None:
     """Publishes this coordinator's notice now and again, for ever."""
     while True:
         now = int(clock())
         ad = CoordinatorAd(key.address, now, now + NOTICE_LIFE, bytes(32))
-        await gossip.publish(TOPIC_COORDINATORS, encode(make_notice(ad, detail, domain, key)))
+        await gossip.publish(TOPIC_COORDINATORS, encode(make_notice(ad, detail(), domain, key)))
         await asyncio.sleep(NOTICE_SECONDS)
 
 

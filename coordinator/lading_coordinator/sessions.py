@@ -26,7 +26,6 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import SessionConsent
 
 log = logging.getLogger(__name__)
-_view = msgspec.msgpack.Decoder(View)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -201,8 +200,8 @@ class Sessions:
     def _keep(self, seat: Seat, view: View) -> None:
         if view != seat.view:
             seat.view = view
-            packed = msgspec.msgpack.encode(view)
-            self._store.write([("update sessions set view=? where key_hash=?", (packed, seat.key_hash))])
+            text = f"{view.payer.hex()} {view.cap} {view.locked} {view.expiry} {view.free}"
+            self._store.write([("update sessions set view=? where key_hash=?", (text, seat.key_hash))])
 
     # At rest
 
@@ -211,7 +210,7 @@ class Sessions:
             "select key_hash, nonce, payer, created, view from sessions"
         ):
             seat = Seat(key_hash, self._key(nonce), Address(payer), created)
-            seat.view = _view.decode(view) if view else None
+            seat.view = _read_view(view) if view else None
             self._take(seat)
 
     def _take(self, seat: Seat) -> None:
@@ -225,3 +224,8 @@ class Sessions:
 def _hash(api_key: str) -> bytes:
     """The keys are random and long, so a plain hash hides them."""
     return hashlib.sha256(api_key.encode()).digest()
+
+
+def _read_view(text: str) -> View:
+    payer, cap, locked, expiry, free = text.split()
+    return View(Address(bytes.fromhex(payer)), Wei(int(cap)), Wei(int(locked)), int(expiry), Wei(int(free)))

@@ -19,7 +19,7 @@ Statement = tuple[str, Sequence[Any]]
 _SCHEMA = """
 create table if not exists sessions (
     key_hash blob primary key, nonce blob not null, signer blob not null, payer blob not null,
-    created real not null, view blob
+    created real not null, view text
 ) without rowid;
 create table if not exists agents (
     agent blob primary key, manifest blob not null, registered_at integer not null

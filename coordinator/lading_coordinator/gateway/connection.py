@@ -118,18 +118,18 @@ class Connection(asyncio.Protocol):
         self._room.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is not None or self._transport is None:
+        if self._refusal is not None or self.closing:
             return
-        if self.phase in (Phase.IDLE, Phase.HEAD):
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(ApiError(400, "no_upgrade", "This server does not switch protocols."))
+            self.closing = True  # the request is answered as it stands; what follows would be another protocol
         except httptools.HttpParserError as error:
             self._refuse(ApiError(400, "malformed_http", f"This is not HTTP/1.1: {error}."))
-        if self.phase is Phase.HEAD and self._head_bytes > self._limits.head + BUFFER:
-            self._refuse_head()
+        if self.phase is Phase.HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head + BUFFER:
+                self._refuse_head()
         self._settle_refusal()
 
     # From the parser
@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
         """Answers, then reads on for a moment without looking: closing at once would take the answer from a client
         that still sends."""
         assert self._refusal is not None
-        if self._transport is None or self.closing:
+        if self._transport is None or self._transport.is_closing():
             return
         self.closing = True
         Reply(self, version="1.1", keep_alive=False).refuse(self._refusal)

@@ -90,8 +90,8 @@ class Gateway:
 
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
-        ask = parse_chat(request.body)
         payer = await self._doorman.admit(request.bearer())
+        ask = parse_chat(request.body)
         entry = self._entry(ask.model, "chat")
         wanted = chat_request(ask, entry.agent, self._fresh(32), self._terms.default_tokens)
         if ask.max_tokens is None:
@@ -143,8 +143,8 @@ class Gateway:
 
     async def embed(self, request: Request, reply: Reply) -> None:
         """POST /v1/embeddings"""
-        ask = parse_embed(request.body)
         payer = await self._doorman.admit(request.bearer())
+        ask = parse_embed(request.body)
         entry = self._entry(ask.model, "embed")
         if ask.dimensions not in (None, entry.width):
             raise ApiError(
@@ -162,13 +162,8 @@ class Gateway:
                     if isinstance(event, Rows):
                         rows = event
                     elif isinstance(event, Ended) and rows is not None:
-                        body = embeddings(
-                            ask.model,
-                            Matrix(rows.width, rows.data),
-                            bill_of(event),
-                            self._terms.decimals,
-                            as_base64=ask.base64,
-                        )
+                        matrix = Matrix(rows.width, rows.data)
+                        body = embeddings(ask.model, matrix, self._bill(event), as_base64=ask.base64)
                         reply.send(200, body, headers=_final(event))
 
     async def models(self, request: Request, reply: Reply) -> None:

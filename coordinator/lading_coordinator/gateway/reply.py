@@ -12,6 +12,7 @@ from lading_coordinator.core.answer import error_body
 from lading_coordinator.errors import ApiError
 
 JSON = b"application/json"
+MOST_WAITING = 32 * 1024
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -29,13 +30,14 @@ class Pipe(Protocol):
 class Reply:
     """Begun with `send` or `start`, once. `keep_alive` says whether the connection lives on."""
 
-    __slots__ = ("_chunked", "_flushing", "_head", "_pieces", "_pipe", "begun", "finished", "keep_alive")
+    __slots__ = ("_chunked", "_flushing", "_head", "_pieces", "_pipe", "_size", "begun", "finished", "keep_alive")
 
     def __init__(self, pipe: Pipe, version: str, *, keep_alive: bool, head: bool = False) -> None:
         self._pipe = pipe
         self._chunked = version != "1.0"
         self._head = head
         self._pieces: list[bytes] = []
+        self._size = 0
         self._flushing = False
         self.keep_alive = keep_alive
         self.begun = False
@@ -62,7 +64,11 @@ class Reply:
         """One piece of a stream."""
         if data and not self._head:
             self._pieces.append(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-            self._later()
+            self._size += len(data)
+            if self._size > MOST_WAITING:
+                self._flush()
+            else:
+                self._later()
 
     def end(self) -> None:
         self.finished = True
@@ -82,7 +88,7 @@ class Reply:
             self._pipe.abort()
             return
         retry = () if error.retry_after is None else ((b"retry-after", b"%d" % error.retry_after),)
-        if error.status in (400, 408, 413, 431) and error.code in ("malformed_http", "request_timeout", "no_upgrade"):
+        if error.status in (400, 408, 413, 431) and error.code in ("malformed_http", "request_timeout"):
             self.keep_alive = False
         self.send(error.status, error_body(error), headers=retry)
 
@@ -101,6 +107,7 @@ class Reply:
 
     def _flush(self) -> None:
         self._flushing = False
+        self._size = 0
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             self._pipe.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

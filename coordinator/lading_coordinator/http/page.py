@@ -23,7 +23,7 @@ def render(views: Views) -> str:
         "head": parts.watch.head,
         "chain_id": parts.deployment.chain_id,
         "symbol": parts.deployment.symbol,
-        "http": parts.detail.http,
+        "http": parts.detail().http,
         "now": parts.clock(),
     }
     return _template().render(values)

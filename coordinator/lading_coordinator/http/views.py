@@ -40,7 +40,7 @@ class Parts(msgspec.Struct, frozen=True):
     purse: Purse
     watch: ChainWatch
     deployment: Deployment
-    detail: CoordinatorDetail
+    detail: Callable[[], CoordinatorDetail]
     address: Address
     chain_url: str
     clock: Callable[[], float]
@@ -58,17 +58,17 @@ class Views:
         return format_amount(amount, self.parts.deployment.decimals)
 
     def network(self) -> Tree:
-        parts = self.parts
+        parts, detail = self.parts, self.parts.detail()
         record = msgspec.json.decode(parts.deployment.encode())
         return {
             "deployment": record,
             "chain_id": parts.deployment.chain_id,
             "chain_url": parts.chain_url,
-            "endpoints": list(parts.detail.endpoints),
+            "endpoints": list(detail.endpoints),
             "coordinator": {
                 "address": to_hex(parts.address),
-                "http": parts.detail.http,
-                "program": parts.detail.program,
+                "http": detail.http,
+                "program": detail.program,
             },
         }
 

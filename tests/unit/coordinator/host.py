@@ -1,0 +1,318 @@
+"""A host for the coordinator's tests: speaks heartbeat, job, audit and blob over any transport, with a toy for a model.
+
+Its answer is a pure function of the request, so that any two hosts give the same one. What it does wrong is said at
+construction; there is no engine, no voucher check and no chain behind it.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from factories import detail
+from lading_contracts.deployment import Deployment
+from lading_net.errors import NetError
+from lading_net.messages import MessageStream
+from lading_net.ports import Link, Stream, Transport
+from lading_protocol import VERSION
+from lading_protocol.eip712 import unpack
+from lading_protocol.ids import JobId
+from lading_protocol.keys import PrivateKey
+from lading_protocol.messages import (
+    AUDIT,
+    BLOB,
+    HEARTBEAT,
+    JOB,
+    Accept,
+    Advert,
+    Beat,
+    BlobPart,
+    Cancel,
+    Case,
+    ChatRequest,
+    Check,
+    Chunk,
+    Done,
+    Fail,
+    Finding,
+    GetBlob,
+    Hello,
+    NoBlob,
+    Open,
+    Refuse,
+    ToHost,
+    Tokens,
+    Vectors,
+    request_hash,
+)
+from lading_protocol.offers import KnownOffer, check_advert, make_advert
+from lading_protocol.pricing import attempt_amount
+from lading_protocol.receipts import Finish, Offer, Receipt, SignedReceipt, receipt_leaf
+from lading_protocol.transcript import (
+    CHUNK_TOKENS,
+    commitment,
+    merkle_root,
+    prompt_hash,
+    roll,
+    rolling_start,
+    vectors_leaf,
+)
+
+_to_host = msgspec.msgpack.Decoder(ToHost)
+_check = msgspec.msgpack.Decoder(Check)
+_get = msgspec.msgpack.Decoder(GetBlob)
+EOS = 2
+WIDTH = 4
+WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
+
+
+class Habits(msgspec.Struct, frozen=True):
+    """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
+    job, or `swaps` the model (other tokens than an honest host's). `verdict` overrides what it finds in audits."""
+
+    length: int = 12
+    pause: float = 0.0
+    dies_after: int = -1
+    refuses: Refuse | None = None
+    fails_after: int = -1
+    swaps: bool = False
+    verdict: int | None = None
+    audits: bool = True
+    price_in: int = 1_000_000
+    price_out: int = 2_000_000
+    burst: int = 1
+
+
+class Host:
+    def __init__(
+        self,
+        transport: Transport,
+        key: PrivateKey,
+        record: Deployment,
+        agents: Sequence[tuple[bytes, bytes, str]],
+        clock: Callable[[], float],
+        habits: Habits | None = None,
+        blobs: dict[bytes, bytes] | None = None,
+    ) -> None:
+        self.transport = transport
+        self.key = key
+        self.record = record
+        self.clock = clock
+        self.habits = habits or Habits()
+        self.blobs = blobs or {}
+        self.served: list[Open] = []
+        self.cancelled = 0
+        self.stopped = asyncio.Event()
+        self.checked: list[Case] = []
+        self.offers: dict[bytes, KnownOffer] = {}
+        for agent, terms, name in agents:
+            known = check_advert(self._advert(agent, terms, name), record.settlement_domain, clock())
+            self.offers[known.id] = known
+        transport.handle(JOB, self._job)
+        transport.handle(AUDIT, self._audit)
+        transport.handle(BLOB, self._blob)
+        self.link: Link | None = None
+
+    async def join(self, endpoint: str, period: float = 1.0) -> None:
+        """Dial the coordinator and beat until cancelled or cut off."""
+        self.link = await self.transport.dial(endpoint, None)
+        stream = await self.link.open(HEARTBEAT)
+        messages: MessageStream[Beat] = MessageStream(stream, msgspec.msgpack.Decoder(Beat))
+        try:
+            messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
+            while True:
+                messages.send(Beat(4, 0))
+                await messages.drain()
+                await asyncio.sleep(period)
+        except NetError:
+            return
+
+    def _advert(self, agent: bytes, terms: bytes, name: str) -> Advert:
+        offer = Offer(
+            self.key.address,
+            agent,
+            terms,
+            self.habits.price_in,
+            self.habits.price_out,
+            4,
+            int(self.clock()),
+            int(self.clock()) + 3600,
+            bytes(32),
+        )
+        return make_advert(offer, detail(name=name), self.record.settlement_domain, self.key)
+
+    # Jobs
+
+    async def _job(self, stream: Stream) -> None:
+        messages: MessageStream[object] = MessageStream(stream, _to_host)
+        opening = await messages.recv()
+        assert isinstance(opening, Open)
+        self.served.append(opening)
+        known = self.offers.get(opening.offer)
+        if self.habits.refuses is not None or known is None:
+            messages.send(self.habits.refuses or Refuse("offer_unknown", "This offer is not known here."))
+            return
+        stopped = asyncio.Event()
+        reader = asyncio.create_task(self._read(messages, stopped))
+        try:
+            attempt = _Attempt(self, messages, opening, known, stopped)
+            await (attempt.chat() if isinstance(opening.request, ChatRequest) else attempt.embed())
+            await messages.drain()
+            await messages.close()
+            await reader
+        finally:
+            reader.cancel()
+
+    async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
+        try:
+            while (message := await messages.recv()) is not None:
+                if isinstance(message, Cancel):
+                    self.cancelled += 1
+                    self.stopped.set()
+                    stopped.set()
+        except NetError:
+            self.cancelled += 1
+        stopped.set()
+
+    # Audits and blobs
+
+    async def _audit(self, stream: Stream) -> None:
+        messages: MessageStream[Check] = MessageStream(stream, _check)
+        ask = await messages.recv()
+        assert ask is not None
+        self.checked.append(ask.case)
+        receipt = unpack(Receipt, ask.case.receipt)
+        if not self.habits.audits:
+            messages.send(Refuse("busy", "No time."))
+            return
+        verdict = self.habits.verdict
+        if verdict is None:
+            verdict = 1 if _is_right(ask.case, receipt) else 2
+        messages.send(Finding(receipt_leaf(receipt), verdict, "toy", "compared with the toy", 0.0, 0, 1))
+        await messages.drain()
+
+    async def _blob(self, stream: Stream) -> None:
+        messages: MessageStream[GetBlob] = MessageStream(stream, _get)
+        while (ask := await messages.recv()) is not None:
+            data = self.blobs.get(ask.digest)
+            answer = NoBlob(ask.digest)
+            if data is not None:
+                answer = BlobPart(len(data), data[ask.offset : ask.offset + ask.length])  # type: ignore[assignment]
+            messages.send(answer)
+            await messages.drain()
+
+
+class _Attempt:
+    def __init__(
+        self, host: Host, messages: MessageStream[object], opening: Open, known: KnownOffer, stopped: asyncio.Event
+    ) -> None:
+        self.host = host
+        self.messages = messages
+        self.opening = opening
+        self.known = known
+        self.stopped = stopped
+        self.job = JobId(opening.job)
+        self.prompt = prompt_of(opening.request)
+        self.ids: list[int] = []
+        self.data = b""
+
+    async def chat(self) -> None:
+        opening, habits = self.opening, self.host.habits
+        assert isinstance(opening.request, ChatRequest)
+        self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
+        rolling = roll(rolling_start(self.job), opening.emitted)
+        whole = answer_of(opening.request, habits.length, swapped=habits.swaps)
+        at, waiting, finish = len(opening.emitted), [], Finish.STOP
+        for index in range(at, len(whole)):
+            if self.stopped.is_set():
+                finish = Finish.CANCELLED
+                break
+            if len(self.ids) == habits.dies_after and self.host.link is not None:
+                await self.messages.drain()
+                await self.host.transport.close()
+                return
+            if len(self.ids) == habits.fails_after:
+                self.messages.send(Fail("engine_crashed", "The toy broke."))
+                return
+            self.ids.append(whole[index])
+            waiting.append(whole[index])
+            if len(waiting) >= habits.burst or index == len(whole) - 1 or len(self.ids) % CHUNK_TOKENS == 0:
+                rolling = roll(rolling, waiting)
+                self.messages.send(Tokens(at, tuple(waiting), "".join(map(text_of, waiting)), rolling))
+                at, waiting = at + len(waiting), []
+            if len(self.ids) % CHUNK_TOKENS == 0:
+                self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
+            if habits.pause:
+                await self.messages.drain()
+                await asyncio.sleep(habits.pause)
+        if finish is Finish.STOP and (not whole or whole[-1] != EOS):
+            finish = Finish.LENGTH
+        self.messages.send(Done(self.receipt(finish).pack()))
+
+    async def embed(self) -> None:
+        self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
+        self.data = vectors_of(self.opening.request.inputs)  # type: ignore[union-attr]
+        self.messages.send(Vectors(0, WIDTH, self.data))
+        self.messages.send(Done(self.receipt(Finish.STOP).pack()))
+
+    def receipt(self, finish: Finish) -> SignedReceipt:
+        opening, offer, first = self.opening, self.known.offer, len(self.opening.emitted)
+        chat = isinstance(opening.request, ChatRequest)
+        root = (
+            commitment(self.job, first, self.ids)
+            if chat
+            else merkle_root([vectors_leaf(self.job, self.data)] if self.data else [])
+        )
+        delivered = bool(self.ids or self.data)
+        prompt = len(self.prompt) if delivered else 0
+        amount = attempt_amount(self.known.price, prompt, first, len(self.ids))
+        return Receipt(
+            job=opening.job,
+            attempt=opening.attempt,
+            request=request_hash(opening.request),
+            agent=offer.agent,
+            terms=offer.terms,
+            host=offer.host,
+            signer=opening.signer,  # type: ignore[arg-type]
+            epoch=opening.epoch,
+            first=first,
+            prompt_tokens=len(self.prompt),
+            output_tokens=len(self.ids),
+            prompt_hash=prompt_hash(self.prompt),
+            commitment=root,
+            price_in=offer.price_in,
+            price_out=offer.price_out,
+            amount=amount,
+            finish=int(finish),
+            issued_at=int(self.host.clock()),
+        ).sign(self.host.record.court_domain, self.host.key)
+
+
+def prompt_of(request: object) -> list[int]:
+    texts = [m.content for m in request.messages] if isinstance(request, ChatRequest) else request.inputs  # type: ignore[attr-defined]
+    return [len(word) for text in texts for word in text.split()] or [0]
+
+
+def answer_of(request: ChatRequest, length: int, *, swapped: bool = False) -> list[int]:
+    start = sum(prompt_of(request))
+    step = 5 if swapped else 1
+    ids = [10 + (start + step * i) % len(WORDS) for i in range(length - 1)] + [EOS]
+    return ids[: request.max_tokens]
+
+
+def text_of(token: int) -> str:
+    return "" if token == EOS else WORDS[token - 10]
+
+
+def vectors_of(inputs: Sequence[str]) -> bytes:
+    return b"".join(struct.pack("<4f", len(text), text.count(" "), 0.5, -1.25) for text in inputs)
+
+
+def _is_right(case: Case, receipt: SignedReceipt) -> bool:
+    if not isinstance(case.request, ChatRequest):
+        return case.vectors == vectors_of(case.request.inputs)
+    first, count = receipt.value.first, receipt.value.output_tokens
+    return list(case.emitted[first : first + count]) == answer_of(case.request, 10_000)[first : first + count] or list(
+        case.emitted
+    ) == answer_of(case.request, len(case.emitted))
