@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from lading_net.direct import multistream, noise, yamux
+from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.stream import DirectStream
 from lading_net.errors import LinkClosed, NetError, NetTimeout, StreamReset
@@ -33,20 +34,6 @@ class Pipe(Protocol):
     def writelines(self, pieces: Sequence[bytes], /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
-
-
-class Pool:
-    """What has arrived and is unread on all links together; beyond `most` bytes the fullest link loses a stream."""
-
-    __slots__ = ("links", "most", "unread")
-
-    def __init__(self, most: int) -> None:
-        self.most, self.unread = most, 0
-        self.links: set[DirectLink] = set()
-
-    def relieve(self) -> None:
-        while self.unread > self.most:
-            max(self.links, key=lambda link: link.unread).shed()
 
 
 class DirectLink:
@@ -145,7 +132,7 @@ class DirectLink:
 
     # -- called by the socket
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._error is not None:
             return
         self._heard = True

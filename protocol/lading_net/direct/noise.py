@@ -100,7 +100,7 @@ class Opener:
         self._held = bytearray()
         self._wanted = 2
 
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes | memoryview) -> list[bytes]:
         """Holds at most one unfinished frame. Raises ProtocolViolation when one was altered; the link is lost then."""
         messages: list[bytes] = []
         at, end = self._complete(data, messages) if self._held else 0, len(data)
@@ -118,7 +118,7 @@ class Opener:
             self._wanted = stop - at
         return messages
 
-    def _complete(self, data: bytes, messages: list[bytes]) -> int:
+    def _complete(self, data: bytes | memoryview, messages: list[bytes]) -> int:
         """Adds to the unfinished frame only what it lacks, so that the rest of data need not be copied."""
         held, at = self._held, 0
         while True:

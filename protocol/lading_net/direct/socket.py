@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import cast
 
-from lading_net.direct.link import DirectLink, Pool
+from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials
+from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
 from lading_net.errors import HandshakeFailed, NetError, NetTimeout
@@ -19,9 +21,10 @@ from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
 
 _WRITE_HIGH = 1024 * 1024
+_OWN_BUFFER = 64 * 1024
 
 
-class LinkSocket(asyncio.Protocol):
+class LinkSocket(asyncio.BufferedProtocol):
     """One connection. `ready` yields the link, or says why there is none."""
 
     def __init__(
@@ -38,6 +41,8 @@ class LinkSocket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._link: DirectLink | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # Where a read fills the buffer and is told of at once, one buffer serves all links: nothing is kept in it.
+        self._buffer = pool.buffer if sys.platform != "win32" else memoryview(bytearray(_OWN_BUFFER))
         self._unwelcome = False
         self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
 
@@ -54,11 +59,14 @@ class LinkSocket(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
         self._transport.write(self._upgrade.start())
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._link is not None:
-            self._link.data_received(data)
+            self._link.data_received(self._buffer[:nbytes])
         elif not self.ready.done():
-            self._advance(data)
+            self._advance(bytes(self._buffer[:nbytes]))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._link is not None:

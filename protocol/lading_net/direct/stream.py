@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 256 * 1024  # queued bytes from which drain() waits ...
 LOW_WATER = 64 * 1024  # ... until this few are left
-_LARGE = 8 * 1024  # bytes worth handing over as they came, rather than copied together with what follows
+_LARGE = 8 * 1024
 LINK_HIGH_WATER = 8 * 1024 * 1024
 
 
@@ -74,12 +74,7 @@ class DirectStream:
                 await self._reader
             finally:
                 self._reader = None
-        chunks = self._chunks
-        if len(chunks) == 1 or len(chunks[0]) >= _LARGE:
-            data = chunks.popleft()
-        else:
-            data = b"".join(chunks)
-            chunks.clear()
+        data = self._take()
         self._link.consumed(self.flow, len(data))
         return data
 
@@ -148,6 +143,17 @@ class DirectStream:
         self._wake_drain()
 
     # -- inside
+
+    def _take(self) -> bytes:
+        """Small chunks joined, so that many cost one read; a large one as it came, so that it is not copied."""
+        chunks = self._chunks
+        first = chunks.popleft()
+        if not chunks or len(first) >= _LARGE:
+            return first
+        parts = [first]
+        while chunks and len(chunks[0]) < _LARGE:
+            parts.append(chunks.popleft())
+        return b"".join(parts) if len(parts) > 1 else first
 
     def _congested(self, mark: int) -> bool:
         queued = self.flow.queued

@@ -11,8 +11,9 @@ import errno
 import logging
 import socket
 
-from lading_net.direct.link import DirectLink, Pool
+from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
+from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.socket import LinkSocket
 from lading_net.errors import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from lading_net.direct.link import DirectLink, Pool
+from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials
+from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
 from lading_net.ports import Stream, StreamHandler
