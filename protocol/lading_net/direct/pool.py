@@ -31,8 +31,8 @@ class Pool:
         self.most, self.unread = most, 0
         self.links: set[Holder] = set()
         self.buffer = memoryview(bytearray(_BUFFER))
-        # glibc returns memory to the system whenever 128 KiB are free at the end of its heap, and each message of 64 KiB
-        # then pays page faults to get it back. Freeing one large block once raises that mark: see mallopt(3).
+        # glibc returns memory to the system whenever 128 KiB are free at the end of its heap, and then each message of
+        # 64 KiB pays page faults to get it back. Freeing one large block once raises that mark: see mallopt(3).
         bytearray(_LARGE_BLOCK)
 
     def relieve(self) -> None:
