@@ -17,6 +17,7 @@ from libp2p.kad_dht.kad_dht import KadDHT
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from lading_net.libp2p.gossip import Settings
@@ -27,6 +28,10 @@ DIAL_SECONDS = 8.0
 LOOKUP_SECONDS = 10.0
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LOOK_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+CHECK_SECONDS = 30.0
+STEADY_SECONDS = 10.0
+"""A connection that lasts less counts as a failure, so that a peer that hangs up on us is not called without pause."""
+
 FORGET_SECONDS = 60.0
 """How long a discovered peer that did not answer is left alone."""
 
@@ -64,10 +69,13 @@ class Discovery:
     async def _keep_connected(self, peer: ID, endpoint: Endpoint) -> None:
         failures = 0
         while True:
+            began = trio.current_time()
             if peer in self._connected() or await self._connect(peer, await _resolve(endpoint)):
+                while peer in self._connected():
+                    with trio.move_on_after(CHECK_SECONDS):
+                        await self._watch.change()
+            if trio.current_time() - began > STEADY_SECONDS:
                 failures = 0
-                await self._watch.change()
-                continue
             pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
             failures += 1
             await trio.sleep(pause * random.uniform(0.8, 1.2))
@@ -83,7 +91,10 @@ class Discovery:
             self._look = trio.Event()
             connected = self._connected()
             if connected and len(connected) < self._settings.max_peers:
-                await self._look_around(connected)
+                try:
+                    await self._look_around(connected)
+                except Exception as error:
+                    log.warning("looking for peers failed: %r", error)
 
     async def _look_around(self, connected: list[ID]) -> None:
         own = self._host.get_id()
@@ -100,9 +111,13 @@ class Discovery:
         fresh = [peer for peer in known if peer not in self._failed][: self._settings.max_peers - len(connected)]
         async with trio.open_nursery() as nursery:
             for peer in fresh:
-                nursery.start_soon(self._try, peer, store.addrs(peer))
+                nursery.start_soon(self._try, peer)
 
-    async def _try(self, peer: ID, addresses: list[Multiaddr]) -> None:
+    async def _try(self, peer: ID) -> None:
+        try:
+            addresses = self._host.get_peerstore().addrs(peer)
+        except PeerStoreError:  # they have expired meanwhile
+            return
         if not await self._connect(peer, addresses):
             self._failed[peer] = trio.current_time() + FORGET_SECONDS
             self._dht.routing_table.remove_peer(peer)

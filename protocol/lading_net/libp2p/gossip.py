@@ -67,7 +67,7 @@ class Libp2pGossip:
         max_peers: int = 16,
     ) -> None:
         key = PrivateKey(secret if isinstance(secret, bytes) else secret.secret)
-        self._peer_id = PeerId.from_public_key(key.public_key)
+        self.peer_id = PeerId.from_public_key(key.public_key)
         self._settings = Settings(
             secret=key.secret,
             listen=Endpoint.parse(listen),
@@ -170,19 +170,19 @@ class Libp2pGossip:
         failures = 0
         while not self._closing.is_set():
             host = self._host = Host(self._settings, self)
+            if self._closing.is_set():  # close() may have looked for the host just before
+                return
             try:
                 host.run()
                 return
-            except NetError as error:
+            except Exception as error:
+                known = _net_error(error)
                 if not self._address:
-                    self._fail(error)
+                    if known is None:
+                        log.exception("the libp2p host does not start")
+                    self._fail(known or ListenFailed(f"The libp2p host does not start: {error!r}"))
                     return
-                log.warning("the libp2p host cannot restart: %s", error)
-            except Exception:
-                log.exception("the libp2p host fell over")
-                if not self._address and failures >= len(RESTART_SECONDS):
-                    self._fail(ListenFailed("The libp2p host does not start; the log says why."))
-                    return
+                log.error("the libp2p host fell over and starts again", exc_info=error)
             pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)]
             failures += 1
             self._closing.wait(pause)
@@ -199,7 +199,8 @@ class Libp2pGossip:
     # What the host tells us, from its thread
 
     def listening(self, endpoint: Endpoint) -> None:
-        text = str(msgspec.structs.replace(endpoint, peer=self._peer_id))
+        self._settings = msgspec.structs.replace(self._settings, listen=endpoint)  # a restart keeps the port
+        text = str(msgspec.structs.replace(endpoint, peer=self.peer_id))
         self._on_loop(lambda: _settle(self._started, text))
 
     def received(self, topic: str, data: bytes) -> None:
@@ -222,6 +223,13 @@ def _with_peer(text: str) -> Endpoint:
     if endpoint.peer is None:
         raise BadEndpoint(f"The bootstrap address {text!r} does not say whose it is: it lacks /p2p/ and a peer id.")
     return endpoint
+
+
+def _net_error(error: BaseException) -> NetError | None:
+    """Our own error, if that is what is wrapped in the groups that trio makes."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for each in error.exceptions if (found := _net_error(each)) is not None), None)
+    return error if isinstance(error, NetError) else None
 
 
 def _settle(future: asyncio.Future[T], result: T) -> None:

@@ -1,4 +1,4 @@
-"""The trio side: one py-libp2p host with gossipsub and a Kademlia routing table, its settings, and its end.
+"""The trio side: one py-libp2p host with gossip and a Kademlia routing table, its settings, and its end.
 
 Imported in the libp2p thread only. Whom to connect to is `discovery`'s; what messages mean is nobody's here.
 """
@@ -9,21 +9,18 @@ import errno
 import logging
 import socket
 import threading
-import time
 from typing import Protocol, cast
 
 import trio
 from libp2p import new_host
-from libp2p.abc import IHost, INetStream
+from libp2p.abc import IHost
 from libp2p.crypto.secp256k1 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
+from libp2p.kad_dht.common import PROTOCOL_ID as KAD
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.network.config import ConnectionConfig
-from libp2p.peer.id import ID
 from libp2p.peer.peerstore import create_signed_peer_record
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
-from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.rcmgr import new_resource_manager
 from libp2p.rcmgr.manager import ResourceLimits
@@ -39,17 +36,14 @@ from lading_net.errors import ListenFailed, PortInUse
 from lading_net.libp2p.discovery import Discovery
 from lading_net.libp2p.gossip import Settings
 from lading_net.libp2p.handover import Handover
+from lading_net.libp2p.pubsub import SturdyPubsub, guarded, make_router
 from lading_net.peer import Endpoint
-from lading_net.subscription import MAX_GOSSIP_BYTES
 
 OUTBOX = 1_024
 MAX_CONNECTIONS = 256
 CLOSING_SECONDS = 1.0
-HEARTBEAT_SECONDS = 5
-MESSAGES_PER_SECOND = 500.0
-"""Per neighbour and topic, before its messages are dropped: a neighbour forwards what many hosts publish."""
-
-MAX_RPC_BYTES = 4 * MAX_GOSSIP_BYTES
+Work = trio.MemoryReceiveChannel[tuple[str, bytes | None]]
+"""What the program wants done: a message for a topic, or with None, the topic's subscription."""
 
 log = logging.getLogger(__name__)
 # The library logs an error for every peer that hangs up; what matters reaches us as an exception.
@@ -110,34 +104,30 @@ class Host:
             self._work.close()
             self._work = None
 
-    async def _serve(self, work: trio.MemoryReceiveChannel[tuple[str, bytes | None]]) -> None:
+    async def _serve(self, work: Work) -> None:
         listen = _bindable(self._settings.listen)
         address = Multiaddr(str(_bare(listen)))
         host = self._host(address)
-        router = _router()
-        pubsub = _Pubsub(host, router, self._outlet)
+        router = make_router()
+        pubsub = SturdyPubsub(host, router, self._outlet.received)
         dht = KadDHT(host, DHTMode.SERVER)
+        host.set_stream_handler(KAD, guarded(dht.handle_stream))
         discovery = Discovery(host, dht, self._settings, self._outlet.connected)
-        async with host.run([address]), background_trio_service(pubsub), background_trio_service(router):
-            if not host.get_network().listeners:
-                raise ListenFailed(f"Cannot listen at {_bare(listen)}.")
-            await pubsub.wait_until_ready()
-            # The record that the library signed at construction knows no address yet.
-            record = create_signed_peer_record(host.get_id(), host.get_addrs(), host.get_private_key())
-            host.get_peerstore().set_local_record(record)
-            for topic in self._outlet.subscriptions():
-                await pubsub.subscribe(topic)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(discovery.run)
-                self._outlet.listening(listen)
-                await self._work_until_stopped(pubsub, work)
-                nursery.cancel_scope.cancel()
-            await _hang_up(host)
-        pubsub.seen_messages.stop()
+        try:
+            async with host.run([address]), background_trio_service(pubsub), background_trio_service(router):
+                if not host.get_network().listeners:
+                    raise ListenFailed(f"Cannot listen at {_bare(listen)}.")
+                await _get_ready(host, pubsub, self._outlet.subscriptions())
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(discovery.run)
+                    self._outlet.listening(listen)
+                    await self._work_until_stopped(pubsub, work)
+                    nursery.cancel_scope.cancel()
+                await _hang_up(host)
+        finally:
+            pubsub.seen_messages.stop()  # a thread of the library's
 
-    async def _work_until_stopped(
-        self, pubsub: Pubsub, work: trio.MemoryReceiveChannel[tuple[str, bytes | None]]
-    ) -> None:
+    async def _work_until_stopped(self, pubsub: Pubsub, work: Work) -> None:
         self._outbox.drain()
         async for topic, data in work:
             if data is None:
@@ -159,10 +149,11 @@ class Host:
             disable_identify_address_discovery=True,
             connection_config=ConnectionConfig(
                 max_connections=MAX_CONNECTIONS,
-                # Zero: the library's own connector stays idle; whom to dial, and when, is discovery's.
+                # The library's own connector stays idle; whom to dial, and when, is discovery's.
                 min_connections=0,
                 low_watermark=0,
                 high_watermark=MAX_CONNECTIONS,
+                auto_connect_interval=1e9,
                 dial_timeout=5.0,
             ),
             # The library would measure this whole process's memory, models included, and refuse peers for it.
@@ -194,36 +185,13 @@ class Host:
                 self._outbox.lost += 1
 
 
-class _Pubsub(Pubsub):
-    """The library's pubsub, with what arrives handed out at once, and no message able to end the service."""
-
-    def __init__(self, host: IHost, router: GossipSub, outlet: Outlet) -> None:
-        super().__init__(host, router, max_inbound_rpc_size=MAX_RPC_BYTES, seen_ttl=120)
-        # Message numbers go on where they were after a restart within a second; the library counts from whole seconds.
-        self.counter = time.time_ns()
-        self._outlet = outlet
-
-    def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
-        if publish_message.from_id == self.my_id.to_bytes():
-            return
-        for topic in publish_message.topicIDs:
-            if topic in self.topic_ids:
-                self._outlet.received(topic, publish_message.data)
-
-    async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        if len(msg.data) > MAX_GOSSIP_BYTES:
-            return
-        try:
-            await super().push_msg(msg_forwarder, msg)
-        except Exception as error:
-            log.debug("a message from %s was dropped", msg_forwarder, exc_info=error)
-
-    async def stream_handler(self, stream: INetStream) -> None:
-        try:
-            await super().stream_handler(stream)
-        except Exception as error:
-            log.debug("a gossip stream ended", exc_info=error)
-            await stream.reset()
+async def _get_ready(host: IHost, pubsub: Pubsub, topics: tuple[str, ...]) -> None:
+    await pubsub.wait_until_ready()
+    # The record that the library signed at construction knows no address yet.
+    record = create_signed_peer_record(host.get_id(), host.get_addrs(), host.get_private_key())
+    host.get_peerstore().set_local_record(record)
+    for topic in topics:
+        await pubsub.subscribe(topic)
 
 
 async def _hang_up(host: IHost) -> None:
@@ -236,24 +204,6 @@ async def _hang_up(host: IHost) -> None:
             for connections in list(network.get_connections_map().values()):
                 for connection in list(connections):
                     nursery.start_soon(connection.close)
-
-
-def _router() -> GossipSub:
-    return GossipSub(
-        protocols=[PROTOCOL_ID_V11],
-        degree=6,
-        degree_low=4,
-        degree_high=12,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        gossip_window=3,
-        gossip_history=5,
-        do_px=True,
-        prune_back_off=10,
-        adaptive_gossip_enabled=False,
-        # Many of our hosts share an address (a datacenter, a demo); who they are is proved by stake, not by address.
-        eclipse_protection_enabled=False,
-        max_messages_per_topic_per_second=MESSAGES_PER_SECOND,
-    )
 
 
 def _bare(endpoint: Endpoint) -> Endpoint:

@@ -104,9 +104,13 @@ class TransportContract:
 
             bob.handle("/deaf/1", deaf)
             stream = await link.open("/deaf/1")
-            with pytest.raises(BufferFull):
+
+            def write_on() -> None:
                 for _ in range(1_000):
                     stream.write(bytes(1024 * 1024))
+
+            with pytest.raises(BufferFull):
+                write_on()
             stream.reset()
 
         self.run(scenario)

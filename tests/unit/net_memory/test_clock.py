@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 
@@ -79,7 +80,7 @@ def test_waiting_for_nothing_is_an_error() -> None:
 
 def test_an_endless_simulation_is_cut_off() -> None:
     async def main() -> None:
-        while True:
+        for _ in itertools.count():
             await asyncio.sleep(1)
 
     with pytest.raises(Overrun):
