@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from integration.engines import tiny_llama
@@ -84,31 +85,41 @@ async def overhead(spec: EngineSpec, scratch: Path, rounds: int) -> None:
     pids = (await joined.start()).pid, (await single.start()).pid
     for streams in (1, 4):
         speeds: dict[str, list[tuple[float, float]]] = {"bare": [], "port": [], "each": []}
-        for i in range(rounds):
+        for i in range(rounds + 1):
             ours.send(streams)
             speeds["bare"].append(ours.recv())
             speeds["port"].append(await _through(joined, pids[0], streams, i))
             speeds["each"].append(await _through(single, pids[1], streams, i))
-        wall = {name: statistics.median(pair[0] for pair in pairs[1:]) for name, pairs in speeds.items()}
-        busy = {name: statistics.median(pair[1] for pair in pairs[1:]) * 1e6 for name, pairs in speeds.items()}
-        line(f"engine_bare_{streams}", wall["bare"], "token/s", n=rounds, note=f"{busy['bare']:.0f} us CPU a token")
-        for name, what in (("port", "joined writes"), ("each", "one write a token")):
-            cost = 1 - wall[name] / wall["bare"]
-            line(
-                f"engine_{name}_{streams}",
-                wall[name],
-                "token/s",
-                reference="bare loop, same run",
-                reference_value=round(wall["bare"]),
-                ratio=round(wall[name] / wall["bare"], 4),
-                **({"bar": ">= 0.95", "holds": cost <= 0.05} if name == "port" else {}),
-                n=rounds,
-                note=f"{what}; {busy[name]:.0f} us CPU a token in the engine's process",
-            )
+        report(streams, {name: pairs[1:] for name, pairs in speeds.items()})
     ours.send(None)
     bare.join()
     await joined.stop()
     await single.stop()
+
+
+def report(streams: int, speeds: dict[str, list[tuple[float, float]]]) -> None:
+    """Tokens per second by the wall clock, and by the processor time of the engine's own process."""
+    n = len(speeds["bare"])
+    wall = {name: statistics.median(pair[0] for pair in pairs) for name, pairs in speeds.items()}
+    busy = {name: statistics.median(1 / pair[1] for pair in pairs) for name, pairs in speeds.items()}
+    for kind, found, note in (
+        ("wall", wall, "wall clock; the reader shares the machine's cores"),
+        ("cpu", busy, "tokens per processor second of the engine's process"),
+    ):
+        for name, what in (("port", "joined writes"), ("each", "one write a token")):
+            ratio = found[name] / found["bare"]
+            bar = {"bar": ">= 0.95", "holds": ratio >= 0.95} if name == "port" else {}
+            line(
+                f"engine_{name}_{kind}_{streams}",
+                found[name],
+                "token/s",
+                reference="bare loop, same run",
+                reference_value=round(found["bare"]),
+                ratio=round(ratio, 4),
+                **bar,
+                n=n,
+                note=f"{what}; {note}",
+            )
 
 
 async def lifecycle(spec: EngineSpec, scratch: Path) -> None:
@@ -163,8 +174,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         spec = tiny_llama.write_chat(Path(folder), size=tiny_llama.CHAT)
-        asyncio.run(overhead(spec, Path(folder), rounds))
-        asyncio.run(lifecycle(spec, Path(folder)))
+        uvloop.run(overhead(spec, Path(folder), rounds))
+        uvloop.run(lifecycle(spec, Path(folder)))
     sampler_costs()
 
 

@@ -8,12 +8,25 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterable
+
+from lading_node.engines.landlock import restrict
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
 _OPEN_FILES = 256
+_SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system",
+    "/dev/urandom",
+)
 
 
 def _libc() -> ctypes.CDLL:
@@ -38,20 +51,26 @@ def take_stdio() -> tuple[int, int]:
     return reading, writing
 
 
-def confine(memory: int) -> tuple[str, ...]:
-    """Apply every limit that can be had; returns the names of those that hold. `memory` in bytes, 0 for no limit."""
-    held = []
+def confine(memory: int, files: Iterable[str], scratch: str) -> tuple[str, ...]:
+    """Apply every limit that can be had; returns the names of those that hold.
+
+    `memory` is in bytes, 0 for no limit; `files` may be read besides the system's libraries and Python's own folders,
+    `scratch` may be written. Call it before anything starts a thread: some limits bind only the calling one.
+    """
+    held = ["rlimits"]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    held.append("rlimits")
     if sys.platform == "linux":
         libc = _libc()
         if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
             held.append("network")
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
             held.append("no-new-privileges")
+            own = [sys.prefix, sys.base_prefix, *sys.path, f"/proc/{os.getpid()}"]
+            if restrict([*_SYSTEM, *own, *files], [scratch, os.devnull]):
+                held.append("files")
     return tuple(held)

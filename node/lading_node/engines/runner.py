@@ -1,140 +1,25 @@
 """The engine's process: `python -I -m lading_node.engines.runner PARENT_PID`, driven over its stdin and stdout.
 
-One thread. Requests take turns step by step, so all slots progress together; between two steps it listens for cancels.
-It trusts its parent and nothing else, and ends when its parent does.
+It trusts its parent and nothing else, and ends when its parent does. It confines itself before it imports anything that
+starts threads or reads a stranger's file.
 """
 
 import os
-import select
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 from lading_node.engines import wire
 from lading_node.engines.confine import confine, die_with, take_stdio
 from lading_node.engines.errors import EngineError
-from lading_node.engines.generation import Work, as_failed
-from lading_node.engines.load import Loaded, Order, load
 from lading_node.engines.outbox import Outbox
-from lading_node.engines.port import Embed, Finished, Generate, Ready, Score
+from lading_node.engines.port import Ready
 from lading_protocol.framing import Frames
-
-_READ = 1 << 18
-
-
-class Turn:
-    """A running request: its work, and how far it may go before the caller takes more."""
-
-    __slots__ = ("ahead", "id", "start", "taken", "work")
-
-    def __init__(self, order: Order, work: Work) -> None:
-        self.id = order.id
-        self.work = work
-        self.ahead = order.ahead if isinstance(order, Generate) else 0
-        self.start = len(order.emitted) if isinstance(order, Generate) else 0
-        self.taken = 0
-
-    @property
-    def may_go(self) -> bool:
-        return not self.ahead or self.work.made - self.taken < self.ahead
-
-
-class Runner:
-    """Serves one loaded model until it is told to stop or its parent is gone.
-
-    Looking at the pipes costs as much as a token of a small model, so fast steps go on for `join_s` seconds between
-    two looks, tokens joined; a model that takes half of that for a step has every token written at once.
-    """
-
-    def __init__(self, loaded: Loaded, slots: int, join_s: float, reading: int, outbox: Outbox) -> None:
-        self._loaded = loaded
-        self._slots = slots
-        self._join_s = join_s
-        self._reading = reading
-        self._outbox = outbox
-        self._frames = Frames()
-        self._turns: deque[Turn] = deque()
-        self._poll = select.poll()
-        self._poll.register(reading, select.POLLIN)
-        self._stopping = False
-
-    def serve(self) -> None:
-        while not self._stopping:
-            busy = self._advance()
-            self._flush()
-            if self._poll.poll(0 if busy else None):
-                self._listen()
-
-    def _advance(self) -> bool:
-        """Go round the requests until it is time to look at the pipes; False when none can go on."""
-        began = last = time.perf_counter()
-        while turn := self._next():
-            news = turn.work.step()
-            now = time.perf_counter()
-            # Before a slow step nothing may wait: a prefill, or a step of a model that is slow altogether.
-            if news or now - began >= self._join_s or now - last >= self._join_s / 2:
-                return True
-            last = now
-        return False
-
-    def _next(self) -> Turn | None:
-        """The next request whose caller is not behind; it goes to the end of the queue."""
-        for _ in range(len(self._turns)):
-            turn = self._turns[0]
-            self._turns.rotate(-1)
-            if turn.may_go:
-                return turn
-        return None
-
-    def _flush(self) -> None:
-        for turn in list(self._turns):
-            self._outbox.put(turn.work.take())
-            if turn.work.done:
-                self._turns.remove(turn)
-        self._outbox.flush()
-
-    def _listen(self) -> None:
-        data = os.read(self._reading, _READ)
-        if not data:
-            self._stopping = True
-        for payload in self._frames.feed(data):
-            self._take(wire.to_engine.decode(payload))
-
-    def _take(self, message: wire.ToEngine) -> None:
-        match message:
-            case Generate() | Embed() | Score():
-                self._admit(message)
-            case wire.Cancel(id=id):
-                self._cancel(id)
-            case wire.Taken(id=id, count=count):
-                for turn in self._turns:
-                    if turn.id == id:
-                        turn.taken = count
-            case wire.Ping():
-                self._outbox.put([wire.Pong()])
-            case wire.Stop():
-                self._stopping = True
-            case wire.Load():
-                raise EngineError("engine_error", "A loaded engine was told to load.")
-
-    def _admit(self, order: Order) -> None:
-        if len(self._turns) >= self._slots:
-            busy = EngineError("busy", f"All {self._slots} slots of the engine are taken.")
-            self._outbox.put([busy.as_event(order.id)])
-        else:
-            self._turns.append(Turn(order, self._loaded.begin(order)))
-
-    def _cancel(self, id: str) -> None:
-        for turn in list(self._turns):
-            if turn.id == id:
-                self._turns.remove(turn)
-                self._outbox.put([*turn.work.take(), Finished(id, "cancelled", turn.start + turn.work.made)])
 
 
 def _first(reading: int) -> wire.Load:
     frames = Frames()
-    while data := os.read(reading, _READ):
+    while data := os.read(reading, 1 << 18):
         for payload in frames.feed(data):
             message = wire.to_engine.decode(payload)
             if not isinstance(message, wire.Load) or frames.pending:
@@ -144,21 +29,29 @@ def _first(reading: int) -> wire.Load:
 
 
 def main() -> int:
-    die_with(int(sys.argv[1]))
+    parent = int(sys.argv[1])
+    die_with(parent)
     reading, writing = take_stdio()
     message = _first(reading)
+    spec = message.spec
     outbox = Outbox(writing)
     began = time.perf_counter()
-    held = confine(message.spec.memory)
+    held = confine(spec.memory, [file.path for file in spec.files], message.scratch)
+    die_with(parent)  # again: a new user namespace makes the kernel forget it
+
+    from lading_node.engines.generation import as_failed
+    from lading_node.engines.load import load
+    from lading_node.engines.serving import Runner
+
     try:
-        loaded = load(message.spec, Path(message.scratch))
+        loaded = load(spec, Path(message.scratch))
     except (EngineError, MemoryError) as error:
         outbox.put([as_failed("", error)])
         outbox.flush()
         return 1
     took = round((time.perf_counter() - began) * 1000)
     outbox.put([Ready(loaded.engine, loaded.version, held, os.getpid(), took, loaded.vocab, loaded.width)])
-    Runner(loaded, message.spec.slots, message.join_s, reading, outbox).serve()
+    Runner(loaded, spec.slots, message.join_s, reading, outbox).serve()
     return 0
 
 

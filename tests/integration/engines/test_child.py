@@ -1,6 +1,7 @@
 """The engine's process: how it fails, how it ends, what it may do, and that nothing of it is left."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import signal
@@ -139,6 +140,46 @@ def test_a_caller_that_waits_long_is_no_stall(tmp_path: Path) -> None:
         await engine.stop()
 
     uvloop.run(main())
+
+
+def test_a_confined_process_reads_only_its_agent_and_reaches_nobody(tmp_path: Path) -> None:
+    """Each attempt is made by a process that has confined itself as an engine does."""
+    for name in ("agent", "scratch"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "agent" / "model").write_text("weights")
+    (tmp_path / "secret").write_text("key")
+    program = f"""
+import os, socket, sys
+from lading_node.engines.confine import confine
+os.chdir({str(tmp_path)!r})
+print(",".join(confine(0, ["agent/model"], "scratch")))
+def attempt(name, call):
+    try:
+        call()
+    except OSError as error:
+        print(name, type(error).__name__, error.errno)
+    else:
+        print(name, "done")
+attempt("own", lambda: open("agent/model").read())
+attempt("scratch", lambda: open("scratch/a", "w").write("x"))
+attempt("secret", lambda: open("secret").read())
+attempt("list", lambda: os.listdir("."))
+attempt("write", lambda: open("agent/model", "w"))
+attempt("home", lambda: os.listdir(os.path.expanduser("~")))
+attempt("parent", lambda: open(f"/proc/{{os.getppid()}}/environ").read())
+attempt("signal", lambda: os.kill(os.getppid(), 0))
+attempt("connect", lambda: socket.create_connection(("127.0.0.1", 9), 1))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    held, *lines = done.stdout.splitlines()
+    outcome = dict(line.split(" ", 1) for line in lines)
+    assert outcome["own"] == outcome["scratch"] == "done"
+    assert outcome["connect"] != "done"
+    if "files" not in held.split(","):
+        pytest.skip("this kernel has no landlock; the engine says so in Ready.confinement")
+    denied = {name: outcome[name] for name in ("secret", "list", "write", "home", "parent")}
+    assert set(denied.values()) == {f"PermissionError {errno.EACCES}"}, denied
 
 
 async def refusal(spec: EngineSpec, folder: Path, **settings: Any) -> EngineError:
