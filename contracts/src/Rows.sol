@@ -68,7 +68,7 @@ library Rows {
 
     /// @notice The row at calldata position `row`: who signed it (zero if nobody validly did), its cumulative, and the signer's
     /// channel.
-    function read(uint256 form, uint256 row) internal view returns (address signer, uint96 cumulative, bytes32 id) {
+    function read(uint256 form, uint256 row) internal view returns (address signer, uint256 cumulative, bytes32 id) {
         assembly ("memory-safe") {
             cumulative := shr(160, calldataload(row))
             mstore(add(form, 0x80), cumulative)

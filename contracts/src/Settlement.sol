@@ -182,10 +182,11 @@ contract Settlement is EIP712, ISettlement {
 
     /// @inheritdoc ISettlement
     function withdraw(address host) external {
-        uint256 amount = _hosts[host].balance;
+        Host memory due = _hosts[host];
+        uint256 amount = due.balance;
         require(amount != 0, NothingDue());
-        address payout = payoutOf(host);
-        _hosts[host].balance = 0;
+        _hosts[host] = Host(0, due.payout);
+        address payout = due.payout == address(0) ? host : due.payout;
         emit Withdrawn(host, payout, amount);
         coin.safeTransfer(payout, amount);
     }
@@ -193,9 +194,10 @@ contract Settlement is EIP712, ISettlement {
     /// @inheritdoc ISettlement
     function claim(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k) external {
         require(k < parties.length, WrongParty(k));
-        uint256 amount = _take(agent, parties, k);
+        address payee = parties[k].payee;
+        uint256 amount = _take(agent, parties, k, payee);
         require(amount != 0, NothingDue());
-        coin.safeTransfer(parties[k].payee, amount);
+        coin.safeTransfer(payee, amount);
     }
 
     /// @inheritdoc ISettlement
@@ -205,7 +207,7 @@ contract Settlement is EIP712, ISettlement {
             Share calldata share = shares[i];
             bool theirs = share.k < share.parties.length && share.parties[share.k].payee == payee;
             require(theirs, WrongParty(share.k));
-            amount += _take(share.agent, share.parties, share.k);
+            amount += _take(share.agent, share.parties, share.k, payee);
         }
         require(amount != 0, NothingDue());
         coin.safeTransfer(payee, amount);
@@ -292,19 +294,21 @@ contract Settlement is EIP712, ISettlement {
         Rows.check(rows);
         uint256 form = Rows.prepare(_domainSeparatorV4(), LOCK_TYPEHASH, host, terms, epoch);
         (uint256 row, uint256 end) = Rows.span(rows);
-        for (; row < end; row += Rows.SIZE) {
-            (address signer, uint96 cumulative, bytes32 id) = Rows.read(form, row);
-            if (signer == address(0)) continue;
-            uint256 total = _moveToChannel(signer, cumulative, id);
-            if (total == 0) continue;
-            emit Locked(signer, host, terms, epoch, total);
-            ++moved;
+        while (row < end) {
+            (address signer, uint256 cumulative, bytes32 id) = Rows.read(form, row);
+            uint256 total = signer == address(0) ? 0 : _moveToChannel(signer, cumulative, id);
+            // Neither can overflow: both count through calldata.
+            unchecked {
+                row += Rows.SIZE;
+                if (total != 0) ++moved;
+            }
+            if (total != 0) emit Locked(signer, host, terms, epoch, total);
         }
     }
 
     /// @dev Returns the channel's new lock, or zero if the row moves nothing. Reads and writes the channel's and the account's
     /// slot as one word each, laid out as `Channel` and `Account` are: `locked` and `free` are the low 96 bits.
-    function _moveToChannel(address signer, uint96 cumulative, bytes32 id) private returns (uint256) {
+    function _moveToChannel(address signer, uint256 cumulative, bytes32 id) private returns (uint256) {
         Channel storage channel = channels[id];
         uint256 word;
         assembly ("memory-safe") {
@@ -381,13 +385,17 @@ contract Settlement is EIP712, ISettlement {
     }
 
     /// @dev Books party k's share as claimed and returns it. The table is authentic if its hash has earned anything.
-    function _take(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k) private returns (uint256 amount) {
+    function _take(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k, address payee)
+        private
+        returns (uint256 amount)
+    {
         bytes32 terms = Rows.tableHash(agent, parties);
         uint256 entitled = _entitled(terms, parties[k].bps, k);
-        amount = entitled - claimed[terms][k];
+        mapping(uint256 => uint256) storage before = claimed[terms];
+        amount = entitled - before[k];
         if (amount == 0) return 0;
-        claimed[terms][k] = entitled;
-        emit Claimed(terms, parties[k].payee, k, amount);
+        before[k] = entitled;
+        emit Claimed(terms, payee, k, amount);
     }
 
     /// @dev What party k may have claimed in all, out of the pool's total T: grows with T for every k, so nobody is ever ahead
@@ -397,11 +405,17 @@ contract Settlement is EIP712, ISettlement {
         Pool storage pool = _pools[terms];
         uint256 royaltyBps = pool.royaltyBps;
         if (royaltyBps == 0) return 0;
-        uint256 weighted = _earned(pool.gross, royaltyBps) * bps;
-        return k == 0 ? (weighted + royaltyBps - 1) / royaltyBps : weighted / royaltyBps;
+        // A 128-bit total times two numbers below 10,000.
+        unchecked {
+            uint256 weighted = _earned(pool.gross, royaltyBps) * bps;
+            return k == 0 ? (weighted + royaltyBps - 1) / royaltyBps : weighted / royaltyBps;
+        }
     }
 
+    /// @dev `total` fits 128 bits, or is one redemption above that and then refused: the product cannot overflow.
     function _earned(uint256 total, uint256 royaltyBps) private pure returns (uint256) {
-        return total * royaltyBps / WHOLE_BPS;
+        unchecked {
+            return total * royaltyBps / WHOLE_BPS;
+        }
     }
 }

@@ -64,9 +64,9 @@ abstract contract CourtKit is Kit {
     }
 
     function drawn(bytes32 id) internal returns (address[] memory) {
-        uint256 at_ = court.disputes(id).drawBlock;
-        vm.roll(at_ + 1);
-        vm.setBlockhash(at_, keccak256(abi.encode(id, at_)));
+        uint256 drawBlock = court.disputes(id).drawBlock;
+        vm.roll(drawBlock + 1);
+        vm.setBlockhash(drawBlock, keccak256(abi.encode(id, drawBlock)));
         court.draw(id);
         return court.jurorsOf(id, court.disputes(id).round);
     }

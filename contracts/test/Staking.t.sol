@@ -143,6 +143,7 @@ contract StakingTest is Kit {
         vm.assertTrue(staking.isActive(host), "free");
     }
 
+    /// forge-config: default.fuzz.runs = 16
     function test_the_list_stays_whole_when_members_leave(uint8 leaver) public {
         for (uint256 i = 1; i <= 5; ++i) {
             address operator = vm.addr(i);

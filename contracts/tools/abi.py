@@ -6,25 +6,12 @@ the output does not depend on the machine, because the bytecode carries no metad
 """
 
 import json
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from forge import NO_NODE, ROOT, available, forge
+
 TARGET = ROOT / "lading_contracts" / "abi"
 CONTRACTS = ("AICoin", "AgentRegistry", "Settlement", "Staking", "AuditCourt")
-
-
-def forge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the pinned forge in the contracts folder, installing the pinned tools the first time; exits 3 without Node."""
-    if shutil.which("npx") is None:
-        sys.exit("Node.js is not installed: the contracts cannot be compiled here. The committed ABI files still work.")
-    if not (ROOT / "node_modules" / ".bin" / "forge").exists():
-        install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
-        subprocess.run(install, cwd=ROOT, check=True, stdout=sys.stderr)
-    command = ["npx", "--no-install", "forge", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=True)
 
 
 def render(name: str) -> str:
@@ -36,6 +23,9 @@ def render(name: str) -> str:
 
 
 def main() -> int:
+    if not available():
+        sys.stderr.write(NO_NODE + "\n")
+        return 3
     build = forge("build", "src")
     if build.returncode != 0:
         sys.stderr.write(build.stdout + build.stderr)
