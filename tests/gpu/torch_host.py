@@ -24,9 +24,7 @@ class TorchHost:
         weights = restore.weights((folder / "model.onnx").read_bytes(), shape)
         inner = weights["model.layers.0.mlp.gate_proj.weight"].shape[0]
         model = LlamaForCausalLM(LlamaConfig(**restore.hf_config(shape, inner)))
-        lacking = model.load_state_dict(
-            {name: torch.from_numpy(value) for name, value in weights.items()}, strict=False
-        )
+        lacking = model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()}, strict=False)
         assert set(lacking.missing_keys) <= {"lm_head.weight"}, "only the tied head may be left to the embedding"
         assert not lacking.unexpected_keys
         self._model = model.to(device=device, dtype=dtype).eval()

@@ -129,7 +129,7 @@ def test_an_honest_host_stays_far_below_the_tolerance(
     assert max(measure.try_host(model, model, asks, temperature, 120).worst) < LIMIT / 10
 
 
-@pytest.mark.parametrize(("cheat", "share"), [("chat-int4", 0.5), ("chat-small", 0.95)])
+@pytest.mark.parametrize(("cheat", "share"), [("chat-int4", 0.5), ("chat-small", 0.8)])
 def test_a_cheating_host_is_caught_in_most_jobs(
     model: OnnxLanguageModel, asks: list[list[int]], cheat: str, share: float
 ) -> None:
