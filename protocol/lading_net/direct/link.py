@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _MESSAGES_A_TURN = 8  # sealed at once before other callbacks get their turn: half a MiB
 _MESSAGES_AT_CLOSE = 64
 _WORTH_ITS_OWN = 8 * 1024  # bytes
+_FEW = 8
 _CLOSE_PATIENCE = 1.0
 
 
@@ -270,10 +271,9 @@ class DirectLink:
         pieces: list[bytes] = []
         while most and (frames := take(noise.MAX_PLAINTEXT)):
             most -= 1
-            if len(frames[-1]) >= _WORTH_ITS_OWN:  # one more seal is cheaper than to copy it behind its header
-                large = frames.pop()
-                pieces += seal(b"".join(frames))
-                pieces += seal(large)
+            if 1 < len(frames) <= _FEW and len(frames[1]) >= _WORTH_ITS_OWN:
+                for frame in frames:  # a header, much data: one more seal is cheaper than to copy them together
+                    pieces += seal(frame)
             else:
                 pieces += seal(b"".join(frames))
         if pieces:

@@ -64,7 +64,7 @@ def test_what_was_written_in_pieces_leaves_as_one_frame() -> None:
     for _ in range(3):
         session.send(flow, b"ab")
     session.finish(flow)
-    assert out(session) == data(1, b"ababab", SYN | FIN)
+    assert out(session) == data(1, b"ababab", SYN) + frame(WINDOW, FIN, 1, 0)
 
 
 def test_an_accepted_stream_is_acknowledged_with_the_first_answer() -> None:
@@ -104,14 +104,14 @@ def test_the_end_waits_for_the_window_too() -> None:
     session.finish(flow)
     everything(session)
     session.receive(frame(WINDOW, 0, 1, 50))
-    assert everything(session) == data(1, b"\0", FIN)
+    assert everything(session) == data(1, b"\0") + frame(WINDOW, FIN, 1, 0)
 
 
 def test_a_finished_stream_still_receives() -> None:
     session = Session(dialled=True)
     flow = session.open()
     session.finish(flow)
-    assert out(session) == frame(DATA, SYN | FIN, 1, 0)
+    assert out(session) == frame(WINDOW, SYN, 1, 0) + frame(WINDOW, FIN, 1, 0)
     session.send(flow, b"ignored after the end")
     assert out(session) == b""
     assert session.receive(data(1, b"late", ACK) + data(1, b"", FIN)) == [Received(flow, b"late"), Ended(flow)]
