@@ -31,10 +31,6 @@ class Turn:
         self.start = len(order.emitted) if isinstance(order, Generate) else 0
         self.taken = 0
 
-    @property
-    def may_go(self) -> bool:
-        return not self.ahead or self.work.made - self.taken < self.ahead
-
 
 class Runner:
     """Serves one loaded model until it is told to stop or its parent is gone.
@@ -64,8 +60,16 @@ class Runner:
 
     def _advance(self) -> bool:
         """Go round the requests until it is time to look at the pipes; False when none can go on."""
+        turns = self._turns
         began = last = clock()
-        while turn := self._next():
+        behind = 0
+        while behind < len(turns):
+            turn = turns[0]
+            turns.rotate(-1)
+            if turn.ahead and turn.work.made - turn.taken >= turn.ahead:
+                behind += 1
+                continue
+            behind = 0
             news = turn.work.step()
             now = clock()
             # Before a slow step nothing may wait: a prefill, or a step of a model that is slow altogether.
@@ -73,15 +77,6 @@ class Runner:
                 return True
             last = now
         return False
-
-    def _next(self) -> Turn | None:
-        """The next request whose caller is not behind; it goes to the end of the queue."""
-        for _ in range(len(self._turns)):
-            turn = self._turns[0]
-            self._turns.rotate(-1)
-            if turn.may_go:
-                return turn
-        return None
 
     def _flush(self) -> None:
         for turn in list(self._turns):

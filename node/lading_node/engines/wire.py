@@ -14,7 +14,7 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # Seconds for which the tokens of a fast model are gathered before they are written.
-JOIN_S = 0.004
+JOIN_S = 0.008
 
 
 class Load(_Wire, frozen=True, tag="load"):
