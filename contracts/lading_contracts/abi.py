@@ -106,7 +106,7 @@ def all_errors() -> dict[bytes, Item]:
 
 
 def encode(types: Sequence[str], values: Sequence[Any]) -> bytes:
-    from eth_abi import encode as run
+    from eth_abi.abi import encode as run
     from eth_abi.exceptions import EncodingError
 
     try:
@@ -116,7 +116,7 @@ def encode(types: Sequence[str], values: Sequence[Any]) -> bytes:
 
 
 def decode(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
-    from eth_abi import decode as run
+    from eth_abi.abi import decode as run
     from eth_abi.exceptions import DecodingError
 
     try:

@@ -1,4 +1,4 @@
-"""Anvil as the local chain, where it is installed: a process of its own behind the same three names as the embedded chain.
+"""Anvil as the local chain, where it is installed: a child process behind the embedded chain's three names.
 
 Faster than py-evm and knows newer forks; nothing needs it. The process ends with `stop()`; its state file survives.
 """

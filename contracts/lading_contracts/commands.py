@@ -65,7 +65,7 @@ class FaucetReport(msgspec.Struct, frozen=True):
 
 
 async def chain_up(settings: EmbeddedSettings, *, use_anvil: bool = False) -> LocalChain:
-    """Start a local chain in this process (anvil: in a child). The caller stops it. Raises what the two `start` raise."""
+    """Start a local chain in this process (anvil: in a child). The caller stops it."""
     if not use_anvil:
         return await EmbeddedChain.start(settings)
     given = msgspec.structs.asdict(settings)
@@ -99,9 +99,7 @@ async def chain_status(endpoint: Endpoint, deployment: Deployment | None = None)
             ContractStatus(name, where, bool(await chain.code(where))) for where, name in deployment.names().items()
         ]
         if not all(row.present for row in rows):
-            return msgspec.structs.replace(
-                status, contracts=tuple(rows), problem="A contract of the record is missing."
-            )
+            return msgspec.structs.replace(status, contracts=tuple(rows), problem="A contract is missing.")
         return msgspec.structs.replace(
             status,
             contracts=tuple(rows),

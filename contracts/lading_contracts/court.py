@@ -33,7 +33,7 @@ class Verdict(IntEnum):
 class CourtParams(msgspec.Struct, frozen=True, kw_only=True):
     """Fixed at deployment; field order is the contract's. `bond` in wei; windows, age and jail in seconds.
 
-    Shares are in hundredths of a percent: `slash_bps` of the host's stake; `reward_bps`, `finder_bps`, `burn_bps` of the slash.
+    Shares in hundredths of a percent: `slash_bps` of the stake; `reward_bps`, `finder_bps`, `burn_bps` of the slash.
     """
 
     bond: Wei

@@ -100,7 +100,6 @@ class Locked(Event, frozen=True):
     host: Address
     terms: TermsId
     epoch: int
-    payer: Address
     locked: Wei
 
 

@@ -19,7 +19,7 @@ _SCRYPT_ROUNDS = 2**17
 
 def save(path: Path, key: PrivateKey, password: str, *, rounds: int = _SCRYPT_ROUNDS) -> None:
     """Encrypt to a new file that only its owner may read. Raises BadKeystore rather than replace a file."""
-    from eth_keyfile import create_keyfile_json
+    from eth_keyfile.keyfile import create_keyfile_json
 
     if not password:
         raise BadKeystore("A key file needs a password.", hint="Give one; it cannot be empty.")
@@ -37,7 +37,7 @@ def save(path: Path, key: PrivateKey, password: str, *, rounds: int = _SCRYPT_RO
 
 def load(path: Path, password: str) -> PrivateKey:
     """Raises BadKeystore: no file, not a key file, wrong password."""
-    from eth_keyfile import decode_keyfile_json
+    from eth_keyfile.keyfile import decode_keyfile_json
 
     try:
         document = json.loads(path.read_text("utf-8"))

@@ -17,8 +17,8 @@ from lading_contracts.transactions import Fees, RawTransaction, Unsigned, create
 from lading_contracts.transports import Transport, open_transport
 from lading_protocol.ids import Address, Digest, Wei, to_hex
 
-_KNOWN = ("already known", "already imported", "known transaction")
-_NONCE = ("nonce too low", "nonce too high", "replacement transaction underpriced", "invalid nonce", "nonce is too")
+# How endpoints say that somebody else's transaction has this nonce already.
+_TAKEN = ("nonce", "already known", "already imported", "known transaction", "underpriced")
 _RAISE_PERCENT = 25
 
 
@@ -73,11 +73,9 @@ class RpcChain:
         return _bytes(await self.request("eth_call", [message, "latest"]))
 
     async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
-        lock = self._locks.setdefault(signer.address, asyncio.Lock())
-        async with lock:
-            unsigned = await self._prepare(signer, to, data, value)
-            raw = await self._broadcast(signer, unsigned)
-        return await self._included(signer, raw[0], [raw[1]])
+        async with self._locks.setdefault(signer.address, asyncio.Lock()):
+            sent, raw = await self._broadcast(signer, await self._prepare(signer, to, data, value))
+        return await self._included(signer, sent, [raw])
 
     async def logs(self, addresses: Sequence[Address], first: int, last: int) -> tuple[Log, ...]:
         query = {"address": [to_hex(one) for one in addresses], "fromBlock": hex(first), "toBlock": hex(last)}
@@ -142,17 +140,27 @@ class RpcChain:
         return max(counted, own) if fresh else counted
 
     async def _broadcast(self, signer: Signer, unsigned: Unsigned) -> tuple[Unsigned, RawTransaction]:
-        """Another process may use the same key: a taken nonce is replaced by a fresh one, a few times."""
+        """Another process may use the same key: a taken nonce is replaced by a fresh one, a few times.
+
+        After a lost answer the same bytes go out again: the transaction is never doubled, and "known" then means ours.
+        """
+        lost = False
         for left in reversed(range(self._settings.attempts)):
             raw = sign(unsigned, signer)
             try:
-                await self.request("eth_sendRawTransaction", [to_hex(raw.raw)])
+                await self._ask("eth_sendRawTransaction", [to_hex(raw.raw)])
+            except ChainUnreachable:
+                lost, self._verified = True, False
+                if left == 0:
+                    raise
+                await asyncio.sleep(self._settings.backoff)
+                continue
             except RpcFailed as error:
                 words = error.message.lower()
                 if "insufficient funds" in words:
                     raise _no_funds(signer, unsigned) from error
-                if not await self._known(raw, words):
-                    if left == 0 or not any(phrase in words for phrase in _NONCE):
+                if not (lost and await self._known(raw)):
+                    if left == 0 or not any(phrase in words for phrase in _TAKEN):
                         raise
                     self._next_nonce.pop(signer.address, None)
                     unsigned = msgspec.structs.replace(unsigned, nonce=await self._nonce(signer.address))
@@ -161,10 +169,7 @@ class RpcChain:
             return unsigned, raw
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _known(self, raw: RawTransaction, words: str) -> bool:
-        """Whether a complaint only means that an earlier try, whose answer was lost, did arrive."""
-        if any(phrase in words for phrase in _KNOWN):
-            return True
+    async def _known(self, raw: RawTransaction) -> bool:
         return await self.request("eth_getTransactionByHash", [to_hex(raw.hash)]) is not None
 
     async def _included(self, signer: Signer, unsigned: Unsigned, raws: list[RawTransaction]) -> TxReceipt:

@@ -3,6 +3,7 @@
 Owns connections and their failures; knows no method's meaning. Raises ChainUnreachable when no answer comes.
 """
 
+import logging
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -98,7 +99,12 @@ class Web3Socket:
 
         sockets = urlsplit(self._url).scheme in ("ws", "wss")
         kind = WebSocketProvider if sockets else AsyncIPCProvider
-        provider = kind(self._url, request_timeout=self._timeout, max_connection_retries=1)
+        provider = kind(
+            self._url, request_timeout=self._timeout, max_connection_retries=1, silence_listener_task_exceptions=True
+        )
+        # Its listener takes every error answer to a bare `make_request` for a stray one, and would end or log there;
+        # the answer itself reaches us, and is judged by the adapter.
+        provider.logger.setLevel(logging.CRITICAL)
         await provider.connect()
         return provider
 

@@ -2,27 +2,27 @@
 
 Every transaction gets its own block at once. Block timestamps follow the wall clock (plus the offset a test asked for);
 unlike mainnet, several blocks may share one second, or a burst of transactions would push the chain into the future.
+py-evm's objects are Any here: its declared types are narrower than what it takes and gives.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-import rlp
-from eth.abc import BlockAPI, BlockHeaderAPI, ComputationAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
 from eth.chains.base import MiningChain
-from eth.consensus import ConsensusApplier, NoProofConsensus
+from eth.consensus.applier import ConsensusApplier
+from eth.consensus.noproof import NoProofConsensus
 from eth.constants import BLANK_ROOT_HASH, CREATE_CONTRACT_ADDRESS, POST_MERGE_MIX_HASH, POST_MERGE_NONCE
 from eth.db.atomic import AtomicDB
 from eth.exceptions import VMError
-from eth.vm.forks import PragueVM
+from eth.vm.forks.prague import PragueVM
 from eth.vm.message import Message
-from eth_utils import ValidationError
-from eth_utils.toolz import assoc
+from eth_utils.exceptions import ValidationError
 
 from lading_contracts.embedded import views
 from lading_contracts.embedded.store import Store, TxRow
-from lading_protocol.keys import keccak256
+from lading_contracts.transactions import created_address
+from lading_protocol.ids import Address
 
 GAS_LIMIT = 30_000_000
 _STIPEND = 2_300  # an inner value transfer needs this much left, although it is not spent
@@ -40,7 +40,7 @@ class LadingVM(PragueVM):
     """Prague, but a block may carry its parent's timestamp."""
 
     @classmethod
-    def validate_header(cls, header: BlockHeaderAPI, parent_header: BlockHeaderAPI) -> None:
+    def validate_header(cls, header: Any, parent_header: Any) -> None:
         if header.timestamp < parent_header.timestamp:
             raise ValidationError("A block cannot be older than its parent.")
         super().validate_header(header.copy(timestamp=parent_header.timestamp + 1), parent_header)
@@ -63,7 +63,7 @@ class Evm:
                 store.add_block(0, header.hash, views.block_json(header, [], 0), [])
                 store.set_meta("chain_id", str(chain_id))
         else:
-            self._chain = kind(AtomicDB(store))
+            self._chain = kind(_database(store))
             header = self._chain.get_block_header_by_hash(head[1])
         self._set_head(header)
 
@@ -76,12 +76,12 @@ class Evm:
             self.store.set_meta("time_offset", str(self._offset))
         return self._offset
 
-    def _set_head(self, header: BlockHeaderAPI) -> None:
+    def _set_head(self, header: Any) -> None:
         self.head = header
         self._chain.header = self._chain.create_header_from_parent(header)
-        self._view: tuple[int, StateAPI] | None = None
+        self._view: tuple[int, Any] | None = None
 
-    def _next_header(self, timestamp: int | None = None) -> BlockHeaderAPI:
+    def _next_header(self, timestamp: int | None = None) -> Any:
         wanted = self.now() if timestamp is None else timestamp
         return self._chain.header.copy(timestamp=max(wanted, self.head.timestamp))
 
@@ -92,7 +92,7 @@ class Evm:
 
     # --- reading ---
 
-    def state_at(self, number: int | None = None) -> StateAPI:
+    def state_at(self, number: int | None = None) -> Any:
         """The state after a block; the newest when None. Do not change it."""
         if number is None or number >= self.head.block_number:
             return self._newest()
@@ -101,7 +101,7 @@ class Evm:
         child = self._chain.create_header_from_parent(header, timestamp=header.timestamp + 1)
         return self._chain.get_vm(child).state
 
-    def _newest(self) -> StateAPI:
+    def _newest(self) -> Any:
         """State on top of the head, kept warm between calls. It is built again once a second: time moves."""
         header = self._next_header()
         if self._view is None or self._view[0] != header.timestamp:
@@ -118,18 +118,18 @@ class Evm:
             context = state.get_transaction_context_class()(gas_price=0, origin=sender)
             nonce = state.get_nonce(sender)
             if to is None:
-                message = Message(
+                message = _message(
                     gas=gas,
                     to=CREATE_CONTRACT_ADDRESS,
                     sender=sender,
                     value=value,
                     data=b"",
                     code=data,
-                    create_address=keccak256(rlp.encode([sender, nonce]))[12:],
+                    create_address=created_address(Address(sender), nonce),
                 )
                 done = state.computation_class.apply_create_message(state, message, context)
             else:
-                message = Message(gas=gas, to=to, sender=sender, value=value, data=data, code=state.get_code(to))
+                message = _message(gas=gas, to=to, sender=sender, value=value, data=data, code=state.get_code(to))
                 done = state.computation_class.apply_message(state, message, context)
             return _execution(done)
         except VMError as error:  # for example a value that the sender does not have
@@ -156,11 +156,11 @@ class Evm:
 
     # --- writing ---
 
-    def decode(self, raw: bytes) -> SignedTransactionAPI:
+    def decode(self, raw: bytes) -> Any:
         """Raises ValidationError or rlp errors for bytes that are no transaction of this chain."""
         return self._chain.get_vm().get_transaction_builder().decode(raw)
 
-    def mine(self, txs: Sequence[SignedTransactionAPI] = (), timestamp: int | None = None) -> None:
+    def mine(self, txs: Sequence[Any] = (), timestamp: int | None = None) -> None:
         """Append one block. Raises ValidationError, and changes nothing, when a transaction is not acceptable."""
         self._chain.header = self._next_header(timestamp)
         try:
@@ -185,20 +185,30 @@ class Evm:
         self._set_head(self._chain.get_block_header_by_hash(block_hash))
 
 
-def _chain_class(chain_id: int) -> type[MiningChain]:
+def _database(store: Store) -> Any:
+    return AtomicDB(cast(Any, store))  # a mapping is all that it needs
+
+
+def _message(**fields: Any) -> Any:
+    return Message(**fields)
+
+
+def _chain_class(chain_id: int) -> Any:
     number = chain_id
 
     class LadingChain(MiningChain):
         chain_id = number
         vm_configuration = ConsensusApplier(NoProofConsensus).amend_vm_configuration(((0, LadingVM),))
 
-        def create_header_from_parent(self, parent: BlockHeaderAPI, **params: Any) -> BlockHeaderAPI:
-            return super().create_header_from_parent(parent, **assoc(params, "gas_limit", parent.gas_limit))
+        def create_header_from_parent(self, parent_header: Any, **header_params: Any) -> Any:
+            return super().create_header_from_parent(
+                parent_header, **(header_params | {"gas_limit": parent_header.gas_limit})
+            )
 
     return LadingChain
 
 
-def _genesis(kind: type[MiningChain], store: Store, balances: Mapping[bytes, int], now: int) -> MiningChain:
+def _genesis(kind: Any, store: Store, balances: Mapping[bytes, int], now: int) -> Any:
     params = {
         "coinbase": bytes(20),
         "difficulty": 0,
@@ -213,10 +223,10 @@ def _genesis(kind: type[MiningChain], store: Store, balances: Mapping[bytes, int
     state = {
         account: {"balance": balance, "nonce": 0, "code": b"", "storage": {}} for account, balance in balances.items()
     }
-    return kind.from_genesis(AtomicDB(store), params, state)
+    return kind.from_genesis(_database(store), params, state)
 
 
-def _rows(block: BlockAPI, receipts: Sequence[ReceiptAPI], runs: Sequence[ComputationAPI]) -> list[TxRow]:
+def _rows(block: Any, receipts: Sequence[Any], runs: Sequence[Any]) -> list[TxRow]:
     rows: list[TxRow] = []
     before = logs_before = 0
     for index, (tx, receipt, run) in enumerate(zip(block.transactions, receipts, runs, strict=True)):
@@ -228,7 +238,7 @@ def _rows(block: BlockAPI, receipts: Sequence[ReceiptAPI], runs: Sequence[Comput
     return rows
 
 
-def _execution(done: ComputationAPI) -> Execution:
+def _execution(done: Any) -> Execution:
     if not done.is_error:
         return Execution(done.output, done.get_gas_remaining())
     name = "execution reverted" if done.output or type(done.error).__name__ == "Revert" else repr(done.error)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from eth_utils import ValidationError
-from rlp.exceptions import RLPException
+from eth_utils.exceptions import ValidationError
+from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
 from lading_contracts.embedded.evm import GAS_LIMIT, Evm, Execution
 

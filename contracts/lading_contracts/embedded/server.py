@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from lading_contracts.errors import BadDeployment, ChainMissing, PortInUse
-from lading_protocol.ids import Address, Wei
+from lading_protocol.ids import Wei
 from lading_protocol.keys import PrivateKey, keccak256
 
 DEFAULT_CHAIN_ID = 4_207_849_484  # "lading" has no registered id: high, so that it meets no public chain
@@ -133,7 +133,7 @@ class Answerer:
         self._evm.store.close()
 
 
-def _open(settings: EmbeddedSettings, balances: Mapping[Address, Wei], clock: Callable[[], float]) -> Answerer:
+def _open(settings: EmbeddedSettings, balances: Mapping[bytes, int], clock: Callable[[], float]) -> Answerer:
     try:
         from lading_contracts.embedded.evm import Evm
         from lading_contracts.embedded.methods import Methods, Refusal

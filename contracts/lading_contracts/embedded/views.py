@@ -1,10 +1,12 @@
-"""How the embedded chain's blocks, transactions, receipts and events look in JSON-RPC. Pure."""
+"""How the embedded chain's blocks, transactions, receipts and events look in JSON-RPC. Pure.
+
+py-evm's objects are Any here: its declared types lack fields of the newer forks.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from eth.abc import BlockHeaderAPI, ReceiptAPI, SignedTransactionAPI
 
 from lading_contracts.embedded.store import LogRow, TxRow
 
@@ -26,7 +28,7 @@ def hx(value: bytes) -> str:
     return "0x" + value.hex()
 
 
-def block_json(header: BlockHeaderAPI, txs: Sequence[bytes], count: int) -> bytes:
+def block_json(header: Any, txs: Sequence[bytes], count: int) -> bytes:
     body = {
         "number": hex(header.block_number),
         "hash": hx(header.hash),
@@ -53,7 +55,7 @@ def block_json(header: BlockHeaderAPI, txs: Sequence[bytes], count: int) -> byte
     return msgspec.json.encode(body)
 
 
-def tx_row(tx: SignedTransactionAPI, receipt: ReceiptAPI, created: bytes | None, place: Place) -> TxRow:
+def tx_row(tx: Any, receipt: Any, created: bytes | None, place: Place) -> TxRow:
     kind = tx.type_id or 0
     price = _price(tx, place.base_fee)
     to = None if created is not None else hx(tx.to)
@@ -107,6 +109,6 @@ def _log_row(entry: Any, tx: bytes, where: dict[str, str], index: int) -> LogRow
     return LogRow(index, entry.address, b"".join(topics), msgspec.json.encode(body))
 
 
-def _price(tx: SignedTransactionAPI, base_fee: int) -> int:
+def _price(tx: Any, base_fee: int) -> int:
     """What was paid for one gas (EIP-1559)."""
-    return base_fee + min(tx.max_priority_fee_per_gas, tx.max_fee_per_gas - base_fee)
+    return int(base_fee + min(tx.max_priority_fee_per_gas, tx.max_fee_per_gas - base_fee))

@@ -1,7 +1,7 @@
 """FakeChain: the chain port over the fake contracts. Time comes from outside, outages and delays on demand.
 
-Every transaction makes a block. With `block_time`, idle time makes empty blocks too, so that block delays pass; they are
-counted when somebody looks, at most a few hundred at once, so that a jump of a year costs nothing.
+Every transaction makes a block. With `block_time`, idle time makes empty blocks too, so that block delays pass; they
+are counted when somebody looks, at most a few hundred at once, so that a jump of a year costs nothing.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ class _Mined(msgspec.Struct):
 class FakeChain:
     """Implements port.Chain. `down = True` makes every question fail with ChainUnreachable.
 
-    A transaction that is on its way when the chain becomes unreachable is still included; its sender hears of it when the
-    chain is reachable again, as on a real chain. Gas is free.
+    A transaction that is on its way when the chain becomes unreachable is still included; its sender hears of it when
+    the chain is reachable again, as on a real chain. Gas is free.
     """
 
     def __init__(

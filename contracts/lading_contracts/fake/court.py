@@ -1,4 +1,4 @@
-"""AuditCourt in memory: disputes, the lottery, votes, appeals, the slash. The contract's checks in the contract's order."""
+"""AuditCourt in memory: disputes, lottery, votes, appeals, the slash. The contract's checks in its order."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Settlement in memory: deposits, sessions, channels, split pools. The same checks in the same order as the contract."""
+"""Settlement in memory: deposits, sessions, channels, split pools. The contract's checks in its order."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -219,32 +219,32 @@ class SettlementModel(Model):
         require(len(rows) % ROW_SIZE == 0, "RaggedRows", len(rows))
         moved = 0
         for signer, cumulative, key in self._rows(Lock, host, terms, epoch, rows):
-            total, payer = self._move_to_channel(signer, cumulative, key)
+            total = self._move_to_channel(signer, cumulative, key)
             if total:
-                self.emit("Locked", signer, host, terms, epoch, payer, total)
+                self.emit("Locked", signer, host, terms, epoch, total)
                 moved += 1
         return moved
 
-    def _move_to_channel(self, signer: Address, cumulative: int, key: bytes) -> tuple[int, Address]:
-        """(the channel's new lock or zero, whose money it was)."""
+    def _move_to_channel(self, signer: Address, cumulative: int, key: bytes) -> int:
+        """The channel's new lock, or zero if the row moves nothing."""
         channel = self._channels[key]
         session = self._sessions[signer]
         via_session = session.payer != ZERO_ADDRESS
         payer = session.payer if via_session else signer
         mixed = channel.locked != 0 and channel.via_session != via_session
         if channel.dead or cumulative <= channel.locked or mixed:
-            return 0, payer
+            return 0
         amount = min(cumulative - channel.locked, self._accounts[payer].free)
         if via_session:
             open_ = self.world.now < session.expiry
             amount = min(amount, max(0, session.cap - session.locked)) if open_ else 0
             self._sessions[signer] = replace(session, locked=Wei(session.locked + amount))
         if amount == 0:
-            return 0, payer
+            return 0
         self._add_free(payer, -amount)
         total = Wei(channel.locked + amount)
         self._channels[key] = replace(channel, locked=total, via_session=via_session)
-        return total, payer
+        return total
 
     def _redeem(self, host: Address, terms: bytes, epoch: int, rows: bytes) -> int:
         require(len(rows) % ROW_SIZE == 0, "RaggedRows", len(rows))

@@ -1,0 +1,470 @@
+"""The real contracts over real sockets: the whole road of the money; kills, outages, rivals, other tools."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from lading_contracts import abi, anvil, commands, deployment
+from lading_contracts.commands import Endpoint
+from lading_contracts.court import Ballot, Phase, Verdict
+from lading_contracts.deploy import Parameters, deploy
+from lading_contracts.deployment import Contracts
+from lading_contracts.embedded.server import EmbeddedChain, EmbeddedSettings, faucet_key
+from lading_contracts.errors import (
+    BadDeployment,
+    ChainFolderBusy,
+    ChainUnreachable,
+    NoFunds,
+    PortInUse,
+    Reverted,
+    RpcFailed,
+    WrongChain,
+)
+from lading_contracts.events import Executed, Redeemed
+from lading_contracts.follower import Cursor, Follower
+from lading_contracts.registry import terms_id
+from lading_contracts.rpc import RpcChain, RpcSettings, open_chain
+from lading_contracts.settlement import Batch, ChannelKey
+from lading_protocol.eip712 import Domain
+from lading_protocol.ids import Digest, Wei, to_hex
+from lading_protocol.receipts import Finish, Lock, Offer, Receipt, SessionConsent, StakeConsent, Voucher
+from property.chain_kit import AGENT, FAUCET, PARAMETERS, furnish, key, tables
+
+T = TypeVar("T")
+CHAIN_ID = 31_338
+QUICK = RpcSettings(attempts=2, backoff=0.01, timeout=5.0)
+
+
+def run(work: Awaitable[T]) -> T:
+    async def main() -> T:
+        return await asyncio.wait_for(work, 60)
+
+    return asyncio.run(main())
+
+
+class Chain:
+    """The embedded chain in a process of its own, as `lading chain up` runs it."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        arguments = ["--folder", str(folder), "--port", str(port), "--chain-id", str(CHAIN_ID), "--block-time", "0"]
+        command = [sys.executable, "-m", "lading_contracts.embedded", *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        self.url = json.loads(line)["url"] if line else ""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def open(self) -> RpcChain:
+        return open_chain(self.url, CHAIN_ID, QUICK)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Chain]:
+    chain = Chain(tmp_path / "chain")
+    yield chain
+    if chain.process.poll() is None:
+        chain.end(signal.SIGKILL)
+
+
+async def settle_a_job(contracts: Contracts) -> None:
+    """deposit, session key, signed lock and vouchers in a batch, claims, withdrawal: every wei accounted for."""
+    alice, session, host, maker = key("alice"), key("session"), key("host"), key("maker")
+    settlement, record = contracts.settlement, contracts.deployment
+    domain = record.settlement_domain
+    terms = terms_id(AGENT, tables()[AGENT])
+    await settlement.deposit(alice, 600)
+    consent = session.sign_digest(SessionConsent(alice.address).digest(domain))
+    await settlement.authorize(alice, session.address, 500, int(time.time()) + 3_600, consent)
+    batch = Batch(host.address, terms)
+    lock = session.sign_digest(Lock(host.address, terms, 0, 400).digest(domain))
+    own = alice.sign_digest(Lock(host.address, terms, 0, 50).digest(domain))
+    await settlement.lock(host, batch, [(400, lock), (50, own)])
+    vouchers = [
+        (300, session.sign_digest(Voucher(host.address, terms, 0, 300).digest(domain))),
+        (60, alice.sign_digest(Voucher(host.address, terms, 0, 60).digest(domain))),
+        (200, session.sign_digest(Voucher(host.address, terms, 0, 200).digest(domain))),
+    ]
+    receipt = await settlement.redeem(host, batch, vouchers)
+    assert len(receipt.logs) == 1
+    with pytest.raises(Reverted) as caught:
+        await settlement.redeem(host, batch, vouchers)
+    assert caught.value.name == "NoProgress"
+    channel = await settlement.channel(ChannelKey(session.address, host.address, terms))
+    assert (channel.locked, channel.redeemed, channel.via_session) == (400, 300, True)
+    earned = 350 * 3_334 // 10_000
+    assert await settlement.earned(terms) == earned
+    before = await contracts.coin.balance(maker.address)
+    await settlement.claim(host, AGENT, tables()[AGENT], 0)
+    with pytest.raises(Reverted) as caught:
+        await settlement.claim(host, AGENT, tables()[AGENT], 1)
+    assert caught.value.name == "NothingDue"
+    assert await contracts.coin.balance(maker.address) - before == earned
+    held = await contracts.coin.balance(host.address)
+    await settlement.withdraw(alice, host.address)
+    assert await contracts.coin.balance(host.address) - held == 350 - earned
+    account = await settlement.account(alice.address)
+    assert account.free == 150
+    assert await contracts.coin.balance(settlement.address) == 150 + 100
+
+
+async def punish_a_cheat(contracts: Contracts, chain: RpcChain) -> None:
+    """stake, a signed receipt, dispute, draw, votes, ruling, appeal window, slash, refund; then the host's jail."""
+    alice, host, owner = key("alice"), key("host"), key("owner")
+    jurors = [key(f"juror{n}") for n in range(3)]
+    record = contracts.deployment
+    for operator in (host, *jurors):
+        consent = operator.sign_digest(StakeConsent(owner.address).digest(record.staking_domain))
+        staker, proof = (operator, b"") if operator is host else (owner, consent)
+        await contracts.staking.stake(staker, operator.address, 100, proof)
+    assert len(await contracts.staking.operators()) == 4
+    now = int(time.time())
+    body = (b"j" * 32, 1, b"r" * 32, AGENT, terms_id(AGENT, tables()[AGENT]), host.address, key("session").address, 0)
+    receipt = Receipt(*body, 0, 5, 9, b"p" * 32, b"c" * 32, 1_000, 2_000, 23, Finish.STOP, now)
+    await chain.request("evm_increaseTime", ["0x2"])
+    id_ = await contracts.court.open(alice, receipt.sign(record.court_domain, host))
+    await chain.request("evm_mine", [{"blocks": 2}])
+    await contracts.court.draw(alice, id_)
+    assert set(await contracts.court.jurors(id_, 1)) == {juror.address for juror in jurors}
+    ballots = [Ballot(Verdict.GUILTY, Digest(b"e" * 32), bytes([n]) * 32) for n in range(3)]
+    for juror, ballot in zip(jurors, ballots, strict=True):
+        await contracts.court.commit(juror, id_, ballot.commitment(id_, 1, juror.address))
+    for juror, ballot in zip(jurors, ballots, strict=True):
+        await contracts.court.reveal(juror, id_, ballot)
+    await contracts.court.tally(alice, id_)
+    with pytest.raises(Reverted) as caught:
+        await contracts.court.execute(alice, id_)
+    assert caught.value.name == "TooEarly"
+    await chain.request("evm_increaseTime", [hex(PARAMETERS.court.appeal_window + 1)])
+    await contracts.court.execute(alice, id_)
+    dispute = await contracts.court.dispute(id_)
+    assert dispute is not None
+    assert (dispute.phase, dispute.verdict, dispute.guilty) == (Phase.CLOSED, Verdict.GUILTY, 3)
+    assert not await contracts.staking.is_active(host.address)
+    assert await contracts.staking.slashable(host.address) == 50
+    assert await contracts.coin.balance(contracts.court.address) == 0
+
+
+ACTORS = ("alice", "host", "owner", "juror0", "juror1", "juror2")
+
+
+def test_the_whole_road(served: Chain) -> None:
+    async def main() -> None:
+        chain = served.open()
+        contracts = Contracts(chain, await deploy(chain, FAUCET, PARAMETERS))
+        await contracts.check()
+        await furnish(contracts, {name: key(name) for name in ACTORS}, coins=1_000)
+        await settle_a_job(contracts)
+        await punish_a_cheat(contracts, chain)
+        follower = Follower(chain, contracts.deployment.names())
+        batch = await follower.step(Cursor(contracts.deployment.block))
+        assert batch is not None
+        kinds = [entry.event for entry in batch.entries]
+        assert [e.rows for e in kinds if isinstance(e, Redeemed)] == [2]
+        executed = [e for e in kinds if isinstance(e, Executed)]
+        assert [e.slashed for e in executed] == [50]
+        assert executed[0].slashed == sum(
+            (executed[0].burnt, executed[0].refunded, executed[0].fee, executed[0].reward)
+        )
+        await chain.close()
+
+    run(main())
+
+
+def test_python_and_solidity_hash_the_same(served: Chain) -> None:
+    async def main() -> None:
+        chain = served.open()
+        contracts = Contracts(chain, await deploy(chain, FAUCET, PARAMETERS))
+        a, b = key("a").address, key("b").address
+        voucher = (a, b"t" * 32, 3, 2**96 - 1)
+        offer = (a, b"g" * 32, b"t" * 32, 1, 2, 3, 4, 5, b"d" * 32)
+        receipt = (b"j" * 32, 1, b"r" * 32, b"g" * 32, b"t" * 32, a, b, 2, 3, 4, 5, b"p" * 32, b"c" * 32, 6, 7, 8, 4, 9)
+        settlement, staking, court = contracts.settlement, contracts.staking, contracts.court
+        asked: list[tuple[Any, str, tuple[Any, ...], Any]] = [
+            (settlement, "voucherDigest", voucher, Voucher(*voucher)),
+            (settlement, "lockDigest", voucher, Lock(*voucher)),
+            (settlement, "sessionConsentDigest", (a,), SessionConsent(a)),
+            (settlement, "offerDigest", (offer,), Offer(*offer)),
+            (staking, "stakeConsentDigest", (a,), StakeConsent(a)),
+            (court, "receiptDigest", (receipt,), Receipt(*receipt)),
+        ]
+        for contract, function, arguments, paper in asked:
+            (theirs,) = await contract._view(function, *arguments)
+            assert paper.digest(Domain(CHAIN_ID, contract.address)) == theirs, function
+        (theirs,) = await settlement._view("channelId", a, b, b"t" * 32, 7)
+        assert ChannelKey(a, b, b"t" * 32, 7).id == theirs  # type: ignore[arg-type]
+        (theirs,) = await court._view("voteCommitment", b"i" * 32, 2, a, 1, b"e" * 32, b"s" * 32)
+        assert Ballot(Verdict.HONEST, Digest(b"e" * 32), b"s" * 32).commitment(b"i" * 32, 2, a) == theirs
+        await chain.close()
+
+    run(main())
+
+
+def test_a_kill_loses_no_block(served: Chain) -> None:
+    """SIGKILL while transactions pour in: what was acknowledged is there, the books balance, the chain goes on."""
+
+    async def pour(acknowledged: list[int]) -> None:
+        chain = served.open()
+        for _ in range(12):
+            acknowledged.append((await chain.send(FAUCET, key("alice").address, b"", 1)).nonce)
+        on_its_way = asyncio.ensure_future(chain.send(FAUCET, key("alice").address, b"", 1))
+        await asyncio.sleep(0.004)
+        os.kill(served.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ChainUnreachable):
+            await on_its_way
+        await chain.close()
+
+    async def look(chain: RpcChain) -> tuple[int, int, bytes]:
+        head = await chain.block()
+        assert head is not None
+        parent = await chain.block(head.number - 1)
+        assert parent is not None
+        assert parent.hash == head.parent
+        await chain.send(FAUCET, key("alice").address, b"", 1)
+        found = (head.number, await chain.balance(key("alice").address), head.hash)
+        await chain.close()
+        return found
+
+    acknowledged: list[int] = []
+    run(pour(acknowledged))
+    served.process.communicate(timeout=20)
+    again = Chain(served.folder)
+    try:
+        number, balance, _ = run(look(again.open()))
+        assert acknowledged == list(range(12))
+        assert number >= 12
+        assert balance == number + 1
+    finally:
+        assert again.end() == 0
+
+
+def test_sends_at_once_from_one_key_and_from_two_programs(served: Chain) -> None:
+    async def main() -> None:
+        one, two = served.open(), served.open()
+        to = key("bob").address
+        sends = [chain.send(FAUCET, to, b"", 1) for chain in (one, two) for _ in range(10)]
+        receipts = await asyncio.gather(*sends)
+        assert sorted(receipt.nonce for receipt in receipts) == list(range(20))
+        assert await one.balance(to) == 20
+        await one.close()
+        await two.close()
+
+    run(main())
+
+
+def test_an_outage_and_the_return(served: Chain) -> None:
+    async def before(chain: RpcChain) -> None:
+        await chain.send(FAUCET, key("bob").address, b"", 1)
+
+    async def during_and_after(port: int) -> None:
+        chain = open_chain(f"http://127.0.0.1:{port}", CHAIN_ID, QUICK)
+        with pytest.raises(ChainUnreachable, match="does not answer"):
+            await chain.block()
+        back = await asyncio.to_thread(Chain, served.folder, port)
+        try:
+            await chain.send(FAUCET, key("bob").address, b"", 1)
+            assert await chain.balance(key("bob").address) == 2
+        finally:
+            await chain.close()
+            await asyncio.to_thread(back.end)
+
+    run(before(served.open()))
+    port = served.port
+    assert served.end() == 0
+    run(during_and_after(port))
+
+
+def test_a_second_process_and_a_second_chain_id_are_refused(served: Chain, tmp_path: Path) -> None:
+    rival = Chain(served.folder)
+    assert rival.url == ""
+    _, words = rival.process.communicate(timeout=20)
+    assert rival.process.returncode == 1
+    assert words.startswith("chain_folder_busy: Another process is running the embedded chain in")
+
+    async def main() -> None:
+        with pytest.raises(ChainFolderBusy):
+            await EmbeddedChain.start(EmbeddedSettings(folder=served.folder, chain_id=CHAIN_ID))
+        with pytest.raises(PortInUse, match=f"Port {served.port}"):
+            await EmbeddedChain.start(EmbeddedSettings(port=served.port))
+        await (await EmbeddedChain.start(EmbeddedSettings(folder=tmp_path / "b", chain_id=5))).stop()
+        with pytest.raises(BadDeployment, match="holds a chain with id 5, not 6"):
+            await EmbeddedChain.start(EmbeddedSettings(folder=tmp_path / "b", chain_id=6))
+
+    run(main())
+
+
+def test_the_wrong_chain_is_refused_before_anything_is_signed(served: Chain) -> None:
+    async def main() -> None:
+        chain = open_chain(served.url, 1, QUICK)
+        with pytest.raises(WrongChain, match=f"serves chain {CHAIN_ID}, the settings say 1"):
+            await chain.send(FAUCET, key("bob").address, b"", 1)
+        await chain.close()
+
+    run(main())
+
+
+def test_refusals_of_the_endpoint_are_clear(served: Chain) -> None:
+    async def main() -> None:
+        chain = served.open()
+        with pytest.raises(NoFunds, match=to_hex(key("pauper").address)):
+            await chain.send(key("pauper"), key("bob").address, b"", 0)
+        with pytest.raises(RpcFailed, match="no method eth_hashrate"):
+            await chain.request("eth_hashrate", [])
+        with pytest.raises(RpcFailed, match="bad parameters"):
+            await chain.request("eth_getBalance", ["0xzz"])
+        assert await chain.block(10**6) is None
+        await chain.close()
+
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 405")
+        writer.close()
+
+    run(main())
+
+
+def test_a_server_that_is_no_chain() -> None:
+    async def main() -> None:
+        async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\n<ht>")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(page, "127.0.0.1", 0)
+        chain = open_chain(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, QUICK)
+        with pytest.raises(RpcFailed, match="not JSON-RPC"):
+            await chain.block()
+        await chain.close()
+        server.close()
+
+    run(main())
+
+
+def test_web3_works_against_it(served: Chain) -> None:
+    """Any EVM tool must: here web3.py with its own signing, contract objects and event filters."""
+
+    async def main() -> None:
+        from web3 import AsyncHTTPProvider, AsyncWeb3
+        from web3.middleware import SignAndSendRawMiddlewareBuilder
+
+        path = served.folder / "record.json"
+        record = await commands.chain_deploy(Endpoint(served.url, CHAIN_ID), FAUCET, path, PARAMETERS)
+        assert deployment.load(path) == record
+        document = json.loads((Path(abi.__file__).parent / "abi" / "AICoin.json").read_text())
+        w3 = AsyncWeb3(AsyncHTTPProvider(served.url))
+        w3.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(FAUCET.secret), layer=0)  # type: ignore[arg-type]
+        coin = w3.eth.contract(address=w3.to_checksum_address(record.coin), abi=document["abi"])
+        sender, bob = (w3.to_checksum_address(who.address) for who in (FAUCET, key("bob")))
+        tx = await coin.functions.transfer(bob, 77).transact({"from": sender})
+        done = await w3.eth.wait_for_transaction_receipt(tx)
+        assert done["status"] == 1
+        assert await coin.functions.balanceOf(bob).call() == 77
+        (event,) = await coin.events.Transfer.get_logs(from_block=done["blockNumber"])
+        assert event["args"]["value"] == 77
+        assert (await w3.eth.get_transaction(tx))["hash"] == tx
+        block = await w3.eth.get_block("latest", full_transactions=True)
+        assert block["transactions"][0]["hash"] == tx  # type: ignore[index]
+        assert (await w3.eth.fee_history(2, "latest"))["baseFeePerGas"][-1] > 0
+        await w3.provider.disconnect()
+
+    run(main())
+
+
+def test_time_passes_without_transactions() -> None:
+    async def main() -> None:
+        seconds = [1_800_000_000.0]
+        chain = await EmbeddedChain.start(EmbeddedSettings(block_time=0.02), clock=lambda: seconds[0])
+        client = open_chain(chain.url, chain.chain_id, QUICK)
+        seconds[0] += 100
+        for _ in range(200):
+            head = await client.block()
+            assert head is not None
+            if head.number > 0:
+                break
+            await asyncio.sleep(0.01)
+        assert head.timestamp == 1_800_000_100
+        await client.close()
+        await chain.stop()
+
+    run(main())
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    async def main() -> None:
+        chain = await commands.chain_up(EmbeddedSettings(folder=tmp_path / "chain"))
+        endpoint = Endpoint(chain.url, chain.chain_id)
+        record = await commands.chain_deploy(endpoint, chain.faucet, tmp_path / "record.json", Parameters.devnet())
+        report = await commands.chain_faucet(endpoint, chain.faucet, key("bob").address, record, coins=Wei(5))
+        assert (report.gas, report.coins, len(report.transactions)) == (10**19, 5, 2)
+        status = await commands.chain_status(endpoint, record)
+        assert status.reachable
+        assert [row.present for row in status.contracts] == [True] * 5
+        assert status.supply == Parameters().supply
+        wrong = msgspec.structs.replace(record, court=key("bob").address)
+        assert (await commands.chain_status(endpoint, wrong)).problem == "A contract is missing."
+        await chain.stop()
+        gone = await commands.chain_status(endpoint, record)
+        assert not gone.reachable
+        assert "does not answer" in gone.problem
+
+    run(main())
+
+
+@pytest.mark.skipif(anvil.find() is None, reason="anvil is not installed")
+def test_anvil_is_the_same_to_us(tmp_path: Path) -> None:
+    async def main() -> None:
+        chain = await commands.chain_up(EmbeddedSettings(folder=tmp_path, chain_id=CHAIN_ID), use_anvil=True)
+        assert chain.faucet.address == faucet_key("lading").address
+        for url in (chain.url, chain.url.replace("http", "ws")):
+            client = open_chain(url, CHAIN_ID, QUICK)
+            contracts = Contracts(client, await deploy(client, chain.faucet, Parameters.devnet()))
+            await contracts.coin.approve(chain.faucet, contracts.settlement.address, 10)
+            await contracts.settlement.deposit(chain.faucet, 10)
+            with pytest.raises(Reverted) as caught:
+                await contracts.settlement.deposit(chain.faucet, 10)
+            assert caught.value.name == "ERC20InsufficientAllowance"
+            with pytest.raises(NoFunds):
+                await client.send(key("pauper"), key("bob").address, b"", 0)
+            await client.close()
+        await chain.stop()
+        client = open_chain(chain.url, CHAIN_ID, QUICK)
+        with pytest.raises(ChainUnreachable):
+            await client.block()
+        await client.close()
+
+    run(main())
+
+
+def test_the_port_is_free_again_after_stop() -> None:
+    async def main() -> int:
+        chain = await EmbeddedChain.start(EmbeddedSettings())
+        client = open_chain(chain.url, chain.chain_id, QUICK)
+        await client.block()
+        await chain.stop()
+        await client.close()
+        return int(chain.url.rsplit(":", 1)[1])
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", run(main())))
