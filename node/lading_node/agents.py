@@ -28,7 +28,7 @@ CRASHES = 3
 CRASH_WINDOW = 60.0
 HEALTH_SECONDS = 1.0
 BACKOFF = (0.2, 1.0, 3.0)
-FETCH_RETRY_SECONDS = 5.0
+FETCH_RETRY_SECONDS = 1.0
 
 
 class Serving(msgspec.Struct, frozen=True):

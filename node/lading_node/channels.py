@@ -42,6 +42,7 @@ class Channels:
         self._checked: dict[ChannelId, float] = {}
         self._payers: dict[Address, Address] = {}
         self._watchers: dict[ChannelId, list[Callable[[], None]]] = {}
+        self._interrupted: set[ChannelId] = set()
 
     async def load(self) -> list[ChannelRow]:
         """Take up where the last run ended."""
@@ -58,6 +59,7 @@ class Channels:
             self._channels[row.id] = core.restored(channel)
             if row.peer:
                 self._peers[row.id] = row.peer
+        self._interrupted = set(await self._ledger.interrupted())
         return rows
 
     def get(self, id: ChannelId) -> Channel:
@@ -73,8 +75,18 @@ class Channels:
         return self._peers.get(id)
 
     def owing(self, peer: Address) -> bool:
-        """Whether a voucher is missing from what this peer brought."""
-        return any(core.outstanding(self.get(id)) > 0 for id, who in self._peers.items() if who == peer)
+        """Whether a voucher may be missing from what this peer brought."""
+        return any(
+            core.outstanding(self.get(id)) > 0 or id in self._interrupted
+            for id, who in self._peers.items()
+            if who == peer
+        )
+
+    async def asked(self, peer: Address, before: float) -> None:
+        """The peer has handed over all that it holds for what a crash before that time cut off."""
+        for id in [id for id in self._interrupted if self._peers.get(id) == peer]:
+            await self._ledger.close_interrupted(id, before)
+            self._interrupted.discard(id)
 
     def put(self, channel: Channel) -> None:
         """Keep the new state; those who watch the channel hear of it when it may let them go on."""

@@ -110,20 +110,26 @@ class Conversation:
         """Carry the attempt to its end. `agent` is the one that the offer names, if there is one."""
         self.session, self._agent = session, agent
         self._engine_id = f"{session.opening.job.hex()}:{session.opening.attempt}"
-        id = core.channel_id(session.opening, session.offer.terms) if agent else None
-        await self._step(opened)
-        if self.session.over:
+        if agent is None:
+            await self._step(opened)
             return
-        assert agent is not None
-        assert id is not None
-        agent.active += 1
+        agent.active += 1  # before anything is awaited, so that no two Opens take the same slot
+        try:
+            await self._step(opened)
+            if not self.session.over:
+                await self._converse()
+        finally:
+            agent.active -= 1
+
+    async def _converse(self) -> None:
+        assert self.session is not None
+        id = self._id()
         self._owner.channels.watch(id, Address(self._stream.peer), self.wake)
         self._spawn(self._read())
         try:
             while not self.session.over:
                 await self._step(await self._next())
         finally:
-            agent.active -= 1
             self._owner.channels.unwatch(id, self.wake)
             await self._wind_up()
 

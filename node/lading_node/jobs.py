@@ -15,7 +15,7 @@ from lading_node.channels import Channels, LookUp
 from lading_node.conversation import Conversation
 from lading_node.core import session as core
 from lading_node.core.admission import Facts
-from lading_node.core.channel import Channel, ChannelId, sign_for
+from lading_node.core.channel import Channel, ChannelId, admit_to, sign_for
 from lading_node.core.events import Opened, Record, Stopped
 from lading_node.core.session import Session
 from lading_node.ports import Doors
@@ -101,6 +101,10 @@ class Desk:
             for talk in list(self._running.values()):
                 talk.post(Stopped(code, words))
             await self._quiet(core.PAY_SECONDS)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Wait for what is being written; a voucher that arrived is not dropped on the way out."""
         if self._background:
             await asyncio.wait(self._background, timeout=core.PAY_SECONDS)
 
@@ -132,7 +136,8 @@ class Desk:
             await self.keep_lock(id, lock, peer)
         if voucher.value.cumulative > self.channels.get(id).signed:
             await self.keep_voucher(id, voucher, peer)
-            self.channels.put(sign_for(self.channels.get(id), Wei(voucher.value.cumulative)))
+            channel = admit_to(self.channels.get(id), Wei(voucher.value.cumulative))
+            self.channels.put(sign_for(channel, Wei(voucher.value.cumulative)))
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

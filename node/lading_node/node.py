@@ -11,6 +11,7 @@ import msgspec
 from lading_contracts import events
 from lading_contracts.errors import ChainError
 from lading_contracts.follower import Cursor, Follower, Following
+from lading_net.peer import Endpoint
 from lading_net.ports import Link
 from lading_node.agents import Agent, Serving
 from lading_node.audit import Auditor
@@ -33,7 +34,8 @@ CHAIN_RETRY_SECONDS = 5.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What the operator decided. `listen` and `announce` are multiaddrs; `announce` replaces what offers name.
+    """What the operator decided. `listen` and `announce` are multiaddrs; `announce` replaces what offers name, and
+    `outward` (an IP address) stands in offers for a wildcard that we listen on.
 
     `drain` is how many seconds running jobs get at a shutdown, `pace` tokens per second and job (0: no limit),
     `chain_poll` seconds between looks at the chain.
@@ -42,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     agents: tuple[Serving, ...] = ()
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
     announce: tuple[str, ...] = ()
+    outward: str = ""
     coordinators: tuple[str, ...] = ()
     policy: Policy = Policy()
     drain: float = 20.0
@@ -95,7 +98,7 @@ class Node:
             transport.handle(BLOB, self.doors.blobs)
         transport.on_link(self._linked)
         bound = [await transport.listen(endpoint) for endpoint in self.plan.listen]
-        self.endpoints = self.plan.announce or tuple(bound)
+        self.endpoints = self.plan.announce or tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(agent.run()) for agent in self.agents]
@@ -109,6 +112,7 @@ class Node:
                     task.cancel()
         finally:
             await transport.close()
+            await self.desk.finish()
 
     async def _drain(self) -> None:
         """Running jobs first, then their last vouchers, then money if wanted."""
@@ -177,3 +181,12 @@ class Node:
         except ChainError:
             log.debug("a channel's state is read again later")
         self.settler.poke()
+
+
+def _reachable(bound: str, outward: str) -> str:
+    """An endpoint that others can dial: nobody can dial the wildcard address."""
+    place = Endpoint.parse(bound)
+    if outward and place.host in ("0.0.0.0", "::"):
+        kind = "ip6" if ":" in outward else "ip4"
+        return str(msgspec.structs.replace(place, kind=kind, host=outward))
+    return bound

@@ -167,6 +167,7 @@ class Collector:
         self._doors = doors
         self._channels = channels
         self._desk = desk
+        self._since = doors.clock()
 
     async def run(self) -> None:
         """Every half minute, until cancelled. Fresh links are served by `collect`."""
@@ -184,11 +185,17 @@ class Collector:
         except (NetError, TimeoutError) as error:
             log.debug("nothing was collected from %s: %s", short(link.peer), error)
             return
-        for voucher, lock in answer.vouchers if answer is not None else ():
+        if answer is None:
+            return
+        for voucher, lock in answer.vouchers:
             try:
                 await self._take(voucher, lock, Address(link.peer))
             except LadingError as error:
                 log.warning("a voucher that %s handed over is not good: %s", short(link.peer), error)
+        try:
+            await self._channels.asked(Address(link.peer), self._since)
+        except LadingError as error:
+            log.warning("the ledger could not be written: %s", error)
 
     async def _ask(self, link: Link) -> Vouchers | None:
         stream = await link.open(SETTLE)

@@ -52,7 +52,10 @@ create table if not exists votes (
 
 
 class ChannelRow(msgspec.Struct, frozen=True):
-    """A channel as written down. `peer` is who brought its jobs: the link to collect vouchers on. `changed`: Unix s."""
+    """A channel as written down. `peer` is who brought its jobs: the link to collect vouchers on.
+
+    `changed` is when the oldest unredeemed voucher came (Unix seconds).
+    """
 
     id: ChannelId
     peer: Address = Address(b"")
@@ -118,6 +121,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 Statement = tuple[str, tuple[Any, ...]]
 Write = tuple[Statement, ...]
+_CHANNEL = "signer, terms, epoch, peer, earned, locked, redeemed, closing, voucher, lock, changed"
 _OF = "where signer=? and terms=? and epoch=?"
 
 
@@ -130,6 +134,7 @@ class Ledger:
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._waiting: list[tuple[Write, asyncio.Future[None] | None]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._closed = False
         self.trouble = ""
 
     @classmethod
@@ -156,11 +161,13 @@ class Ledger:
     async def put_voucher(self, id: ChannelId, voucher: SignedVoucher, peer: Address, now: float) -> None:
         """Returns once the voucher is on disk. A lower one than the one held changes nothing."""
         cumulative = _wei(voucher.value.cumulative)
-        values = (cumulative, voucher.pack(), now, *_key(id), cumulative)
-        await self._write(
-            *_touch(id, peer),
-            (f"update channels set cumulative=?, voucher=?, changed=? {_OF} and cumulative<?", values),
+        # `changed` is when the oldest voucher came that is not redeemed yet; the right side sees the row as it was.
+        raise_it = (
+            "update channels set changed=case when cumulative>redeemed then changed else ? end, cumulative=?, voucher=?"
+            f" {_OF} and cumulative<?"
         )
+        values = (now, cumulative, voucher.pack(), *_key(id), cumulative)
+        await self._write(*_touch(id, peer), (raise_it, values))
 
     async def put_lock(self, id: ChannelId, lock: SignedLock, peer: Address) -> None:
         await self._write(*_touch(id, peer), (f"update channels set lock=? {_OF}", (lock.pack(), *_key(id))))
@@ -172,6 +179,11 @@ class Ledger:
     def note_attempt(self, row: AttemptRow, earned: Wei, peer: Address) -> None:
         """Written with the next batch: losing the last of these costs an account of tokens, never a voucher."""
         self._enqueue(_attempt_statements(row, earned, peer), None)
+
+    async def close_interrupted(self, id: ChannelId, before: float) -> None:
+        """The payer has been asked about what a crash cut off."""
+        sql = f"update attempts set finish=4, code='crashed' {_OF} and finish=0 and at<?"
+        await self._write((sql, (*_key(id), before)))
 
     async def put_redemption(self, row: Redemption) -> None:
         values = (row.tx, row.terms, row.epoch, row.rows, _wei(row.amount), row.at)
@@ -196,8 +208,7 @@ class Ledger:
     # Reading
 
     async def channels(self) -> list[ChannelRow]:
-        names = "signer, terms, epoch, peer, earned, locked, redeemed, closing, voucher, lock, changed"
-        return [_channel(row) for row in await self._read(f"select {names} from channels")]
+        return [_channel(row) for row in await self._read(f"select {_CHANNEL} from channels")]
 
     async def seen(self, job: bytes, attempt: int) -> bool:
         return bool(await self._read("select 1 from attempts where job=? and attempt=?", (job, attempt)))
@@ -221,6 +232,11 @@ class Ledger:
             for row in await self._read(sql, (limit,))
         ]
 
+    async def interrupted(self) -> list[ChannelId]:
+        """Channels with attempts that a crash cut off, whose payers may owe more than we know."""
+        rows = await self._read("select distinct signer, terms, epoch from attempts where finish=0")
+        return [ChannelId(Address(row[0]), TermsId(row[1]), row[2]) for row in rows]
+
     async def redemptions(self) -> list[Redemption]:
         rows = await self._read("select tx, terms, epoch, rows, amount, at from redemptions order by at")
         return [Redemption(Digest(r[0]), TermsId(r[1]), r[2], r[3], _amount(r[4]), r[5]) for r in rows]
@@ -234,11 +250,14 @@ class Ledger:
         return bytes(rows[0][0]) if rows else None
 
     async def close(self) -> None:
-        """Writes what waits, if it can, and lets the folder go."""
+        """Writes what waits, if it can, and lets the folder go. Safe to call twice."""
+        if self._closed:
+            return
         try:
-            if self._waiting:
+            if self._waiting or (self._writer is not None and not self._writer.done()):
                 await self.flush()
         finally:
+            self._closed = True
             if self._writer is not None:
                 self._writer.cancel()
             self._thread.shutdown()
@@ -254,6 +273,10 @@ class Ledger:
         await done
 
     def _enqueue(self, write: Write, done: asyncio.Future[None] | None) -> None:
+        if self._closed:
+            if done is not None:
+                done.set_exception(LedgerError("The ledger is closed: the node has ended."))
+            return
         self._waiting.append((write, done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._drain())
@@ -299,6 +322,21 @@ class Ledger:
             return await loop.run_in_executor(self._thread, lambda: self._db.execute(sql, values).fetchall())
         except sqlite3.Error as error:
             raise _translate(error) from error
+
+
+def peek(folder: Path) -> list[ChannelRow]:
+    """The channels in a ledger that another process may be working on; changes nothing. Raises LedgerError."""
+    path = folder / "ledger.sqlite"
+    if not path.exists():
+        return []
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return [_channel(row) for row in db.execute(f"select {_CHANNEL} from channels")]
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise _translate(error) from error
 
 
 def _touch(id: ChannelId, peer: bytes = b"") -> Write:

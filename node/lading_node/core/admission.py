@@ -5,7 +5,7 @@ Pure. The shell looks the facts up; the order of the checks is that of docs/prot
 
 import msgspec
 
-from lading_node.core.channel import Channel, cover, promise_lock, read_lock, read_voucher, unpaid_cap, why
+from lading_node.core.channel import Channel, admit_to, cover, promise_lock, read_lock, read_voucher, unpaid_cap, why
 from lading_protocol import VERSION
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
@@ -131,7 +131,7 @@ def _check_money(
     owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
     if owing > cap:
         return Refuse("unpaid", f"Work worth {owing} wei on this channel was never paid; at most {cap} wei may be.")
-    return Admitted(channel, voucher, lock)
+    return Admitted(admit_to(channel, Wei(signed)), voucher, lock)
 
 
 def check_cover(channel: Channel, signed: Wei, more: Wei) -> Refuse | None:

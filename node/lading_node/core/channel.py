@@ -133,6 +133,16 @@ def sign_for(channel: Channel, cumulative: Wei) -> Channel:
     return msgspec.structs.replace(raised, written=min(channel.written, outstanding(raised)))
 
 
+def admit_to(channel: Channel, cumulative: Wei) -> Channel:
+    """The payer says that it owes `cumulative` while nothing runs: believe it where our own account is lower.
+
+    Vouchers are for delivered work, so a higher one means that a crash lost the account of some.
+    """
+    if channel.running or cumulative <= channel.earned:
+        return channel
+    return msgspec.structs.replace(channel, earned=cumulative)
+
+
 def promise_lock(channel: Channel, cumulative: Wei) -> Channel:
     """An accepted lock will bring `locked` up to `cumulative`."""
     return msgspec.structs.replace(channel, pending=max(channel.pending, cumulative))

@@ -1,0 +1,330 @@
+"""`lading node`: put this machine to work. Plain functions do the work; the commands below them only print."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lading.cli.output import UNHEALTHY, emit, out
+from lading_contracts import deployment as deployments
+from lading_contracts.deployment import Contracts
+from lading_contracts.rpc import open_chain
+from lading_node import keyfile, store
+from lading_node import settings as settings_
+from lading_node.node import Node
+from lading_node.settings import NodeSettings
+from lading_protocol.ids import ZERO_ADDRESS, address, to_hex
+from lading_protocol.pricing import format_amount, parse_amount
+from lading_protocol.receipts import StakeConsent
+
+app = App(name="node", help="Put this machine to work.")
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+
+
+# What the commands do
+
+
+def up(settings: NodeSettings, started: Any = lambda node, port: None) -> None:
+    """Serve until SIGTERM. Raises LadingErrors for everything that keeps the node from starting."""
+    from lading_node.main import run_node
+
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        asyncio.run(run_node(settings, started))
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_node(settings, started))
+
+
+def init(settings: NodeSettings) -> dict[str, str]:
+    """Make the data folder and the operator key, if they are not there."""
+    key, fresh = keyfile.load_or_make(settings.key_path)
+    return {"operator": to_hex(key.address), "key": str(settings.key_path), "made": "new" if fresh else "was there"}
+
+
+async def stake(settings: NodeSettings, amount: str, owner: Path | None = None) -> dict[str, str]:
+    """Stake `amount` coins for this operator from `owner`'s account (a key file), or from its own."""
+    async with _Chain(settings) as (contracts, key):
+        record = contracts.deployment
+        wei = parse_amount(amount, record.decimals)
+        payer = keyfile.load_key(owner.expanduser()) if owner is not None else key
+        consent = b""
+        if payer.address != key.address and await contracts.staking.operator(key.address) is None:
+            consent = StakeConsent(payer.address).sign(record.staking_domain, key).signature
+        await contracts.coin.allow(payer, record.staking, wei)
+        await contracts.staking.stake(payer, key.address, wei, consent)
+        now = await contracts.staking.operator(key.address)
+        staked = now.stake if now is not None else 0
+        return {
+            "operator": to_hex(key.address),
+            "owner": to_hex(payer.address),
+            "stake": f"{format_amount(staked, record.decimals)} {record.symbol}",
+            "stake_wei": str(staked),
+        }
+
+
+async def earnings(settings: NodeSettings) -> dict[str, str]:
+    """What this node earned, has redeemed and may withdraw: its books and the chain's. Wei as strings."""
+    rows = store.peek(settings.folder)
+    async with _Chain(settings) as (contracts, key):
+        record = contracts.deployment
+        balance = await contracts.settlement.host_balance(key.address)
+        payout = await contracts.settlement.payout_of(key.address)
+        earned = sum(max(row.earned, row.signed) for row in rows)
+        return {
+            "operator": to_hex(key.address),
+            "earned_wei": str(earned),
+            "signed_wei": str(sum(row.signed for row in rows)),
+            "redeemed_wei": str(sum(row.redeemed for row in rows)),
+            "withdrawable_wei": str(balance),
+            "payout": to_hex(payout if any(payout) else key.address),
+            "earned": f"{format_amount(earned, record.decimals, 6)} {record.symbol}",
+            "withdrawable": f"{format_amount(balance, record.decimals, 6)} {record.symbol}",
+        }
+
+
+async def withdraw(settings: NodeSettings, payout: str = "") -> dict[str, str]:
+    """Move what was redeemed to the payout address; `payout` sets that address first (once; then only it may)."""
+    async with _Chain(settings) as (contracts, key):
+        settlement = contracts.settlement
+        if payout:
+            await settlement.set_payout(key, key.address, address(payout))
+        balance = await settlement.host_balance(key.address)
+        if balance:
+            await settlement.withdraw(key, key.address)
+        to = await settlement.payout_of(key.address)
+        return {"withdrawn_wei": str(balance), "to": to_hex(to if to != ZERO_ADDRESS else key.address)}
+
+
+async def page(settings: NodeSettings) -> dict[str, Any]:
+    """The running daemon's own status record; empty when there is no daemon."""
+    import httpx
+
+    try:
+        async with httpx.AsyncClient(timeout=5.0) as client:
+            answer = await client.get(f"http://127.0.0.1:{settings.http}/status")
+            tree: dict[str, Any] = answer.json()
+            return tree
+    except (httpx.HTTPError, ValueError):
+        return {}
+
+
+class _Chain:
+    """The contracts of the settings' network and the operator's key, for the length of a command."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+
+    async def __aenter__(self) -> tuple[Contracts, Any]:
+        record = deployments.load(self._settings.deployment_path)
+        key = keyfile.load_key(self._settings.key_path)
+        self._chain = open_chain(self._settings.chain_url, record.chain_id)
+        return Contracts(self._chain, record), key
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._chain.close()
+
+
+# The commands
+
+
+@app.command(name="up")
+def up_command(
+    *,
+    agent: tuple[str, ...] | None = None,
+    data: str | None = None,
+    key: str | None = None,
+    chain_url: str | None = None,
+    deployment: str | None = None,
+    price_in: str | None = None,
+    price_out: str | None = None,
+    slots: int | None = None,
+    credit: int | None = None,
+    pace: float | None = None,
+    listen: tuple[str, ...] | None = None,
+    announce: tuple[str, ...] | None = None,
+    coordinator: tuple[str, ...] | None = None,
+    gossip_listen: str | None = None,
+    bootstrap: tuple[str, ...] | None = None,
+    http: int | None = None,
+    redeem_threshold: str | None = None,
+    redeem_age: float | None = None,
+    drain: float | None = None,
+    settings: Path | None = None,
+    verbose: bool = False,
+    as_json: Json = False,
+) -> int:
+    """Serve agents until stopped (Ctrl-C or SIGTERM lets running jobs end first).
+
+    Parameters
+    ----------
+    agent
+        Digest of an agent to serve; may be given several times. Fetched from a coordinator when it is not here.
+    data
+        Folder of the ledger, the packages and the key.
+    key
+        Operator key file; made when missing.
+    price_in
+        Coins per 1,000 prompt tokens.
+    price_out
+        Coins per 1,000 output tokens.
+    slots
+        Jobs at once for each agent.
+    credit
+        Output tokens delivered ahead of payment.
+    pace
+        Most output tokens per second and job; 0 for no limit.
+    listen
+        Where jobs come in, as a multiaddr.
+    announce
+        What offers name instead, behind a port forwarding.
+    coordinator
+        Multiaddr of a coordinator to stay linked to.
+    gossip_listen
+        Where the libp2p gossip listens; empty leaves gossip out.
+    bootstrap
+        Multiaddr of any libp2p peer of the network.
+    http
+        Port of the local status page; 0 for any free one, -1 for none.
+    settings
+        A settings file instead of ~/.lading/settings.toml.
+    """
+    flags = {
+        "agents": agent,
+        "data": data,
+        "key": key,
+        "chain_url": chain_url,
+        "deployment": deployment,
+        "price_in": price_in,
+        "price_out": price_out,
+        "slots": slots,
+        "credit": credit,
+        "pace": pace,
+        "listen": listen,
+        "announce": announce,
+        "coordinators": coordinator,
+        "gossip_listen": gossip_listen,
+        "bootstrap": bootstrap,
+        "http": http,
+        "redeem_threshold": redeem_threshold,
+        "redeem_age": redeem_age,
+        "drain": drain,
+    }
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("libp2p", "asyncio", "httpx", "multiaddr"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    def started(node: Node, port: int) -> None:
+        facts = {
+            "operator": to_hex(node.address),
+            "endpoints": list(node.endpoints),
+            "status": f"http://127.0.0.1:{port}/status" if port else "",
+        }
+        emit(facts, as_json)
+
+    up(settings_.read(flags, settings), started)
+    return 0
+
+
+@app.command(name="init")
+def init_command(*, data: str | None = None, key: str | None = None, as_json: Json = False) -> int:
+    """Make the data folder and the operator key.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    key
+        Where the key goes, when not in the folder.
+    """
+    emit(init(settings_.read({"data": data, "key": key})), as_json)
+    return 0
+
+
+@app.command(name="stake")
+async def stake_command(
+    amount: str,
+    *,
+    owner: Path | None = None,
+    data: str | None = None,
+    key: str | None = None,
+    chain_url: str | None = None,
+    deployment: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """Stake coins for this operator, so that payers trust its work.
+
+    Parameters
+    ----------
+    amount
+        In whole coins.
+    owner
+        Key file of the cold account that pays and will own the stake; the operator's own when left out.
+    """
+    chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
+    emit(await stake(chosen, amount, owner), as_json)
+    return 0
+
+
+@app.command(name="earnings")
+async def earnings_command(
+    *,
+    data: str | None = None,
+    key: str | None = None,
+    chain_url: str | None = None,
+    deployment: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """What this node has earned, and what it may withdraw."""
+    chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
+    emit(await earnings(chosen), as_json)
+    return 0
+
+
+@app.command(name="withdraw")
+async def withdraw_command(
+    *,
+    payout: str = "",
+    data: str | None = None,
+    key: str | None = None,
+    chain_url: str | None = None,
+    deployment: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """Move redeemed earnings to the payout address.
+
+    Parameters
+    ----------
+    payout
+        Set this payout address first; afterwards only it can change itself.
+    """
+    chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
+    emit(await withdraw(chosen, payout), as_json)
+    return 0
+
+
+@app.command(name="status")
+async def status_command(*, http: int | None = None, as_json: Json = False) -> int:
+    """How the running node is doing, and why it is not earning.
+
+    Parameters
+    ----------
+    http
+        Port of its status page.
+    """
+    found = await page(settings_.read({"http": http}))
+    if not found:
+        out.print("No node answers on its status port. Start one with: lading node up --agent DIGEST")
+        return UNHEALTHY
+    if as_json:
+        emit(found, as_json)
+    else:
+        emit({"operator": found["operator"], "ready": found["ready"], **found["earnings"]}, as_json)
+        for reason in found["why_not_earning"]:
+            out.print(f"- {reason}")
+    return 0 if found["ready"] else UNHEALTHY

@@ -1,0 +1,155 @@
+"""The composition root: from settings to a running node on real doors. The only place that builds adapters.
+
+SIGTERM and SIGINT drain politely; a second one, or SIGKILL, may come at any moment without losing a voucher.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from lading.blobs import BlobStore, serve_blobs
+from lading_contracts import deployment as deployments
+from lading_contracts.deployment import Contracts
+from lading_contracts.errors import ChainUnreachable
+from lading_contracts.rpc import open_chain
+from lading_net.direct import DirectTransport
+from lading_node import settings as settings_
+from lading_node.agents import Serving
+from lading_node.engines.child import ChildEngine
+from lading_node.engines.port import EngineSpec
+from lading_node.http import StatusPage
+from lading_node.keyfile import load_or_make
+from lading_node.node import Node
+from lading_node.packages import StoredPackages
+from lading_node.ports import Doors
+from lading_node.settings import NodeSettings
+from lading_node.store import Identity, Ledger
+from lading_node.terms import find_terms
+from lading_protocol.ids import TermsId, to_hex
+
+log = logging.getLogger(__name__)
+
+CHAIN_WAIT_SECONDS = 3.0
+
+
+async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] = lambda node, port: None) -> None:
+    """Serve until SIGTERM. `started` hears the node and the status page's port once it listens (0: no page).
+
+    Raises LadingErrors in words for everything that keeps it from starting.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    record = deployments.load(settings.deployment_path)
+    key, fresh = load_or_make(settings.key_path)
+    if fresh:
+        log.warning("made a new operator key in %s: keep a copy of it", settings.key_path)
+    ledger = Ledger.open(settings.folder, Identity(key.address, record.chain_id, record.settlement))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(ledger.close)
+        chain = open_chain(settings.chain_url, record.chain_id)
+        stack.push_async_callback(chain.close)
+        contracts = Contracts(chain, record)
+        transport = DirectTransport(key)
+        stack.push_async_callback(transport.close)
+        store = BlobStore(settings.folder / "blobs", settings.quota)
+        scratch = settings.folder / "engines"
+        scratch.mkdir(exist_ok=True)
+        doors = Doors(
+            key=key,
+            transport=transport,
+            gossip=None,
+            contracts=contracts,
+            ledger=ledger,
+            packages=StoredPackages(
+                store,
+                settings.folder / "agents",
+                transport,
+                threads=settings.threads,
+                memory=settings.memory << 20,
+            ),
+            engine=_engines(scratch),
+            clock=time.time,
+            rng=random.SystemRandom(),
+            blobs=serve_blobs(store),
+        )
+        doors = await _with_gossip(doors, settings, stack)
+        serving = await _agents(settings, contracts, ledger)
+        node = Node(doors, settings_.plan(settings, serving, record.decimals, _outward()))
+        page = StatusPage(node)
+        if settings.http >= 0:
+            await page.start(settings.http)
+            stack.push_async_callback(page.close)
+        await _run(node, lambda: started(node, page.port))
+
+
+async def _run(node: Node, started: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, node.stop)
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(node.run())
+            up = group.create_task(node.started.wait())
+            await asyncio.wait((running, up), return_when=asyncio.FIRST_COMPLETED)
+            if node.started.is_set():
+                log.info("operator %s listens on %s", to_hex(node.address), ", ".join(node.endpoints))
+                started()
+            up.cancel()
+    except BaseExceptionGroup as group_error:
+        # One part failed and took the rest with it: show the first reason, not the grouping.
+        raise group_error.exceptions[0] from group_error
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)
+
+
+def _outward() -> str:
+    """The address of this machine that others in its network see; no packet is sent. "" when there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def _engines(scratch: Path) -> Callable[[EngineSpec], ChildEngine]:
+    return lambda spec: ChildEngine(spec, scratch)
+
+
+async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:
+    """py-libp2p is heavy and optional: without it, configured coordinators are enough."""
+    if not settings.gossip_listen:
+        return doors
+    from lading_net.libp2p import Libp2pGossip
+
+    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap)
+    await gossip.start()
+    stack.push_async_callback(gossip.close)
+    return msgspec.structs.replace(doors, gossip=gossip)
+
+
+async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) -> tuple[Serving, ...]:
+    """Look the terms up on the chain; what was found once serves while the chain is away."""
+    serving = []
+    for one in settings_.wanted(settings):
+        agent = settings_.agent_of(one)
+        note = f"terms:{agent.hex()}:{one.terms}"
+        try:
+            terms = await find_terms(contracts, agent, one.terms)
+            await ledger.put_note(note, terms)
+        except ChainUnreachable:
+            known = await ledger.note(note)
+            if known is None:
+                raise
+            log.warning("the chain does not answer; agent %s is served under the terms of last time", one.digest)
+            terms = TermsId(known)
+        serving.append(settings_.serving(one, terms, settings, contracts.deployment.decimals))
+    return tuple(serving)

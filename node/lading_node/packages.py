@@ -1,0 +1,83 @@
+"""Agents on this machine's disk: fetched from coordinators when missing, verified, laid out for an engine.
+
+Every byte is checked against the agent's digest each time a node starts. Runs nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from lading.blobs import BlobStore, fetch_package
+from lading_net.errors import NetError
+from lading_net.ports import Stream, Transport
+from lading_node.engines.spec import KINDS, engine_spec
+from lading_node.errors import NoPackage
+from lading_node.ports import Package
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import AgentId, short
+from lading_protocol.manifest import Manifest, Runtime
+from lading_protocol.messages import BLOB
+
+log = logging.getLogger(__name__)
+
+
+class StoredPackages:
+    """Blobs in `store`, agents laid out below `folder`. `threads` and `memory` (bytes, 0: no limit) are per engine."""
+
+    def __init__(
+        self, store: BlobStore, folder: Path, transport: Transport, *, threads: int = 1, memory: int = 0
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._transport = transport
+        self._threads = threads
+        self._memory = memory
+        self._turn = asyncio.Lock()
+
+    def has(self, agent: AgentId) -> bool:
+        return self._store.has(agent) and not self._store.missing(self._store.manifest(agent))
+
+    async def get(self, agent: AgentId, note: Callable[[str], None]) -> Package:
+        async with self._turn:
+            if not self.has(agent):
+                await self._fetch(agent, note)
+            note("The package is being verified.")
+            place = self._folder / agent.hex()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            manifest = await asyncio.to_thread(self._store.materialise, agent, place)
+        runtime = choose_runtime(manifest)
+        spec = engine_spec(manifest, runtime, place, threads=self._threads, memory=self._memory)
+        return Package(agent, manifest, runtime, spec)
+
+    async def _fetch(self, agent: AgentId, note: Callable[[str], None]) -> None:
+        reasons = []
+        for link in self._transport.links():
+            who = short(link.peer)
+
+            async def open_stream(link: object = link) -> Stream:
+                return await link.open(BLOB)  # type: ignore[attr-defined,no-any-return]
+
+            def progress(done: int, total: int, who: str = who) -> None:
+                note(f"Fetching from {who}: {done * 100 // max(total, 1)} % of {total:,} bytes.")
+
+            try:
+                await fetch_package(open_stream, agent, self._store, progress)
+            except NetError as error:
+                reasons.append(f"{who}: {error.message}")
+            except LadingError as error:
+                reasons.append(f"{who}: {error.message}")
+                log.info("agent %s not had from %s: %s", short(agent), who, error)
+            else:
+                return
+        why = "; ".join(reasons) if reasons else "no peer is linked yet"
+        raise NoPackage(f"The package of agent {short(agent)} is not here and cannot be had ({why}).")
+
+
+def choose_runtime(manifest: Manifest) -> Runtime:
+    """The first that this program runs: a manifest lists them in order of preference. Raises NoPackage."""
+    for runtime in manifest.runtimes:
+        if runtime.engine in KINDS:
+            return runtime
+    engines = ", ".join(runtime.engine for runtime in manifest.runtimes)
+    raise NoPackage(f"No engine of this node runs {manifest.name!r} (it needs {engines}).", hint="Update the node.")
