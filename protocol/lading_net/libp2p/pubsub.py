@@ -44,9 +44,9 @@ class SturdyPubsub(Pubsub):
         self._heard: Counter[ID] = Counter()
 
     async def publish(self, topic_id: str | list[str], data: bytes) -> None:
-        """Lets neighbours' queues (32 messages each) empty first, or a burst of ours would be dropped on its way out."""
+        """Lets neighbours' queues (32 messages each) empty first, or a burst of ours would be lost on its way out."""
         with trio.move_on_after(PATIENCE_SECONDS):
-            while any(len(queue) > QUEUE_MARK for queue in self.peer_queues.values()):
+            while any(len(queue) > QUEUE_MARK for queue in self.peer_queues.values()):  # noqa: ASYNC110
                 await trio.sleep(0.001)
         await super().publish(topic_id, data)
 
