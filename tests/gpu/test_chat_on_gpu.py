@@ -54,9 +54,9 @@ def test_f32_logits_on_the_gpu_are_those_of_the_cpu(
 def test_an_honest_gpu_host_passes_the_audit(
     device: str, auditor: OnnxLanguageModel, prompts: list[list[int]], temperature: float
 ) -> None:
-    assert worst_margin(device, "float32", auditor, prompts, temperature) < LIMIT / 5
+    assert worst_margin(device, "float32", auditor, prompts, temperature) < LIMIT / 10
 
 
 def test_bf16_is_another_class_and_is_seen(device: str, auditor: OnnxLanguageModel, prompts: list[list[int]]) -> None:
-    """bf16 of the same weights must be declared as such: under the name of f32 it is over the tolerance in some job."""
-    assert worst_margin(device, "bfloat16", auditor, prompts, 1.0) > LIMIT
+    """bf16 of the same weights must be declared as such: it lies further behind than any f32 host."""
+    assert worst_margin(device, "bfloat16", auditor, prompts, 1.0) > LIMIT / 10
