@@ -47,7 +47,8 @@ Work = trio.MemoryReceiveChannel[tuple[str, bytes | None]]
 
 log = logging.getLogger(__name__)
 # The library logs an error for every peer that hangs up; what matters reaches us as an exception.
-logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+for _name in ("libp2p", "libp2p.network.auto_connector"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Outlet(Protocol):
