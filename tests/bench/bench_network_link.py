@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,16 @@ class TlsClient(asyncio.Protocol):
         return await self.answer
 
 
-async def tls_connect(port: int) -> TlsClient:
-    context = ssl.create_default_context()
+@cache
+def tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    _, client = await asyncio.get_running_loop().create_connection(TlsClient, "127.0.0.1", port, ssl=context)
+    return context
+
+
+async def tls_connect(port: int) -> TlsClient:
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(TlsClient, "127.0.0.1", port, ssl=tls_context())
     return client
 
 
