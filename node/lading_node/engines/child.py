@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lading_node.engines import wire
 from lading_node.engines.errors import EngineError
-from lading_node.engines.inbox import Inbox
+from lading_node.engines.inbox import Inbox, embedded
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -113,8 +113,7 @@ class ChildEngine:
                 assert isinstance(event, wire.Vector)
                 rows.append(event)
                 if not event.left:
-                    vectors, tokens = tuple(row.data for row in rows), tuple(row.tokens for row in rows)
-                    return Embedded(order.id, len(event.data) // 4, vectors, tokens)
+                    return embedded(order.id, rows)
         finally:
             self._leave(inbox)
 

@@ -5,15 +5,11 @@ a token, which is then averaged. Vectors are scaled to length 1.
 """
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from lading_node.engines.errors import EngineError, one_line
-from lading_node.engines.generation import as_failed
-from lading_node.engines.port import Embed, Failed
-from lading_node.engines.wire import Vector
 
 # Before the import, or it phones home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -64,14 +60,3 @@ class OnnxEmbedder:
         if not (vector.ndim == 1 and np.isfinite(norm) and norm > 0):
             raise EngineError("agent_error", f"The model gives no usable vector (shape {rows.shape}, length {norm}).")
         return (vector / norm).astype("<f4").tobytes(), len(ids)
-
-
-def embed(model: OnnxEmbedder, order: Embed) -> Iterator[Vector | Failed]:
-    """One event an input."""
-    inputs = order.request.inputs
-    try:
-        for at, text in enumerate(inputs):
-            vector, tokens = model.embed(text)
-            yield Vector(order.id, vector, tokens, len(inputs) - at - 1)
-    except Exception as error:
-        yield as_failed(order.id, error)

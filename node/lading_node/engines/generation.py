@@ -4,15 +4,15 @@ Whoever drives a piece of work calls `step` (one forward pass at most), so it ca
 steps, and `take` to get the events so far. Every failure becomes a `Failed` event; nothing is raised.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from lading_node.core.sampler import choose
 from lading_node.core.stops import OutputText
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Context, LanguageModel, margins
-from lading_node.engines.port import Failed, Finished, Generate, Run, Score, Scored, Started
-from lading_node.engines.wire import FromEngine, is_last
+from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.wire import FromEngine, Vector, is_last
 from lading_protocol.messages import ChatRequest
 from lading_protocol.transcript import prompt_hash
 
@@ -146,6 +146,17 @@ def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:
         return Scored(order.id, len(prompt), prompt_hash(prompt), found, text.finish, ended)
     except Exception as error:
         return as_failed(order.id, error)
+
+
+def embed(one: Callable[[str], tuple[bytes, int]], order: Embed) -> Iterator[FromEngine]:
+    """One event an input; `one` gives the vector of a text and its number of tokens."""
+    inputs = order.request.inputs
+    try:
+        for at, text in enumerate(inputs):
+            vector, tokens = one(text)
+            yield Vector(order.id, vector, tokens, len(inputs) - at - 1)
+    except Exception as error:
+        yield as_failed(order.id, error)
 
 
 def _prompt(model: LanguageModel, request: ChatRequest, emitted: Sequence[int], context: int) -> list[int]:

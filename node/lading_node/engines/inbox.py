@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
-from lading_node.engines.port import Failed, Finished, Run, Scored, Started
+from lading_node.engines.port import Embedded, Failed, Finished, Run, Scored, Started
 from lading_node.engines.wire import Vector, is_last
 
 Arrival = Started | Run | Finished | Failed | Scored | Vector
@@ -34,3 +35,9 @@ class Inbox:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._events.popleft()
+
+
+def embedded(id: str, rows: Sequence[Vector]) -> Embedded:
+    """The rows of a finished embedding as one value."""
+    vectors, tokens = tuple(row.data for row in rows), tuple(row.tokens for row in rows)
+    return Embedded(id, len(vectors[0]) // 4, vectors, tokens)

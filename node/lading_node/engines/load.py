@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lading_node.engines.errors import EngineError
-from lading_node.engines.generation import Generation, Steps, Work, score
+from lading_node.engines.generation import Generation, Steps, Work, embed, score
 from lading_node.engines.model import LanguageModel
 from lading_node.engines.port import AgentFile, Embed, EngineSpec, Failed, Generate, Score
 
@@ -30,14 +30,25 @@ class Loaded:
 def load(spec: EngineSpec, scratch: Path) -> Loaded:
     """Raises EngineError. The heavy libraries are imported here, each only for its own kind."""
     if spec.kind == "memory":
-        from lading_node.engines.toy import ToyModel
-
-        return _chat(ToyModel(spec.seed), spec.context)
+        return _toy(spec)
     if any(file.role == "weights" for file in spec.files):
         raise EngineError("invalid_package", "The model keeps weights in other files; one file is supported.")
     if spec.kind == "onnx":
         return _embedding(spec)
     return _chat(language_model(spec, scratch), spec.context)
+
+
+def _toy(spec: EngineSpec) -> Loaded:
+    """The only one that both chats and embeds."""
+    from lading_node.engines.toy import WIDTH, ToyModel
+
+    model = ToyModel(spec.seed)
+    chat = _chat(model, spec.context)
+
+    def begin(order: Order) -> Work:
+        return Steps(embed(model.embed, order)) if isinstance(order, Embed) else chat.begin(order)
+
+    return Loaded(chat.engine, chat.version, begin, chat.vocab, WIDTH)
 
 
 def _chat(model: LanguageModel, context: int) -> Loaded:
@@ -55,14 +66,14 @@ def _chat(model: LanguageModel, context: int) -> Loaded:
 
 def _embedding(spec: EngineSpec) -> Loaded:
     from lading_node.engines.chat import load_tokenizer
-    from lading_node.engines.embedding import OnnxEmbedder, embed
+    from lading_node.engines.embedding import OnnxEmbedder
 
     tokenizer = load_tokenizer(_read(_file(spec, "tokenizer")))
     model = OnnxEmbedder(_read(_file(spec, "model")), tokenizer, spec.context, spec.threads)
 
     def begin(order: Order) -> Work:
         if isinstance(order, Embed):
-            return Steps(embed(model, order))
+            return Steps(embed(model.embed, order))
         return Steps(iter([Failed(order.id, "invalid_request", "This agent does not chat.", "Send inputs to embed.")]))
 
     return Loaded(model.engine, model.version, begin, width=model.width)

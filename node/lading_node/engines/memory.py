@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lading_node.engines.errors import EngineError
 from lading_node.engines.generation import Work
-from lading_node.engines.load import Loaded, load
+from lading_node.engines.inbox import embedded
+from lading_node.engines.load import Loaded, Order, load
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -25,6 +26,7 @@ from lading_node.engines.port import (
     Scored,
     Started,
 )
+from lading_node.engines.wire import Vector
 
 
 class MemoryEngine:
@@ -42,7 +44,7 @@ class MemoryEngine:
 
     async def start(self) -> Ready:
         self._loaded = load(self._spec, Path())
-        return Ready(self._loaded.engine, self._loaded.version, (), 0, 0, vocab=self._loaded.vocab)
+        return Ready(self._loaded.engine, self._loaded.version, (), 0, 0, self._loaded.vocab, self._loaded.width)
 
     async def generate(self, order: Generate) -> AsyncIterator[Event]:
         if refused := self._refusal(order.id):
@@ -87,7 +89,18 @@ class MemoryEngine:
             pass
 
     async def embed(self, order: Embed) -> Embedded | Failed:
-        return Failed(order.id, "invalid_request", "This agent does not embed.", "Use a chat request.")
+        if refused := self._refusal(order.id):
+            return refused
+        work = self._begin(order)
+        rows: list[Vector] = []
+        while not work.done:
+            work.step()
+            for event in work.take():
+                if isinstance(event, Failed):
+                    return event
+                assert isinstance(event, Vector)
+                rows.append(event)
+        return embedded(order.id, rows)
 
     async def score(self, order: Score) -> Scored | Failed:
         if refused := self._refusal(order.id):
@@ -120,6 +133,6 @@ class MemoryEngine:
             return EngineError("busy", f"All {self._spec.slots} slots of the engine are taken.").as_event(id)
         return None
 
-    def _begin(self, order: Generate | Score) -> Work:
+    def _begin(self, order: Order) -> Work:
         assert self._loaded is not None
         return self._loaded.begin(order)

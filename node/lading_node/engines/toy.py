@@ -18,6 +18,7 @@ _WORDS = "the a fox lantern boat river carries finds old small red under over an
 _PIECES = [f" {word}".encode() for word in _WORDS.split()] + [b".", b",", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\n"]
 _END = len(_PIECES)
 _FIRST_BYTE = _END + 1
+WIDTH = 8
 _ROLES = {"system": 256, "user": 257, "assistant": 258}
 
 
@@ -45,6 +46,12 @@ class ToyModel:
 
     def open(self, ids: Sequence[int], room: int) -> "ToyContext":
         return ToyContext(self._start, ids)
+
+    def embed(self, text: str) -> tuple[bytes, int]:
+        """A unit vector that any change of text or seed turns elsewhere, and the number of tokens."""
+        digest = hashlib.sha256(self._start + text.encode()).digest()
+        row = np.frombuffer(digest[:WIDTH], np.uint8).astype(np.float64) - 127.5
+        return (row / np.sqrt(np.square(row).sum())).astype("<f4").tobytes(), len(text.encode()) + 1
 
     def rows(self, ids: Sequence[int], count: int) -> Logits:
         context = ToyContext(self._start, ids[: len(ids) - count + 1])
