@@ -7,7 +7,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.follower import Cursor, Follower
 from lading_contracts.registry import Party
 from lading_contracts.settlement import ChannelKey
-from lading_protocol.ids import Address, AgentId, TermsId
+from lading_protocol.ids import Address, AgentId, Digest, TermsId
 
 
 class Estate(msgspec.Struct, frozen=True):
@@ -40,18 +40,21 @@ class Books:
         self.channels: dict[ChannelKey, Address] = {}
         self.terms: dict[TermsId, tuple[AgentId, tuple[Party, ...]]] = {}
         self.payers: set[Address] = set()
+        self.sessions: dict[Address, Address] = {}
         self.hosts: set[Address] = set()
         self.operators: dict[Address, Address] = {}
         self.slashes: list[events.Slashed] = []
         self.rulings: list[events.Executed] = []
         self.batches: list[events.Redeemed] = []
+        self.accused: dict[Digest, Address] = {}
+        self.votes: list[events.Revealed] = []
+        self._cursor = Cursor(start=contracts.deployment.block)
 
     async def read(self) -> None:
-        """From the first block on, as anyone could."""
-        record = self._contracts.deployment
-        follower, cursor = Follower(self._contracts.chain, record.names()), Cursor(start=record.block)
-        while (batch := await follower.step(cursor)) is not None:
-            cursor = batch.cursor
+        """From the first block on, as anyone could; goes on where it left off."""
+        follower = Follower(self._contracts.chain, self._contracts.deployment.names())
+        while (batch := await follower.step(self._cursor)) is not None:
+            self._cursor = batch.cursor
             for entry in batch.entries:
                 self._note(entry.event)
 
@@ -61,9 +64,12 @@ class Books:
                 self.terms[terms] = (agent, parties)
             case events.Deposited(payer=payer):
                 self.payers.add(payer)
-            case events.Locked(signer=signer, host=host, terms=terms, epoch=epoch, payer=payer):
+            case events.Locked(signer=signer, host=host, terms=terms, epoch=epoch):
+                payer = self.sessions.get(signer, signer)
                 self.channels[ChannelKey(signer, host, terms, epoch)] = payer
                 self.payers.add(payer)
+            case events.Authorized(payer=payer, key=signer):
+                self.sessions[signer] = payer
             case events.Redeemed(host=host):
                 self.hosts.add(host)
                 self.batches.append(event)
@@ -71,6 +77,10 @@ class Books:
                 self.operators[operator] = owner
             case events.Slashed():
                 self.slashes.append(event)
+            case events.Opened(id=dispute, host=host):
+                self.accused[dispute] = host
+            case events.Revealed():
+                self.votes.append(event)
             case events.Executed():
                 self.rulings.append(event)
             case _:

@@ -31,12 +31,10 @@ class Stage:
         self.running: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self, name: str, arguments: Sequence[str]) -> asyncio.subprocess.Process:
-        """Run a Python module in the background; its output goes to NAME.log."""
+        """Run a Python module or script in the background; its output goes to NAME.log."""
         with self.log(name).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *arguments,
+                *_python(arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -47,11 +45,9 @@ class Stage:
         return process
 
     async def call(self, name: str, arguments: Sequence[str]) -> str:
-        """Run a Python module to its end; returns its standard output. Raises Fallen with what it said."""
+        """Run a Python module or script to its end; returns what it printed. Raises Fallen with what it said."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            *arguments,
+            *_python(arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -101,6 +97,10 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(self.stop(name, 3.0) for name in list(self.running)))
+
+
+def _python(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, *([] if arguments[0].endswith(".py") else ["-m"]), *arguments]
 
 
 def environment() -> dict[str, str]:
