@@ -147,6 +147,10 @@ class ChildEngine:
         await process.wait(KILL_S)
         process.clean()
 
+    def last_words(self) -> str:
+        """The last line that the process wrote on its stderr, for the host's log."""
+        return self._process.last_words() if self._process is not None else ""
+
     def _submit(self, order: Generate | Embed | Score) -> Inbox:
         """Hand the order to the process; a refusal takes the place of its events."""
         inbox = Inbox(order.id)
@@ -204,8 +208,8 @@ class ChildEngine:
                 self._ready.set_exception(result)
 
     def _ended(self, code: FailureCode, why: str) -> None:
-        """The process is gone: tell everyone who waits for it."""
-        self._settle(EngineError(code, why))
+        """The process is gone: tell everyone who waits for it. Its last words are for the host only, not for peers."""
+        self._settle(EngineError(code, f"{why} {self.last_words()}".strip()))
         for inbox in self._inboxes.values():
             inbox.put(EngineError(code, why).as_event(inbox.id))
         if self._watch is not None:

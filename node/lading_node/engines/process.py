@@ -89,6 +89,7 @@ class EngineProcess(asyncio.SubprocessProtocol):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def last_words(self) -> str:
+        """The last line of stderr: for the host's own log, as it may name paths of this machine."""
         lines = bytes(self._words).decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:300] if lines else ""
 
@@ -124,9 +125,7 @@ class EngineProcess(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         self._exited.set()
         code = self._transport.get_returncode() if self._transport is not None else None
-        words = self.last_words()
-        why = f"The engine's process ended with status {code}." + (f" Its last words: {words}" if words else "")
-        reason = self._reason or ("engine_died", why)
+        reason = self._reason or ("engine_died", f"The engine's process ended with status {code}.")
         self._reason = reason
         if self._end is not None:
             end, self._end = self._end, None

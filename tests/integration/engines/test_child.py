@@ -83,8 +83,9 @@ def test_stop_leaves_no_process_and_no_file_even_of_a_frozen_engine(tmp_path: Pa
     uvloop.run(main())
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_no_engine_survives_a_killed_parent(tmp_path: Path, busy: bool) -> None:
+@pytest.mark.parametrize("state", ["idle", "busy", "frozen"])
+def test_no_engine_survives_a_killed_parent(tmp_path: Path, state: str) -> None:
+    """A frozen one hears no end of its pipes, as one that is stuck in a kernel: only the system can end it."""
     program = f"""
 import os, signal, uvloop
 from pathlib import Path
@@ -93,8 +94,11 @@ from lading_node.engines.port import EngineSpec, Generate
 from lading_protocol.messages import ChatRequest, Message, Sampler
 async def main():
     engine = ChildEngine(EngineSpec("memory", context=10**6), Path({str(tmp_path)!r}))
-    print((await engine.start()).pid, flush=True)
-    if {busy}:
+    pid = (await engine.start()).pid
+    print(pid, flush=True)
+    if {state == "frozen"}:
+        os.kill(pid, signal.SIGSTOP)
+    if {state == "busy"}:
         request = ChatRequest((Message("user", "a"),), 100_000, Sampler(bytes(32), 0.0))
         async for event in engine.generate(Generate("a", request)):
             break
@@ -225,6 +229,13 @@ def test_packages_that_do_not_load_say_why(specs: Specs, tmp_path: Path) -> None
 def test_loading_has_a_deadline(tmp_path: Path) -> None:
     error = uvloop.run(refusal(TOY, tmp_path, load_deadline=0.01))
     assert error.failure == "timeout"
+
+
+def test_the_last_words_of_a_process_that_broke_reach_its_host(tmp_path: Path) -> None:
+    """The order cannot be read, so the process ends with a traceback instead of a message."""
+    error = uvloop.run(refusal(replace(TOY, context="many"), tmp_path))
+    assert error.failure == "engine_died"
+    assert "context" in error.message
 
 
 def test_a_memory_limit_that_is_too_small_ends_in_words(specs: Specs, tmp_path: Path) -> None:
