@@ -58,11 +58,7 @@ contract AgentRegistry is IAgentRegistry {
     }
 
     /// @inheritdoc IAgentRegistry
-    function terms(bytes32 id)
-        external
-        view
-        returns (bytes32 agent, uint16 royaltyBps, uint8 count, uint40 agreedAt)
-    {
+    function terms(bytes32 id) external view returns (bytes32 agent, uint16 royaltyBps, uint8 count, uint40 agreedAt) {
         Terms storage t = _terms[id];
         return (t.agent, t.royaltyBps, t.count, t.agreedAt);
     }

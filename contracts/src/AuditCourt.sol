@@ -71,7 +71,10 @@ contract AuditCourt is EIP712, IAuditCourt {
     mapping(bytes32 id => mapping(uint32 round => mapping(address juror => Vote))) private _votes;
 
     constructor(IAICoin coin_, IStaking staking_, ISettlement settlement_, Params memory p) EIP712("Lading", "1") {
-        require(p.bond != 0 && p.bond <= type(uint96).max >> MAX_APPEALS && p.slashBps != 0 && p.slashBps <= WHOLE_BPS, BadParams());
+        require(
+            p.bond != 0 && p.bond <= type(uint96).max >> MAX_APPEALS && p.slashBps != 0 && p.slashBps <= WHOLE_BPS,
+            BadParams()
+        );
         require(uint256(p.burnBps) + p.rewardBps + p.finderBps <= WHOLE_BPS && p.burnBps != 0, BadParams());
         require(p.committeeSize <= MAX_COMMITTEE && p.quorum <= p.committeeSize, BadParams());
         require(p.quorum >= 2 && p.quorum > p.committeeSize / 2, BadParams());
@@ -284,14 +287,11 @@ contract AuditCourt is EIP712, IAuditCourt {
     }
 
     /// @inheritdoc IAuditCourt
-    function voteCommitment(
-        bytes32 id,
-        uint32 round,
-        address juror,
-        uint8 verdict,
-        bytes32 evidence,
-        bytes32 salt
-    ) public pure returns (bytes32) {
+    function voteCommitment(bytes32 id, uint32 round, address juror, uint8 verdict, bytes32 evidence, bytes32 salt)
+        public
+        pure
+        returns (bytes32)
+    {
         return keccak256(abi.encode(id, round, juror, verdict, evidence, salt));
     }
 

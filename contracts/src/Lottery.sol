@@ -47,7 +47,8 @@ library Lottery {
 
     function _excluded(address operator, address owner, Exclusions memory out) private pure returns (bool) {
         bool party = operator == out.host || operator == out.challenger || operator == out.signer;
-        bool kin = owner == out.hostOwner || owner == out.challenger || owner == out.challengerOwner || owner == out.host;
+        bool kin =
+            owner == out.hostOwner || owner == out.challenger || owner == out.challengerOwner || owner == out.host;
         return party || kin || operator == out.payer || owner == out.payer || owner == out.signer;
     }
 

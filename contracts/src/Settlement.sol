@@ -22,12 +22,14 @@ contract Settlement is EIP712, ISettlement {
 
     bytes32 public constant VOUCHER_TYPEHASH =
         keccak256("Voucher(address host,bytes32 terms,uint32 epoch,uint96 cumulative)");
-    bytes32 public constant LOCK_TYPEHASH = keccak256("Lock(address host,bytes32 terms,uint32 epoch,uint96 cumulative)");
+    bytes32 public constant LOCK_TYPEHASH =
+        keccak256("Lock(address host,bytes32 terms,uint32 epoch,uint96 cumulative)");
     bytes32 public constant SESSION_CONSENT_TYPEHASH = keccak256("SessionConsent(address payer)");
     bytes32 public constant OFFER_TYPEHASH = keccak256(
         "Offer(address host,bytes32 agent,bytes32 terms,uint96 priceIn,uint96 priceOut,uint32 slots,uint64 sequence,uint64 expires,bytes32 detail)"
     );
     uint256 private constant WHOLE_BPS = 10_000;
+    uint256 private constant MAX_DELAY = 90 days;
     /// @dev The flags in a channel's word: after locked and redeemed (96 bits each) and closesAt (40).
     uint256 private constant VIA_SESSION = 1 << 232;
     uint256 private constant DEAD = 1 << 240;
@@ -52,6 +54,7 @@ contract Settlement is EIP712, ISettlement {
 
     constructor(IERC20 coin_, AgentRegistry registry_, uint40 exitDelay_, uint40 closeDelay_) EIP712("Lading", "1") {
         require(address(coin_) != address(0) && address(registry_) != address(0), ZeroAddress());
+        require(exitDelay_ <= MAX_DELAY && closeDelay_ <= MAX_DELAY, DelayTooLong());
         coin = coin_;
         registry = registry_;
         exitDelay = exitDelay_;
@@ -132,13 +135,9 @@ contract Settlement is EIP712, ISettlement {
     }
 
     /// @inheritdoc ISettlement
-    function lockAndRedeem(
-        address host,
-        bytes32 terms,
-        uint32 epoch,
-        bytes calldata locks,
-        bytes calldata vouchers
-    ) external {
+    function lockAndRedeem(address host, bytes32 terms, uint32 epoch, bytes calldata locks, bytes calldata vouchers)
+        external
+    {
         uint256 moved = _lock(host, terms, epoch, locks);
         moved += _redeem(host, terms, epoch, vouchers);
         require(moved != 0, NoProgress());

@@ -33,6 +33,7 @@ contract Staking is EIP712, IStaking {
     constructor(IAICoin coin_, address court_, uint96 minStake_, uint40 cooldown_) EIP712("Lading", "1") {
         require(address(coin_) != address(0) && court_ != address(0), ZeroAddress());
         require(minStake_ != 0, ZeroAmount());
+        require(cooldown_ <= 365 days, CooldownTooLong());
         coin = coin_;
         court = court_;
         minStake = minStake_;

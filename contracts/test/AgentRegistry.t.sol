@@ -74,7 +74,9 @@ contract AgentRegistryTest is Kit {
     function test_bad_tables_are_refused() public {
         registry.register(CHILD, 0, 0);
         _refuse(abi.encodeWithSelector(IAgentRegistry.BadPartyCount.selector, 0), CHILD, new IAgentRegistry.Party[](0));
-        _refuse(abi.encodeWithSelector(IAgentRegistry.BadPartyCount.selector, 17), CHILD, new IAgentRegistry.Party[](17));
+        _refuse(
+            abi.encodeWithSelector(IAgentRegistry.BadPartyCount.selector, 17), CHILD, new IAgentRegistry.Party[](17)
+        );
         _refuse(abi.encodeWithSelector(IAgentRegistry.BadParty.selector, 0), CHILD, _one(address(0), 1));
         _refuse(abi.encodeWithSelector(IAgentRegistry.BadParty.selector, 0), CHILD, _one(MAKER, 0));
         _refuse(abi.encodeWithSelector(IAgentRegistry.SharesTooHigh.selector, 10_000), CHILD, _one(MAKER, 10_000));

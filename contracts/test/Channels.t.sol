@@ -223,7 +223,9 @@ contract ChannelsTest is Kit {
     }
 
     /// forge-config: default.fuzz.runs = 128
-    function test_redeem_any_sequence_pays_the_highest_within_the_lock(uint96 lockAmount, uint96[6] memory sums) public {
+    function test_redeem_any_sequence_pays_the_highest_within_the_lock(uint96 lockAmount, uint96[6] memory sums)
+        public
+    {
         lockAmount = uint96(bound(lockAmount, 1, 100 * COIN));
         _lock(lockAmount);
         uint256 highest = 0;

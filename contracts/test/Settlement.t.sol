@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Settlement} from "../src/Settlement.sol";
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
 import {Kit} from "./Kit.sol";
 
@@ -20,6 +21,13 @@ contract SettlementTest is Kit {
         eq(exitAmount, 4 * COIN, "exit stays");
         eq(exitAt, vm.getBlockTimestamp() + EXIT_DELAY, "delay stays");
         eq(coin.balanceOf(address(settlement)), 11 * COIN, "coins");
+    }
+
+    function test_delays_are_bounded_at_deployment() public {
+        vm.expectRevert(ISettlement.DelayTooLong.selector);
+        new Settlement(coin, registry, 90 days + 1, 0);
+        vm.expectRevert(ISettlement.DelayTooLong.selector);
+        new Settlement(coin, registry, 0, 90 days + 1);
     }
 
     function test_deposit_of_nothing_or_for_nobody_reverts() public {

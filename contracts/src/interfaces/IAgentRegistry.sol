@@ -71,10 +71,7 @@ interface IAgentRegistry {
         returns (address owner, bytes32 parent, uint16 royaltyBps, uint8 depth, uint40 registeredAt);
 
     /// @notice Zeroes for terms that nobody agreed. A known table has royaltyBps >= 1.
-    function terms(bytes32 id)
-        external
-        view
-        returns (bytes32 agent, uint16 royaltyBps, uint8 count, uint40 agreedAt);
+    function terms(bytes32 id) external view returns (bytes32 agent, uint16 royaltyBps, uint8 count, uint40 agreedAt);
 
     /// @notice The id that a table has or would have: keccak256(abi.encode(agent, parties)).
     function termsId(bytes32 agent, Party[] calldata parties) external pure returns (bytes32);

@@ -179,12 +179,8 @@ interface IAuditCourt {
     function params() external view returns (Params memory);
     function disputeId(address host, bytes32 job, uint32 attempt) external pure returns (bytes32);
     function receiptDigest(Receipt calldata receipt) external view returns (bytes32);
-    function voteCommitment(
-        bytes32 id,
-        uint32 round,
-        address juror,
-        uint8 verdict,
-        bytes32 evidence,
-        bytes32 salt
-    ) external pure returns (bytes32);
+    function voteCommitment(bytes32 id, uint32 round, address juror, uint8 verdict, bytes32 evidence, bytes32 salt)
+        external
+        pure
+        returns (bytes32);
 }

@@ -67,6 +67,8 @@ interface ISettlement {
     error ZeroAmount();
     /// @notice The zero address can neither pay nor be paid.
     error ZeroAddress();
+    /// @notice At deployment: a delay of more than 90 days keeps money from its owner for too long.
+    error DelayTooLong();
     /// @notice More than the account's free balance.
     error OverFree(uint256 free);
     /// @notice The session key did not sign SessionConsent for this payer, or the key is the payer's own.
@@ -103,9 +105,7 @@ interface ISettlement {
     event ExitRequested(address indexed payer, uint256 amount, uint40 exitAt);
     event Exited(address indexed payer, uint256 amount);
     /// @notice `locked` is the channel's new total.
-    event Locked(
-        address indexed signer, address indexed host, bytes32 indexed terms, uint32 epoch, uint256 locked
-    );
+    event Locked(address indexed signer, address indexed host, bytes32 indexed terms, uint32 epoch, uint256 locked);
     /// @notice One per batch: `rows` vouchers moved something.
     event Redeemed(
         address indexed host, bytes32 indexed terms, uint32 epoch, uint256 hostAmount, uint256 royalty, uint256 rows
@@ -114,7 +114,12 @@ interface ISettlement {
         address indexed signer, address indexed host, bytes32 indexed terms, uint32 epoch, uint40 closesAt
     );
     event Closed(
-        address indexed signer, address indexed host, bytes32 indexed terms, uint32 epoch, address payer, uint256 returned
+        address indexed signer,
+        address indexed host,
+        bytes32 indexed terms,
+        uint32 epoch,
+        address payer,
+        uint256 returned
     );
     event Claimed(bytes32 indexed terms, address indexed payee, uint256 indexed k, uint256 amount);
     event PayoutSet(address indexed host, address indexed payout);
@@ -167,13 +172,8 @@ interface ISettlement {
     function redeem(address host, bytes32 terms, uint32 epoch, bytes calldata rows) external;
 
     /// @notice Lands locks, then redeems vouchers. Reverts only when neither moved anything (or as the two do).
-    function lockAndRedeem(
-        address host,
-        bytes32 terms,
-        uint32 epoch,
-        bytes calldata locks,
-        bytes calldata vouchers
-    ) external;
+    function lockAndRedeem(address host, bytes32 terms, uint32 epoch, bytes calldata locks, bytes calldata vouchers)
+        external;
 
     /// @notice Names where `host`'s money goes: by the host while unset, afterwards only by the current payout address, so that
     /// a stolen hot key cannot redirect earnings.
@@ -223,10 +223,7 @@ interface ISettlement {
 
     // ---- EIP-712 digests under this contract's domain, for wallets and tests to compare with
 
-    function voucherDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative)
-        external
-        view
-        returns (bytes32);
+    function voucherDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative) external view returns (bytes32);
     function lockDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative) external view returns (bytes32);
     function sessionConsentDigest(address payer) external view returns (bytes32);
     function offerDigest(Offer calldata offer) external view returns (bytes32);

@@ -24,6 +24,8 @@ interface IStaking {
     error ZeroAddress();
     /// @notice An amount of zero does nothing.
     error ZeroAmount();
+    /// @notice At deployment: a cooldown of more than a year keeps a stake from its owner for too long.
+    error CooldownTooLong();
     /// @notice The operator did not sign StakeConsent for this owner.
     error BadConsent(address operator);
     /// @notice The operator belongs to another owner, for ever.

@@ -191,8 +191,8 @@ contract CourtHandler is CourtKit {
     }
 
     function _isOpen(IAuditCourt.Phase phase) private pure returns (bool) {
-        return phase == IAuditCourt.Phase.Drawing || phase == IAuditCourt.Phase.Voting
-            || phase == IAuditCourt.Phase.Ruled;
+        return
+            phase == IAuditCourt.Phase.Drawing || phase == IAuditCourt.Phase.Voting || phase == IAuditCourt.Phase.Ruled;
     }
 
     /// @dev Counts the votes again, one by one.
