@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -226,6 +227,7 @@ def up_command(
             "status": f"http://127.0.0.1:{port}/status" if port else "",
         }
         emit(facts, as_json)
+        sys.stdout.flush()  # whoever started us through a pipe waits for this line
 
     up(settings_.read(flags, settings), started)
     return 0

@@ -141,20 +141,13 @@ class Ledger:
     def open(cls, folder: Path | None, identity: Identity, *, busy_seconds: float = 2.0) -> "Ledger":
         """The ledger in `folder`, or one in memory (None). Raises FolderBusy, LedgerError."""
         lock = _claim(folder) if folder is not None else None
+        path = str(folder / "ledger.sqlite") if folder is not None else ":memory:"
         try:
-            db = sqlite3.connect(
-                str(folder / "ledger.sqlite") if folder is not None else ":memory:",
-                isolation_level=None,
-                check_same_thread=False,
-                timeout=busy_seconds,
-            )
-            db.execute("pragma journal_mode=wal")
-            db.execute("pragma synchronous=full")
-            db.executescript(_SCHEMA)
-            _check_identity(db, identity)
-        except sqlite3.Error as error:
-            raise _translate(error) from error
-        return cls(db, lock)
+            return cls(_connect(path, identity, busy_seconds), lock)
+        except BaseException:
+            if lock is not None:
+                lock.close()
+            raise
 
     # Writing
 
@@ -322,6 +315,25 @@ class Ledger:
             return await loop.run_in_executor(self._thread, lambda: self._db.execute(sql, values).fetchall())
         except sqlite3.Error as error:
             raise _translate(error) from error
+
+
+def _connect(path: str, identity: Identity, busy_seconds: float) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
+    except sqlite3.Error as error:
+        raise _translate(error) from error
+    try:
+        db.execute("pragma journal_mode=wal")
+        db.execute("pragma synchronous=full")
+        db.executescript(_SCHEMA)
+        _check_identity(db, identity)
+    except sqlite3.Error as error:
+        db.close()
+        raise _translate(error) from error
+    except LedgerError:
+        db.close()
+        raise
+    return db
 
 
 def peek(folder: Path) -> list[ChannelRow]:

@@ -126,7 +126,7 @@ def _check_money(
     least = attempt_amount(offer.price, 1, first, min(left, offer.detail.credit))
     if refusal := check_cover(channel, Wei(signed), least):
         if facts.account is None and facts.chain_error:
-            return Refuse("chain_down", f"This host cannot look at the chain now: {facts.chain_error}", retry_ms=5000)
+            return _chain_down(facts)
         return refusal
     owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
     if owing > cap:
@@ -145,7 +145,7 @@ def check_cover(channel: Channel, signed: Wei, more: Wei) -> Refuse | None:
 def _check_lock(cumulative: int, facts: Facts) -> Refuse | None:
     account = facts.account
     if account is None:
-        return Refuse("chain_down", f"This host cannot look at the chain now: {facts.chain_error}", retry_ms=5000)
+        return _chain_down(facts)
     more = cumulative - facts.channel.locked
     if account.expires and account.expires <= facts.now + LANDING_SECONDS:
         return Refuse("no_funds", "The session key has expired, or will before its lock can land. Authorize it again.")
@@ -154,3 +154,8 @@ def _check_lock(cumulative: int, facts: Facts) -> Refuse | None:
     if more > account.free:
         return Refuse("no_funds", f"The payer's free deposit is {more - account.free} wei short of the lock.")
     return None
+
+
+def _chain_down(facts: Facts) -> Refuse:
+    why = facts.chain_error or "it does not answer."
+    return Refuse("chain_down", f"This host cannot look at the chain now: {why}", retry_ms=5000)

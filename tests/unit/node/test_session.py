@@ -1,0 +1,402 @@
+"""The host's machine, event by event: feed this, expect that."""
+
+import msgspec
+import pytest
+
+from factories import NOW, chat_request, contract, embed_request, key, known_offer
+from lading_node.core import channel as channels
+from lading_node.core.admission import Account, Admitted, admit
+from lading_node.core.channel import Channel, ChannelId, Running
+from lading_node.core.events import (
+    EngineFailed,
+    EngineRows,
+    EngineRun,
+    Gone,
+    Opened,
+    Paid,
+    PauseEngine,
+    Persisted,
+    PersistFailed,
+    PersistVoucher,
+    Record,
+    ResumeEngine,
+    Send,
+    SendReceipt,
+    StartEngine,
+    StopEngine,
+    Stopped,
+    SubmitLock,
+)
+from lading_node.core.session import Phase
+from lading_protocol.eip712 import Domain
+from lading_protocol.ids import JobId, Wei
+from lading_protocol.messages import Accept, Cancel, Done, Fail, Refuse, Tokens
+from lading_protocol.receipts import Finish, Lock, Voucher
+from unit.node.world import HOST, NET, PAYER, TERMS, World
+
+
+def refusal(world: World, **changes: object) -> Refuse:
+    """What an Open that is changed so is answered."""
+    facts = {name: changes.pop(name) for name in list(changes) if name in Opened.__struct_fields__ + FACTS}
+    play = world.open(**changes)
+    play.feed(Opened(world.facts(**facts)))
+    assert play.session.phase is Phase.OVER
+    assert play.hung_up
+    assert not any(isinstance(effect, StartEngine) for effect in play.effects)
+    (sent,) = [effect.message for effect in play.effects if isinstance(effect, Send)]
+    assert isinstance(sent, Refuse)
+    assert sent.message.endswith(".")
+    return sent
+
+
+FACTS = ("offer", "free_slots", "closed", "channel", "account", "chain_error", "seen", "now")
+RICH = Account(PAYER.address, Wei(10**15), Wei(10**15))
+
+
+def channel(**changes: object) -> Channel:
+    return msgspec.structs.replace(Channel(ChannelId(PAYER.address, TERMS, 0), locked=Wei(10**12)), **changes)
+
+
+def other_voucher(host=HOST.address, terms=TERMS, epoch=0, domain=NET.settlement_domain, by=PAYER) -> bytes:
+    return Voucher(host, terms, epoch, 5).sign(domain, by).pack()
+
+
+REFUSALS = [
+    ("version", {"version": 99}),
+    ("offer_unknown", {"offer": None}),
+    ("offer_expired", {"now": NOW + 4000}),
+    ("unavailable", {"closed": "The engine is being restarted."}),
+    ("busy", {"free_slots": 0}),
+    ("bad_request", {"seen": True}),
+    ("bad_request", {"request": embed_request("a"), "emitted": (1,)}),
+    ("bad_request", {"request": chat_request(max_tokens=2), "emitted": (1, 2)}),
+    ("too_long", {"request": chat_request(max_tokens=4096)}),
+    ("channel_closed", {"channel": channel(closing=True)}),
+    ("bad_voucher", {"voucher": other_voucher(host=key("another").address)}),
+    ("bad_voucher", {"voucher": other_voucher(terms=b"\x01" * 32)}),
+    ("bad_voucher", {"voucher": other_voucher(epoch=1)}),
+    ("bad_voucher", {"voucher": other_voucher(domain=Domain(7, NET.settlement))}),
+    ("bad_voucher", {"voucher": other_voucher(domain=Domain(NET.chain_id, contract("elsewhere")))}),
+    ("bad_voucher", {"voucher": other_voucher(by=key("thief"))}),
+    ("bad_voucher", {"voucher": b"\x00" * 100}),
+    ("no_funds", {"channel": channel(locked=Wei(0))}),
+    ("chain_down", {"channel": channel(locked=Wei(0)), "chain_error": "No answer."}),
+    ("unpaid", {"channel": channel(earned=Wei(10**9), written=Wei(10**9))}),
+]
+
+
+@pytest.mark.parametrize(("code", "changes"), REFUSALS, ids=[f"{i}-{c}" for i, (c, _) in enumerate(REFUSALS)])
+def test_every_refusal_has_its_code_and_words(code: str, changes: dict[str, object]) -> None:
+    world = World()
+    assert refusal(world, **changes).code == code
+
+
+def test_the_operation_must_be_the_agents() -> None:
+    world = World()
+    world.offer = known_offer(HOST, terms=TERMS, operations=("embed",))
+    assert refusal(world).code == "bad_request"
+
+
+def test_a_missing_amount_is_said_in_wei() -> None:
+    world = World(locked=10)
+    # 40 tokens at 2.3 and at least one prompt token at 1.5 wei, rounded up once: 94; 10 are there
+    assert "84 wei short" in refusal(world).message
+
+
+@pytest.mark.parametrize(
+    ("account", "words"),
+    [
+        (None, "chain"),
+        (Account(PAYER.address, Wei(999), Wei(10**9)), "free deposit is 1 wei short"),
+        (Account(PAYER.address, Wei(10**9), Wei(990)), "10 wei over"),
+        (Account(PAYER.address, Wei(10**9), Wei(10**9), int(NOW) + 30), "expired"),
+    ],
+)
+def test_a_lock_must_be_backed(account: Account | None, words: str) -> None:
+    world = World(locked=0)
+    assert words in refusal(world, lock=world.lock(1000), account=account).message
+
+
+def test_a_backed_lock_counts_at_once_and_goes_to_the_chain() -> None:
+    world = World(locked=0)
+    world.account = RICH
+    play = world.open(lock=world.lock(1000))
+    play.arrive_at_host()
+    assert play.session.phase is Phase.STARTING
+    assert [effect.lock.value.cumulative for effect in play.effects if isinstance(effect, SubmitLock)] == [1000]
+    assert channels.cover(world.channel) == 1000
+    world.channel = channels.lose_lock(world.channel)
+    assert channels.cover(world.channel) == 0
+
+
+def test_a_lock_for_another_host_is_refused() -> None:
+    world = World(locked=0)
+    lock = Lock(key("another").address, TERMS, 0, 1000).sign(NET.settlement_domain, PAYER).pack()
+    assert refusal(world, lock=lock, account=RICH).code == "bad_voucher"
+
+
+def test_an_old_lock_and_voucher_are_ignored() -> None:
+    world = World()
+    world.channel = channel(signed=Wei(50), earned=Wei(50))
+    verdict = admit(world.open(voucher=world.voucher(50), lock=world.lock(10)).session.opening, world.facts())
+    assert isinstance(verdict, Admitted)
+    assert verdict.voucher is None
+    assert verdict.lock is None
+
+
+def test_a_whole_job() -> None:
+    world = World(credit=64)
+    play = world.open(max_tokens=70)
+    play.settle()
+    kinds = [type(e.message).__name__ for e in play.effects if isinstance(e, Send)]
+    assert kinds[0] == "Accept"
+    assert kinds.count("Tokens") == 70
+    receipts = [effect.receipt for effect in play.effects if isinstance(effect, SendReceipt)]
+    assert [receipt.output_tokens for receipt in receipts] == [32, 64, 70]
+    assert [receipt.finish for receipt in receipts] == [Finish.RUNNING, Finish.RUNNING, Finish.LENGTH]
+    # ceil((1500 * 3 + 2300 * 70) / 1000)
+    assert receipts[-1].amount == 166 == world.channel.earned == world.channel.signed
+    assert play.record == Record(70, Wei(166), Finish.LENGTH, "", Wei(166 - 152))
+
+
+def test_work_stops_at_the_credit_and_goes_on_when_paid() -> None:
+    world = World(credit=16)
+    play = world.open(max_tokens=60)
+    play.arrive_at_host()
+    for _ in range(30):
+        if play.engine in ("asked", "on"):
+            play.work()
+    assert play.session.count == 16
+    assert play.engine == "paused"
+    # a payer pays on receipts, so it was sent one although the chunk is not full
+    assert play.effects.count(PauseEngine()) == 1
+    assert [e.receipt.output_tokens for e in play.effects if isinstance(e, SendReceipt)] == [16]
+    while play.to_payer:
+        play.arrive_at_payer()
+    play.arrive_at_host()
+    assert play.engine == "paused"  # not before the voucher is on disk
+    play.write()
+    assert ResumeEngine() in play.effects
+    assert play.session.count > 16
+
+
+def test_who_does_not_pay_is_let_go_after_ten_seconds() -> None:
+    world = World(credit=8)
+    world.honest = False
+    play = world.open(max_tokens=60)
+    play.arrive_at_host()
+    while play.engine in ("asked", "on"):
+        play.work()
+    world.pass_time(9.9)
+    assert play.session.phase is Phase.RUNNING
+    world.pass_time(0.2)
+    assert play.session.phase is Phase.LINGERING
+    assert any(isinstance(e, Send) and isinstance(e.message, Fail) and e.message.code == "unpaid" for e in play.effects)
+    assert play.record is not None
+    assert play.record.code == "unpaid"
+    world.pass_time(10.1)
+    assert play.session.phase is Phase.OVER
+    assert world.channel.written == world.channel.earned == 23  # 3 * 1.5 + 8 * 2.3 wei, rounded up
+
+
+def test_vouchers_beyond_what_is_locked_do_not_count() -> None:
+    world = World(credit=8, locked=40)
+    play = world.open(max_tokens=12)
+    play.settle()
+    again = world.open(max_tokens=2)
+    again.settle()
+    world.channel = msgspec.structs.replace(world.channel, locked=Wei(40))
+    world.cumulative = 500
+    more = world.open(max_tokens=12)
+    more.feed(Opened(world.facts()))
+    assert more.session.phase is Phase.OVER
+    assert any(isinstance(e, Send) and e.message.code == "no_funds" for e in more.effects)
+
+
+def test_a_bad_voucher_in_the_middle_ends_the_job_with_the_reason() -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    play.work()
+    play.work()
+    play.feed(Paid(other_voucher(by=key("thief"))))
+    (fail,) = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Fail)]
+    assert fail.code == "bad_voucher"
+    assert StopEngine() in play.effects
+
+
+def test_a_ledger_that_cannot_write_ends_the_job_and_counts_nothing() -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    play.work()
+    play.work()
+    play.feed(Paid(world.voucher(5)))
+    assert any(isinstance(e, PersistVoucher) for e in play.effects)
+    play.feed(PersistFailed("The disk is full."))
+    (fail,) = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Fail)]
+    assert fail == Fail("storage", "The disk is full.")
+    assert world.channel.signed == 0
+    play.feed(Persisted(Wei(5)))  # it was written after all
+    assert world.channel.signed == 5
+
+
+def test_cancel_is_answered_with_a_receipt_for_what_was_delivered() -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    for _ in range(6):
+        play.work()
+    play.to_host.append(Cancel())
+    play.arrive_at_host()
+    play.settle()
+    last = [e.receipt for e in play.effects if isinstance(e, SendReceipt)][-1]
+    assert (last.finish, last.output_tokens) == (Finish.CANCELLED, 5)
+    assert play.state.finish is Finish.CANCELLED
+    assert world.channel.signed == last.amount
+
+
+def test_cancel_before_the_first_token_costs_nothing() -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    play.to_host.append(Cancel())
+    play.arrive_at_host()
+    play.settle()
+    assert play.session.phase is Phase.OVER
+    assert world.channel.earned == 0
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (EngineFailed("engine_crashed", "It died."), "engine_crashed"),
+        (Stopped("draining", "This host is shutting down."), "draining"),
+    ],
+)
+def test_what_ends_a_job_early_is_told_as_refuse_or_fail(event, code: str, started: bool) -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    if started:
+        play.work()
+        play.work()
+    play.feed(event)
+    sent = [e.message for e in play.effects if isinstance(e, Send)][-1]
+    assert isinstance(sent, Fail if started else Refuse)
+    assert sent.code == code
+    assert play.session.phase is (Phase.LINGERING if started else Phase.OVER)
+
+
+def test_the_payer_vanishing_ends_everything_at_once() -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    for _ in range(4):
+        play.work()
+    play.feed(Gone())
+    assert play.session.phase is Phase.OVER
+    assert play.record is not None
+    assert play.record.code == "payer_gone"
+    assert world.channel.running == ()
+    assert world.channel.written == world.channel.earned > 0
+
+
+def test_a_resumed_attempt_bills_no_prompt() -> None:
+    world = World()
+    play = world.open(max_tokens=50, emitted=tuple(range(1000, 1010)))
+    play.settle()
+    # ceil(2300 * 40 / 1000)
+    assert world.channel.earned == 92
+    assert play.delivered == list(range(1010, 1050))
+
+
+def test_embeddings_are_accepted_delivered_and_billed_by_the_prompt() -> None:
+    world = World()
+    play = world.open(request=embed_request("a", "b"))
+    play.state = msgspec.structs.replace(
+        play.state, spec=msgspec.structs.replace(play.state.spec, request=embed_request("a", "b"))
+    )
+    play.arrive_at_host()
+    play.feed(EngineRows(2, b"\x00" * 16, (3, 4)))
+    kinds = [type(message) for message in play.to_payer]
+    assert kinds[0] is Accept
+    assert kinds[-1] is Done
+    play.engine = "off"
+    play.settle()
+    assert play.state.finish is Finish.STOP
+    assert world.channel.earned == world.channel.signed == 11  # ceil(1.5 * 7)
+
+
+def test_large_vectors_are_cut_into_frames() -> None:
+    world = World()
+    width = 1024
+    rows = 256
+    play = world.open(request=embed_request(*["x"] * rows))
+    play.arrive_at_host()
+    play.feed(EngineRows(width, b"\x01" * (4 * width * rows), (1,) * rows))
+    frames = [message for message in play.to_payer if type(message).__name__ == "Vectors"]
+    assert len(frames) == 2
+    assert sum(len(frame.data) for frame in frames) == 4 * width * rows
+    assert frames[1].first * 4 * width == len(frames[0].data)
+
+
+def test_an_engine_that_loses_count_is_not_believed() -> None:
+    world = World()
+    play = world.open()
+    play.arrive_at_host()
+    play.work()
+    play.feed(EngineRun(1, (7,), "x"))
+    (fail,) = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Fail)]
+    assert fail.code == "engine_error"
+
+
+def test_the_text_of_a_run_is_never_split_from_its_tokens() -> None:
+    world = World(credit=16)
+    play = world.open(max_tokens=60)
+    play.arrive_at_host()
+    play.work()
+    play.work(run=10)
+    play.work(run=10)
+    tokens = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Tokens)]
+    assert [len(one.ids) for one in tokens] == [10]
+    assert play.engine == "paused"
+
+
+# The channel
+
+
+def test_two_jobs_share_one_channel_and_its_bound() -> None:
+    state = channel()
+    first, second = JobId(b"\x01" * 32), JobId(b"\x02" * 32)
+    state = channels.begin(channels.begin(state, Running(first, 0, Wei(100))), Running(second, 0, Wei(50)))
+    state = channels.earn(state, first, 0, Wei(120))
+    assert channels.headroom(state) == 30
+    state = channels.sign_for(state, Wei(120))
+    assert channels.headroom(state) == 150
+    state = channels.end(state, first, 0)
+    assert (state.written, channels.headroom(state)) == (0, 50)
+
+
+def test_a_debt_that_is_paid_late_is_forgotten() -> None:
+    state = channels.restored(channel(earned=Wei(80), signed=Wei(50)))
+    assert state.written == 30
+    assert channels.sign_for(state, Wei(70)).written == 10
+    assert channels.sign_for(state, Wei(80)).written == 0
+
+
+def test_a_crash_that_lost_the_account_is_mended_by_the_payers_word() -> None:
+    state = channels.admit_to(channel(earned=Wei(10), signed=Wei(10)), Wei(25))
+    assert state.earned == 25
+    busy = channels.begin(channel(), Running(JobId(b"\x01" * 32), 0, Wei(9)))
+    assert channels.admit_to(busy, Wei(25)).earned == 0
+
+
+def test_an_amount_never_falls() -> None:
+    job = JobId(b"\x01" * 32)
+    state = channels.earn(channels.begin(channel(), Running(job, 0, Wei(9))), job, 0, Wei(5))
+    with pytest.raises(ValueError, match="never falls"):
+        channels.earn(state, job, 0, Wei(4))
+    with pytest.raises(ValueError, match="does not run"):
+        channels.earn(state, job, 1, Wei(9))
