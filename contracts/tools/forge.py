@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NO_NODE = "Node.js is not installed, so the contracts can be neither compiled nor measured; the committed ABI files still work"
+NO_NODE = "Node.js is not installed: the contracts can be neither compiled nor measured; the committed ABI files work"
 
 
 def available() -> bool:
@@ -19,7 +19,7 @@ def available() -> bool:
 
 
 def binary() -> Path:
-    """The program itself, behind npm's launcher; installs first if need be. Raises FileNotFoundError on other platforms."""
+    """The program itself, behind npm's launcher; installed first if need be. Raises FileNotFoundError elsewhere."""
     packages = ROOT / "node_modules" / "@foundry-rs"
     if not packages.exists():
         install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
