@@ -21,7 +21,7 @@ MAX_TEXT = 4 << 20
 DEADLINE_S = 0.5
 
 
-_PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map"})
+_PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 
 
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError, MemoryError)
@@ -41,6 +41,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return super().is_safe_attribute(obj, attr, value) and not (isinstance(obj, str) and attr in _PADDING)
 
+    def wrap_str_format(self, value: Any) -> Any:
+        """Jinja lets `format` through before it asks whether an attribute is safe; a width can fill the memory."""
+        return _no_format if super().wrap_str_format(value) is not None else None
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Only numbers multiply: repeating a string, and padding by a format, are ways to fill the memory."""
         if not isinstance(left, int | float) or not isinstance(right, int | float):
@@ -48,6 +52,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
         if operator == "**" and (abs(left) > 1000 or abs(right) > 16):
             raise SecurityError("the power is too large")
         return super().call_binop(context, operator, left, right)
+
+
+def _no_format(*_: Any, **__: Any) -> str:
+    raise SecurityError("str.format is not allowed in a chat template")
 
 
 def _refuse(message: str) -> None:

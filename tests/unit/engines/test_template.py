@@ -1,6 +1,7 @@
 """Chat templates are strangers' programs: they render, or end with one clear error, in bounded time."""
 
 import time
+import tracemalloc
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_a_template_may_refuse_and_its_words_reach_the_caller() -> None:
         "{{ 'a' * 10**9 }}",
         "{{ '%1000000000d' % 1 }}",
         "{{ '{:1000000000}'.format(1) }}",
+        "{{ '{a:1000000000}'.format_map({'a': 1}) }}",
         "{{ 'a'.ljust(1000000000) }}",
         "{{ 9 ** 9 ** 9 }}",
         "{% for i in range(10**9) %}{% endfor %}",
@@ -49,9 +51,13 @@ def test_a_template_may_refuse_and_its_words_reach_the_caller() -> None:
     ],
 )
 def test_hostile_templates_fail_and_blame_the_agent(source: str) -> None:
+    tracemalloc.start()
     with pytest.raises(EngineError) as caught:
         compile_template(source)(CHAT)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert caught.value.failure == "agent_error"
+    assert most < 64 << 20
 
 
 def test_endless_loops_meet_the_deadline() -> None:
