@@ -36,7 +36,7 @@ class Cursor(msgspec.Struct, frozen=True):
         return self.marks[-1].number + 1 if self.marks else self.start
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Progress(msgspec.Struct, frozen=True):
     """Apply in this order: forget events of blocks above `undo_above` (unless None), add `entries`, store `cursor`."""
 
     undo_above: int | None
@@ -60,7 +60,7 @@ class Follower:
         self._contracts = dict(contracts)
         self._settings = settings or Following()
 
-    async def step(self, cursor: Cursor) -> Batch | None:
+    async def step(self, cursor: Cursor) -> Progress | None:
         """What happened since `cursor`, at most `span` blocks of it; None when nothing did. Raises ChainUnreachable."""
         head = await self._chain.block()
         if head is None:
@@ -71,7 +71,7 @@ class Follower:
         undo = kept.next - 1 if rewound else None
         last = min(head.number - self._settings.confirmations, kept.next + self._settings.span - 1)
         if last < kept.next:
-            return Batch(undo, (), kept) if rewound else None
+            return Progress(undo, (), kept) if rewound else None
         until = head if last == head.number else await self._chain.block(last)
         if until is None:
             return None
@@ -80,9 +80,9 @@ class Follower:
             return None  # the chain was reorganised while we read: ask again from the same place
         entries = tuple(events.decode(self._contracts[log.address], log) for log in logs)
         marks = (*kept.marks, Mark(until.number, until.hash))[-_MARKS:]
-        return Batch(undo, tuple(entry for entry in entries if entry is not None), Cursor(cursor.start, marks))
+        return Progress(undo, tuple(entry for entry in entries if entry is not None), Cursor(cursor.start, marks))
 
-    async def follow(self, cursor: Cursor) -> AsyncIterator[Batch]:
+    async def follow(self, cursor: Cursor) -> AsyncIterator[Progress]:
         """Batches for ever. An unreachable chain only makes it wait; other errors are the caller's to see."""
         while True:
             try:

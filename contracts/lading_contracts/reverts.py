@@ -62,6 +62,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "SharesTooHigh": ("The parties together leave nothing to the host", "Keep the sum of shares below 10,000."),
     "AncestorUnderpaid": ("An ancestor's owner gets less than its lineage asks", "Give it at least what is wanted."),
     # Settlement
+    "DelayTooLong": ("The delays keep money from its owner for more than 90 days", "Choose shorter delays."),
     "OverFree": ("The free balance is too small", "Deposit more, or name a smaller amount."),
     "KeyTaken": ("The session key belongs to another payer", "Make a new session key."),
     "NotPayer": ("Only the payer behind the key may do this", "Send it from the payer's account."),
@@ -81,6 +82,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "NotPayout": ("Only the current payout address may name the next one", "Send it from the payout address."),
     "NothingDue": ("There is nothing to pay", "Try again when more has been redeemed."),
     # Staking
+    "CooldownTooLong": ("The cooldown is longer than a year", "Choose a shorter one."),
     "NotCourt": ("Only the audit court may do this", "There is nothing to do."),
     "OverStake": ("That is more than the stake", "Name a smaller amount."),
     "NothingUnbonding": ("Nothing is on its way out", "Request it first."),

@@ -5,7 +5,7 @@ Also the builders that the integration tests of the chain share.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from lading_contracts.transports import InProcess
 from lading_protocol.ids import AgentId, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 
+T = TypeVar("T")
 CHAIN_ID = 31_337
 START = 1_800_000_000
 FAUCET = faucet_key("lading")
@@ -83,8 +84,8 @@ class World:
     def deployment(self) -> Deployment:
         return self.deployments[0]
 
-    def run(self, work: Awaitable[Any]) -> Any:
-        return self.loop.run_until_complete(work)
+    def run(self, work: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(asyncio.ensure_future(work, loop=self.loop))
 
     def chains(self) -> tuple[Chain, Chain]:
         """A new adapter each time: one that outlived `reset` would remember nonces of the undone blocks."""

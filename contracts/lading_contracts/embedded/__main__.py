@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,14 +13,19 @@ from lading_contracts.embedded.server import DEFAULT_CHAIN_ID, EmbeddedChain, Em
 from lading_contracts.errors import ChainError
 
 
-async def serve(settings: EmbeddedSettings) -> None:
+async def serve(settings: EmbeddedSettings, *, with_parent: bool = False) -> None:
     stop = asyncio.Event()
+    parent = os.getppid()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     chain = await EmbeddedChain.start(settings)
     print(json.dumps({"url": chain.url, "chain_id": chain.chain_id, "pid": os.getpid()}), flush=True)
-    await stop.wait()
+    while not stop.is_set():
+        if with_parent and os.getppid() != parent:
+            break
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.5 if with_parent else None)
     await chain.stop()
 
 
@@ -32,12 +38,13 @@ def main() -> int:
     parser.add_argument("--chain-id", type=int, default=DEFAULT_CHAIN_ID)
     parser.add_argument("--block-time", type=float, default=2.0, help="seconds between empty blocks; 0 for none")
     parser.add_argument("--seed", default="lading", help="derives the faucet's key")
+    parser.add_argument("--with-parent", action="store_true", help="stop when the process that started this one ends")
     given = parser.parse_args()
     settings = EmbeddedSettings(
         folder=given.folder, port=given.port, chain_id=given.chain_id, block_time=given.block_time, seed=given.seed
     )
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, with_parent=given.with_parent))
     except ChainError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

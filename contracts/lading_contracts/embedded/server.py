@@ -5,6 +5,7 @@ lading_contracts.embedded`, `lading chain up`): a large batch keeps its event lo
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -126,8 +127,10 @@ class Answerer:
         return {"jsonrpc": "2.0", "id": request.id, **self.request(request.method, request.params)}
 
     def mine_if_idle(self, period: float) -> None:
+        """An empty block when nothing happened for a while. A full disk costs only this one."""
         if self._evm.now() - self._evm.head.timestamp >= period:
-            self._evm.mine()
+            with contextlib.suppress(sqlite3.Error):
+                self._evm.mine()
 
     def close(self) -> None:
         self._evm.store.close()

@@ -15,6 +15,7 @@ from lading_protocol.ids import ZERO_ADDRESS, Address, TermsId, Wei
 from lading_protocol.keys import recover
 from lading_protocol.receipts import ROW_SIZE, Lock, SessionConsent, Voucher, unpack_row
 
+_MAX_DELAY = 90 * 86_400
 _NO_CHANNEL = Channel(Wei(0), Wei(0), 0, False, False)
 _NO_SESSION = Session(ZERO_ADDRESS, Wei(0), Wei(0), 0)
 
@@ -23,6 +24,7 @@ class SettlementModel(Model):
     def __init__(self, world: World, address: Address, sender: Address, *given: Any) -> None:
         super().__init__(world, address)
         coin, registry, self._exit_delay, self._close_delay = given
+        require(max(self._exit_delay, self._close_delay) <= _MAX_DELAY, "DelayTooLong")
         self._coin: CoinModel = world.contracts[coin]
         self._registry: RegistryModel = world.contracts[registry]
         self._domain = Domain(world.chain_id, address)

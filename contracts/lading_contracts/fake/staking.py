@@ -18,6 +18,8 @@ class StakingModel(Model):
     def __init__(self, world: World, address: Address, sender: Address, *given: Any) -> None:
         super().__init__(world, address)
         coin, self._court, self._min_stake, self._cooldown = given
+        require(self._min_stake != 0, "ZeroAmount")
+        require(self._cooldown <= 365 * 86_400, "CooldownTooLong")
         self._coin: CoinModel = world.contracts[coin]
         self._domain = Domain(world.chain_id, address)
         self._operators: Book[Address, Operator] = Book(world, _NOBODY)

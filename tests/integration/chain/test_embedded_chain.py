@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
@@ -275,6 +275,7 @@ def test_sends_at_once_from_one_key_and_from_two_programs(served: Chain) -> None
 def test_an_outage_and_the_return(served: Chain) -> None:
     async def before(chain: RpcChain) -> None:
         await chain.send(FAUCET, key("bob").address, b"", 1)
+        await chain.close()
 
     async def during_and_after(port: int) -> None:
         chain = open_chain(f"http://127.0.0.1:{port}", CHAIN_ID, QUICK)
@@ -373,7 +374,7 @@ def test_web3_works_against_it(served: Chain) -> None:
         assert deployment.load(path) == record
         document = json.loads((Path(abi.__file__).parent / "abi" / "AICoin.json").read_text())
         w3 = AsyncWeb3(AsyncHTTPProvider(served.url))
-        w3.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(FAUCET.secret), layer=0)  # type: ignore[arg-type]
+        w3.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(FAUCET.secret), layer=0)
         coin = w3.eth.contract(address=w3.to_checksum_address(record.coin), abi=document["abi"])
         sender, bob = (w3.to_checksum_address(who.address) for who in (FAUCET, key("bob")))
         tx = await coin.functions.transfer(bob, 77).transact({"from": sender})
@@ -384,7 +385,7 @@ def test_web3_works_against_it(served: Chain) -> None:
         assert event["args"]["value"] == 77
         assert (await w3.eth.get_transaction(tx))["hash"] == tx
         block = await w3.eth.get_block("latest", full_transactions=True)
-        assert block["transactions"][0]["hash"] == tx  # type: ignore[index]
+        assert [cast(Any, one)["hash"] for one in block["transactions"]] == [tx]
         assert (await w3.eth.fee_history(2, "latest"))["baseFeePerGas"][-1] > 0
         await w3.provider.disconnect()
 
@@ -403,6 +404,7 @@ def test_time_passes_without_transactions() -> None:
             if head.number > 0:
                 break
             await asyncio.sleep(0.01)
+        assert head is not None
         assert head.timestamp == 1_800_000_100
         await client.close()
         await chain.stop()

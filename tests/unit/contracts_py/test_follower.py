@@ -13,6 +13,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable, Reverted
 from lading_contracts.fake import FakeChain
 from lading_contracts.follower import Cursor, Follower, Following
+from lading_contracts.port import Log
 from lading_protocol.keys import PrivateKey
 
 T = TypeVar("T")
@@ -47,7 +48,8 @@ def test_every_event_once_across_restarts_and_small_spans() -> None:
     async def main() -> None:
         chain, contracts = await a_chain()
         names = contracts.deployment.names()
-        cursor, seen = Cursor(contracts.deployment.block), []
+        cursor = Cursor(contracts.deployment.block)
+        seen: list[tuple[int, int]] = []
         for amount in range(1, 10):
             await contracts.settlement.deposit(OWNER, amount)
             if amount % 3 == 0:
@@ -61,7 +63,8 @@ def test_confirmations_hold_events_back() -> None:
     async def main() -> None:
         chain, contracts = await a_chain()
         follower = Follower(chain, contracts.deployment.names(), Following(confirmations=2))
-        cursor, seen = Cursor(contracts.deployment.block), []
+        cursor = Cursor(contracts.deployment.block)
+        seen: list[tuple[int, int]] = []
         await contracts.settlement.deposit(OWNER, 5)
         chain.mine()
         cursor = await drain(follower, cursor, seen)
@@ -77,7 +80,8 @@ def test_a_reorganisation_takes_events_back_and_brings_others() -> None:
     async def main() -> None:
         chain, contracts = await a_chain()
         follower = Follower(chain, contracts.deployment.names())
-        cursor, seen = Cursor(contracts.deployment.block), []
+        cursor = Cursor(contracts.deployment.block)
+        seen: list[tuple[int, int]] = []
         for amount in (1, 2, 3):
             await contracts.settlement.deposit(OWNER, amount)
             cursor = await drain(follower, cursor, seen)
@@ -101,7 +105,7 @@ def test_a_reorganisation_in_the_middle_of_a_question_gives_nothing_false() -> N
     class Moving(FakeChain):
         armed = False
 
-        async def logs(self, *question: object) -> tuple[events.Log, ...]:
+        async def logs(self, *question: object) -> tuple[Log, ...]:
             found = await super().logs(*question)  # type: ignore[arg-type]
             if self.armed:
                 self.armed = False
