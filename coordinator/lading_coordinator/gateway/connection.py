@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from typing import cast
 
 import httptools
 import msgspec
@@ -87,9 +88,9 @@ class Connection(asyncio.Protocol):
     # From the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=BUFFER)
+        # uvloop's transports have asyncio's methods but do not derive from its classes.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=BUFFER)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError):  # a unix socket has no such option

@@ -55,6 +55,7 @@ def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
 
     @app.get("/")
     async def page() -> Response:
+        await views.parts.ledger.flush()
         return HTMLResponse(render(views))
 
 
@@ -89,6 +90,7 @@ def _sessions(app: FastAPI, views: Views) -> None:
     async def session(request: Request) -> Response:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         seat = await views.parts.sessions.seat(token.strip() if kind.lower() == "bearer" else "")
+        await views.parts.ledger.flush()
         return _json(views.session(seat))
 
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def manifest(name: str = "storyteller", version: str = "1", publisher: PrivateKe
 class World:
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path, **settings: Any) -> None:
         self.loop = loop
-        self.clock = lambda: EPOCH + loop.time()
+        self.clock: Callable[[], float] = lambda: EPOCH + loop.time()
         self.chain = FakeChain(self.clock, block_time=1.0)
         self.net = MemoryNetwork(seed=7)
         self.bank = key("bank")

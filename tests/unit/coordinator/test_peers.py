@@ -1,0 +1,260 @@
+"""The index, settling and publishing, spoken as peers speak them."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from factories import key
+from lading.blobs import BlobStore, serve_blobs
+from lading_net.messages import MessageStream
+from lading_net.ports import Transport
+from lading_protocol.eip712 import unpack
+from lading_protocol.ids import to_hex
+from lading_protocol.manifest import dump
+from lading_protocol.messages import (
+    BLOB,
+    HEARTBEAT,
+    OFFERS,
+    PUBLISH,
+    SETTLE,
+    TOPIC_COORDINATORS,
+    TOPIC_OFFERS,
+    Adverts,
+    Beat,
+    Collect,
+    FromStore,
+    GetBlob,
+    Held,
+    Hello,
+    Notice,
+    Publish,
+    ToPublisher,
+    Vouchers,
+    WantOffers,
+    decode,
+    encode,
+)
+from lading_protocol.offers import check_notice
+from lading_protocol.receipts import Voucher
+from unit.coordinator.conftest import Play
+from unit.coordinator.host import Habits
+from unit.coordinator.world import MODEL, World, manifest
+
+
+async def say(transport: Transport, endpoint: str, protocol: str, message: msgspec.Struct, kind: object) -> object:
+    link = await transport.dial(endpoint, None)
+    messages: MessageStream[object] = MessageStream(await link.open(protocol), msgspec.msgpack.Decoder(kind))
+    messages.send(message)
+    answer = await messages.recv()
+    await messages.close()
+    return answer
+
+
+def state_of(world: World, label: str) -> str:
+    for tree in world.coordinator.gateway._directory.candidates(world.agent):
+        if tree.offer.host == key(label).address:
+            return tree.barred or "alive"
+    return "unknown"
+
+
+def test_a_host_without_a_stake_is_not_chosen_until_it_has_one(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("poor", staked=False)
+        api_key = await world.session()
+        assert state_of(world, "poor") == "has no stake"
+        assert (await world.chat(api_key)).status == 503
+        await world.stake(key("poor"))
+        await asyncio.sleep(3)
+        assert state_of(world, "poor") == "alive"
+        assert (await world.chat(api_key)).status == 200
+
+    play(story)
+
+
+def test_a_stake_taken_out_shuts_a_host_out(play: Play) -> None:
+    async def story(world: World) -> None:
+        host = await world.host("one")
+        owner = key("owner of " + host.key.address.hex())
+        assert state_of(world, "one") == "alive"
+        await world.contracts.staking.request_unstake(owner, host.key.address, 2000 * 10**18)
+        await asyncio.sleep(3)
+        assert state_of(world, "one") == "has less stake than the minimum"
+
+    play(story)
+
+
+def test_an_outage_of_the_chain_changes_nobodys_standing(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("old")
+        world.chain.down = True
+        await asyncio.sleep(30)
+        assert state_of(world, "old") == "alive"
+
+    play(story)
+
+
+def test_stake_is_not_asked_for_where_it_is_not_required(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("poor", staked=False)
+        assert state_of(world, "poor") == "alive"
+
+    play(story, require_stake=False)
+
+
+def test_a_host_that_leaves_or_falls_silent_is_not_alive(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("one")
+        await world.host("two")
+        world.net.kill(key("one").address)
+        await asyncio.sleep(0.1)
+        assert state_of(world, "one") == "is not linked"
+        assert not [one for one in world.coordinator.gateway.live(world.agent) if one.host == key("one").address]
+        world.net.kill(key("two").address, silently=True)
+        await asyncio.sleep(6)
+        assert world.coordinator.gateway.live(world.agent) == []
+
+    play(story)
+
+
+def test_nobody_can_show_another_hosts_offer_or_a_forged_one(play: Play) -> None:
+    async def story(world: World) -> None:
+        honest = await world.host("one")
+        (known,) = honest.offers.values()
+        forged = msgspec.structs.replace(known.advert, detail=msgspec.structs.replace(known.detail, name="cheap"))
+        thief = world.net.transport(key("thief"))
+        link = await thief.dial(world.endpoint, None)
+        messages: MessageStream[object] = MessageStream(await link.open(HEARTBEAT), msgspec.msgpack.Decoder(Beat))
+        messages.send(Hello(1, (known.advert, forged)))
+        messages.send(Beat(9, 0))
+        await asyncio.sleep(0.5)
+        assert [one.host for one in world.coordinator.directory.offers()] == [honest.key.address]
+        assert world.coordinator.directory.host(thief.address).free == 9
+
+    play(story)
+
+
+def test_beats_before_a_greeting_end_the_stream(play: Play) -> None:
+    async def story(world: World) -> None:
+        stranger = world.net.transport(key("stranger"))
+        link = await stranger.dial(world.endpoint, None)
+        messages: MessageStream[object] = MessageStream(await link.open(HEARTBEAT), msgspec.msgpack.Decoder(Beat))
+        messages.send(Beat(1, 0))
+        assert await messages.recv() is None
+
+    play(story)
+
+
+def test_gossiped_offers_are_known_and_served_to_anyone(play: Play) -> None:
+    async def story(world: World) -> None:
+        far = await world.host("far")
+        (known,) = far.offers.values()
+        await world.net.gossip(key("someone")).publish(TOPIC_OFFERS, encode(known.advert))
+        await world.net.gossip(key("vandal")).publish(TOPIC_OFFERS, b"garbage")
+        await asyncio.sleep(0.1)
+        client = world.net.transport(key("client"))
+        answer = await say(client, world.endpoint, OFFERS, WantOffers(), Adverts)
+        assert isinstance(answer, Adverts)
+        assert answer.adverts == (known.advert,)
+        assert await say(client, world.endpoint, OFFERS, WantOffers(b"\x05" * 32), Adverts) == Adverts(())
+
+    play(story)
+
+
+def test_the_coordinators_notice_is_signed_and_current(play: Play) -> None:
+    async def story(world: World) -> None:
+        reader = world.net.gossip(key("reader")).subscribe(TOPIC_COORDINATORS)
+        data = await anext(reader)
+        notice = decode(Notice, data)
+        assert isinstance(notice, Notice)
+        ad = check_notice(notice, world.record.settlement_domain, world.clock())
+        assert ad.coordinator == world.key.address
+        assert notice.detail.endpoints == (world.endpoint,)
+
+    play(story)
+
+
+def test_a_host_collects_its_vouchers(play: Play) -> None:
+    async def story(world: World) -> None:
+        host = await world.host("one")
+        answer = await world.chat(await world.session())
+        vouchers = await say(host.transport, world.endpoint, SETTLE, Collect(), Vouchers)
+        assert isinstance(vouchers, Vouchers)
+        ((packed, lock),) = vouchers.vouchers
+        voucher = unpack(Voucher, packed)
+        assert voucher.value.host == host.key.address
+        assert str(voucher.value.cumulative) == answer.headers["x-lading-cost"]
+        assert lock
+        other = await say(world.net.transport(key("x")), world.endpoint, SETTLE, Collect(), Vouchers)
+        assert other == Vouchers(())
+
+    play(story)
+
+
+def packed(world: World, folder: Path, **changes: object) -> tuple[Transport, BlobStore, bytes]:
+    """A publisher's transport and store with a package."""
+    made = msgspec.structs.replace(manifest("novelist", publisher=key("writer")), **changes)
+    store = BlobStore(folder)
+    store.put(MODEL)
+    agent = store.put(dump(made))
+    transport = world.net.transport(key("writer"))
+    transport.handle(BLOB, serve_blobs(store))
+    return transport, store, agent
+
+
+def test_publishing_holds_the_package_and_gives_it_to_hosts(play: Play, tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        transport, _, agent = packed(world, tmp_path / "writer")
+        made = manifest("novelist", publisher=key("writer"))
+        _, terms = await world.register(made, key("writer"))
+        assert await say(transport, world.endpoint, PUBLISH, Publish(agent, terms), ToPublisher) == Held(agent)
+        found = await world.ask("GET", "/v1/models/novelist")
+        assert found.json["agent"] == to_hex(agent)
+        node = world.net.transport(key("node"))
+        part = await say(node, world.endpoint, BLOB, GetBlob(manifest_file(made), 0, 100), FromStore)
+        assert part.data == MODEL  # type: ignore[attr-defined]
+        world.net.kill(world.key.address)
+        await world.start()
+        assert (await world.ask("GET", "/v1/models/novelist")).json["agent"] == to_hex(agent)
+        await world.coordinator.close()
+
+    play(story)
+
+
+def manifest_file(made: object) -> bytes:
+    return bytes.fromhex(made.files[0].digest[2:])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fault", ["unregistered", "other owner", "other terms", "absent blob", "altered blob"])
+def test_a_bad_package_is_refused_with_its_reason(play: Play, tmp_path: Path, fault: str) -> None:
+    async def story(world: World) -> None:
+        transport, store, agent = packed(world, tmp_path / "writer")
+        made = manifest("novelist", publisher=key("writer"))
+        terms = world.terms
+        if fault != "unregistered":
+            _, agreed = await world.register(made, key("maker" if fault == "other owner" else "writer"))
+            terms = terms if fault == "other terms" else agreed
+        if fault == "absent blob":
+            store.path(manifest_file(made)).unlink()
+        if fault == "altered blob":
+            store.path(manifest_file(made)).write_bytes(b"WEIGHTS")
+        answer = await say(transport, world.endpoint, PUBLISH, Publish(agent, terms), ToPublisher)
+        assert not isinstance(answer, Held)
+        assert answer.message  # type: ignore[attr-defined]
+        assert (await world.ask("GET", "/v1/models/novelist")).status == 404
+
+    play(story)
+
+
+def test_an_agent_nobody_published_here_is_learnt_from_its_host(play: Play) -> None:
+    async def story(world: World) -> None:
+        other = manifest("poet", publisher=key("writer"))
+        agent, terms = await world.register(other, key("writer"))
+        lie = dump(manifest("liar"))
+        await world.host("liar", agents=[(agent, terms, "poet")], blobs={agent: lie})
+        assert (await world.ask("GET", "/v1/models/poet")).status == 404
+        await world.host("one", Habits(), agents=[(agent, terms, "poet")], blobs={agent: dump(other)})
+        assert (await world.ask("GET", "/v1/models/poet")).json["agent"] == to_hex(agent)
+
+    play(story)
