@@ -7,8 +7,10 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, cast
 
 import msgspec
+
 from factories import chat_request, key
 from lading.dispatch import Ask, Directory, Dispatcher, Payer, Purse
 from lading.dispatch.dispatcher import Ended, Limits, Piece
@@ -18,7 +20,7 @@ from lading_contracts.fake import FakeChain
 from lading_contracts.registry import Party, Role
 from lading_net.memory import Conditions, MemoryNetwork
 from lading_net.messages import MessageStream
-from lading_net.ports import Stream
+from lading_net.ports import Stream, Transport
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
 from lading_node.engines.memory import MemoryEngine
@@ -142,13 +144,30 @@ class Sea:
         await settlement.deposit(who, amount)
 
 
+class Shore(Protocol):
+    """What a gateway needs to know of its surroundings, real or not."""
+
+    @property
+    def record(self) -> Deployment: ...
+
+    def now(self) -> float: ...
+
+
 class Gateway:
     """The paying side as a coordinator has it: takes heartbeats, serves SETTLE, dispatches jobs."""
 
-    def __init__(self, sea: Sea, name: str = "gateway", limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        sea: "Sea | Shore",
+        name: str = "gateway",
+        limits: Limits | None = None,
+        transport: Transport | None = None,
+        agent: AgentId = AGENT,
+    ) -> None:
         self.sea = sea
+        self.agent = agent
         self.key = key(name)
-        self.transport = sea.network.transport(self.key)
+        self.transport = transport or cast(Sea, sea).network.transport(self.key)
         self.directory = Directory(needs_beats=True)
         self.purse = Purse(":memory:", sea.record.settlement_domain)
         self.ended: list[Ended] = []
@@ -165,22 +184,20 @@ class Gateway:
         self.payer = Payer(self.key, self.key.address, Wei(1000 * COIN))
         self.endpoint = ""
 
-    async def start(self) -> str:
+    async def start(self, endpoint: str = "/ip4/10.9.9.9/tcp/4100") -> str:
         self.transport.handle(HEARTBEAT, self._beats)
         self.transport.handle(SETTLE, self._settle)
-        self.endpoint = await self.transport.listen("/ip4/10.9.9.9/tcp/4100")
+        self.endpoint = await self.transport.listen(endpoint)
         return self.endpoint
 
     async def offers(self, count: int) -> None:
         """Wait until so many hosts are eligible."""
-        while len([h for h in self.directory.hosts().values() if h.beat_at is not None]) < count or (
-            len(self.directory.offers(AGENT)) < count
-        ):
+        while sum(not one.barred for one in self.directory.candidates(self.agent)) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     async def ask(self, request: ChatRequest | None = None) -> tuple[str, list[int]]:
-        text, ids = "", []
-        async for event in self.dispatcher.run(self.payer, Ask(AGENT, request or chat_request(max_tokens=100))):
+        text, ids = "", list[int]()
+        async for event in self.dispatcher.run(self.payer, Ask(self.agent, request or chat_request(max_tokens=100))):
             if isinstance(event, Piece):
                 assert event.first == len(ids)
                 text += event.text
