@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lading_contracts.court import Ballot, Verdict, dispute_id
+from lading_contracts.deploy import deploy
 from lading_contracts.deployment import Contracts
+from lading_contracts.errors import Reverted
 from lading_contracts.registry import terms_id
 from lading_contracts.settlement import Batch, ChannelKey
-from lading_protocol.ids import Digest
+from lading_protocol.ids import Digest, Wei
 from lading_protocol.receipts import Finish, Lock, Receipt, SessionConsent, StakeConsent, Voucher
-from property.chain_kit import AGENT, CHILD, START, Outcome, Verb, World, attempt, key, tables
+from property.chain_kit import AGENT, CHILD, FAUCET, PARAMETERS, START, Outcome, Verb, World, attempt, key, tables
 
 PAYERS, SESSIONS, HOSTS = ("alice", "bob"), ("session1", "session2"), ("host1", "host2")
 SIGNERS = (*PAYERS, *SESSIONS)
@@ -360,3 +363,25 @@ def test_a_closed_channel_never_opens_again(money_world: World) -> None:
     ]
     refused = [outcome.refused for outcome in play(money_world, MONEY_ACTORS, script) if outcome.refused]
     assert refused == ["NotClosable", "TooEarly", "NoProgress", "NoProgress"]
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"exit_delay": 90 * 86_400 + 1}, "DelayTooLong"),
+        ({"close_delay": 90 * 86_400 + 1}, "DelayTooLong"),
+        ({"cooldown": 365 * 86_400 + 1}, "CooldownTooLong"),
+        ({"cooldown": 99}, "BadParams"),
+        ({"min_stake": Wei(0)}, "ZeroAmount"),
+        ({"supply": Wei(2**96)}, "SupplyTooLarge"),
+        ({"court": replace(PARAMETERS.court, quorum=1)}, "BadParams"),
+        ({"court": replace(PARAMETERS.court, burn_bps=5_000)}, "BadParams"),
+        ({"court": replace(PARAMETERS.court, draw_delay_blocks=201)}, "BadParams"),
+    ],
+)
+def test_bad_parameters_are_refused_alike(money_world: World, change: dict[str, Any], refused: str) -> None:
+    money_world.reset()
+    for chain in money_world.chains():
+        with pytest.raises(Reverted) as caught:
+            money_world.run(deploy(chain, FAUCET, replace(PARAMETERS, **change)))
+        assert caught.value.name == refused

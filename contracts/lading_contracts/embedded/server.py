@@ -190,6 +190,9 @@ class _Http(asyncio.Protocol):
         if not line.startswith(b"post "):
             self._reply(b"405 Method Not Allowed", b"", close=True)
             return False
+        if headers.get(b"origin", b"").strip().startswith(b"http"):
+            self._reply(b"403 Forbidden", b"", close=True)  # a web page has no business with this machine's chain
+            return False
         length = headers.get(b"content-length", b"").strip()
         if not length.isdigit() or int(length) > _MAX_BODY:
             self._reply(b"413 Content Too Large" if length.isdigit() else b"411 Length Required", b"", close=True)

@@ -336,10 +336,20 @@ def test_refusals_of_the_endpoint_are_clear(served: Chain) -> None:
         assert await chain.block(10**6) is None
         await chain.close()
 
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 405")
-        writer.close()
+        for request, status in (
+            (b"GET / HTTP/1.1\r\n\r\n", b"405"),
+            (b"POST / HTTP/1.1\r\n\r\n", b"411"),
+            (b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"413"),
+            (b"POST / HTTP/1.1\r\nOrigin: https://evil.example\r\nContent-Length: 2\r\n\r\n{}", b"403"),
+            (b"POST / HTTP/1.1\r\nx: " + b"y" * 20_000, b"431"),
+            (b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 1\r\n\r\n{", b"200"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(request)
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 " + status)
+            writer.close()
+        assert b"-32700" in answer
 
     run(main())
 
@@ -456,6 +466,19 @@ def test_anvil_is_the_same_to_us(tmp_path: Path) -> None:
         await client.close()
 
     run(main())
+
+
+def test_the_chain_ends_with_the_process_that_started_it() -> None:
+    """Its parent is killed without a chance to clean up."""
+    start = [sys.executable, "-m", "lading_contracts.embedded", "--with-parent"]
+    code = f"import subprocess; subprocess.Popen({start!r}).wait()"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert json.loads(parent.stdout.readline())["url"]
+    parent.kill()
+    parent.wait(timeout=20)
+    assert parent.stdout.read() == ""  # the end of the pipe: the child, its last holder, is gone
+    parent.stdout.close()
 
 
 def test_the_port_is_free_again_after_stop() -> None:
