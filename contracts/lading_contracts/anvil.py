@@ -32,10 +32,11 @@ class AnvilSettings(msgspec.Struct, frozen=True, kw_only=True):
 def find() -> Path | None:
     """Where anvil is, if anywhere."""
     found = shutil.which("anvil")
-    checkout = Path(__file__).parent.parent / "node_modules" / ".bin" / "anvil"
     if found is not None:
         return Path(found)
-    return checkout if checkout.exists() else None
+    # The program itself and not npm's wrapper: it needs no Node, and dies when it is told to.
+    modules = Path(__file__).parent.parent / "node_modules" / "@foundry-rs"
+    return next(iter(sorted(modules.glob("anvil-*/bin/anvil"))), None)
 
 
 class Anvil:
