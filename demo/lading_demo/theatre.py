@@ -186,7 +186,7 @@ class Theatre:
     async def linked(self, host: Party, agents: int) -> bool:
         """Whether the coordinator would choose this host for as many agents."""
         self.stage.check()
-        for row in await self.get("/lading/v1/hosts"):
+        for row in (await self.get("/lading/v1/hosts"))["hosts"]:
             if row["host"] == to_hex(host.address):
                 return bool(row["chosen"]) and len(row["agents"]) >= agents
         return False

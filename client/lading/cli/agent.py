@@ -136,6 +136,7 @@ async def publish(
     base_url: str | None = None,
     home: str | None = None,
     key: str | None = None,
+    deployment: str | None = None,
     chain_url: str | None = None,
     as_json: Json = False,
 ) -> int:
@@ -155,10 +156,12 @@ async def publish(
         Folder of key and deployment record (default ~/.lading).
     key
         The publisher's key file; it pays for the registration and owns the agent.
+    deployment
+        The deployment record of the network.
     chain_url
         The chain's JSON-RPC address.
     """
-    chosen = context.settings(home=home, key=key, chain_url=chain_url, base_url=base_url)
+    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url, base_url=base_url)
     mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
     table = tuple(map(_party, party)) if party else publisher.parties(project, mine.address)

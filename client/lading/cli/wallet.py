@@ -18,6 +18,8 @@ from lading_protocol.pricing import format_amount, parse_amount
 app = App(name="wallet", help="Keys, deposits and spending sessions.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 Home = Annotated[str | None, Parameter(help="Folder of key, deployment record and purse (default ~/.lading).")]
+Record = Annotated[str | None, Parameter(help="The deployment record of the network (default in the home folder).")]
+ChainUrl = Annotated[str | None, Parameter(help="The chain's JSON-RPC address.")]
 Key = Annotated[str | None, Parameter(help="The key file.")]
 
 
@@ -34,9 +36,11 @@ async def new(*, home: Home = None, key: Key = None, as_json: Json = False) -> i
 
 
 @app.command
-async def show(*, home: Home = None, key: Key = None, chain_url: str | None = None, as_json: Json = False) -> int:
+async def show(
+    *, home: Home = None, key: Key = None, deployment: Record = None, chain_url: ChainUrl = None, as_json: Json = False
+) -> int:
     """Show coins in the wallet, the deposit, and money on its way out."""
-    chosen = context.settings(home=home, key=key, chain_url=chain_url)
+    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
     mine = context.load_key(chosen.key_path)
     async with context.contracts(chosen) as (chain, record):
         coins = await chain.coin.balance(mine.address)
@@ -55,7 +59,13 @@ async def show(*, home: Home = None, key: Key = None, chain_url: str | None = No
 
 @app.command
 async def deposit(
-    amount: str, *, home: Home = None, key: Key = None, chain_url: str | None = None, as_json: Json = False
+    amount: str,
+    *,
+    home: Home = None,
+    key: Key = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
+    as_json: Json = False,
 ) -> int:
     """Move coins into your deposit, from which vouchers pay.
 
@@ -64,7 +74,7 @@ async def deposit(
     amount
         In tokens, such as 12.5.
     """
-    chosen = context.settings(home=home, key=key, chain_url=chain_url)
+    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
     mine = context.load_key(chosen.key_path)
     async with context.contracts(chosen) as (chain, record):
         wei = parse_amount(amount, record.decimals)
@@ -82,7 +92,8 @@ async def withdraw(
     finish: bool = False,
     home: Home = None,
     key: Key = None,
-    chain_url: str | None = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
     as_json: Json = False,
 ) -> int:
     """Ask for free deposit back, and collect it with --finish once the delay is over.
@@ -94,7 +105,7 @@ async def withdraw(
     finish
         Collect what was asked for earlier.
     """
-    chosen = context.settings(home=home, key=key, chain_url=chain_url)
+    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
     mine = context.load_key(chosen.key_path)
     async with context.contracts(chosen) as (chain, record):
         if finish:
@@ -115,7 +126,8 @@ async def session(
     base_url: str | None = None,
     home: Home = None,
     key: Key = None,
-    chain_url: str | None = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
     as_json: Json = False,
 ) -> int:
     """Let a coordinator spend up to a cap from your deposit, until it expires; prints the API key, once.
@@ -129,7 +141,7 @@ async def session(
     base_url
         The coordinator's address.
     """
-    chosen = context.settings(home=home, key=key, chain_url=chain_url, base_url=base_url)
+    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url, base_url=base_url)
     mine = context.load_key(chosen.key_path)
     granted = await _ask_session(chosen, mine)
     async with context.contracts(chosen) as (chain, record):
@@ -151,7 +163,13 @@ async def session(
 
 @app.command
 async def revoke(
-    session: str, *, home: Home = None, key: Key = None, chain_url: str | None = None, as_json: Json = False
+    session: str,
+    *,
+    home: Home = None,
+    key: Key = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
+    as_json: Json = False,
 ) -> int:
     """End a session now; what it has promised to hosts stays promised.
 
@@ -160,7 +178,7 @@ async def revoke(
     session
         The session's 0x address, as `lading wallet session` printed it.
     """
-    chosen = context.settings(home=home, key=key, chain_url=chain_url)
+    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
     mine = context.load_key(chosen.key_path)
     async with context.contracts(chosen) as (chain, _):
         await chain.settlement.revoke(mine, address(session))
