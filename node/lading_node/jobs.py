@@ -119,8 +119,9 @@ class Desk:
     # What conversations share
 
     async def keep_voucher(self, id: ChannelId, voucher: SignedVoucher, peer: Address) -> None:
-        """Durable when it returns. Raises LedgerError."""
+        """Durable and counted when it returns, even if the stream that brought it is long gone. Raises LedgerError."""
         await self.ledger.put_voucher(id, voucher, peer, self.clock())
+        self.channels.put(sign_for(self.channels.get(id), Wei(voucher.value.cumulative)))
         self._new_paper(id)
 
     async def keep_lock(self, id: ChannelId, lock: SignedLock, peer: Address) -> None:
@@ -135,9 +136,8 @@ class Desk:
         if lock is not None and lock.value.cumulative > self.channels.get(id).locked:
             await self.keep_lock(id, lock, peer)
         if voucher.value.cumulative > self.channels.get(id).signed:
+            self.channels.put(admit_to(self.channels.get(id), Wei(voucher.value.cumulative)))
             await self.keep_voucher(id, voucher, peer)
-            channel = admit_to(self.channels.get(id), Wei(voucher.value.cumulative))
-            self.channels.put(sign_for(channel, Wei(voucher.value.cumulative)))
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -166,7 +166,7 @@ async def voyage(harbour: Harbour) -> None:
         shown = json.loads(page(facts["status"])[1])["earnings"]
         return shown["signed"] == str(ended.cost) and shown["unpaid"] == "0"
 
-    await until(paid)
+    await until(paid, 5)  # with the stream itself, not by asking again later
     second = harbour.node(*flags, name="node")
     assert second.end(0 if second.process.poll() is not None else signal.SIGCONT) != 0
     assert "folder_busy" in (harbour.folder / "node.log").read_text()
