@@ -13,7 +13,7 @@ from lading_node.engines.errors import EngineError, one_line
 
 # Before the import, or it phones home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort  # type: ignore[import-untyped]
+import onnxruntime as ort
 
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 

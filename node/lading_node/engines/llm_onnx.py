@@ -21,7 +21,7 @@ from lading_protocol.messages import Message
 # Before the import, or it phones home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["ORT_GENAI_TELEMETRY_DISABLED"] = "1"
-import onnxruntime_genai as genai  # type: ignore[import-untyped]
+import onnxruntime_genai as genai
 
 _FILE = "model.onnx"
 
