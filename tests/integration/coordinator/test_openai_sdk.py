@@ -102,7 +102,7 @@ def test_the_synchronous_client_from_many_threads(tmp_path: Path) -> None:
     async def story(made: Town, client: Any) -> None:
         await made.host("one")
 
-        def ask() -> list[str]:
+        def ask() -> list[Any]:
             with OpenAI(base_url=str(client.base_url), api_key=client.api_key, max_retries=0) as mine:
                 return [
                     mine.chat.completions.create(model="storyteller", messages=MESSAGES, max_tokens=i)
@@ -118,7 +118,7 @@ def test_the_synchronous_client_from_many_threads(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-ERRORS = [
+ERRORS: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
     ({"model": "nope"}, openai.NotFoundError, "model_not_found"),
     ({"n": 2}, openai.BadRequestError, "unsupported_parameter"),
     ({"temperature": 9}, openai.BadRequestError, "invalid_value"),
@@ -131,7 +131,7 @@ def test_errors_arrive_as_the_sdks_own_types(tmp_path: Path) -> None:
         await made.host("one")
         for change, kind, code in ERRORS:
             with pytest.raises(kind) as caught:
-                await client.chat.completions.create(**({"model": "storyteller", "messages": MESSAGES} | change))
+                await client.chat.completions.create(**{"model": "storyteller", "messages": MESSAGES, **change})
             assert caught.value.code == code
         stranger = client.with_options(api_key="lk_nobody")
         with pytest.raises(openai.AuthenticationError) as refused:

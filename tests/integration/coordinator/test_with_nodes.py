@@ -1,0 +1,190 @@
+"""The coordinator and real nodes together, on the in-memory network, the fake chain and a virtual clock.
+
+Both sides of every stream are the real ones: heartbeats, jobs, vouchers, settling, audits, cases and the court.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from factories import key
+from lading_coordinator.agents import entry_of
+from lading_coordinator.gateway.connection import Connection, Limits
+from lading_coordinator.main import Coordinator, Outside
+from lading_coordinator.settings import CoordinatorSettings
+from lading_net.clock import run_virtual
+from lading_node.node import Node
+from lading_protocol.ids import to_hex
+from lading_protocol.receipts import StakeConsent
+from simulation.node_world import AGENT, COIN, MANIFEST, Sea
+from unit.coordinator.world import Answer, Wire, encode
+
+
+class Port:
+    """A sea with our coordinator in it."""
+
+    def __init__(self, sea: Sea, coordinator: Coordinator, endpoint: str) -> None:
+        self.sea = sea
+        self.coordinator = coordinator
+        self.endpoint = endpoint
+        self.app = coordinator.application()
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.nodes: dict[str, Node] = {}
+
+    async def node(self, name: str, **habits: Any) -> Node:
+        """A staked node that the coordinator can choose."""
+        who, owner, staking = key(name), key(f"owner of {name}"), self.sea.contracts.staking
+        await self.sea.contracts.coin.transfer(key("treasury"), owner.address, 3000 * COIN)
+        await self.sea.contracts.coin.approve(owner, self.sea.record.staking, 3000 * COIN)
+        consent = StakeConsent(owner.address).sign(self.sea.record.staking_domain, who).signature
+        await staking.stake(owner, who.address, 3000 * COIN, consent)
+        node = self.sea.node(name, coordinators=(self.endpoint,), **habits)
+        self.nodes[name] = node
+        self.tasks[name] = asyncio.create_task(node.run())
+        await self.until(lambda: who.address in {one.host for one in self.coordinator.gateway.live(AGENT)})
+        return node
+
+    async def until(self, happened: Callable[[], bool], seconds: int = 120) -> None:
+        for _ in range(seconds * 4):
+            if happened():
+                return
+            await asyncio.sleep(0.25)
+        raise AssertionError("it did not happen")
+
+    async def session(self) -> str:
+        payer = key("payer")
+        await self.sea.fund(payer)
+        made = self.coordinator.sessions.create(payer.address)
+        expiry = int(self.sea.now()) + 36_000
+        await self.sea.contracts.settlement.authorize(payer, made.session, 500 * COIN, expiry, made.consent)
+        return made.api_key
+
+    async def ask(self, method: str, path: str, body: Any = None, api_key: str = "") -> Answer:
+        wire = Wire(Connection(self.app, Limits(), set()))
+        wire.send(encode(method, path, body, api_key))
+        answer = await wire.answer()
+        wire.hang_up()
+        return answer
+
+    async def chat(self, api_key: str, text: str = "hello", **changes: Any) -> Answer:
+        body = {"model": "toy", "messages": [{"role": "user", "content": text}], "max_tokens": 40, "seed": 5}
+        return await self.ask("POST", "/v1/chat/completions", body | changes, api_key)
+
+
+@contextlib.asynccontextmanager
+async def port(folder: Path, **settings: Any) -> AsyncIterator[Port]:
+    sea = await Sea.create()
+    me = key("coordinator")
+    await sea.contracts.coin.transfer(key("treasury"), me.address, 1000 * COIN)
+    transport = sea.network.transport(me)
+    endpoint = await transport.listen("/ip4/10.9.9.9/tcp/4600")
+    base = {"home": str(folder), "audit_period": 2.0, "audit_rate": 1.0}
+    outside = Outside(
+        me, sea.contracts, transport, sea.network.gossip(me), (endpoint,), sea.now, random.Random(1).randbytes
+    )
+    coordinator = Coordinator(msgspec.convert(base | settings, CoordinatorSettings), outside)
+    coordinator.catalogue.add(entry_of(AGENT, MANIFEST, 1))  # the sea's toy is registered by another key than it names
+    made = Port(sea, coordinator, endpoint)
+    try:
+        async with coordinator.working():
+            yield made
+    finally:
+        for node in made.nodes.values():
+            node.stop()
+        await asyncio.gather(*made.tasks.values(), return_exceptions=True)
+        await coordinator.close()
+
+
+def play(folder: Path, story: Callable[[Port], Awaitable[None]], **settings: Any) -> None:
+    async def main() -> None:
+        async with port(folder, **settings) as made:
+            await story(made)
+
+    run_virtual(main(), seed=3, limit=20_000)
+
+
+def test_one_request_served_checked_and_paid(tmp_path: Path) -> None:
+    async def story(made: Port) -> None:
+        for name in ("one", "two", "three"):
+            await made.node(name)
+        api_key = await made.session()
+        answer = await made.chat(api_key)
+        assert answer.status == 200, answer.body
+        cost = int(answer.headers["x-lading-cost"])
+        stream = await made.chat(api_key, stream=True, stream_options={"include_usage": True})
+        assert stream.text == answer.json["choices"][0]["message"]["content"]
+        assert int(stream.events[-2]["lading"]["cost_wei"]) == cost
+        vectors = await made.ask("POST", "/v1/embeddings", {"model": "toy", "input": ["a", "b"]}, api_key)
+        assert len(vectors.json["data"]) == 2
+        records = made.coordinator.records
+        await made.until(lambda: len([one for one in records.audits() if one.state == "done"]) == 3)
+        assert {one.verdict.name for one in records.audits()} == {"HONEST"}
+        total = 2 * cost + int(vectors.headers["x-lading-cost"])
+        await asyncio.sleep(65)  # a host that missed a voucher on its stream asks for it within 30 s
+        for node in made.nodes.values():
+            await node.settler.settle("test")
+        settlement, paid = made.sea.contracts.settlement, 0
+        for name in made.nodes:
+            paid += await settlement.host_balance(key(name).address)
+        assert paid + await settlement.earned(made.sea.terms) == total
+
+    play(tmp_path, story)
+
+
+def test_a_node_killed_mid_stream_is_not_seen(tmp_path: Path) -> None:
+    async def story(made: Port) -> None:
+        await made.node("one")
+        api_key = await made.session()
+        unbroken = (await made.chat(api_key)).json["choices"][0]["message"]["content"]
+        await made.node("two")
+        body = {"model": "toy", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "seed": 5}
+        wire = Wire(Connection(made.app, Limits(), set()))
+        wire.send(encode("POST", "/v1/chat/completions", body | {"stream": True}, api_key))
+        head = (await wire.until(b'"content":"')).decode()
+        await asyncio.sleep(0.3)
+        first = next(name for name in made.nodes if to_hex(key(name).address) in head)
+        made.tasks[first].cancel()
+        made.sea.network.kill(key(first).address)
+        answer = await wire.answer()
+        assert answer.text == unbroken
+        parts = answer.events[-2]["lading"]["parts"]
+        assert len(parts) == 2
+        assert sum(part["tokens"] for part in parts) == made.coordinator.ledger.recent(1)[0].output_tokens
+        del made.nodes[first]
+
+    play(tmp_path, story)
+
+
+def test_a_node_with_other_weights_is_slashed_and_honest_ones_are_not(tmp_path: Path) -> None:
+    async def story(made: Port) -> None:
+        from lading_node.agents import Serving
+        from lading_protocol.ids import Wei
+        from lading_protocol.pricing import Price
+
+        cheap = (Serving(AGENT, made.sea.terms, Price(Wei(1), Wei(1))),)
+        await made.node("cheat", seed="another model", agents=cheap)
+        for name in ("one", "two", "three"):
+            await made.node(name)
+        api_key = await made.session()
+        assert (await made.chat(api_key)).status == 200
+        records = made.coordinator.records
+        await made.until(lambda: any(row.state == "closed" for row in records.disputes()), 400)
+        assert records.disputes()[0].note == "ruled guilty"
+        staking = made.sea.contracts.staking
+        cheat = await staking.operator(key("cheat").address)
+        assert cheat is not None
+        assert cheat.stake < 3000 * COIN
+        for name in ("one", "two", "three"):
+            honest = await staking.operator(key(name).address)
+            assert honest is not None
+            assert honest.stake == 3000 * COIN
+        await made.until(lambda: bool(made.coordinator.directory.host(key("cheat").address).barred), 20)
+        after = await made.chat(api_key)
+        assert after.headers["x-lading-host"] != to_hex(key("cheat").address)
+
+    play(tmp_path, story)
