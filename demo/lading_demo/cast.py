@@ -1,4 +1,4 @@
-"""Who plays in the demo: every party with a key of its own, derived from one seed, and what it is called on the screen."""
+"""Who plays in the demo: every party with a key of its own, derived from one seed, and its name on the screen."""
 
 import msgspec
 

@@ -1,7 +1,7 @@
 """A dishonest host: the real node, whose operator has put another model where the agent's is loaded.
 
-`python -m lading_demo.cheat --model FILE node up …` takes the node's own command line after the model. Everything else is
-the real program: it signs offers and receipts under the agent's name, and hopes that nobody looks.
+`python -m lading_demo.cheat --model FILE node up …` takes the node's own command line after the model. Everything else
+is the real program: it signs offers and receipts under the agent's name, and hopes that nobody looks.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ from lading_contracts.rpc import RpcSettings, open_chain
 from lading_demo.books import Books
 from lading_demo.cast import COIN, GAS, Cast, Party
 from lading_demo.screen import Screen
-from lading_demo.stage import Stage
+from lading_demo.stage import Fallen, Stage
 from lading_protocol.ids import to_hex
 from lading_protocol.receipts import StakeConsent
 
@@ -56,6 +56,7 @@ class Theatre:
         self.api_key = ""
         self.agents: dict[str, dict[str, Any]] = {}
         self.parts: list[dict[str, Any]] = []
+        self.serving: dict[str, int] = {}
         self.contracts: Contracts
         self.books: Books
         self.openai: AsyncOpenAI
@@ -67,8 +68,10 @@ class Theatre:
         port = free_port()
         await self.stage.start(
             "chain",
-            ["lading_contracts.embedded", "--folder", str(self.folder / "chain"), "--port", str(port)]
-            + ["--chain-id", str(CHAIN_ID), "--block-time", "1", "--seed", "demo"],
+            [
+                *("lading_contracts.embedded", "--folder", str(self.folder / "chain"), "--port", str(port)),
+                *("--chain-id", str(CHAIN_ID), "--block-time", "1", "--seed", "demo"),
+            ],
         )
         self.chain_url = json.loads(await self.first_line("chain"))["url"]
         self.chain = open_chain(self.chain_url, CHAIN_ID, RpcSettings())
@@ -132,10 +135,12 @@ class Theatre:
         curator = self.cast.curator
         await self.stage.start(
             "coordinator",
-            ["lading.cli.main", "coordinator", "up", "--json", "--home", str(self.home(curator))]
-            + ["--chain-url", self.chain_url, "--deployment", str(self.deployment), "--http-port", "0"]
-            + ["--listen", "/ip4/127.0.0.1/tcp/0", "--gossip", f"/ip4/127.0.0.1/tcp/{free_port()}"]
-            + ["--audit-rate", str(rate), "--audit-period", "1"],
+            [
+                *("lading.cli.main", "coordinator", "up", "--json", "--home", str(self.home(curator))),
+                *("--chain-url", self.chain_url, "--deployment", str(self.deployment), "--http-port", "0"),
+                *("--listen", "/ip4/127.0.0.1/tcp/0", "--gossip", f"/ip4/127.0.0.1/tcp/{free_port()}"),
+                *("--audit-rate", str(rate), "--audit-period", "1"),
+            ],
         )
         told = json.loads(await self.first_line("coordinator"))
         self.http, self.bootstrap, self.direct = told["http"], told["gossip"], told["endpoints"][0]
@@ -143,14 +148,22 @@ class Theatre:
     async def publish(self, folder: Path, publisher: Party, *flags: str) -> dict[str, Any]:
         told = await self.stage.call(
             f"publish {folder.name}",
-            ["lading.cli.main", "agent", "publish", str(folder), "--json", "--home", str(self.home(publisher))]
-            + ["--deployment", str(self.deployment), "--chain-url", self.chain_url, "--to", self.direct, *flags],
+            [
+                *("lading.cli.main", "agent", "publish", str(folder), "--json", "--home", str(self.home(publisher))),
+                *("--deployment", str(self.deployment), "--chain-url", self.chain_url, "--to", self.direct, *flags),
+            ],
         )
         published: dict[str, Any] = json.loads(told)
         return published
 
-    async def raise_node(self, host: Party, price_in: str, price_out: str, model: Path | None = None) -> None:
-        """Start a node that serves both agents. With `model` its operator cheats: see lading_demo.cheat."""
+    def served_by(self, host: Party) -> list[str]:
+        """Two nodes serve embeddings besides; a chat model is enough for the others."""
+        return list(self.agents) if host in self.cast.hosts[:2] else list(self.agents)[:1]
+
+    async def raise_node(
+        self, host: Party, price_in: str, price_out: str, names: list[str], model: Path | None = None
+    ) -> None:
+        """Start a node that serves these agents. With `model` its operator cheats: see lading_demo.cheat."""
         home = self.home(host)
         settings = home / "settings.toml"
         settings.write_text(
@@ -164,17 +177,24 @@ class Theatre:
                 price_in=price_in,
                 price_out=price_out,
                 agents=", ".join(
-                    f'{{ digest = "{made["agent"]}", terms = "{made["terms"]}" }}' for made in self.agents.values()
+                    f'{{ digest = "{made["agent"]}", terms = "{made["terms"]}" }}'
+                    for made in (self.agents[name] for name in names)
                 ),
             )
         )
+        self.serving[host.name] = len(names)
         self.stage.log(host.name).unlink(missing_ok=True)
         program = ["lading.cli.main"] if model is None else ["lading_demo.cheat", "--model", str(model)]
         await self.stage.start(host.name, [*program, "node", "up", "--json", "--settings", str(settings)])
 
     async def get(self, path: str) -> Any:
-        answer = await self.client.get(self.http + path)
-        answer.raise_for_status()
+        try:
+            answer = await self.client.get(self.http + path)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise Fallen(
+                f"The coordinator does not answer {path}: {error!r}\n{self.stage.tail('coordinator')}"
+            ) from error
         return answer.json()
 
     def note(self, answer: Any) -> dict[str, Any]:
@@ -183,13 +203,16 @@ class Theatre:
         self.parts += account["parts"]
         return account
 
-    async def linked(self, host: Party, agents: int) -> bool:
-        """Whether the coordinator would choose this host for as many agents."""
+    async def linked(self, host: Party) -> bool:
+        """Whether the coordinator would choose this host for all that it was started with."""
         self.stage.check()
         for row in (await self.get("/lading/v1/hosts"))["hosts"]:
             if row["host"] == to_hex(host.address):
-                return bool(row["chosen"]) and len(row["agents"]) >= agents
+                return bool(row["chosen"]) and len(row["agents"]) >= self.serving[host.name]
         return False
+
+    def name_of(self, text: str) -> str:
+        return next((host.name for host in self.cast.operators if to_hex(host.address) == text), text)
 
     async def close(self) -> None:
         await self.client.aclose()
