@@ -87,6 +87,9 @@ contract AgentRegistryTest is Kit {
         _refuse(abi.encodeWithSelector(IAgentRegistry.DuplicateParty.selector, 2), CHILD, parties);
         parties[2].role = 4;
         registry.agreeTerms(CHILD, parties);
+        // Two makers are no duplicate: only payee and role together are.
+        parties[2] = IAgentRegistry.Party(CURATOR, 1, 7);
+        registry.agreeTerms(CHILD, parties);
     }
 
     function test_ancestors_get_at_least_what_they_ask_and_an_owner_of_two_gets_both() public {
