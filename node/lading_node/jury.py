@@ -54,6 +54,7 @@ class Juror:
         self._link_to = link_to
         self._votes: dict[tuple[Digest, int], Vote] = {}
         self._wake = asyncio.Event()
+        self._saved: list[tuple[Digest, int, int]] | None = None
         self.duties: dict[tuple[Digest, int], Duty] = {}
 
     async def load(self) -> None:
@@ -66,7 +67,9 @@ class Juror:
     async def save(self) -> None:
         """Write down what we were drawn for, before the events that said so are forgotten."""
         duties = [(duty.dispute, duty.seat.round, duty.seat.number) for duty in self.duties.values()]
-        await self._doors.ledger.put_note("duties", msgspec.msgpack.encode(duties))
+        if duties != self._saved:
+            await self._doors.ledger.put_note("duties", msgspec.msgpack.encode(duties))
+            self._saved = duties
 
     def hear(self, event: events.Event) -> None:
         """An event of the court."""

@@ -31,6 +31,7 @@ from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS
 log = logging.getLogger(__name__)
 
 CHAIN_RETRY_SECONDS = 5.0
+CURSOR_BLOCKS = 100
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -141,6 +142,7 @@ class Node:
         follower = Follower(self.doors.contracts.chain, names, Following(poll=self.plan.chain_poll))
         saved = await self.doors.ledger.note("cursor")
         cursor = msgspec.msgpack.decode(saved, type=Cursor) if saved else Cursor(deployment.block)
+        saved_at = cursor.next
         while True:
             try:
                 batch = await follower.step(cursor)
@@ -150,9 +152,12 @@ class Node:
                     continue
                 for entry in batch.entries:
                     await self._hear(entry.event)
-                await self.juror.save()
-                await self.doors.ledger.put_note("cursor", msgspec.msgpack.encode(batch.cursor))
                 cursor = batch.cursor
+                # Empty blocks are cheap to read again; events are not forgotten before what they led to is kept.
+                if batch.entries or cursor.next >= saved_at + CURSOR_BLOCKS:
+                    await self.juror.save()
+                    await self.doors.ledger.put_note("cursor", msgspec.msgpack.encode(cursor))
+                    saved_at = cursor.next
             except LadingError as error:
                 if not self.chain_trouble:
                     log.warning("the chain does not answer: %s", error)

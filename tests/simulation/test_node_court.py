@@ -1,0 +1,212 @@
+"""Audits and juries between real nodes: a cheat is found and slashed, an honest host is not, restarts lose no vote."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from factories import chat_request, key
+from lading.dispatch.dispatcher import Ended
+from lading_contracts.court import Phase, Verdict
+from lading_contracts.settlement import ChannelKey
+from lading_net.clock import run_virtual
+from lading_net.messages import MessageStream
+from lading_net.ports import Stream
+from lading_node.core.policy import Policy
+from lading_node.node import Node
+from lading_protocol.ids import Digest, Wei
+from lading_protocol.messages import (
+    AUDIT,
+    CASE,
+    Case,
+    Check,
+    Finding,
+    FromAuditor,
+    GetCase,
+    Refuse,
+)
+from simulation.node_world import COIN, Gateway, Sea
+
+JURORS = ("juror1", "juror2", "juror3")
+STAKE = 2000 * COIN
+
+
+def case_of(ended: Ended) -> Case:
+    receipt = ended.parts[0].receipt
+    assert receipt is not None
+    return Case(receipt.pack(), ended.request, ended.emitted, ended.vectors)
+
+
+async def stake(sea: Sea, who: str) -> None:
+    signer = key(who)
+    await sea.contracts.coin.transfer(key("treasury"), signer.address, STAKE)
+    await sea.contracts.coin.allow(signer, sea.record.staking, STAKE)
+    await sea.contracts.staking.stake(signer, signer.address, STAKE)
+
+
+class Trial:
+    """A gateway that challenges, one host that is accused, and three jurors."""
+
+    def __init__(self, sea: Sea, folder: Path) -> None:
+        self.sea = sea
+        self.folder = folder
+        self.gateway = Gateway(sea)
+        self.nodes: dict[str, Node] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.shown = 0
+
+    @classmethod
+    async def begin(cls, folder: Path, host_seed: str) -> "Trial":
+        trial = cls(await Sea.create(), folder)
+        await trial.sea.fund(trial.gateway.key)
+        trial.gateway.transport.handle(CASE, trial.show)
+        endpoint = (await trial.gateway.start(),)
+        for name in ("host", *JURORS):
+            await stake(trial.sea, name)
+        await trial.up("host", endpoint, seed=host_seed)
+        await trial.gateway.offers(1)
+        await trial.gateway.ask(chat_request("Tell me of the sea.", max_tokens=60))
+        for number, name in enumerate(JURORS):
+            await trial.up(name, endpoint, folder=folder / name if name == "juror1" else None, rng=number)
+        await trial.gateway.offers(4)
+        return trial
+
+    async def up(self, name: str, endpoint: tuple[str, ...], **more: object) -> None:
+        node = self.nodes[name] = self.sea.node(name, coordinators=endpoint, **more)  # type: ignore[arg-type]
+        self.tasks[name] = asyncio.get_running_loop().create_task(node.run())
+        await node.started.wait()
+
+    async def kill(self, name: str) -> None:
+        self.sea.network.kill(self.nodes[name].address)
+        self.tasks[name].cancel()
+        await asyncio.gather(self.tasks[name], return_exceptions=True)
+        await self.nodes[name].doors.ledger.close()
+
+    async def end(self) -> None:
+        for name, node in self.nodes.items():
+            node.stop()
+            await self.tasks[name]
+            await node.doors.ledger.close()
+
+    async def accuse(self) -> Digest:
+        court, gateway = self.sea.contracts.court, self.gateway
+        receipt = gateway.ended[0].parts[0].receipt
+        assert receipt is not None
+        await self.sea.contracts.coin.transfer(key("treasury"), gateway.key.address, 1000 * COIN)
+        await self.sea.contracts.coin.allow(gateway.key, self.sea.record.court, 1000 * COIN)
+        dispute = await court.open(gateway.key, receipt)
+        await asyncio.sleep(10)
+        await court.draw(gateway.key, dispute)
+        return dispute
+
+    async def show(self, stream: Stream) -> None:
+        messages: MessageStream[GetCase] = MessageStream(stream, msgspec.msgpack.Decoder(GetCase))
+        if await messages.recv() is not None:
+            self.shown += 1
+            messages.send(case_of(self.gateway.ended[0]))
+            await messages.drain()
+
+    async def check(self, case: Case, auditor: str) -> Finding | Refuse:
+        for link in self.gateway.transport.links():
+            if link.peer == key(auditor).address:
+                messages: MessageStream[Finding | Refuse] = MessageStream(
+                    await link.open(AUDIT), msgspec.msgpack.Decoder(FromAuditor)
+                )
+                messages.send(Check(case))
+                answer = await messages.recv()
+                await messages.close()
+                assert answer is not None
+                return answer
+        raise AssertionError("the auditor is not linked")
+
+
+@pytest.mark.parametrize(("seed", "verdict"), [("toy", Verdict.HONEST), ("smaller", Verdict.GUILTY)])
+def test_the_jury_finds_what_is_true_and_finishes_the_case(tmp_path: Path, seed: str, verdict: Verdict) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, seed)
+        before = await trial.sea.contracts.staking.operator(key("host").address)
+        dispute = await trial.accuse()
+        await asyncio.sleep(120)
+        found = await trial.sea.contracts.court.dispute(dispute)
+        assert found is not None
+        assert (found.phase, found.verdict) == (Phase.CLOSED, verdict)
+        assert trial.shown == 3
+        after = await trial.sea.contracts.staking.operator(key("host").address)
+        assert before is not None
+        assert after is not None
+        assert (after.stake < before.stake) == (verdict is Verdict.GUILTY)
+        assert all(not node.juror.duties for node in trial.nodes.values())
+        assert trial.nodes["host"].standing.disputes
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_a_juror_killed_between_commit_and_reveal_still_reveals(tmp_path: Path) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "smaller")
+        dispute = await trial.accuse()
+        court = trial.sea.contracts.court
+        drawn = await court.dispute(dispute)
+        assert drawn is not None
+        async with asyncio.timeout(20):
+            while not any((await court.vote(dispute, drawn.round, key("juror1").address)).commitment):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await trial.kill("juror1")
+        await asyncio.sleep(1)
+        await trial.up("juror1", (trial.gateway.endpoint,), folder=trial.folder / "juror1", rng=99)
+        await asyncio.sleep(120)
+        vote = await court.vote(dispute, drawn.round, key("juror1").address)
+        assert vote.verdict is Verdict.GUILTY
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_audits_on_demand(tmp_path: Path) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "smaller")
+        ended = trial.gateway.ended[0]
+        found = await trial.check(case_of(ended), "juror1")
+        assert isinstance(found, Finding)
+        assert (found.verdict, found.code) == (Verdict.GUILTY, "margin")
+        same = await trial.check(case_of(ended), "host")  # the cheat itself sees nothing wrong
+        assert isinstance(same, Finding)
+        assert same.verdict == Verdict.HONEST
+        altered = msgspec.structs.replace(case_of(ended), emitted=(*ended.emitted[:-1], 3))
+        refused = await trial.check(altered, "juror1")
+        assert isinstance(refused, Refuse)
+        assert refused.code == "case_mismatch"
+        forged = case_of(ended)
+        forged = msgspec.structs.replace(forged, receipt=forged.receipt[:-2] + b"\x01\x1b")
+        refused = await trial.check(forged, "juror1")
+        assert isinstance(refused, Refuse)
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_a_close_notice_makes_the_host_redeem_in_time() -> None:
+    async def main() -> None:
+        sea = await Sea.create()
+        gateway = Gateway(sea)
+        await sea.fund(gateway.key)
+        node = sea.node("host", coordinators=(await gateway.start(),), policy=Policy(Wei(10**30), 10**9))
+        task = asyncio.get_running_loop().create_task(node.run())
+        await node.started.wait()
+        await gateway.offers(1)
+        await gateway.ask()
+        await asyncio.sleep(20)
+        where = ChannelKey(gateway.key.address, node.address, sea.terms)
+        settlement = sea.contracts.settlement
+        assert (await settlement.channel(where)).redeemed == 0
+        await settlement.start_close(gateway.key, where)
+        await asyncio.sleep(4)  # the notice is 5 s long on this network
+        assert (await settlement.channel(where)).redeemed == gateway.ended[0].cost
+        with pytest.raises(Exception, match="closing"):
+            await gateway.ask(chat_request("once more"))
+        node.stop()
+        await task
+
+    run_virtual(main())
