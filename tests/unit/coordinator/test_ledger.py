@@ -1,0 +1,230 @@
+"""The ledger and its file: groups, a full disk, retention, and the lock on the folder."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from factories import NOW, chat_request, job_id, key, known_offer, network
+from lading.dispatch import Ended, Part
+from lading_coordinator.audits.records import Records
+from lading_coordinator.errors import FolderBusy, LedgerFailed
+from lading_coordinator.ledger import Ledger, Retention
+from lading_coordinator.metrics import Metrics
+from lading_coordinator.store import FolderLock, Store
+from lading_net.clock import run_virtual
+from lading_protocol.ids import Digest, JobId, Wei
+from lading_protocol.messages import request_hash
+from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
+from lading_protocol.transcript import merkle_root
+
+REQUEST = chat_request()
+
+
+def receipt(job: JobId, attempt: int, first: int, count: int) -> SignedReceipt:
+    offer = known_offer(key("host")).offer
+    value = Receipt(
+        job=job,
+        attempt=attempt,
+        request=request_hash(REQUEST),
+        agent=offer.agent,
+        terms=offer.terms,
+        host=offer.host,
+        signer=key("session").address,
+        epoch=0,
+        first=first,
+        prompt_tokens=4,
+        output_tokens=count,
+        prompt_hash=bytes(32),
+        commitment=bytes(32),
+        price_in=1,
+        price_out=1,
+        amount=1,
+        finish=1,
+        issued_at=int(NOW),
+    )
+    return value.sign(network().court_domain, key("host"))
+
+
+def ended(label: str, *cuts: int) -> Ended:
+    """A job whose attempts ended at these token counts."""
+    job, parts, first = job_id(label), [], 0
+    for attempt, count in enumerate(cuts):
+        signed = receipt(job, attempt, first, count)
+        parts.append(
+            Part(key("host").address, known_offer(key("host")), attempt, first, count, Wei(10**30 + count), signed)
+        )
+        first += count
+    return Ended(
+        job=job,
+        request=REQUEST,
+        agent=known_offer(key("host")).agent,
+        payer=key("payer").address,
+        signer=key("session").address,
+        finish=Finish.STOP,
+        prompt_tokens=4,
+        prompt_hash=bytes(32),
+        emitted=tuple(range(first)),
+        vectors=b"",
+        parts=tuple(parts),
+    )
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(path: Path | str, clock: Clock | None = None) -> tuple[Store, Ledger]:
+    store = Store(path)
+    return store, Ledger(store, Metrics(), clock or Clock(), Retention(evidence=100, records=1000))
+
+
+def test_amounts_beyond_64_bits_and_parts_survive_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        store, ledger = opened(tmp_path / "a.sqlite")
+        done = ended("one", 3, 5)
+        ledger.record(done)
+        row = await ledger.job(done.job)
+        assert row is not None
+        assert row.cost == done.cost == 2 * 10**30 + 8
+        assert [(part.first, part.tokens) for part in row.parts] == [(0, 3), (3, 5)]
+        store.close()
+        store, again = opened(tmp_path / "a.sqlite")
+        assert await again.job(done.job) == row
+        assert again.spent(key("session").address) == done.cost
+        assert again.earned() == {key("host").address: (8, done.cost)}
+        assert await again.job(job_id("other")) is None
+        store.close()
+
+    run_virtual(story())
+
+
+def test_a_case_holds_the_tokens_up_to_the_end_of_its_attempt() -> None:
+    async def story() -> None:
+        store, ledger = opened(":memory:")
+        done = ended("one", 3, 5)
+        ledger.record(done)
+        await ledger.flush()
+        for part, end in zip(done.parts, (3, 8), strict=True):
+            assert part.receipt is not None
+            case = ledger.case(receipt_leaf(part.receipt))
+            assert case is not None
+            assert case.emitted == tuple(range(end))
+            assert case.request == REQUEST
+        assert ledger.case(b"\x01" * 32) is None
+        store.close()
+
+    run_virtual(story())
+
+
+class FullDisk(Store):
+    """A store whose disk can be full: a condition of the machine that tests cannot make otherwise."""
+
+    full = False
+
+    def write(self, statements: object) -> None:
+        if self.full:
+            raise LedgerFailed("The ledger cannot be written: database or disk is full.")
+        super().write(statements)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_delays_records_and_loses_none() -> None:
+    async def story() -> None:
+        store = FullDisk(":memory:")
+        ledger = Ledger(store, Metrics(), Clock())
+        writer = asyncio.create_task(ledger.run())
+        store.full = True
+        for i in range(5):
+            ledger.record(ended(f"job {i}", 2))
+            await asyncio.sleep(0.1)
+        with pytest.raises(LedgerFailed):
+            await ledger.flush()
+        store.full = False
+        await asyncio.sleep(5)
+        assert len(ledger.recent(10)) == 5
+        writer.cancel()
+        store.close()
+
+    run_virtual(story())
+
+
+def test_evidence_goes_first_and_never_while_an_audit_needs_it() -> None:
+    async def story() -> None:
+        clock = Clock()
+        store, ledger = opened(":memory:", clock)
+        records = Records(store, clock)
+        done = ended("one", 3)
+        ledger.record(done)
+        await ledger.flush()
+        leaf = receipt_leaf(done.parts[0].receipt)  # type: ignore[arg-type]
+        clock.now += 500
+        ledger.prune()
+        assert ledger.case(leaf) is not None, "not anchored yet"
+        made = records.seal(merkle_root)
+        assert made is not None
+        records.drawn(made.n, records.leaves(made.n), b"\x01" * 32)
+        ledger.prune()
+        assert ledger.case(leaf) is not None, "its audit is pending"
+        records.conclude(leaf, "done", records.audits()[0].verdict, "")
+        ledger.prune()
+        assert ledger.case(leaf) is None
+        assert len(ledger.recent(5)) == 1
+        clock.now += 5000
+        ledger.prune()
+        assert ledger.recent(5) == []
+        store.close()
+
+    run_virtual(story())
+
+
+def test_rounds_take_every_receipt_once() -> None:
+    async def story() -> None:
+        store, ledger = opened(":memory:")
+        records = Records(store, Clock())
+        assert records.seal(merkle_root) is None
+        for i in range(3):
+            ledger.record(ended(f"job {i}", 1, 2))
+        await ledger.flush()
+        first = records.seal(merkle_root)
+        assert first is not None
+        assert first.leaves == 6
+        leaves = sorted(leaf for leaf, _, _ in records.leaves(first.n))
+        assert first.root == merkle_root(leaves) == Digest(merkle_root(leaves))
+        assert records.seal(merkle_root) is None
+        ledger.record(ended("late", 4))
+        await ledger.flush()
+        second = records.seal(merkle_root)
+        assert second is not None
+        assert (second.n, second.leaves) == (2, 1)
+        store.close()
+
+    run_virtual(story())
+
+
+def test_a_group_is_written_whole_or_not_at_all() -> None:
+    store = Store(":memory:")
+    with pytest.raises(LedgerFailed):
+        store.write([("insert into standing values (x'01', x'02')", ()), ("insert into nowhere values (1)", ())])
+    assert store.rows("select * from standing") == []
+    store.close()
+
+
+def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite"
+    path.write_bytes(b"this is no database at all, whatever its name says" * 50)
+    with pytest.raises(LedgerFailed):
+        Store(path)
+    assert sqlite3.sqlite_version
+
+
+def test_one_daemon_on_a_folder(tmp_path: Path) -> None:
+    held = FolderLock(tmp_path / "home")
+    with pytest.raises(FolderBusy) as caught:
+        FolderLock(tmp_path / "home")
+    assert str(tmp_path) in caught.value.message
+    held.release()
+    FolderLock(tmp_path / "home").release()
