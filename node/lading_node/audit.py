@@ -51,8 +51,11 @@ class Auditor:
         """The handler of the audit protocol: one Finding or Refuse for every Check."""
         messages: MessageStream[Check] = MessageStream(stream, _check)
         while True:
-            async with asyncio.timeout(CHECK_SECONDS):
-                ask = await messages.recv()
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    ask = await messages.recv()
+            except TimeoutError:
+                return
             if ask is None:
                 return
             try:

@@ -102,9 +102,9 @@ class Juror:
             except Reverted as error:
                 duty.note = f"the court refused a step: {error.message}"
                 log.info("dispute %s: %s", short(duty.dispute), duty.note)
-            except LadingError as error:
-                duty.note = str(error)
-                log.warning("dispute %s waits: %s", short(duty.dispute), error)
+            except (LadingError, TimeoutError) as error:
+                duty.note = str(error) or "the challenger does not answer"
+                log.warning("dispute %s waits: %s", short(duty.dispute), duty.note)
 
     async def _advance(self, duty: Duty) -> bool:
         """One step of one duty; True when it is over."""
