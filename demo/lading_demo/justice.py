@@ -98,7 +98,8 @@ async def settlement(t: Theatre) -> None:
             owed = sum(int(part["amount_wei"]) for part in t.parts if part["host"] == to_hex(host.address))
             batches = [batch for batch in t.books.batches if batch.host == host.address]
             redeemed = sum(batch.host_amount + batch.royalty for batch in batches)
-            t.screen.claim(f"{host.name} redeemed {lade(redeemed)}: its tokens' price, to the wei", redeemed == owed)
+            words = f"{host.name} redeemed {lade(redeemed)}: its tokens' price, to the wei"
+            t.screen.claim(words if redeemed == owed else f"{words} (owed {lade(owed)})", redeemed == owed)
             if await t.contracts.settlement.host_balance(host.address):
                 await t.contracts.settlement.withdraw(host.key, host.address)
         for who in (t.cast.maker, t.cast.oem, t.cast.curator):

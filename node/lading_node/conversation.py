@@ -153,11 +153,11 @@ class Conversation:
         """One event, and everything it leads to. Nothing is awaited between reading and writing the channel."""
         assert self.session is not None
         session = self.session
-        channel = (
-            event.facts.channel
-            if isinstance(event, Opened)
-            else self._owner.channels.get(core.channel_id(session.opening, session.offer.terms))
-        )
+        if isinstance(event, Opened):
+            event = self._as_of_now(event)
+            channel = event.facts.channel
+        else:
+            channel = self._owner.channels.get(core.channel_id(session.opening, session.offer.terms))
         step = core.apply(session, channel, event, self._owner.clock())
         self.session = step.session
         if step.channel != channel:
@@ -166,6 +166,14 @@ class Conversation:
             self._perform(effect)
         if step.effects:
             await self._drain()
+
+    def _as_of_now(self, opened: Opened) -> Opened:
+        """Other jobs may have moved the channel while its facts were looked up."""
+        id = opened.facts.channel.id
+        if not self._owner.channels.known(id):
+            return opened
+        facts = msgspec.structs.replace(opened.facts, channel=self._owner.channels.get(id))
+        return msgspec.structs.replace(opened, facts=facts)
 
     async def _drain(self) -> None:
         try:
