@@ -235,8 +235,8 @@ def _flush(session: Session, channel: Channel, now: float) -> tuple[Session, Cha
     while session.backlog:
         run = session.backlog[0]
         affordable = _affordable(session, channel)
-        # A run keeps its text: it is held whole unless it could never fit.
-        if affordable < len(run.ids) <= CHUNK_TOKENS or affordable == 0:
+        # A run keeps its text, so it is held whole, unless it would not fit even when all is paid.
+        if affordable == 0 or affordable < len(run.ids) <= min(CHUNK_TOKENS, max(1, session.offer.detail.credit)):
             break
         taken = min(len(run.ids), affordable)
         ids, rest = run.ids[:taken], run.ids[taken:]

@@ -200,17 +200,23 @@ def test_who_does_not_pay_is_let_go_after_ten_seconds() -> None:
 
 
 def test_vouchers_beyond_what_is_locked_do_not_count() -> None:
-    world = World(credit=8, locked=40)
-    play = world.open(max_tokens=12)
+    world = World(credit=8, locked=50)
+    play = world.open(max_tokens=200)
     play.settle()
-    again = world.open(max_tokens=2)
-    again.settle()
-    world.channel = msgspec.structs.replace(world.channel, locked=Wei(40))
-    world.cumulative = 500
+    (fail,) = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Fail)]
+    assert fail.code == "no_funds"
+    assert world.channel.signed > 50
+    # 23 wei is the allowance: the prompt and eight tokens
+    assert 50 < world.channel.earned <= 50 + 23
     more = world.open(max_tokens=12)
     more.feed(Opened(world.facts()))
-    assert more.session.phase is Phase.OVER
-    assert any(isinstance(e, Send) and e.message.code == "no_funds" for e in more.effects)
+    assert [e.message.code for e in more.effects if isinstance(e, Send)] == ["no_funds"]
+
+
+def test_a_lower_voucher_changes_nothing() -> None:
+    state = channel(signed=Wei(50), earned=Wei(60), written=Wei(10))
+    assert channels.sign_for(state, Wei(49)) == state
+    assert channels.sign_for(state, Wei(50)) == state
 
 
 def test_a_bad_voucher_in_the_middle_ends_the_job_with_the_reason() -> None:
@@ -362,6 +368,21 @@ def test_the_text_of_a_run_is_never_split_from_its_tokens() -> None:
     tokens = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Tokens)]
     assert [len(one.ids) for one in tokens] == [10]
     assert play.engine == "paused"
+
+
+def test_a_run_longer_than_the_credit_is_cut_and_its_text_comes_with_the_last_part() -> None:
+    world = World(credit=3)
+    play = world.open(max_tokens=7)
+    play.arrive_at_host()
+    play.work()
+    play.work(run=7)
+    play.settle()
+    tokens = [e.message for e in play.effects if isinstance(e, Send) and isinstance(e.message, Tokens)]
+    # with the prompt paid, what it was allowed ahead may go into tokens
+    assert [len(one.ids) for one in tokens] == [3, 4]
+    assert [bool(one.text) for one in tokens] == [False, True]
+    assert play.session.phase is Phase.OVER
+    assert world.channel.earned == world.channel.signed
 
 
 # The channel
