@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench abi gas model clean help
+.PHONY: help demo test check bench abi contracts-test clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,14 +23,11 @@ bench: .venv/.dev ## Every benchmark: JSON lines, then a table
 bench-%: .venv/.dev
 	@$(BIN)/python -m tests.bench $*
 
-abi: contracts/node_modules ## Compile the contracts; CI fails when the committed ABI differs
-	@cd contracts && npx forge build --quiet && $(PYTHON) tools/abi.py
+abi: ## Compile the contracts and write their ABI; CI fails when the committed files differ
+	@$(PYTHON) contracts/tools/abi.py
 
-contracts-test: contracts/node_modules ## Unit, fuzz and invariant tests of the contracts
-	@cd contracts && npx forge test
-
-contracts/node_modules: contracts/package.json
-	@cd contracts && npm install --no-audit --no-fund --no-package-lock --silent && touch node_modules
+contracts-test: ## Unit, fuzz and invariant tests of the contracts alone
+	@$(PYTHON) contracts/tools/forge.py test
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Lading needs Python 3.11 or newer, this is %d.%d." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

@@ -62,7 +62,7 @@ class Http:
             raise ChainUnreachable(f"The chain at {self._url} is busy (HTTP {response.status_code}).")
         try:
             return self._decoder.decode(response.content)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RpcFailed(
                 f"{self._url} answered HTTP {response.status_code} with something that is not JSON-RPC.",
                 hint="Check that the URL is the RPC endpoint of an EVM chain.",

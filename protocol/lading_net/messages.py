@@ -59,7 +59,7 @@ class MessageStream(Generic[T]):
                 raise MessageTooLarge(error.message) from None
         try:
             return self._decode(self._arrived.popleft())
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.stream.reset()
             raise BadMessage(f"The peer's message is not understood: {error}.") from None
 

@@ -31,6 +31,9 @@ from lading_protocol.receipts import Finish, Receipt, SignedReceipt
 from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
 
 
+CLOCK_SKEW = 120.0
+
+
 class JobSpec(msgspec.Struct, frozen=True):
     """What stays the same over all attempts."""
 
@@ -142,8 +145,11 @@ def owed(state: JobState) -> Wei:
     return attempt_amount(attempt.offer.price, prompt, attempt.first, attempt.count)
 
 
-def apply(state: JobState, event: Event, domain: Domain) -> tuple[JobState, list[Effect]]:
-    """One event. `domain` is the audit court's, under which receipts are signed. A lie of the host becomes a Resume."""
+def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[JobState, list[Effect]]:
+    """One event at `now` (Unix seconds). `domain` is the audit court's, under which receipts are signed.
+
+    A lie of the host becomes a Resume.
+    """
     if state.attempt is None:
         return state, []
     try:
@@ -155,9 +161,9 @@ def apply(state: JobState, event: Event, domain: Domain) -> tuple[JobState, list
             case Vectors():
                 return _vectors(state, event)
             case Chunk():
-                return _with_receipt(state, _receipt(state, event.receipt, domain)), []
+                return _with_receipt(state, _receipt(state, event.receipt, domain, now)), []
             case Done():
-                return _done(state, _receipt(state, event.receipt, domain))
+                return _done(state, _receipt(state, event.receipt, domain, now))
             case Refuse():
                 return _over(state, event.code, event.message, blame=False)
             case Fail():
@@ -229,7 +235,7 @@ def _vectors(state: JobState, event: Vectors) -> tuple[JobState, list[Effect]]:
     return state, []
 
 
-def _receipt(state: JobState, packed: bytes, domain: Domain) -> SignedReceipt:
+def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> SignedReceipt:
     """Check a receipt against everything this side knows."""
     attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
     signed = unpack(Receipt, packed)
@@ -259,6 +265,9 @@ def _receipt(state: JobState, packed: bytes, domain: Domain) -> SignedReceipt:
     if receipt != expected:
         wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]
         raise _Lie(f"The receipt is wrong in: {', '.join(wrong)}.")
+    if abs(receipt.issued_at - now) > CLOCK_SKEW:
+        # A receipt from long ago could no longer be disputed, one from the future not yet.
+        raise _Lie(f"The receipt is dated {receipt.issued_at - now:+.0f} s from now.")
     signed.check(domain, offer.host)
     return signed
 

@@ -341,7 +341,7 @@ def decode(kind: object, data: bytes) -> object:
     """Read one message of the union `kind`. Raises BadMessage. On hot paths keep a msgspec Decoder instead."""
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadMessage(f"Not a message of this protocol: {error}.") from error
 
 

@@ -65,10 +65,10 @@ class Attempt:
             return StreamCut(error.message)
         return StreamCut("the host closed the stream") if message is None else message
 
-    def apply(self, state: JobState, event: Event, domain: Domain) -> tuple[JobState, list[Effect]]:
+    def apply(self, state: JobState, event: Event, domain: Domain, now: float) -> tuple[JobState, list[Effect]]:
         self.last = event
         before = state.attempt
-        state, effects = apply(state, event, domain)
+        state, effects = apply(state, event, domain, now)
         current = state.attempt or before
         if state.attempt is not None:
             self.count = state.attempt.count

@@ -300,7 +300,7 @@ class _Run:
         while self.state.attempt is not None and self.state.finish is Finish.RUNNING:
             patience = limits.between if attempt.count else limits.first
             event = await attempt.next(patience)
-            self.state, effects = attempt.apply(self.state, event, owner.network.court_domain)
+            self.state, effects = attempt.apply(self.state, event, owner.network.court_domain, owner.clock())
             if attempt.should_pay(event):
                 self._pay(attempt)
             if not self.announced and self.state.attempt is not None and self.state.attempt.accepted is not None:
@@ -373,7 +373,8 @@ class _Run:
             async with asyncio.timeout(2.0):
                 while self.state.attempt is not None and self.state.finish is Finish.RUNNING:
                     event = await attempt.next(2.0)
-                    self.state, _ = attempt.apply(self.state, event, self.owner.network.court_domain)
+                    domain, now = self.owner.network.court_domain, self.owner.clock()
+                    self.state, _ = attempt.apply(self.state, event, domain, now)
         except TimeoutError:
             pass
         finally:

@@ -118,7 +118,7 @@ class Answerer:
             if body.lstrip()[:1] == b"[":
                 return msgspec.json.encode([self._envelope(request) for request in self._many.decode(body)])
             return msgspec.json.encode(self._envelope(self._one.decode(body)))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return msgspec.json.encode(
                 {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": f"not JSON-RPC: {error}"}}
             )

@@ -191,12 +191,15 @@ def _slack(row: Reals, sampler: Sampler) -> tuple[NDArray[np.bool_], NDArray[np.
     surely = row >= edge + TOP_K_SLACK if limited else np.ones(len(row), np.bool_)
     perhaps = row >= edge - TOP_K_SLACK if limited else np.ones(len(row), np.bool_)
     if sampler.top_p < 1:
-        order = _descending(scaled, np.arange(len(row)))
-        weights = np.exp(scaled[order] - scaled[order[0]])
-        total = float(np.sort(weights)[::-1][: len(kept)].sum())
-        before = np.empty(len(row))
-        before[order] = (np.cumsum(weights) - weights) / total
-        surely &= before < sampler.top_p - TOP_P_SLACK
-        perhaps &= before < sampler.top_p + TOP_P_SLACK
+        # Among nearly equal logits the order itself is not sure: count before a token only what is clearly above it,
+        # or everything that might be.
+        falling = row[_descending(scaled, np.arange(len(row)))]
+        weights = np.exp((falling - falling[0]) / sampler.temperature)
+        mass = np.concatenate([[0.0], np.cumsum(weights)]) / weights[: len(kept)].sum()
+        own = np.exp((row - falling[0]) / sampler.temperature) / weights[: len(kept)].sum()
+        least = mass[np.searchsorted(-falling, -(row + TOP_K_SLACK), "left")]
+        most = mass[np.searchsorted(-falling, -(row - TOP_K_SLACK), "right")] - own
+        surely &= most < sampler.top_p - TOP_P_SLACK
+        perhaps &= least < sampler.top_p + TOP_P_SLACK
         edge = max(edge, float(row[_nucleus(scaled, kept, sampler.top_p)].min()))
     return surely, perhaps, edge

@@ -106,7 +106,7 @@ def load_tokenizer(data: bytes) -> Tokenizer:
 def _load_markup(data: bytes) -> Markup:
     try:
         return msgspec.json.decode(data, type=Markup)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EngineError("invalid_package", f"The chat markup does not read: {error}") from error
 
 

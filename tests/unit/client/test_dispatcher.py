@@ -354,3 +354,23 @@ def test_a_host_that_fails_politely_is_followed_by_another() -> None:
             assert [event.code for event in events if isinstance(event, Moved)] == ["engine_died"]
 
     simulate(play)
+
+
+@pytest.mark.parametrize("off", [-86_400, 3_600])
+def test_a_receipt_that_is_dated_so_that_it_cannot_be_disputed_is_a_lie(off: int) -> None:
+    inner = Host(key("host 0"))
+
+    def redate(index: int, message: msgspec.Struct) -> msgspec.Struct:
+        if isinstance(message, Chunk):
+            receipt = unpack(Receipt, message.receipt).value
+            other = msgspec.structs.replace(receipt, issued_at=receipt.issued_at + off)
+            return Chunk(other.sign(RECORD.court_domain, inner.key).pack())
+        return message
+
+    async def play() -> None:
+        async with world(redate, honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            assert text_of(await w.ask()) == WHOLE
+            assert w.dispatcher.directory.host(w.hosts[0].key.address).shunned_until > NOW + 3000
+
+    simulate(play)

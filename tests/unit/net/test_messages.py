@@ -88,6 +88,7 @@ def test_a_message_over_the_limit_is_not_sent() -> None:
         (b"\0\0\0\x01\xc1", BadMessage),
         (b"\0\0\0\x02\x81\xa4", BadMessage),
         (msgspec.msgpack.encode({"type": "other"}), MessageTooLarge),
+        (b"\0\0\0\x12" + b"\x82\xa4type\xa3ask\xa4text\xa2\xff\xfe", BadMessage),
     ],
 )
 def test_what_is_no_message_resets_the_stream(data: bytes, error: type[Exception]) -> None:

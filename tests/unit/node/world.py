@@ -153,7 +153,7 @@ class Play:
         self.receive(self.to_payer.popleft())
 
     def receive(self, event: job.Event) -> None:
-        self.state, effects = job.apply(self.state, event, NET.court_domain)
+        self.state, effects = job.apply(self.state, event, NET.court_domain, self.world.now)
         for effect in effects:
             match effect:
                 case job.Deliver(first, ids, _):
