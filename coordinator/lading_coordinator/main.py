@@ -31,7 +31,8 @@ from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.gateway.asgi import AsgiBridge
 from lading_coordinator.gateway.connection import Limits
-from lading_coordinator.gateway.openai import Gateway, Terms
+from lading_coordinator.gateway.models import Models, Terms
+from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.routes import Routes
 from lading_coordinator.gateway.server import HttpServer
 from lading_coordinator.http.app import create_app
@@ -100,15 +101,15 @@ class Coordinator:
         self._auditing()
         listeners = [self.sessions.notice, self.standing.notice]
         self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
+        terms = Terms(settings.default_tokens, record.decimals, record.symbol)
         self.gateway = Gateway(
             self.dispatcher,
             self.sessions,
-            self.catalogue,
-            self.directory,
+            Models(self.catalogue, self.directory, clock, terms),
             self.metrics,
             clock=clock,
             fresh=outside.fresh,
-            terms=Terms(settings.default_tokens, record.decimals, record.symbol),
+            terms=terms,
         )
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()

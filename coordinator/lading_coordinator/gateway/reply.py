@@ -66,7 +66,7 @@ class Reply:
             self._pieces.append(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
             self._size += len(data)
             if self._size > MOST_WAITING:
-                self._flush()
+                self.flush()
             else:
                 self._later()
 
@@ -74,7 +74,7 @@ class Reply:
         self.finished = True
         if self._chunked and not self._head:
             self._pieces.append(b"0\r\n\r\n")
-        self._flush()
+        self.flush()
 
     async def drain(self) -> None:
         """Waits while the client is slower than the answer."""
@@ -103,9 +103,10 @@ class Reply:
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """What was written leaves now; without it, at the end of this turn of the event loop."""
         self._flushing = False
         self._size = 0
         if self._pieces:

@@ -18,7 +18,7 @@ class Routes:
         self._calls = {
             ("POST", "/v1/chat/completions"): gateway.chat,
             ("POST", "/v1/embeddings"): gateway.embed,
-            ("GET", "/v1/models"): gateway.models,
+            ("GET", "/v1/models"): gateway.models.show_all,
         }
         self._paths = {path for _, path in self._calls}
 
@@ -36,7 +36,7 @@ class Routes:
     async def _other(self, request: Request, reply: Reply) -> None:
         model = request.path.removeprefix("/v1/models/")
         if request.method == "GET" and model and model != request.path:
-            await self._gateway.model(request, reply, unquote(model))
+            await self._gateway.models.show(request, reply, unquote(model))
         elif request.path in self._paths or model != request.path:
             raise ApiError(405, "method_not_allowed", f"{request.path} does not take {request.method}.")
         else:

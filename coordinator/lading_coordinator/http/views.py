@@ -141,9 +141,9 @@ class Views:
         return [self._job(row) | {"name": self._name(row.agent)} for row in self.parts.ledger.recent(count)]
 
     def agents(self) -> list[Tree]:
-        record, gateway = self.parts.deployment, self.parts.gateway
+        record, models = self.parts.deployment, self.parts.gateway.models
         return [
-            model_tree(entry, gateway.live(entry.agent), record.decimals, record.symbol)
+            model_tree(entry, models.live(entry.agent), record.decimals, record.symbol)
             for entry in self.parts.catalogue.entries()
         ]
 

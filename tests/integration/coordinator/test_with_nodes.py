@@ -46,7 +46,7 @@ class Port:
         node = self.sea.node(name, coordinators=(self.endpoint,), **habits)
         self.nodes[name] = node
         self.tasks[name] = asyncio.create_task(node.run())
-        await self.until(lambda: who.address in {one.host for one in self.coordinator.gateway.live(AGENT)})
+        await self.until(lambda: who.address in {one.host for one in self.coordinator.gateway.models.live(AGENT)})
         return node
 
     async def until(self, happened: Callable[[], bool], seconds: int = 120) -> None:

@@ -66,7 +66,7 @@ class Town:
         self.hosts.append(host)
         self.tasks.append(asyncio.create_task(host.join(self.endpoint)))
         for _ in range(200):
-            if any(one.host == host.key.address for one in self.coordinator.gateway.live(self.agent)) and (
+            if any(one.host == host.key.address for one in self.coordinator.gateway.models.live(self.agent)) and (
                 self.coordinator.catalogue.get(self.agent) is not None
             ):
                 return host

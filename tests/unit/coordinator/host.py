@@ -243,7 +243,7 @@ class _Attempt:
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
-            if habits.pause:
+            if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
                 await asyncio.sleep(habits.pause)
         if finish is Finish.STOP and (not whole or whole[-1] != EOS):

@@ -53,7 +53,7 @@ async def say(transport: Transport, endpoint: str, protocol: str, message: msgsp
 
 
 def state_of(world: World, label: str) -> str:
-    for tree in world.coordinator.gateway._directory.candidates(world.agent):
+    for tree in world.coordinator.directory.candidates(world.agent):
         if tree.offer.host == key(label).address:
             return tree.barred or "alive"
     return "unknown"
@@ -110,10 +110,10 @@ def test_a_host_that_leaves_or_falls_silent_is_not_alive(play: Play) -> None:
         world.net.kill(key("one").address)
         await asyncio.sleep(0.1)
         assert state_of(world, "one") == "is not linked"
-        assert not [one for one in world.coordinator.gateway.live(world.agent) if one.host == key("one").address]
+        assert not [one for one in world.coordinator.gateway.models.live(world.agent) if one.host == key("one").address]
         world.net.kill(key("two").address, silently=True)
         await asyncio.sleep(6)
-        assert world.coordinator.gateway.live(world.agent) == []
+        assert world.coordinator.gateway.models.live(world.agent) == []
 
     play(story)
 

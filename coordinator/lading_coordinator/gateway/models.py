@@ -1,0 +1,77 @@
+"""Which agents can be asked now: GET /v1/models, and the agent behind a request's `model`."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from lading.core.matching import BEAT_LIMIT
+from lading.dispatch import Directory
+from lading_coordinator.core.catalogue import Catalogue, Entry, model_tree
+from lading_coordinator.errors import ApiError
+from lading_coordinator.gateway.connection import Request
+from lading_coordinator.gateway.reply import Reply
+from lading_protocol.ids import AgentId
+from lading_protocol.offers import KnownOffer
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What the gateway grants and prints. `default_tokens` bounds an answer whose request sets no bound."""
+
+    default_tokens: int = 512
+    decimals: int = 18
+    symbol: str = "LADE"
+
+
+class Models:
+    """`clock` gives Unix seconds."""
+
+    def __init__(self, catalogue: Catalogue, directory: Directory, clock: Callable[[], float], terms: Terms) -> None:
+        self._catalogue = catalogue
+        self._directory = directory
+        self._clock = clock
+        self._terms = terms
+
+    async def show_all(self, request: Request, reply: Reply) -> None:
+        """GET /v1/models"""
+        trees = [
+            model_tree(entry, offers, self._terms.decimals, self._terms.symbol)
+            for entry in self._catalogue.entries()
+            if (offers := self.live(entry.agent))
+        ]
+        reply.send(200, _encode({"object": "list", "data": trees}))
+
+    async def show(self, request: Request, reply: Reply, name: str) -> None:
+        """GET /v1/models/{id}"""
+        entry = self._catalogue.resolve(name, self.alive)
+        tree = model_tree(entry, self.live(entry.agent), self._terms.decimals, self._terms.symbol)
+        reply.send(200, _encode(tree | {"id": name}))
+
+    def live(self, agent: AgentId) -> list[KnownOffer]:
+        """The offers of an agent whose hosts could be chosen now."""
+        now = self._clock()
+        return [
+            one.offer
+            for one in self._directory.candidates(agent)
+            if not one.barred
+            and one.beat_at is not None
+            and now - one.beat_at <= BEAT_LIMIT
+            and one.offer.offer.expires > now
+        ]
+
+    def alive(self, agent: AgentId) -> bool:
+        return bool(self.live(agent))
+
+    def entry(self, model: str, operation: str) -> Entry:
+        entry = self._catalogue.resolve(model, self.alive)
+        if operation not in entry.operations:
+            where = "/v1/embeddings" if "embed" in entry.operations else "/v1/chat/completions"
+            raise ApiError(
+                400,
+                "unsupported_operation",
+                f"The model {model!r} does not serve this call.",
+                param="model",
+                hint=f"Use {where}, or another model.",
+            )
+        return entry
