@@ -154,6 +154,11 @@ def test_a_juror_killed_between_commit_and_reveal_still_reveals(tmp_path: Path) 
             while not any((await court.vote(dispute, drawn.round, key("juror1").address)).commitment):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         await trial.kill("juror1")
+        # as if it had died before it could write down that the commit went through
+        ledger = trial.sea.ledger(key("juror1"), trial.folder / "juror1")
+        (cast,) = await ledger.votes()
+        await ledger.put_vote(msgspec.structs.replace(cast, stage="decided"))
+        await ledger.close()
         await asyncio.sleep(1)
         await trial.up("juror1", (trial.gateway.endpoint,), folder=trial.folder / "juror1", rng=99)
         await asyncio.sleep(120)

@@ -4,8 +4,10 @@ import asyncio
 from pathlib import Path
 
 from factories import chat_request
-from lading_contracts.settlement import ChannelKey
+from lading_contracts.settlement import Batch, ChannelKey
 from lading_net.clock import run_virtual
+from lading_protocol.eip712 import unpack
+from lading_protocol.receipts import Voucher
 from simulation.node_world import AGENT, Gateway, Sea
 
 
@@ -197,5 +199,46 @@ def test_many_jobs_at_once_are_each_paid_to_the_wei() -> None:
         for node in nodes:
             node.stop()
         await asyncio.gather(*tasks)
+
+    run_virtual(main())
+
+
+def test_what_was_redeemed_while_we_were_down_is_not_sent_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        sea = await Sea.create()
+        gateway = Gateway(sea)
+        await sea.fund(gateway.key)
+        endpoint = (await gateway.start(),)
+        node = sea.node("host", coordinators=endpoint, folder=tmp_path)
+        task = await running(node)
+        await gateway.offers(1)
+        await gateway.ask()
+        await asyncio.sleep(10)
+        sea.network.kill(node.address)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await node.doors.ledger.close()
+        # anyone may redeem; a crash between our own transaction and our own note of it looks the same
+        ((packed, _),) = gateway.purse.latest(node.address)
+        voucher = unpack(Voucher, packed)
+        batch = Batch(node.address, sea.terms)
+        await sea.contracts.settlement.redeem(gateway.key, batch, [(voucher.value.cumulative, voucher.signature)])
+        again = sea.node("host", coordinators=endpoint, folder=tmp_path)
+        task = await running(again)
+        sent: list[bytes] = []
+        real = sea.chain.send
+
+        async def watched(signer, to, data, value=0):
+            sent.append(data)
+            return await real(signer, to, data, value)
+
+        sea.chain.send = watched  # type: ignore[method-assign]
+        await asyncio.sleep(100)
+        assert sent == []
+        assert again.settler.status == ""
+        assert again.channels.all()[0].redeemed == gateway.ended[0].cost
+        again.stop()
+        await task
+        await again.doors.ledger.close()
 
     run_virtual(main())

@@ -68,7 +68,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_vouchers_only_grow_and_the_age_is_that_of_the_oldest_unredeemed() -> None:
     async def main() -> None:
         ledger = Ledger.open(None, ME)
-        for cumulative, now in ((5, 1.0), (300, 2.0), (299, 3.0), (300, 4.0)):
+        for cumulative, now in ((5, 1.0), (300, 2.0), (300, 3.0), (299, 4.0)):
             await ledger.put_voucher(ID, voucher(cumulative), PEER, now)
         (row,) = await ledger.channels()
         assert (row.signed, row.changed) == (300, 1.0)
