@@ -29,6 +29,7 @@ from lading_coordinator.audits.rounds import Rounds
 from lading_coordinator.chainwatch import ChainWatch
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
+from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.gateway.asgi import AsgiBridge
 from lading_coordinator.gateway.connection import Limits
 from lading_coordinator.gateway.models import Models, Terms
@@ -220,8 +221,11 @@ class Coordinator:
     async def _prune(self) -> None:
         while True:
             await asyncio.sleep(PRUNE_SECONDS)
-            self.sessions.prune()
-            self.ledger.prune()
+            try:
+                self.sessions.prune()
+                self.ledger.prune()
+            except LedgerFailed as error:
+                log.error("Old records stay for now: %s", error)
 
     async def close(self) -> None:
         """Cancelled jobs are paid and recorded before the files close."""
@@ -231,7 +235,10 @@ class Coordinator:
         if self.outside.gossip is not None:
             await self.outside.gossip.close()
         await self.outside.transport.close()
-        await self.ledger.flush()
+        try:
+            await self.ledger.flush()
+        except LedgerFailed as error:
+            log.error("The last records are lost: %s", error)
         self.store.close()
         self.purse.close()
 

@@ -13,6 +13,7 @@ from lading.dispatch import Directory, Purse
 from lading_coordinator.agents import Agents
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.standing import Standing
+from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Gossip, Stream, StreamHandler
 from lading_protocol import VERSION
@@ -195,7 +196,10 @@ async def announce(
     while True:
         now = int(clock())
         ad = CoordinatorAd(key.address, now, now + NOTICE_LIFE, bytes(32))
-        await gossip.publish(TOPIC_COORDINATORS, encode(make_notice(ad, detail(), domain, key)))
+        try:
+            await gossip.publish(TOPIC_COORDINATORS, encode(make_notice(ad, detail(), domain, key)))
+        except NetError as error:
+            log.warning("This coordinator's notice could not be published: %s", error)
         await asyncio.sleep(NOTICE_SECONDS)
 
 

@@ -18,7 +18,7 @@ from lading_contracts import events
 from lading_contracts.errors import ChainError
 from lading_contracts.settlement import Settlement
 from lading_coordinator.core.standing import Seat, View, limit_of, refusal_of
-from lading_coordinator.errors import ApiError
+from lading_coordinator.errors import ApiError, LedgerFailed
 from lading_coordinator.store import Store
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, Wei
@@ -147,9 +147,10 @@ class Sessions:
                 if seat is not None:
                     seat.dirty = True
             case events.Locked() | events.Closed():
+                # Frequent, and mostly our own locks, which the purse knows of already: look again behind the answer.
                 seat = self._by_signer.get(event.signer)
                 if seat is not None:
-                    seat.dirty = True
+                    seat.checked_at = min(seat.checked_at, self._clock() - self._bounds.fresh)
             case events.Deposited() | events.ExitRequested() | events.Exited():
                 for seat in self._seats.values():
                     seat.dirty = seat.dirty or seat.payer == event.payer
@@ -171,7 +172,7 @@ class Sessions:
         decides = seat.view is None or refusal_of(seat, self._clock()) is not None
         if (seat.dirty or decides) and (age >= self._bounds.patience or seat.checked_at == 0):
             await asyncio.shield(self._ask(seat))
-        elif age > self._bounds.fresh:
+        elif age >= self._bounds.fresh:
             self._ask(seat)
 
     def _ask(self, seat: Seat) -> asyncio.Task[None]:
@@ -190,7 +191,7 @@ class Sessions:
                 account = await self._settlement.account(seat.payer)
                 free = Wei(max(account.free - account.exit_amount, 0))
                 self._keep(seat, View(session.payer, session.cap, session.locked, session.expiry, free))
-        except ChainError as error:
+        except (ChainError, LedgerFailed) as error:
             seat.dirty = True
             if seat.view is None:
                 log.info("A session cannot be checked: %s", error)

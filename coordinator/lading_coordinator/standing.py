@@ -12,6 +12,7 @@ from lading_contracts import events
 from lading_contracts.errors import ChainError
 from lading_contracts.staking import Staking
 from lading_coordinator.core.standing import bar_reason
+from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.store import Store
 from lading_protocol.ids import Address, short
 
@@ -61,7 +62,13 @@ class Standing:
         if operator is not None and self._owners.get(host) != operator.owner:
             self._owners[host] = operator.owner
             if active:
-                self._store.write([("insert or replace into standing values (?,?)", (host, operator.owner))])
+                self._remember(host, operator.owner)
+
+    def _remember(self, host: Address, owner: Address) -> None:
+        try:
+            self._store.write([("insert or replace into standing values (?,?)", (host, owner))])
+        except LedgerFailed as error:
+            log.error("The owner of host %s is not stored: %s", short(host), error)
 
     async def recheck(self) -> None:
         """Asks again about hosts whose last question failed or whom an event named, and about all that are barred."""

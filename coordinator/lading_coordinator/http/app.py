@@ -3,6 +3,7 @@
 It speaks of facts only; every error has the same shape as the data plane's.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from lading_coordinator.core.answer import error_body
 from lading_coordinator.core.bucket import Bucket
-from lading_coordinator.errors import ApiError, bad_request
+from lading_coordinator.errors import ApiError, LedgerFailed, bad_request
 from lading_coordinator.http.page import render
 from lading_coordinator.http.views import Views
 from lading_protocol.errors import LadingError
@@ -55,7 +56,8 @@ def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
 
     @app.get("/")
     async def page() -> Response:
-        await views.parts.ledger.flush()
+        with contextlib.suppress(LedgerFailed):  # the page shows what is stored
+            await views.parts.ledger.flush()
         return HTMLResponse(render(views))
 
 
@@ -90,7 +92,8 @@ def _sessions(app: FastAPI, views: Views) -> None:
     async def session(request: Request) -> Response:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         seat = await views.parts.sessions.seat(token.strip() if kind.lower() == "bearer" else "")
-        await views.parts.ledger.flush()
+        with contextlib.suppress(LedgerFailed):
+            await views.parts.ledger.flush()
         return _json(views.session(seat))
 
 

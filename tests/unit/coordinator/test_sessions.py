@@ -3,6 +3,7 @@
 import asyncio
 
 from factories import key
+from lading_coordinator.errors import LedgerFailed
 from lading_protocol.ids import address, to_hex
 from lading_protocol.receipts import SessionConsent
 from unit.coordinator.conftest import Play
@@ -120,6 +121,38 @@ def test_the_consent_is_the_session_keys_signature(play: Play) -> None:
         signed.check(world.record.settlement_domain, made.session)
 
     play(story)
+
+
+def test_a_full_disk_stops_no_answer_and_loses_no_record(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("one")
+        api_key = await world.session()
+        assert (await world.chat(api_key)).status == 200
+        await world.coordinator.ledger.flush()
+        pages = world.coordinator.store.rows("pragma page_count")[0][0]
+        world.coordinator.store.rows(f"pragma max_page_count={pages}")
+        filler = [("insert into agents values (randomblob(32), randomblob(400), 1)", ())]
+        for _ in range(400):
+            try:
+                world.coordinator.store.write(filler)
+            except LedgerFailed:
+                break
+        world.coordinator.store.write([("delete from agents where length(manifest)=400", ())])
+        held = world.coordinator.store.rows("select count(*) from jobs")[0][0]
+        big = "word " * 2000
+        for _ in range(8):
+            answer = await world.chat(api_key, messages=[{"role": "user", "content": big}])
+            assert answer.status == 200
+        await asyncio.sleep(200)
+        assert world.coordinator.store.rows("select count(*) from jobs")[0][0] < held + 8
+        new = await world.ask("POST", "/lading/v1/sessions", {"payer": to_hex(key("me").address)})
+        assert new.status in (201, 503)
+        assert (await world.ask("GET", "/")).status == 200
+        world.coordinator.store.rows("pragma max_page_count=1000000")
+        await asyncio.sleep(10)
+        assert world.coordinator.store.rows("select count(*) from jobs")[0][0] == held + 8
+
+    play(story, audits=False)
 
 
 def test_sessions_are_bounded(play: Play) -> None:
