@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 # What a payer may have under way to us, and an engine to the payer, before the one or the other has to wait.
 MAX_EVENTS = 512
 ENGINE_AHEAD = 64
+PACED_STEP_SECONDS = 0.03
 DRAIN_SECONDS = 30.0
 
 _decoder = msgspec.msgpack.Decoder(ToHost)
@@ -270,7 +271,7 @@ class Conversation:
             answer = await engine.embed(port.Embed(self._engine_id, order.request))
             self._heard(answer)
             return
-        generate = port.Generate(self._engine_id, order.request, order.emitted, order.ahead)
+        generate = port.Generate(self._engine_id, order.request, order.emitted, self._ahead(order.ahead))
         stream = cast(AsyncGenerator[port.Event, None], engine.generate(generate))
         async with contextlib.aclosing(stream) as events:
             async for event in events:
@@ -279,6 +280,12 @@ class Conversation:
                     await self._room.acquire()
                     await self._hold_pace(len(event.ids))
                 self._heard(event)
+
+    def _ahead(self, credit: int) -> int:
+        """How far the engine may run ahead: no further than is paid for, and under a pace only a small step."""
+        pace = self._owner.pace
+        step = max(1, round(pace * PACED_STEP_SECONDS)) if pace > 0 else 0
+        return min((bound for bound in (credit, step) if bound), default=0)
 
     async def _hold_pace(self, tokens: int) -> None:
         """Deliver no faster than the operator allows."""
