@@ -1,47 +1,26 @@
 """Reads the body of an OpenAI request into what the network can be asked, or says which parameter it cannot honour.
 
-A parameter that would change the answer is never silently ignored: it is either honoured, at its neutral value, or 400.
+Each field is read by core.fields; this module knows which fields a call has.
 """
-
-from typing import Any, Final
 
 import msgspec
 
 from lading.core.request import seed_bytes
-from lading_coordinator.errors import ApiError, bad_request
+from lading_coordinator.core.fields import (
+    check_known,
+    read_flag,
+    read_inputs,
+    read_messages,
+    read_model,
+    read_number,
+    read_object,
+    read_stops,
+    read_top_p,
+    read_whole,
+)
+from lading_coordinator.errors import bad_request
 from lading_protocol.ids import AgentId
-from lading_protocol.messages import MAX_FRAME, MAX_TOKENS, ChatRequest, EmbedRequest, Message, Sampler
-
-MAX_MESSAGES = 1024
-MAX_INPUTS = 256
-MAX_STOPS = 4
-MAX_TEXT = MAX_FRAME // 2
-ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-
-IGNORED: Final = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
-"""Parameters that say nothing about the answer."""
-
-NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    "n": (1,),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "reasoning_effort": ("none",),
-    "verbosity": ("medium",),
-    "web_search_options": (),
-}
-"""Parameters that this network cannot honour, with the values at which they ask for nothing."""
+from lading_protocol.messages import MAX_TOKENS, ChatRequest, EmbedRequest, Message, Sampler
 
 CHAT = frozenset(
     {
@@ -83,38 +62,40 @@ class EmbedAsk(msgspec.Struct, frozen=True):
 
 def parse_chat(body: bytes) -> ChatAsk:
     """Raises ApiError."""
-    tree = _object(body)
-    _known(tree, CHAT)
-    stream = _flag(tree, "stream")
+    tree = read_object(body)
+    check_known(tree, CHAT)
+    stream = read_flag(tree, "stream")
     options = tree.get("stream_options")
     if options is not None:
         if not stream:
             raise bad_request("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
         if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
             raise bad_request("'stream_options' takes only 'include_usage'.", param="stream_options")
-    limit = _whole(tree, "max_completion_tokens", 1, MAX_TOKENS)
-    older = _whole(tree, "max_tokens", 1, MAX_TOKENS)
+    limit = read_whole(tree, "max_completion_tokens", 1, MAX_TOKENS)
+    older = read_whole(tree, "max_tokens", 1, MAX_TOKENS)
     return ChatAsk(
-        model=_model(tree),
-        messages=_messages(tree.get("messages")),
+        model=read_model(tree),
+        messages=read_messages(tree.get("messages")),
         max_tokens=older if limit is None else limit,
-        temperature=_number(tree, "temperature", 0.0, 2.0),
-        top_p=_top_p(tree),
-        seed=_whole(tree, "seed", -(2**63), 2**64 - 1),
-        stop=_stops(tree.get("stop")),
+        temperature=read_number(tree, "temperature", 0.0, 2.0),
+        top_p=read_top_p(tree),
+        seed=read_whole(tree, "seed", -(2**63), 2**64 - 1),
+        stop=read_stops(tree.get("stop")),
         stream=stream,
-        include_usage=options is not None and _flag(options, "include_usage"),
+        include_usage=options is not None and read_flag(options, "include_usage"),
     )
 
 
 def parse_embed(body: bytes) -> EmbedAsk:
     """Raises ApiError."""
-    tree = _object(body)
-    _known(tree, EMBED)
+    tree = read_object(body)
+    check_known(tree, EMBED)
     form = tree.get("encoding_format")
     if form not in (None, "float", "base64"):
         raise bad_request("'encoding_format' is 'float' or 'base64'.", param="encoding_format")
-    return EmbedAsk(_model(tree), _inputs(tree.get("input")), form == "base64", _whole(tree, "dimensions", 1, 65536))
+    return EmbedAsk(
+        read_model(tree), read_inputs(tree.get("input")), form == "base64", read_whole(tree, "dimensions", 1, 65536)
+    )
 
 
 def chat_request(ask: ChatAsk, agent: AgentId, fresh: bytes, default_tokens: int) -> ChatRequest:
@@ -125,158 +106,3 @@ def chat_request(ask: ChatAsk, agent: AgentId, fresh: bytes, default_tokens: int
 
 def embed_request(ask: EmbedAsk) -> EmbedRequest:
     return EmbedRequest(ask.inputs)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise bad_request(
-            f"The body is not valid JSON: {error}.", code="malformed_json", hint="Send one JSON object in UTF-8."
-        ) from None
-    if not isinstance(tree, dict):
-        raise bad_request("The body must be a JSON object.", code="malformed_json")
-    return tree
-
-
-def _known(tree: dict[str, Any], known: frozenset[str]) -> None:
-    for name, value in tree.items():
-        if name in known or name in IGNORED or value is None:
-            continue
-        if name not in NEUTRAL:
-            raise bad_request(
-                f"Unknown parameter: {name[:64]!r}.", param=name[:64], code="unknown_parameter", hint="Leave it out."
-            )
-        if not any(value == neutral for neutral in NEUTRAL[name]):
-            raise bad_request(
-                f"'{name}' is not supported by this network.",
-                param=name,
-                code="unsupported_parameter",
-                hint="Leave it out.",
-            )
-
-
-def _model(tree: dict[str, Any]) -> str:
-    model = tree.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= 256:
-        raise bad_request(
-            "'model' must name an agent.", param="model", code="missing_model", hint="See GET /v1/models."
-        )
-    return model
-
-
-def _flag(tree: dict[str, Any], name: str) -> bool:
-    value = tree.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise bad_request(f"'{name}' must be true or false.", param=name, code="invalid_type")
-    return bool(value)
-
-
-def _whole(tree: dict[str, Any], name: str, low: int, high: int) -> int | None:
-    value = tree.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_request(f"'{name}' must be a whole number.", param=name, code="invalid_type")
-    if not low <= value <= high:
-        raise bad_request(f"'{name}' must be between {low} and {high}, got {value}.", param=name)
-    return value
-
-
-def _number(tree: dict[str, Any], name: str, low: float, high: float) -> float:
-    value = tree.get(name)
-    if value is None:
-        return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise bad_request(f"'{name}' must be a number.", param=name, code="invalid_type")
-    if not low <= value <= high:
-        raise bad_request(f"'{name}' must be between {low:g} and {high:g}, got {value:g}.", param=name)
-    return float(value)
-
-
-def _top_p(tree: dict[str, Any]) -> float:
-    value = _number(tree, "top_p", 0.0, 1.0)
-    if value == 0.0:
-        raise bad_request(
-            "'top_p' must be above 0.", param="top_p", hint="For the most likely token use temperature 0."
-        )
-    return value
-
-
-def _stops(value: Any) -> tuple[str, ...]:
-    stops = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-    if stops is None:
-        return ()
-    if not isinstance(stops, tuple) or len(stops) > MAX_STOPS:
-        raise bad_request(f"'stop' is a string or a list of at most {MAX_STOPS} strings.", param="stop")
-    for stop in stops:
-        if not isinstance(stop, str) or not 0 < len(stop) <= 256:
-            raise bad_request("Each entry of 'stop' is a string of 1 to 256 characters.", param="stop")
-    return stops
-
-
-def _messages(value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
-        raise bad_request(f"'messages' must be a list of 1 to {MAX_MESSAGES} messages.", param="messages")
-    messages = tuple(_message(entry, f"messages[{i}]") for i, entry in enumerate(value))
-    if sum(len(message.content) for message in messages) > MAX_TEXT:
-        raise _too_much("messages")
-    return messages
-
-
-def _message(entry: Any, where: str) -> Message:
-    if not isinstance(entry, dict):
-        raise bad_request(f"'{where}' must be an object with 'role' and 'content'.", param=where, code="invalid_type")
-    role = entry.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise bad_request(
-            f"'{where}.role' must be one of {', '.join(ROLES)}.", param=f"{where}.role", hint="Tools are not supported."
-        )
-    for name, extra in entry.items():
-        if name not in ("role", "content", "name", "refusal") and extra not in (None, []):
-            raise bad_request(
-                f"'{where}.{name[:64]}' is not supported.", param=f"{where}.{name[:64]}", code="unsupported_parameter"
-            )
-    return Message(ROLES[role], _content(entry.get("content"), f"{where}.content"))
-
-
-def _content(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value:
-        raise bad_request(f"'{where}' must be a string or a list of text parts.", param=where, code="invalid_type")
-    texts = []
-    for i, part in enumerate(value):
-        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-        if not isinstance(text, str):
-            raise bad_request(
-                f"'{where}[{i}]' is not a text part; this network takes text only.",
-                param=f"{where}[{i}]",
-                code="unsupported_content",
-            )
-        texts.append(text)
-    return "".join(texts)
-
-
-def _inputs(value: Any) -> tuple[str, ...]:
-    inputs = [value] if isinstance(value, str) else value
-    if not isinstance(inputs, list) or not 0 < len(inputs) <= MAX_INPUTS:
-        raise bad_request(f"'input' must be a string or a list of 1 to {MAX_INPUTS} strings.", param="input")
-    for i, text in enumerate(inputs):
-        if not isinstance(text, str):
-            raise bad_request(
-                f"'input[{i}]' must be a string; lists of token numbers are not supported.",
-                param=f"input[{i}]",
-                code="invalid_type",
-            )
-        if not text:
-            raise bad_request(f"'input[{i}]' is empty.", param=f"input[{i}]")
-    if sum(len(text) for text in inputs) > MAX_TEXT:
-        raise _too_much("input")
-    return tuple(inputs)
-
-
-def _too_much(param: str) -> ApiError:
-    return bad_request(
-        f"'{param}' holds more than {MAX_TEXT} characters.", param=param, code="too_long", hint="Send less text."
-    )

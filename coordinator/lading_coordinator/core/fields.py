@@ -1,0 +1,197 @@
+"""Reads one field of an OpenAI request at a time; what is wrong is an ApiError that names the field.
+
+A parameter that would change the answer is never silently ignored: it is either honoured, at its neutral value, or 400.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from lading_coordinator.errors import ApiError, bad_request
+from lading_protocol.messages import MAX_FRAME, Message
+
+MAX_MESSAGES = 1024
+MAX_INPUTS = 256
+MAX_STOPS = 4
+MAX_TEXT = MAX_FRAME // 2
+ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+IGNORED: Final = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+"""Parameters that say nothing about the answer."""
+
+NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    "n": (1,),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "response_format": ({"type": "text"},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+"""Parameters that this network cannot honour, with the values at which they ask for nothing."""
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    try:
+        tree = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(
+            f"The body is not valid JSON: {error}.", code="malformed_json", hint="Send one JSON object in UTF-8."
+        ) from None
+    if not isinstance(tree, dict):
+        raise bad_request("The body must be a JSON object.", code="malformed_json")
+    return tree
+
+
+def check_known(tree: dict[str, Any], known: frozenset[str]) -> None:
+    for name, value in tree.items():
+        if name in known or name in IGNORED or value is None:
+            continue
+        if name not in NEUTRAL:
+            raise bad_request(
+                f"Unknown parameter: {name[:64]!r}.", param=name[:64], code="unknown_parameter", hint="Leave it out."
+            )
+        if not any(value == neutral for neutral in NEUTRAL[name]):
+            raise bad_request(
+                f"'{name}' is not supported by this network.",
+                param=name,
+                code="unsupported_parameter",
+                hint="Leave it out.",
+            )
+
+
+def read_model(tree: dict[str, Any]) -> str:
+    model = tree.get("model")
+    if not isinstance(model, str) or not 0 < len(model) <= 256:
+        raise bad_request(
+            "'model' must name an agent.", param="model", code="missing_model", hint="See GET /v1/models."
+        )
+    return model
+
+
+def read_flag(tree: dict[str, Any], name: str) -> bool:
+    value = tree.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise bad_request(f"'{name}' must be true or false.", param=name, code="invalid_type")
+    return bool(value)
+
+
+def read_whole(tree: dict[str, Any], name: str, low: int, high: int) -> int | None:
+    value = tree.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise bad_request(f"'{name}' must be a whole number.", param=name, code="invalid_type")
+    if not low <= value <= high:
+        raise bad_request(f"'{name}' must be between {low} and {high}, got {value}.", param=name)
+    return value
+
+
+def read_number(tree: dict[str, Any], name: str, low: float, high: float) -> float:
+    value = tree.get(name)
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise bad_request(f"'{name}' must be a number.", param=name, code="invalid_type")
+    if not low <= value <= high:
+        raise bad_request(f"'{name}' must be between {low:g} and {high:g}, got {value:g}.", param=name)
+    return float(value)
+
+
+def read_top_p(tree: dict[str, Any]) -> float:
+    value = read_number(tree, "top_p", 0.0, 1.0)
+    if value == 0.0:
+        raise bad_request(
+            "'top_p' must be above 0.", param="top_p", hint="For the most likely token use temperature 0."
+        )
+    return value
+
+
+def read_stops(value: Any) -> tuple[str, ...]:
+    stops = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    if stops is None:
+        return ()
+    if not isinstance(stops, tuple) or len(stops) > MAX_STOPS:
+        raise bad_request(f"'stop' is a string or a list of at most {MAX_STOPS} strings.", param="stop")
+    for stop in stops:
+        if not isinstance(stop, str) or not 0 < len(stop) <= 256:
+            raise bad_request("Each entry of 'stop' is a string of 1 to 256 characters.", param="stop")
+    return stops
+
+
+def read_messages(value: Any) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
+        raise bad_request(f"'messages' must be a list of 1 to {MAX_MESSAGES} messages.", param="messages")
+    messages = tuple(_message(entry, f"messages[{i}]") for i, entry in enumerate(value))
+    if sum(len(message.content) for message in messages) > MAX_TEXT:
+        raise _too_much("messages")
+    return messages
+
+
+def _message(entry: Any, where: str) -> Message:
+    if not isinstance(entry, dict):
+        raise bad_request(f"'{where}' must be an object with 'role' and 'content'.", param=where, code="invalid_type")
+    role = entry.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise bad_request(
+            f"'{where}.role' must be one of {', '.join(ROLES)}.", param=f"{where}.role", hint="Tools are not supported."
+        )
+    for name, extra in entry.items():
+        if name not in ("role", "content", "name", "refusal") and extra not in (None, []):
+            raise bad_request(
+                f"'{where}.{name[:64]}' is not supported.", param=f"{where}.{name[:64]}", code="unsupported_parameter"
+            )
+    return Message(ROLES[role], _content(entry.get("content"), f"{where}.content"))
+
+
+def _content(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise bad_request(f"'{where}' must be a string or a list of text parts.", param=where, code="invalid_type")
+    texts = []
+    for i, part in enumerate(value):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            raise bad_request(
+                f"'{where}[{i}]' is not a text part; this network takes text only.",
+                param=f"{where}[{i}]",
+                code="unsupported_content",
+            )
+        texts.append(text)
+    return "".join(texts)
+
+
+def read_inputs(value: Any) -> tuple[str, ...]:
+    inputs = [value] if isinstance(value, str) else value
+    if not isinstance(inputs, list) or not 0 < len(inputs) <= MAX_INPUTS:
+        raise bad_request(f"'input' must be a string or a list of 1 to {MAX_INPUTS} strings.", param="input")
+    for i, text in enumerate(inputs):
+        if not isinstance(text, str):
+            raise bad_request(
+                f"'input[{i}]' must be a string; lists of token numbers are not supported.",
+                param=f"input[{i}]",
+                code="invalid_type",
+            )
+        if not text:
+            raise bad_request(f"'input[{i}]' is empty.", param=f"input[{i}]")
+    if sum(len(text) for text in inputs) > MAX_TEXT:
+        raise _too_much("input")
+    return tuple(inputs)
+
+
+def _too_much(param: str) -> ApiError:
+    return bad_request(
+        f"'{param}' holds more than {MAX_TEXT} characters.", param=param, code="too_long", hint="Send less text."
+    )
