@@ -6,7 +6,7 @@ Through a coordinator it speaks the gateway's HTTP; peer to peer it runs the gat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from lading.answers import Model, Piece, Vectors
 from lading_contracts.deployment import Deployment
@@ -21,6 +21,8 @@ class Route(Protocol):
     def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]: ...
 
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors: ...
+
+    async def receipts(self, job: str) -> dict[str, Any]: ...
 
     async def close(self) -> None: ...
 
@@ -82,6 +84,10 @@ class Client:
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
         """One vector for each input."""
         return await self._route.embed(model, inputs)
+
+    async def receipts(self, job: str) -> dict[str, Any]:
+        """What the hosts signed for a job: write it to a file, and `lading receipt verify` checks it offline."""
+        return await self._route.receipts(job)
 
     async def close(self) -> None:
         await self._route.close()

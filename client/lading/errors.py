@@ -97,3 +97,24 @@ class UnknownModel(LadingError):
 
     code = "model_not_found"
     hint = "See `lading models` for what is on offer."
+
+
+class UnknownJob(LadingError):
+    """No record of this job."""
+
+    code = "unknown_job"
+    hint = "Ask the coordinator that served it, or keep receipts with `lading run --receipt FILE`."
+
+
+class FolderBusy(LadingError):
+    """Another program spends from the same home folder."""
+
+    code = "folder_busy"
+    hint = "Wait until it is done, or choose a home folder with a key of its own."
+
+
+class BadFile(LadingError):
+    """A file that a command was given does not hold what it should."""
+
+    code = "bad_file"
+    hint = "Check the path."

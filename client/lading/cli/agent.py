@@ -12,8 +12,10 @@ from cyclopts import App, Parameter
 from lading import publisher
 from lading.blobs import BlobStore
 from lading.cli import context
-from lading.cli.output import emit, out, transfer
+from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Record
+from lading.cli.output import emit, out, plain, transfer
 from lading.errors import BadProject, BadSettings, GatewayError
+from lading.routes.gateway import root_of, unreachable
 from lading.settings import Settings
 from lading_contracts.registry import Party, Role
 from lading_protocol.errors import BadManifest
@@ -22,7 +24,6 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import agent_id, load
 
 app = App(name="agent", help="Publish agents and look into packages.")
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 
 EXAMPLE = """\
 # An agent: what it is, how it runs, and who shares in what it earns.
@@ -69,7 +70,7 @@ bps = 1500
 
 
 @app.command
-def init(folder: Path, *, as_json: Json = False) -> int:
+def init(folder: Path, /, *, as_json: Json = False) -> int:
     """Write an example agent.toml.
 
     Parameters
@@ -88,7 +89,7 @@ def init(folder: Path, *, as_json: Json = False) -> int:
 
 
 @app.command
-def inspect(path: Path, *, as_json: Json = False) -> int:
+def inspect(path: Path, /, *, as_json: Json = False) -> int:
     """Show what a package holds: a project folder, or a manifest.
 
     Parameters
@@ -122,25 +123,31 @@ def inspect(path: Path, *, as_json: Json = False) -> int:
         False,
     )
     for file in manifest.files:
-        out.print(f"  {file.path:<32} {file.role:<14} {file.size:>12,} bytes  {file.digest[:14]}…")
+        line = f"  {file.path:<32} {file.role:<14} {file.size:>12,} bytes  {file.digest[:14]}…"
+        out.print(plain(line), markup=False, soft_wrap=True)
     return 0
 
 
 @app.command
 async def publish(
     folder: Path,
+    /,
     *,
-    party: Annotated[list[str] | None, Parameter(help="ROLE=ADDRESS:BPS; replaces the project's table.")] = None,
+    party: Annotated[
+        list[str] | None, Parameter(negative="", help="ROLE=ADDRESS:BPS; replaces the project's table.")
+    ] = None,
     parent: str | None = None,
     to: str | None = None,
-    base_url: str | None = None,
-    home: str | None = None,
-    key: str | None = None,
-    deployment: str | None = None,
-    chain_url: str | None = None,
+    base_url: BaseUrl = None,
+    home: Home = None,
+    key: Key = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
     as_json: Json = False,
 ) -> int:
     """Register an agent and its revenue terms on chain, and hand the package to a coordinator.
+
+    The key pays for the registration and owns the agent.
 
     Parameters
     ----------
@@ -150,28 +157,17 @@ async def publish(
         The agent's digest that this one derives from.
     to
         Direct-link endpoint of the coordinator; found through --base-url when left out.
-    base_url
-        The coordinator's address.
-    home
-        Folder of key and deployment record (default ~/.lading).
-    key
-        The publisher's key file; it pays for the registration and owns the agent.
-    deployment
-        The deployment record of the network.
-    chain_url
-        The chain's JSON-RPC address.
     """
     chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url, base_url=base_url)
     mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
     table = tuple(map(_party, party)) if party else publisher.parties(project, mine.address)
-    base = AgentId(digest(parent or project.agent.parent or "0x" + "00" * 32))
+    base = _digest(parent or project.agent.parent)
     endpoint = to or await _endpoint(chosen)
     store = BlobStore(chosen.home_path / "packages")
-    agent, manifest = publisher.pack(project, folder, mine.address, store, base if any(base) else None)
+    agent, manifest = publisher.pack(project, folder, mine.address, store, base)
     async with context.contracts(chosen) as (chain, _):
-        lineage = base if any(base) else None
-        terms = await publisher.register(chain, mine, agent, lineage, project.agent.royalty_bps, table)
+        terms = await publisher.register(chain, mine, agent, base, project.agent.royalty_bps, table)
     with transfer(f"publishing {manifest.name}") as progress:
         task = progress.tasks[0].id
         await _hand_over(
@@ -207,6 +203,13 @@ async def _hand_over(
         await transport.close()
 
 
+def _digest(text: str | None) -> AgentId | None:
+    try:
+        return AgentId(digest(text)) if text else None
+    except ValueError as error:
+        raise BadSettings(f"The parent is no agent's digest: {error}.", hint="Write 0x and 64 digits.") from None
+
+
 def _party(text: str) -> Party:
     try:
         role, _, rest = text.partition("=")
@@ -220,11 +223,13 @@ def _party(text: str) -> Party:
 
 
 async def _endpoint(chosen: Settings) -> str:
-    root = chosen.base_url.rstrip("/").removesuffix("/v1")
+    root = root_of(chosen.base_url)
     try:
         async with httpx.AsyncClient(timeout=20) as http:
             answer = await http.get(f"{root}/lading/v1/network")
-            answer.raise_for_status()
-            return str(answer.json()["endpoints"][0])
-    except (httpx.HTTPError, ValueError, LookupError) as error:
-        raise GatewayError(f"The coordinator at {root} does not say where to publish: {error!r}.") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise unreachable(root, error) from error
+    try:
+        return str(answer.json()["endpoints"][0])
+    except (ValueError, LookupError, TypeError):
+        raise GatewayError(f"The coordinator at {root} does not say where to publish.", hint="Say it: --to.") from None

@@ -6,28 +6,34 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from lading.cli import context
+from lading.cli.flags import ChainUrl, Json, Key, Record
 from lading.cli.output import UNHEALTHY, emit, emit_rows, err
 from lading.errors import BadSettings
 from lading_contracts import deployment as deployments
 from lading_contracts.deploy import Parameters
-from lading_protocol.ids import Address, address, to_hex
+from lading_contracts.embedded.server import DEFAULT_CHAIN_ID
+from lading_protocol.ids import to_hex
 from lading_protocol.pricing import format_amount, parse_amount
 
 app = App(name="chain", help="A local chain for development, and the contracts on it.")
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+ChainId = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]
+Seconds = Annotated[float, Parameter(validator=Number(gte=0, lte=3600))]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.command
 async def up(
     *,
     folder: Path = Path("~/.lading/chain"),
-    port: int = 8545,
-    chain_id: int = 1337,
+    port: Port = 8545,
+    chain_id: ChainId = DEFAULT_CHAIN_ID,
     seed: str = "lading",
-    block_time: float = 2.0,
-    anvil: bool = False,
+    block_time: Seconds = 2.0,
+    anvil: Switch = False,
     as_json: Json = False,
 ) -> int:
     """Run a local chain until stopped; its state is kept in the folder.
@@ -37,7 +43,7 @@ async def up(
     folder
         Where the chain lives; it survives a kill.
     port
-        For JSON-RPC, on this machine only.
+        For JSON-RPC, on this machine only; 0 takes any free one.
     chain_id
         Which chain it says it is.
     seed
@@ -68,35 +74,40 @@ async def up(
 @app.command
 async def deploy(
     *,
-    chain_url: str | None = None,
-    chain_id: int = 1337,
+    chain_url: ChainUrl = None,
+    chain_id: ChainId = DEFAULT_CHAIN_ID,
     deployment: str | None = None,
-    key: str | None = None,
+    key: Key = None,
     seed: str | None = None,
-    devnet: bool = False,
+    devnet: Switch = False,
+    replace: Switch = False,
     as_json: Json = False,
 ) -> int:
     """Deploy the contracts and write the deployment record that every program reads.
 
+    The deploying account gets the whole supply of coins.
+
     Parameters
     ----------
-    chain_url
-        The chain's JSON-RPC address.
     chain_id
         Which chain it must be.
     deployment
         Where to write the record (default ~/.lading/deployment.json).
-    key
-        Key file of the deploying account; it gets the whole supply of coins.
     seed
         Deploy with the faucet of a local chain of this seed instead.
     devnet
         Delays of seconds instead of days.
+    replace
+        Write over a record that is there; the contracts that it names are then found nowhere else.
     """
     from lading_contracts.commands import Endpoint, chain_deploy
     from lading_contracts.embedded.server import faucet_key
 
     chosen = context.settings(chain_url=chain_url, deployment=deployment, key=key)
+    if chosen.deployment_path.exists() and not replace:
+        raise BadSettings(
+            f"{chosen.deployment_path} names contracts already.", hint="Keep them, give --deployment, or --replace it."
+        )
     signer = faucet_key(seed) if seed is not None else context.load_key(chosen.key_path)
     parameters = Parameters.devnet() if devnet else Parameters()
     record = await chain_deploy(Endpoint(chosen.chain_url, chain_id), signer, chosen.deployment_path, parameters)
@@ -108,21 +119,17 @@ async def deploy(
 @app.command
 async def status(
     *,
-    chain_url: str | None = None,
-    chain_id: int | None = None,
-    deployment: str | None = None,
+    chain_url: ChainUrl = None,
+    chain_id: ChainId | None = None,
+    deployment: Record = None,
     as_json: Json = False,
 ) -> int:
     """Say whether the chain answers and the contracts are there. Exit code 3 when not.
 
     Parameters
     ----------
-    chain_url
-        The chain's JSON-RPC address.
     chain_id
         Which chain it must be; the deployment record's when left out.
-    deployment
-        The deployment record.
     """
     from lading_contracts.commands import Endpoint, chain_status
 
@@ -149,18 +156,19 @@ async def status(
         ]
         emit_rows(rows, False, "")
     if found.problem:
-        err.print(f"[yellow]{found.problem}[/]", soft_wrap=True)
+        err.print(found.problem, style="yellow", markup=False, soft_wrap=True)
     return 0 if found.reachable and not found.problem else UNHEALTHY
 
 
 @app.command
 async def faucet(
     to: str,
+    /,
     *,
     coins: str = "10000",
     seed: str = "lading",
-    chain_url: str | None = None,
-    deployment: str | None = None,
+    chain_url: ChainUrl = None,
+    deployment: Record = None,
     as_json: Json = False,
 ) -> int:
     """Give an address coins, and the chain's currency for fees, on a local chain.
@@ -181,16 +189,9 @@ async def faucet(
     record = deployments.load(chosen.deployment_path)
     wei = parse_amount(coins, record.decimals)
     endpoint = Endpoint(chosen.chain_url, record.chain_id)
-    report = await chain_faucet(endpoint, faucet_key(seed), _address(to), record, coins=wei)
+    report = await chain_faucet(endpoint, faucet_key(seed), context.typed_address(to, "receiver"), record, coins=wei)
     emit(
         {"to": to_hex(report.to), "coins": f"{coins} {record.symbol}", "transactions": len(report.transactions)},
         as_json,
     )
     return 0
-
-
-def _address(text: str) -> Address:
-    try:
-        return address(text)
-    except ValueError as error:
-        raise BadSettings(f"That is not an address: {error}.") from error

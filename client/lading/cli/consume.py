@@ -2,23 +2,22 @@
 
 import json
 import sys
-from typing import Annotated
+from pathlib import Path
 
-from cyclopts import Parameter
+import msgspec
 
 from lading.answers import Bill, Delta, Notice
 from lading.cli import context
-from lading.cli.output import emit_rows, err, out
+from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
+from lading.cli.output import emit_rows, err, out, plain
 from lading.client import Client, Options
+from lading.errors import BadSettings
 from lading_contracts import deployment as deployments
 from lading_protocol.pricing import format_amount
 
-Peer = Annotated[list[str] | None, Parameter(help="Go peer to peer through this direct-link endpoint (repeatable).")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 
-
-async def _client(base_url: str | None, api_key: str | None, peer: list[str] | None) -> Client:
-    chosen = context.settings(base_url=base_url, api_key=api_key, peers=peer)
+async def _client(**flags: object) -> Client:
+    chosen = context.settings(**flags)
     if chosen.peers:
         record = deployments.load(chosen.deployment_path)
         key = context.load_key(chosen.key_path)
@@ -29,17 +28,25 @@ async def _client(base_url: str | None, api_key: str | None, peer: list[str] | N
 async def run(
     model: str,
     prompt: str | None = None,
+    /,
     *,
     system: str | None = None,
     max_tokens: int | None = None,
     temperature: float = 1.0,
     seed: int | None = None,
-    base_url: str | None = None,
+    receipt: Path | None = None,
+    base_url: BaseUrl = None,
     api_key: str | None = None,
-    peer: Peer = None,
+    peer: Peers = None,
+    home: Home = None,
+    key: Key = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
     as_json: Json = False,
 ) -> int:
     """Ask a model, and see the answer as it comes.
+
+    Through a coordinator, --api-key pays. With --peer it goes straight to the hosts and your own deposit pays.
 
     Parameters
     ----------
@@ -55,27 +62,38 @@ async def run(
         0 always takes the likeliest token; up to 2.
     seed
         A number that makes the answer repeatable.
-    base_url
-        The coordinator's address.
+    receipt
+        Write what the hosts signed to this file, for `lading receipt verify`.
     api_key
         The key of your spending session (see `lading wallet session`).
     """
+    if receipt is not None and receipt.exists():
+        raise BadSettings(f"{receipt} exists already.", hint="Choose another file for --receipt.")
     text = prompt if prompt is not None else sys.stdin.read()
     turns = ([("system", system)] if system else []) + [("user", text)]
     options = Options(max_tokens=max_tokens, temperature=temperature, seed=seed)
     pieces: list[str] = []
-    async with await _client(base_url, api_key, peer) as client:
+    where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
+    async with await _client(base_url=base_url, api_key=api_key, peers=peer, **where) as client:
         async for piece in client.chat(model, turns, options):
             match piece:
                 case Delta(more):
                     pieces.append(more)
                     if not as_json:
-                        out.print(more, end="", markup=False, soft_wrap=True)
+                        _show(more)
                 case Notice(note):
-                    err.print(f"[yellow]{note}[/]", soft_wrap=True)
+                    err.print(plain(note), style="yellow", markup=False, soft_wrap=True)
                 case Bill():
                     _show_bill(piece, "".join(pieces), as_json)
+                    if receipt is not None:
+                        receipt.write_text(json.dumps(await client.receipts(piece.job)) + "\n")
     return 0
+
+
+def _show(text: str) -> None:
+    """As it came; but what a terminal would obey is only shown there, never done."""
+    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def _show_bill(bill: Bill, text: str, as_json: bool) -> None:
@@ -95,19 +113,24 @@ def _show_bill(bill: Bill, text: str, as_json: bool) -> None:
 
 
 async def models(
-    *, base_url: str | None = None, api_key: str | None = None, peer: Peer = None, as_json: Json = False
+    *,
+    base_url: BaseUrl = None,
+    peer: Peers = None,
+    home: Home = None,
+    key: Key = None,
+    deployment: Record = None,
+    chain_url: ChainUrl = None,
+    as_json: Json = False,
 ) -> int:
-    """List the models on offer with their prices.
-
-    Parameters
-    ----------
-    base_url
-        The coordinator's address.
-    api_key
-        Not needed for listing.
-    """
-    async with await _client(base_url, api_key, peer) as client:
+    """List the models on offer with their prices."""
+    where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
+    async with await _client(base_url=base_url, peers=peer, **where) as client:
         found = await client.models()
+    if as_json:
+        trees = [msgspec.structs.asdict(model) for model in found]
+        wei = ("price_in", "price_out")
+        print(json.dumps([{name: str(v) if name in wei else v for name, v in tree.items()} for tree in trees]))
+        return 0
     rows = [
         {
             "model": model.name,
@@ -116,9 +139,9 @@ async def models(
             "output_per_1k": f"{format_amount(model.price_out, 18)} LADE",
             "hosts": model.hosts,
             "context": model.context,
-            "agent": model.agent if as_json else model.agent[:12] + "…",
+            "agent": model.agent[:12] + "…",
         }
         for model in found
     ]
-    emit_rows(rows, as_json, "No model is on offer right now.")
+    emit_rows(rows, False, "No model is on offer right now.")
     return 0

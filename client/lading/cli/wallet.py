@@ -1,36 +1,38 @@
 """`lading wallet`: a key, a deposit, and capped, expiring sessions for coordinators."""
 
+import os
+import secrets
 import time
+from collections.abc import Mapping
 from typing import Annotated
 
 import httpx
+import msgspec
 from cyclopts import App, Parameter
 
 from lading.cli import context
+from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Record
 from lading.cli.output import emit, out
-from lading.errors import GatewayError
+from lading.errors import BadSettings, GatewayError
+from lading.routes.gateway import refused, root_of, unreachable
 from lading.settings import Settings
 from lading_contracts.deployment import Contracts
-from lading_protocol.ids import address, from_hex, to_hex
+from lading_protocol.ids import Address, address, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.pricing import format_amount, parse_amount
 
 app = App(name="wallet", help="Keys, deposits and spending sessions.")
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
-Home = Annotated[str | None, Parameter(help="Folder of key, deployment record and purse (default ~/.lading).")]
-Record = Annotated[str | None, Parameter(help="The deployment record of the network (default in the home folder).")]
-ChainUrl = Annotated[str | None, Parameter(help="The chain's JSON-RPC address.")]
-Key = Annotated[str | None, Parameter(help="The key file.")]
 
 
 @app.command
 async def new(*, home: Home = None, key: Key = None, as_json: Json = False) -> int:
-    """Make a key. It is written to a file that only you can read; whoever has it has your money."""
-    chosen = context.settings(home=home, key=key)
-    import secrets
+    """Make a key. It is written to a file that only you can read; whoever has it has your money.
 
+    When the variable LADING_PASSWORD is set, the file is encrypted with that password.
+    """
+    chosen = context.settings(home=home, key=key)
     fresh = PrivateKey(secrets.token_bytes(32))
-    context.write_key(chosen.key_path, fresh)
+    context.write_key(chosen.key_path, fresh, os.environ.get(context.PASSWORD, ""))
     emit({"address": to_hex(fresh.address), "key_file": str(chosen.key_path)}, as_json)
     return 0
 
@@ -60,6 +62,7 @@ async def show(
 @app.command
 async def deposit(
     amount: str,
+    /,
     *,
     home: Home = None,
     key: Key = None,
@@ -88,8 +91,9 @@ async def deposit(
 @app.command
 async def withdraw(
     amount: str | None = None,
+    /,
     *,
-    finish: bool = False,
+    finish: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     home: Home = None,
     key: Key = None,
     deployment: Record = None,
@@ -105,6 +109,10 @@ async def withdraw(
     finish
         Collect what was asked for earlier.
     """
+    if (amount is None) != finish:
+        raise BadSettings(
+            "Say how much to ask back, or --finish to collect.", hint="For example: lading wallet withdraw 12.5"
+        )
     chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
     mine = context.load_key(chosen.key_path)
     async with context.contracts(chosen) as (chain, record):
@@ -123,7 +131,7 @@ async def session(
     *,
     cap: str,
     hours: float = 24,
-    base_url: str | None = None,
+    base_url: BaseUrl = None,
     home: Home = None,
     key: Key = None,
     deployment: Record = None,
@@ -138,24 +146,24 @@ async def session(
         The most it may ever spend, in tokens.
     hours
         How long the session lasts.
-    base_url
-        The coordinator's address.
     """
     chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url, base_url=base_url)
     mine = context.load_key(chosen.key_path)
-    granted = await _ask_session(chosen, mine)
+    if not 0 < hours <= 24 * 3650:
+        raise BadSettings(f"A session cannot last {hours:g} hours.", hint="Give --hours between 0 and ten years.")
+    expiry = int(time.time() + hours * 3600)
     async with context.contracts(chosen) as (chain, record):
-        await authorise(chain, mine, granted, parse_amount(cap, record.decimals), int(time.time() + hours * 3600))
-    emit(
-        {
-            "api_key": granted["api_key"],
-            "session": granted["session"],
-            "cap": cap,
-            "expires": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(time.time() + hours * 3600)),
-            "base_url": f"{_root(chosen)}/v1",
-        },
-        as_json,
-    )
+        wei = parse_amount(cap, record.decimals)
+        granted = await _ask_session(chosen, mine.address)
+        await authorise(chain, mine, granted, wei, expiry)
+    shown = {
+        "api_key": granted["api_key"],
+        "session": granted["session"],
+        "cap": cap,
+        "expires": expiry if as_json else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(expiry)),
+        "base_url": f"{root_of(chosen.base_url)}/v1",
+    }
+    emit(shown, as_json)
     if not as_json:
         out.print("[dim]Use it with any OpenAI client: base_url and api_key as above. Revoke: lading wallet revoke.[/]")
     return 0
@@ -164,6 +172,7 @@ async def session(
 @app.command
 async def revoke(
     session: str,
+    /,
     *,
     home: Home = None,
     key: Key = None,
@@ -179,32 +188,38 @@ async def revoke(
         The session's 0x address, as `lading wallet session` printed it.
     """
     chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
-    mine = context.load_key(chosen.key_path)
+    mine, which = context.load_key(chosen.key_path), context.typed_address(session, "session")
     async with context.contracts(chosen) as (chain, _):
-        await chain.settlement.revoke(mine, address(session))
+        await chain.settlement.revoke(mine, which)
     emit({"revoked": session}, as_json)
     return 0
 
 
-async def authorise(chain: Contracts, payer: PrivateKey, granted: dict[str, str], cap: int, expiry: int) -> None:
-    """Put a session that a coordinator granted on chain."""
-    consent = from_hex(granted["consent"], 65)
-    await chain.settlement.authorize(payer, address(granted["session"]), cap, expiry, consent)
+async def authorise(chain: Contracts, payer: PrivateKey, granted: Mapping[str, str], cap: int, expiry: int) -> None:
+    """Put a session that a coordinator granted on chain. Raises GatewayError when what it granted makes no sense."""
+    try:
+        session, consent = address(granted["session"]), from_hex(granted["consent"], 65)
+    except (KeyError, ValueError) as error:
+        raise GatewayError(f"The coordinator granted a session that does not read: {error}.") from None
+    await chain.settlement.authorize(payer, session, cap, expiry, consent)
 
 
-def _root(chosen: Settings) -> str:
-    return chosen.base_url.rstrip("/").removesuffix("/v1")
-
-
-async def _ask_session(chosen: Settings, mine: PrivateKey) -> dict[str, str]:
+async def _ask_session(chosen: Settings, payer: Address) -> dict[str, str]:
+    root = root_of(chosen.base_url)
     try:
         async with httpx.AsyncClient(timeout=20) as http:
-            answer = await http.post(f"{_root(chosen)}/lading/v1/sessions", json={"payer": to_hex(mine.address)})
-            answer.raise_for_status()
-            granted: dict[str, str] = answer.json()
-            return granted
-    except (httpx.HTTPError, ValueError) as error:
-        raise GatewayError(f"The coordinator at {_root(chosen)} grants no session: {error}.") from error
+            answer = await http.post(f"{root}/lading/v1/sessions", json={"payer": to_hex(payer)})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise unreachable(root, error) from error
+    if answer.status_code != 201:
+        raise refused(answer)
+    try:
+        granted = msgspec.json.decode(answer.content, type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise GatewayError(f"What {root} answers is no session: {error}.") from error
+    if not {"api_key", "session", "consent"} <= granted.keys():
+        raise GatewayError(f"What {root} answers is no session.")
+    return granted
 
 
 def _money(wei: int, symbol: str, as_json: bool) -> str:

@@ -1,44 +1,40 @@
 """Through a coordinator: the OpenAI-compatible HTTP of its gateway."""
 
-import json
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+import msgspec
 
 from lading.answers import Bill, Delta, Model, Piece, Vectors
-from lading.errors import GatewayError
+from lading.errors import BadSettings, GatewayError
 from lading_protocol.ids import Wei
 
 if TYPE_CHECKING:
     from lading.client import Options
+
+_CUT = "Ask again; only what was delivered was charged."
+_OTHER = "Check the base URL: another program may listen there."
 
 
 class GatewayRoute:
     """`base_url` is the coordinator's address, with or without /v1."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
-        root = base_url.rstrip("/").removesuffix("/v1")
+        self._root = root_of(base_url)
+        if not api_key.isascii() or not api_key.isprintable():
+            raise BadSettings("The API key holds characters that no key has.", hint="Copy it again.")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.AsyncClient(base_url=root, headers=headers, timeout=httpx.Timeout(120, connect=10))
+        self._http = httpx.AsyncClient(base_url=self._root, headers=headers, timeout=httpx.Timeout(120, connect=10))
 
     async def models(self) -> list[Model]:
         found = await self._call("GET", "/v1/models")
-        return [
-            Model(
-                name=entry["id"],
-                agent=entry["agent"],
-                hosts=entry["hosts"],
-                price_in=Wei(int(entry["price"]["input_wei"])),
-                price_out=Wei(int(entry["price"]["output_wei"])),
-                context=entry["context"],
-                operations=tuple(entry["operations"]),
-            )
-            for entry in found["data"]
-        ]
+        with _reading(self._root):
+            return [_model(entry) for entry in found["data"]]
 
     async def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]:
-        body = {
+        body: dict[str, Any] = {
             "model": model,
             "messages": [{"role": role, "content": content} for role, content in messages],
             "stream": True,
@@ -46,34 +42,41 @@ class GatewayRoute:
             "temperature": options.temperature,
             "top_p": options.top_p,
         }
-        body |= {"max_tokens": options.max_tokens} if options.max_tokens else {}
+        body |= {"max_tokens": options.max_tokens} if options.max_tokens is not None else {}
         body |= {"stop": list(options.stop)} if options.stop else {}
         body |= {"seed": options.seed} if options.seed is not None else {}
-        finish = ""
+        finish, bill = "", cast(Bill | None, None)
         try:
             async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
                 if response.status_code != 200:
                     await response.aread()
-                    raise _refused(response)
+                    raise refused(response)
                 async for line in response.aiter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":
                         continue
-                    event = json.loads(line[6:])
-                    if "error" in event:
-                        raise GatewayError(event["error"]["message"], hint="", code=event["error"].get("code"))
-                    for choice in event["choices"]:
-                        if text := choice["delta"].get("content"):
-                            yield Delta(text)
-                        finish = choice["finish_reason"] or finish
-                    if event.get("usage"):
-                        yield _bill(finish, event)
+                    with _reading(self._root):
+                        event = msgspec.json.decode(line[6:])
+                        text, finish, now = _take(event, finish)
+                    if text:
+                        yield Delta(text)
+                    if now is not None:
+                        bill = now
+                        yield bill
         except httpx.HTTPError as error:
-            raise _unreachable(self._http, error) from error
+            raise unreachable(self._root, error) from error
+        if bill is None:
+            raise GatewayError(f"The answer from {self._root} broke off.", code="net_gateway", hint=_CUT)
 
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
         body = {"model": model, "input": list(inputs), "encoding_format": "float"}
         found = await self._call("POST", "/v1/embeddings", body)
-        return Vectors(tuple(tuple(entry["embedding"]) for entry in found["data"]), _bill("stop", found))
+        with _reading(self._root):
+            return Vectors(tuple(tuple(entry["embedding"]) for entry in found["data"]), _bill("stop", found))
+
+    async def receipts(self, job: str) -> dict[str, Any]:
+        """What the hosts signed for a job, as `lading receipt verify` reads it."""
+        found: dict[str, Any] = await self._call("GET", f"/lading/v1/receipts/{job}")
+        return found
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -82,10 +85,34 @@ class GatewayRoute:
         try:
             response = await self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise _unreachable(self._http, error) from error
+            raise unreachable(self._root, error) from error
         if response.status_code != 200:
-            raise _refused(response)
-        return response.json()
+            raise refused(response)
+        with _reading(self._root):
+            return msgspec.json.decode(response.content)
+
+
+def _take(event: dict[str, Any], finish: str) -> tuple[str, str, Bill | None]:
+    """One event of the stream: its text, why it finished if it did, and the bill if it came."""
+    if "error" in event:
+        raise GatewayError(event["error"]["message"], hint="", code=event["error"].get("code"))
+    text = ""
+    for choice in event["choices"]:
+        text += choice["delta"].get("content") or ""
+        finish = choice["finish_reason"] or finish
+    return text, finish, _bill(finish, event) if event.get("usage") else None
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    return Model(
+        name=entry["id"],
+        agent=entry["agent"],
+        hosts=entry["hosts"],
+        price_in=Wei(int(entry["price"]["input_wei"])),
+        price_out=Wei(int(entry["price"]["output_wei"])),
+        context=entry["context"],
+        operations=tuple(entry["operations"]),
+    )
 
 
 def _bill(finish: str, event: dict[str, Any]) -> Bill:
@@ -100,18 +127,40 @@ def _bill(finish: str, event: dict[str, Any]) -> Bill:
     )
 
 
-def _refused(response: httpx.Response) -> GatewayError:
+@contextmanager
+def _reading(root: str) -> Iterator[None]:
+    """Whatever is not what a coordinator answers: another program listens there, or a proxy stands between."""
+    try:
+        yield
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise GatewayError(f"What {root} answers is not a Lading coordinator's: {error}.", hint=_OTHER) from error
+
+
+def root_of(base_url: str) -> str:
+    """The coordinator's address, given with or without /v1. Raises BadSettings."""
+    root = base_url.rstrip("/").removesuffix("/v1")
+    try:
+        fine = httpx.URL(root).scheme in ("http", "https") and bool(httpx.URL(root).host)
+    except httpx.InvalidURL:
+        fine = False
+    if not fine:
+        raise BadSettings(f"{base_url!r} is no coordinator's address.", hint="Write it like http://127.0.0.1:8600/v1.")
+    return root
+
+
+def refused(response: httpx.Response) -> GatewayError:
+    """A coordinator's refusal in its own words, which say what to do."""
     try:
         error = response.json()["error"]
         return GatewayError(error["message"], hint="", code=error.get("code") or "gateway")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return GatewayError(f"The coordinator answered {response.status_code} {response.reason_phrase}.")
 
 
-def _unreachable(http: httpx.AsyncClient, error: httpx.HTTPError) -> GatewayError:
-    reason = str(error) or type(error).__name__
+def unreachable(root: str, error: Exception) -> GatewayError:
+    reason = (str(error) or type(error).__name__).rstrip(".")
     return GatewayError(
-        f"The coordinator at {http.base_url} cannot be reached: {reason}.",
+        f"The coordinator at {root} cannot be reached: {reason}.",
         code="net_gateway",
         hint="Check the base URL, or go peer to peer with --peer.",
     )

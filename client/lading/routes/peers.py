@@ -7,7 +7,8 @@ import asyncio
 import random
 import struct
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,16 @@ from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
 from lading.core.request import chat_request
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Purse, Rows
 from lading.dispatch import Piece as Tokens
-from lading.errors import NoHost, UnknownModel
+from lading.dispatch.dispatcher import Event
+from lading.errors import BadRequest, NoHost, UnknownJob, UnknownModel
+from lading.lock import FolderLock
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.rpc import open_chain
 from lading_net.errors import DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Wei, to_hex
+from lading_protocol.ids import JobId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
@@ -34,17 +37,26 @@ if TYPE_CHECKING:
 
 _adverts = msgspec.msgpack.Decoder(Adverts)
 FRESH_SECONDS = 30.0
+KEPT_JOBS = 64
 
 
 class PeerRoute:
     def __init__(
-        self, transport: Transport, contracts: Contracts, key: PrivateKey, peers: Sequence[str], purse: Purse
+        self,
+        transport: Transport,
+        contracts: Contracts,
+        key: PrivateKey,
+        peers: Sequence[str],
+        purse: Purse,
+        lock: FolderLock | None = None,
     ) -> None:
         self._transport = transport
         self._contracts = contracts
         self._key = key
         self._peers = peers
         self._purse = purse
+        self._lock = lock
+        self._ended: dict[JobId, Ended] = {}
         self._asked_at = -FRESH_SECONDS
         self._directory = Directory(needs_beats=False)
         self._dispatcher = Dispatcher(
@@ -57,10 +69,16 @@ class PeerRoute:
     ) -> "PeerRoute":
         from lading_net.direct import DirectTransport
 
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Two programs that sign from one purse would promise the same wei twice.
+        lock = FolderLock(home / "purse.lock")
+        try:
+            purse = Purse(home / "purse.sqlite", record.settlement_domain)
+        except BaseException:
+            lock.release()
+            raise
         chain = open_chain(chain_url, record.chain_id)
-        purse = Purse(home / "purse.sqlite", record.settlement_domain)
-        return cls(DirectTransport(key), Contracts(chain, record), key, peers, purse)
+        return cls(DirectTransport(key), Contracts(chain, record), key, peers, purse, lock)
 
     async def models(self) -> list[Model]:
         await self._refresh()
@@ -85,14 +103,14 @@ class PeerRoute:
         request = chat_request(
             offer.agent,
             messages,
-            max_tokens=options.max_tokens or max(1, offer.detail.context // 2),
+            max_tokens=options.max_tokens if options.max_tokens is not None else max(1, offer.detail.context // 2),
             temperature=options.temperature,
             top_p=options.top_p,
             stop=options.stop,
             seed=options.seed,
             fresh=random.SystemRandom().randbytes(32),
         )
-        async for event in self._dispatcher.run(await self._payer(), Ask(offer.agent, request)):
+        async for event in self._run(Ask(offer.agent, request)):
             match event:
                 case Tokens(text=text) if text:
                     yield Delta(text)
@@ -106,7 +124,7 @@ class PeerRoute:
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
         offer = await self._find(model)
         rows: list[tuple[float, ...]] = []
-        async for event in self._dispatcher.run(await self._payer(), Ask(offer.agent, EmbedRequest(tuple(inputs)))):
+        async for event in self._run(Ask(offer.agent, EmbedRequest(tuple(inputs)))):
             match event:
                 case Rows(width, data):
                     rows = [struct.unpack_from(f"<{width}f", data, at) for at in range(0, len(data), 4 * width)]
@@ -116,12 +134,41 @@ class PeerRoute:
                     pass
         raise NoHost(["the answer never ended"])
 
+    async def receipts(self, job: str) -> dict[str, Any]:
+        """What the hosts signed for a job of this client, and the token ids that it covers. Raises UnknownJob."""
+        ended = self._ended.get(JobId(from_hex(job, 32)))
+        if ended is None:
+            raise UnknownJob(f"No job {job} was run here.")
+        receipts = [to_hex(part.receipt.pack()) for part in ended.parts if part.receipt is not None]
+        return {"job": job, "receipts": receipts, "ids": list(ended.emitted)}
+
     async def close(self) -> None:
         await self._dispatcher.close()
         await self._transport.close()
         self._purse.close()
+        if self._lock is not None:
+            self._lock.release()
         chain: Any = self._contracts.chain
         await chain.close()
+
+    async def _run(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        """The job's events, with refusals as a gateway words them; a caller that stops early cancels the job."""
+        try:
+            async with aclosing(self._dispatcher.run(await self._payer(), ask)) as events:
+                async for event in events:
+                    if isinstance(event, Ended):
+                        self._keep(event)
+                    yield event
+        except BadRequest as error:
+            if error.code != "too_long":
+                raise
+            hint = "Shorten it or ask for less."
+            raise BadRequest(error.message, hint=hint, code="context_length_exceeded") from error
+
+    def _keep(self, ended: Ended) -> None:
+        self._ended[ended.job] = ended
+        while len(self._ended) > KEPT_JOBS:
+            del self._ended[next(iter(self._ended))]
 
     async def _payer(self) -> Payer:
         """What may still be spent: the free deposit and what is locked already."""
@@ -168,5 +215,5 @@ def _bill(ended: Ended) -> Bill:
         output_tokens=ended.output_tokens,
         cost=ended.cost,
         job=to_hex(ended.job),
-        hosts=tuple(to_hex(part.host) for part in ended.parts),
+        hosts=tuple(dict.fromkeys(to_hex(part.host) for part in ended.parts)),
     )

@@ -1,0 +1,15 @@
+"""Flags that many commands share, each with its one sentence."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Machine-readable output.")]
+Home = Annotated[str | None, Parameter(help="Folder of key, deployment record and purse (default ~/.lading).")]
+Record = Annotated[str | None, Parameter(help="The network's deployment record (default in the home folder).")]
+ChainUrl = Annotated[str | None, Parameter(help="The chain's JSON-RPC address.")]
+Key = Annotated[str | None, Parameter(help="The key file (default in the home folder).")]
+BaseUrl = Annotated[str | None, Parameter(help="The coordinator's address.")]
+Peers = Annotated[
+    list[str] | None, Parameter(negative="", help="Go peer to peer through this direct-link endpoint (repeatable).")
+]

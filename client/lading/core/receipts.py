@@ -1,0 +1,65 @@
+"""What a receipt proves, checked without any network: who signed, for what, and whether its numbers agree.
+
+Pure. Faults are values in words; the caller decides what a fault means.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from lading_protocol.eip712 import Domain
+from lading_protocol.errors import BadSignature
+from lading_protocol.ids import JobId, Wei, to_hex
+from lading_protocol.pricing import Price, attempt_amount
+from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.transcript import commitment
+
+FINISHES: frozenset[int] = frozenset(Finish)
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """`faults` is empty for a receipt that holds. `ids` says whether its tokens were compared too."""
+
+    receipt: Receipt
+    faults: tuple[str, ...]
+    ids: bool
+
+
+def check(signed: SignedReceipt, domain: Domain, ids: Sequence[int] | None = None) -> Checked:
+    """`domain` is the audit court's; `ids` are all output tokens of the job, from index 0."""
+    receipt, faults = signed.value, []
+    try:
+        signer = signed.signer(domain)
+        if signer != receipt.host:
+            faults.append(f"it is not signed by its host {to_hex(receipt.host)}: altered, or of another network")
+    except BadSignature as error:
+        faults.append(f"its signature is none: {error.message.rstrip('.')}")
+    price = Price(Wei(receipt.price_in), Wei(receipt.price_out))
+    due = attempt_amount(price, receipt.prompt_tokens, receipt.first, receipt.output_tokens)
+    if due != receipt.amount:
+        faults.append(f"its tokens and prices make {due} wei, it says {receipt.amount}")
+    if receipt.finish not in FINISHES:
+        faults.append(f"it ends in an unknown way ({receipt.finish})")
+    compared = ids is not None and receipt.output_tokens > 0
+    if ids is not None and compared:
+        mine = ids[receipt.first : receipt.first + receipt.output_tokens]
+        if commitment(JobId(receipt.job), receipt.first, mine) != receipt.commitment:
+            faults.append("its commitment is not that of the tokens")
+    return Checked(receipt, tuple(faults), compared)
+
+
+def check_job(receipts: Sequence[Receipt], job: bytes | None) -> tuple[str, ...]:
+    """Whether receipts can be those of one job, each token charged once."""
+    faults = []
+    if {receipt.job for receipt in receipts} - {job if job is not None else receipts[0].job}:
+        faults.append("the receipts are not all of this job")
+    if len({receipt.request for receipt in receipts}) > 1 or len({receipt.agent for receipt in receipts}) > 1:
+        faults.append("the receipts are for different requests or agents")
+    ordered = sorted(receipts, key=lambda receipt: receipt.attempt)
+    for before, after in pairwise(ordered):
+        if after.attempt == before.attempt:
+            faults.append(f"attempt {after.attempt} is charged twice")
+        elif after.first < before.first + before.output_tokens:
+            faults.append(f"attempts {before.attempt} and {after.attempt} both charge token {after.first}")
+    return tuple(faults)
