@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from factories import chat_request
+from factories import chat_request, embed_request
+from lading.dispatch import Ask, Rows
 from lading_contracts.settlement import Batch, ChannelKey
 from lading_net.clock import run_virtual
 from lading_protocol.eip712 import unpack
@@ -240,5 +241,57 @@ def test_what_was_redeemed_while_we_were_down_is_not_sent_again(tmp_path: Path) 
         again.stop()
         await task
         await again.doors.ledger.close()
+
+    run_virtual(main())
+
+
+def test_a_partition_moves_the_job_and_both_hosts_are_paid() -> None:
+    async def main() -> None:
+        sea = await Sea.create()
+        gateway = Gateway(sea)
+        await sea.fund(gateway.key)
+        endpoint = (await gateway.start(),)
+        nodes = [sea.node(name, coordinators=endpoint, token_delay=0.1) for name in ("first", "second")]
+        tasks = [await running(node) for node in nodes]
+        await gateway.offers(2)
+        ask = asyncio.ensure_future(gateway.ask(chat_request(max_tokens=90)))
+        await asyncio.sleep(2)
+        (cut,) = [node for node in nodes if node.desk.running]
+        sea.network.partition([cut.address])
+        _, ids = await ask
+        sea.network.heal()
+        assert ids
+        ended = gateway.ended[0]
+        assert [part.host == cut.address for part in ended.parts] == [True, False]
+        await asyncio.sleep(150)
+        for part in ended.parts:
+            channel = await sea.contracts.settlement.channel(ChannelKey(gateway.key.address, part.host, sea.terms))
+            assert channel.redeemed == part.amount
+        assert cut.desk.totals.failed + cut.desk.totals.jobs >= 1
+        for node in nodes:
+            node.stop()
+        await asyncio.gather(*tasks)
+
+    run_virtual(main())
+
+
+def test_embeddings_and_a_pace_that_the_operator_sets() -> None:
+    async def main() -> None:
+        sea = await Sea.create()
+        gateway = Gateway(sea)
+        await sea.fund(gateway.key)
+        node = sea.node("host", coordinators=(await gateway.start(),), pace=10.0, token_delay=0.0)
+        task = await running(node)
+        await gateway.offers(1)
+        began = sea.now()
+        _, ids = await gateway.ask(chat_request(max_tokens=40))
+        assert sea.now() - began >= (len(ids) - 1) / 10
+        rows = [e async for e in gateway.dispatcher.run(gateway.payer, Ask(AGENT, embed_request("a fox", "a hen")))]
+        assert any(isinstance(event, Rows) for event in rows)
+        await asyncio.sleep(1)
+        (channel,) = node.channels.all()
+        assert channel.earned == channel.signed == sum(ended.cost for ended in gateway.ended)
+        node.stop()
+        await task
 
     run_virtual(main())

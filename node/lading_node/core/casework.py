@@ -8,6 +8,7 @@ import struct
 
 from lading_node.engines.port import Embedded, Scored
 from lading_protocol.audit import Judgement, Rerun, judge
+from lading_protocol.ids import JobId
 from lading_protocol.messages import Case, ChatRequest, Finding, request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
 from lading_protocol.transcript import commitment, merkle_root, prompt_hash, vectors_leaf
@@ -20,12 +21,12 @@ def mismatch(case: Case, receipt: Receipt) -> str:
     if isinstance(case.request, ChatRequest):
         if len(case.emitted) != receipt.first + receipt.output_tokens:
             return f"The case has {len(case.emitted)} tokens, the receipt {receipt.first + receipt.output_tokens}."
-        if commitment(receipt.job, receipt.first, case.emitted[receipt.first :]) != receipt.commitment:
+        if commitment(JobId(receipt.job), receipt.first, case.emitted[receipt.first :]) != receipt.commitment:
             return "The tokens are not those that the receipt commits to."
         return ""
     if receipt.first or case.emitted:
         return "An embedding has no emitted tokens."
-    if merkle_root([vectors_leaf(receipt.job, case.vectors)] if case.vectors else []) != receipt.commitment:
+    if merkle_root([vectors_leaf(JobId(receipt.job), case.vectors)] if case.vectors else []) != receipt.commitment:
         return "The vectors are not those that the receipt commits to."
     return ""
 

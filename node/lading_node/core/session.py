@@ -65,6 +65,7 @@ class Session(msgspec.Struct, frozen=True):
     """`backlog` holds tokens that are made but not paid ahead for; `receipted` is `count` as of the last receipt.
 
     `deadline` (the clock of `apply`) is when patience with the payer ends; None while nothing is awaited of it.
+    `persisting` vouchers are on their way to the ledger; the attempt is not over before their fate is known.
     """
 
     opening: Open
@@ -82,6 +83,8 @@ class Session(msgspec.Struct, frozen=True):
     finished: Finish | None = None
     paused: bool = False
     cancelled: bool = False
+    persisting: int = 0
+    gone: bool = False
     deadline: float | None = None
 
     @property
@@ -126,17 +129,19 @@ def apply(session: Session, channel: Channel, event: Event, now: float) -> Step:
         case Paid(voucher):
             return _paid(session, channel, voucher, now)
         case Persisted(cumulative):
-            return _go_on(session, channels.sign_for(channel, cumulative), now)
+            return _go_on(_written(session), channels.sign_for(channel, cumulative), now)
         case Woken():
             return _go_on(session, channel, now)
         case PersistFailed(reason):
-            return _abort(session, channel, "storage", reason, now)
+            if session.phase is Phase.LINGERING:
+                return _linger(_written(session), channel, (), now)
+            return _abort(_written(session), channel, "storage", reason, now)
         case Stopped(code, message):
             return _abort(session, channel, code, message, now)
         case Cancelled():
             return _cancel(session, channel, now)
         case Gone():
-            return _gone(session, channel)
+            return _gone(session, channel, now)
         case EngineStarted():
             return _started(session, channel, event)
         case EngineRun():
@@ -172,6 +177,7 @@ def _open(session: Session, facts: Facts) -> Step:
     session = msgspec.structs.replace(
         session,
         phase=Phase.STARTING,
+        persisting=int(verdict.voucher is not None),
         rolling=roll(rolling_start(session.job), opening.emitted),
         tree=commit.Commitment(session.job, session.first),
     )
@@ -354,10 +360,14 @@ def _abort(session: Session, channel: Channel, code: str, message: str, now: flo
 
 def _linger(session: Session, channel: Channel, effects: tuple[Effect, ...], now: float) -> Step:
     """Wait for the last voucher, unless nothing more is due."""
+    if session.persisting:
+        return Step(msgspec.structs.replace(session, deadline=None), channel, effects)
     due = channels.outstanding(channel) > channel.written
-    if due and session.deadline is not None and now < session.deadline:
-        return Step(session, channel, effects)
-    return _close(session, channel, effects)
+    if not due or session.gone or (session.deadline is not None and now >= session.deadline):
+        return _close(session, channel, effects)
+    if session.deadline is None:
+        session = msgspec.structs.replace(session, deadline=now + PAY_SECONDS)
+    return Step(session, channel, effects)
 
 
 def _close(session: Session, channel: Channel, effects: tuple[Effect, ...]) -> Step:
@@ -391,7 +401,12 @@ def _paid(session: Session, channel: Channel, packed: bytes, now: float) -> Step
         return _abort(session, channel, "bad_voucher", channels.why(error), now)
     if voucher.value.cumulative <= channel.signed:
         return Step(session, channel)
+    session = msgspec.structs.replace(session, persisting=session.persisting + 1)
     return Step(session, channel, (PersistVoucher(voucher),))
+
+
+def _written(session: Session) -> Session:
+    return msgspec.structs.replace(session, persisting=max(0, session.persisting - 1))
 
 
 def _cancel(session: Session, channel: Channel, now: float) -> Step:
@@ -407,7 +422,7 @@ def _cancel(session: Session, channel: Channel, now: float) -> Step:
     return Step(session, channel, effects)
 
 
-def _gone(session: Session, channel: Channel) -> Step:
+def _gone(session: Session, channel: Channel, now: float) -> Step:
     """Nobody listens any more."""
     match session.phase:
         case Phase.NEW:
@@ -417,9 +432,10 @@ def _gone(session: Session, channel: Channel) -> Step:
             return Step(session, channel, (StopEngine(), Hangup()))
         case Phase.RUNNING:
             record = _record(session, channel, Finish.CANCELLED, "payer_gone")
-            return _close(session, channel, (StopEngine(), record))
+            session = msgspec.structs.replace(session, phase=Phase.LINGERING, gone=True, backlog=(), paused=False)
+            return _linger(session, channel, (StopEngine(), record), now)
         case Phase.LINGERING:
-            return _close(session, channel, ())
+            return _linger(msgspec.structs.replace(session, gone=True), channel, (), now)
         case Phase.OVER:
             return Step(session, channel)
         case _:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from factories import chat_request, key
 from lading import publisher
 from lading.blobs import BlobStore, serve_blobs
@@ -118,7 +119,7 @@ def page(url: str, path: str = "/status") -> tuple[int, str]:
 
 async def until(what, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await what():
+        while not await what():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 

@@ -309,6 +309,29 @@ def test_the_payer_vanishing_ends_everything_at_once() -> None:
     assert world.channel.written == world.channel.earned > 0
 
 
+def test_a_payer_that_pays_and_hangs_up_is_waited_for_until_its_voucher_is_written() -> None:
+    world = World()
+    play = world.open(max_tokens=10)
+    play.arrive_at_host()
+    while play.engine in ("asked", "on"):
+        play.work()
+    while play.to_payer:
+        play.arrive_at_payer()
+    play.arrive_at_host()
+    play.feed(Gone())
+    assert play.session.phase is Phase.LINGERING
+    # meanwhile the next job of the same payer runs on the channel
+    other = world.open(max_tokens=10)
+    other.arrive_at_host()
+    other.work()
+    other.work()
+    play.write()
+    assert play.session.phase is Phase.OVER
+    assert world.channel.written == 0
+    other.settle()
+    assert world.channel.earned == world.channel.signed
+
+
 def test_a_resumed_attempt_bills_no_prompt() -> None:
     world = World()
     play = world.open(max_tokens=50, emitted=tuple(range(1000, 1010)))
