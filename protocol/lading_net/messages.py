@@ -41,6 +41,11 @@ class MessageStream(Generic[T]):
     async def drain(self) -> None:
         await self.stream.drain()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether recv() has a message at hand and will not wait."""
+        return bool(self._arrived)
+
     async def recv(self) -> T | None:
         """The next message, None once the peer has closed its side.
 

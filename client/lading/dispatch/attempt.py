@@ -57,6 +57,9 @@ class Attempt:
     async def next(self, patience: float) -> Event:
         """The host's next message, or StreamCut after `patience` seconds of silence."""
         try:
+            if self._messages.waiting:
+                message = await self._messages.recv()
+                return StreamCut("the host closed the stream") if message is None else message
             async with asyncio.timeout(patience):
                 message = await self._messages.recv()
         except TimeoutError:

@@ -56,7 +56,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A host has accepted; sent once, before the first piece."""
+    """A host has accepted; sent before the first piece, again if that host drops out before it."""
 
     job: JobId
     host: Address
@@ -160,6 +160,8 @@ class Dispatcher:
         self.rng = rng
         self.limits = limits or Limits()
         self.on_end = on_end
+        # What running jobs may still cost, by channel: vouchers for all of them must stay within what is locked.
+        self.reserved: dict[ChannelKey, int] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
@@ -199,6 +201,7 @@ class _Run:
         self.current: Attempt | None = None
         self.announced = False
         self.reported = False
+        self.reservation: tuple[ChannelKey, int] | None = None
 
     async def events(self) -> AsyncGenerator[Event, None]:
         while self.state.finish is Finish.RUNNING:
@@ -248,6 +251,7 @@ class _Run:
             reason = str(error) or "did not answer in time"
             self.reasons.append(f"host {short(offer.host)} is unreachable: {reason}")
             owner.directory.failed(offer.host, owner.clock(), blame=False)
+            self._release()
             return None
         self.state = begin_attempt(self.state, offer, key.epoch)
         opening = Open(
@@ -284,15 +288,31 @@ class _Run:
         held = owner.purse.channel(key)
         output = max(output_bound(request) - len(self.state.emitted), 0)
         need = attempt_amount(offer.price, prompt_bound(request), len(self.state.emitted), output)
-        target = held.cumulative + need
+        target = held.cumulative + owner.reserved.get(key, 0) + need
         if target <= held.locked:
-            return held.lock
+            return self._reserve(key, need, held.lock)
         room = held.locked + self.payer.limit - owner.purse.locked(payer.key.address)
         if target > room:
             missing = Wei(target - room)
             shown = format_amount(missing, owner.network.decimals, 6)
             raise OutOfFunds(missing, f"{shown} {owner.network.symbol}")
-        return owner.purse.lock(payer.key, key, min(room, target + held.cumulative + 3 * need))
+        lock = owner.purse.lock(payer.key, key, min(room, target + held.cumulative + 3 * need))
+        return self._reserve(key, need, lock)
+
+    def _reserve(self, key: ChannelKey, need: int, lock: bytes) -> bytes:
+        self.reservation = (key, need)
+        self.owner.reserved[key] = self.owner.reserved.get(key, 0) + need
+        return lock
+
+    def _release(self) -> None:
+        """The attempt is over: what it really cost is in the channel's vouchers now."""
+        if self.reservation is None:
+            return
+        key, need = self.reservation
+        self.reservation = None
+        left = self.owner.reserved.pop(key) - need
+        if left:
+            self.owner.reserved[key] = left
 
     async def _play(self, attempt: Attempt) -> AsyncGenerator[Event, None]:
         owner, limits = self.owner, self.owner.limits
@@ -313,6 +333,7 @@ class _Run:
                     case DeliverRows(width, data):
                         yield Rows(width, data)
                     case Resume(code, reason, blame):
+                        self.announced = bool(self.state.emitted)
                         self._lost(attempt, code, reason, blame)
                         yield Moved(attempt.offer.host, code, reason)
                     case Finished():
@@ -343,6 +364,7 @@ class _Run:
         attempt.settled = True
         self.current = None
         self._pay(attempt)
+        self._release()
         self.owner.directory.ended(attempt.offer.host)
         if attempt.count or attempt.owed or attempt.receipt is not None:
             self.parts.append(
@@ -362,6 +384,7 @@ class _Run:
         """The consumer is gone: cancel the running attempt, and account for it in the background."""
         attempt = self.current
         if attempt is None or attempt.settled:
+            self._release()
             self._report()
             return
         self.current = None

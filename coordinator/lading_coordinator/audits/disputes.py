@@ -41,8 +41,12 @@ class Disputes:
 
     async def step(self) -> None:
         """Open what is accused and move what is open. Raises ChainError, LedgerFailed."""
+        in_court = {row.host for row in self._records.disputes(only_open=True)}
         for audit in self._records.audits("accused"):
-            await self._open(audit)
+            # One case at a time: a slash is meant for a spell of cheating, not for each receipt that was drawn from it.
+            if audit.host not in in_court:
+                await self._open(audit)
+                in_court.add(audit.host)
         pending = self._records.disputes(only_open=True)
         if not pending:
             return
@@ -124,6 +128,11 @@ class Disputes:
         self._records.note(row.id, "void" if phase is Phase.VOID else "closed", note)
         self._records.conclude(row.leaf, "done", Verdict.GUILTY if verdict == Verdict.GUILTY else Verdict.UNKNOWN, note)
         log.warning("Dispute %s against host %s is over: %s", short(row.id), short(row.host), note)
+        if phase is not Phase.VOID and verdict == Verdict.GUILTY:
+            for audit in self._records.audits("accused"):
+                if audit.host == row.host:
+                    covered = f"covered by dispute {short(row.id)}, in which the host was convicted"
+                    self._records.conclude(audit.leaf, "done", Verdict.GUILTY, covered)
 
     async def serve_case(self, stream: Stream) -> None:
         """The handler of CASE: evidence for the jurors of a dispute, and for nobody else: it holds what was asked."""

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from factories import NOW, chat_request, job_id, key, known_offer, network
+from lading.core.matching import prompt_bound
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse, Started
 from lading.dispatch.dispatcher import Event, Limits, Refusal
 from lading.dispatch.purse import ChannelKey
@@ -372,5 +373,36 @@ def test_a_receipt_that_is_dated_so_that_it_cannot_be_disputed_is_a_lie(off: int
             w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
             assert text_of(await w.ask()) == WHOLE
             assert w.dispatcher.directory.host(w.hosts[0].key.address).shunned_until > NOW + 3000
+
+    simulate(play)
+
+
+def test_jobs_at_once_on_one_channel_are_all_covered_by_its_lock() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            [host] = w.hosts
+            request = chat_request(max_tokens=100)
+            payer = Payer(PAYER, PAYER.address, Wei(10**9))
+            runs = [w.dispatcher.run(payer, Ask(host.offer.agent, request), job_id(f"job {n}")) for n in range(6)]
+            for run in runs:
+                await anext(run)
+            key_ = ChannelKey(PAYER.address, host.key.address, host.offer.terms, 0)
+            worst = attempt_amount(host.offer.price, prompt_bound(request), 0, 100)
+            assert w.purse.channel(key_).locked >= 6 * worst
+            for run in runs:
+                assert [event async for event in run]
+            assert w.promised(host) <= w.purse.channel(key_).locked
+            assert w.dispatcher.reserved == {}
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("death", [0, 3, 50])
+def test_nothing_stays_reserved_after_a_job_however_it_ends(death: int) -> None:
+    async def play() -> None:
+        async with world(dies_at(death)) as w:
+            with pytest.raises((JobLost, NoHost)):
+                await w.ask()
+            assert w.dispatcher.reserved == {}
 
     simulate(play)
