@@ -1,15 +1,13 @@
 """What the engine process costs: tokens per second of the bare loop against the same model behind the whole port.
 
 Bare is model, sampler and append in one process, with no text, no pipe and nobody listening. Rounds alternate, so noise
-of the machine meets both; medians. Prints one JSON object a line.
+of the machine meets both; medians.
 """
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,22 +18,20 @@ from typing import Any
 import numpy as np
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from integration.engines import tiny_llama
 from lading_node.core.sampler import choose, margin
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import EngineSpec, Generate, Run, Score
 from lading_protocol.messages import ChatRequest, Message, Sampler
 
+from .processes import cpu_seconds
+from .report import say
+
 TOKENS = 400
 
 
 def request(tokens: int = TOKENS, temperature: float = 0.8) -> ChatRequest:
     return ChatRequest((Message("user", "the fox"),), tokens, Sampler(bytes(32), temperature))
-
-
-def line(name: str, value: float, unit: str, **more: Any) -> None:
-    print(json.dumps({"name": name, "value": round(value, 3), "unit": unit, **more}), flush=True)
 
 
 def _bare(spec: EngineSpec, scratch: str, pipe: Any) -> None:
@@ -57,11 +53,6 @@ def _bare(spec: EngineSpec, scratch: str, pipe: Any) -> None:
         pipe.send((made / (time.perf_counter() - wall), (time.process_time() - busy) / made))
 
 
-def _cpu_s(pid: int) -> float:
-    """Processor seconds to the nanosecond; the usual counters tick a hundred times a second."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-
-
 async def _through(engine: ChildEngine, pid: int, streams: int, round_: int) -> tuple[float, float]:
     async def one(i: int) -> int:
         made = 0
@@ -70,10 +61,10 @@ async def _through(engine: ChildEngine, pid: int, streams: int, round_: int) -> 
                 made += len(event.ids)
         return made
 
-    wall, busy = time.perf_counter(), _cpu_s(pid)
+    wall, busy = time.perf_counter(), cpu_seconds(pid)
     made = sum(await asyncio.gather(*(one(i) for i in range(streams))))
     assert made == TOKENS * streams, "the random model ended early; choose another seed"
-    return made / (time.perf_counter() - wall), (_cpu_s(pid) - busy) / made
+    return made / (time.perf_counter() - wall), (cpu_seconds(pid) - busy) / made
 
 
 async def overhead(spec: EngineSpec, scratch: Path, rounds: int) -> None:
@@ -107,16 +98,12 @@ def report(streams: int, speeds: dict[str, list[tuple[float, float]]]) -> None:
         ("cpu", busy, "tokens per processor second of the engine's process"),
     ):
         for name, what in (("port", "joined writes"), ("each", "one write a token")):
-            ratio = found[name] / found["bare"]
-            bar = {"bar": ">= 0.95", "holds": ratio >= 0.95} if name == "port" else {}
-            line(
+            say(
                 f"engine_{name}_{kind}_{streams}",
                 found[name],
                 "token/s",
-                reference="bare loop, same run",
-                reference_value=round(found["bare"]),
-                ratio=round(ratio, 4),
-                **bar,
+                reference=("bare loop", found["bare"]),
+                bar=">= 0.95 of the reference" if name == "port" else None,
                 n=n,
                 note=f"{what}; {note}",
             )
@@ -140,9 +127,9 @@ async def lifecycle(spec: EngineSpec, scratch: Path) -> None:
         began = time.perf_counter()
         await engine.stop(0)
         kills.append(time.perf_counter() - began)
-    line("engine_load", statistics.median(loads) * 1e3, "ms", n=5, note="process, imports, model; ready for a request")
-    line("engine_kill", statistics.median(kills) * 1e3, "ms", bar="<= 1000", holds=max(kills) <= 1, n=5)
-    line("engine_score", statistics.median(scores) * 1e6, "us/token", n=5, note="one prefill and the margins of 128")
+    say("engine_load", statistics.median(loads) * 1e3, "ms", n=5, note="process, imports, model; ready for a request")
+    say("engine_kill", max(kills) * 1e3, "ms", bar="<= 1000", n=5, note="the slowest")
+    say("engine_score", statistics.median(scores) * 1e6, "us/token", n=5, note="one prefill and the margins of 128")
 
 
 def sampler_costs() -> None:
@@ -154,8 +141,8 @@ def sampler_costs() -> None:
             ("plain", Sampler(bytes(32))),
             ("k50_p90", Sampler(bytes(32), 0.7, 0.9, 50)),
         ):
-            line(f"sampler_{name}_{vocab}", _micros(partial(choose, row, 3, settings)), "us/token", n=5)
-        line(f"sampler_margin_{vocab}", _micros(partial(margin, row, 5, 3, Sampler(bytes(32)))), "us/token", n=5)
+            say(f"sampler_{name}_{vocab}", _micros(partial(choose, row, 3, settings)), "us/token", n=5)
+        say(f"sampler_margin_{vocab}", _micros(partial(margin, row, 5, 3, Sampler(bytes(32)))), "us/token", n=5)
 
 
 def _micros(call: Callable[[], object], times: int = 100) -> float:
@@ -170,8 +157,8 @@ def _micros(call: Callable[[], object], times: int = 100) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--quick", action="store_true", help="a few seconds, for a check that it runs")
+    rounds = 3 if parser.parse_args().quick else 15
     with tempfile.TemporaryDirectory() as folder:
         spec = tiny_llama.write_chat(Path(folder), size=tiny_llama.CHAT)
         uvloop.run(overhead(spec, Path(folder), rounds))

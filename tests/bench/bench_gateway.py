@@ -1,9 +1,8 @@
 """What the gateway adds to a direct call: time to first byte, and CPU per 32-token stream, beside an aiohttp proxy.
 
-Run it by hand (`python tests/bench/bench_gateway.py [--quick]`); it prints one JSON object per line, as DESIGN.md
-section 7 says, and a table on the error stream. Four processes: one upstream that answers both plain HTTP and the job
-protocol with the same tokens, the gateway (with matching, vouchers, receipts and ledger; the chain is in its memory),
-the proxy, and this client. The ways take turns, so that noise hits all alike.
+Four processes: one upstream that answers both plain HTTP and the job protocol with the same tokens, the gateway (with
+matching, vouchers, receipts and ledger; the chain is in its memory), the proxy, and this client. The ways take turns,
+so that noise hits all alike.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from .processes import Program, program, say_ready
+from .report import say
 
 TOKENS = 32
 BODY = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me a story"}], "stream": True}
@@ -58,7 +56,7 @@ async def upstream(told: dict[str, Any]) -> None:
 
     server = await asyncio.get_running_loop().create_server(Plain, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    _say({"http": f"127.0.0.1:{port}"})
+    say_ready({"http": f"127.0.0.1:{port}"})
     joined = json.loads(await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline))
     transport = DirectTransport(key("host"))
     endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
@@ -66,7 +64,7 @@ async def upstream(told: dict[str, Any]) -> None:
     blobs = {agents[0][0]: dump(manifest())}
     record = decode(json.dumps(joined["record"]).encode())
     host = Host(transport, key("host"), record, agents, time.time, Habits(length=TOKENS), blobs)
-    _say({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
+    say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
     await host.join(joined["endpoint"])
 
 
@@ -77,7 +75,7 @@ async def gateway(told: dict[str, Any]) -> None:
         async with town(Path(folder)) as made:
             record = json.loads(made.record.encode())
             names = {"agent": made.agent.hex(), "terms": made.terms.hex(), "record": record}
-            _say({"http": made.url, "endpoint": made.endpoint, "key": await made.session()} | names)
+            say_ready({"http": made.url, "endpoint": made.endpoint, "key": await made.session()} | names)
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
@@ -104,7 +102,7 @@ async def proxy(told: dict[str, Any]) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
-        _say({"http": f"http://127.0.0.1:{port}"})
+        say_ready({"http": f"http://127.0.0.1:{port}"})
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         await runner.cleanup()
 
@@ -123,10 +121,6 @@ def _answer() -> bytes:
     return head + chunks + b"0\r\n\r\n"
 
 
-def _say(told: dict[str, Any]) -> None:
-    print(json.dumps(told), flush=True)
-
-
 # The client -----------------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +132,6 @@ class Client(asyncio.Protocol):
         self._tail = b""
         self._done: asyncio.Future[None] | None = None
         self._first = 0.0
-        self._begun = 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -176,17 +169,8 @@ async def _connect(address: str, api_key: str, count: int) -> list[Client]:
     return [client for _, client in made]
 
 
-def _cpu(process: subprocess.Popen[str]) -> float:
-    """Seconds of CPU that a process has used, over all its threads, from the scheduler."""
-    total = 0
-    for task in Path(f"/proc/{process.pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
-
-
 async def measure(
-    peers: dict[str, tuple[str, str, subprocess.Popen[str]]], job: dict[str, str], rounds: int, asks: int
+    peers: dict[str, tuple[str, str, Program]], job: dict[str, str], rounds: int, asks: int
 ) -> dict[str, Any]:
     ones: dict[str, Any] = {
         way: (await _connect(address, api_key, 1))[0] for way, (address, api_key, _) in peers.items()
@@ -201,9 +185,9 @@ async def measure(
         for way in WAYS:
             first[way] += [await ones[way].ask() for _ in range(asks)]
         for way in peers:
-            before = _cpu(peers[way][2])
+            before = peers[way][2].cpu
             await asyncio.gather(*(_repeat(client, asks // 4) for client in manys[way]))
-            cpu[way].append((_cpu(peers[way][2]) - before) / (len(manys[way]) * (asks // 4)))
+            cpu[way].append((peers[way][2].cpu - before) / (len(manys[way]) * (asks // 4)))
     return {
         "ttfb": {way: statistics.median(times) * 1e6 for way, times in first.items()},
         "cpu": {way: statistics.median(times) * 1e6 for way, times in cpu.items()},
@@ -255,55 +239,35 @@ async def _repeat(client: Client, count: int) -> None:
 # The report -----------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _process(role: str, told: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    command = [sys.executable, __file__, "--role", role, "--told", json.dumps(told)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process, json.loads(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _line(name: str, value: float, reference: str, reference_value: float, n: int, note: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": round(value, 1),
-        "unit": "us",
-        "reference": reference,
-        "reference_value": round(reference_value, 1),
-        "ratio": round(value / reference_value, 2) if reference_value else None,
-        "bar": None,
-        "holds": None,
-        "n": n,
-        "note": note,
+def report(found: dict[str, Any]) -> None:
+    ttfb, cpu, n = found["ttfb"], found["cpu"], found["n"]
+    added = {
+        "job": ttfb["gateway"] - ttfb["job"],
+        "http": ttfb["gateway"] - ttfb["direct"],
+        "proxy": ttfb["proxy"] - ttfb["direct"],
     }
-
-
-def report(found: dict[str, Any]) -> list[dict[str, Any]]:
-    ttfb, cpu = found["ttfb"], found["cpu"]
-    added = {"gateway": ttfb["gateway"] - ttfb["job"], "proxy": ttfb["proxy"] - ttfb["direct"]}
-    return [
-        _line(
-            "gateway_added_ttfb_p50",
-            added["gateway"],
-            "bare aiohttp proxy, added",
-            added["proxy"],
-            found["n"],
-            f"each over a direct call in its own protocol: job {ttfb['job']:.0f} us (a host in Python), "
-            f"HTTP {ttfb['direct']:.0f} us (a fixed answer)",
-        ),
-        _line(
-            "gateway_cpu_per_stream32",
-            cpu["gateway"],
-            "bare aiohttp proxy",
-            cpu["proxy"],
-            found["rounds"],
-            "16 connections; whole process: parse, key, match, Noise, voucher, receipt, ledger, 32 SSE events",
-        ),
-    ]
+    proxy = "bare aiohttp proxy"
+    say(
+        "gateway_added_ttfb_p50",
+        added["job"],
+        "us",
+        reference=(f"{proxy}, added to its own direct call", added["proxy"]),
+        n=n,
+        note=f"over a direct call to the same host by the job protocol, which takes {ttfb['job']:.0f} us",
+    )
+    say(
+        "gateway_added_ttfb_over_http_p50",
+        added["http"],
+        "us",
+        reference=(f"{proxy}, added to the same direct call", added["proxy"]),
+        n=n,
+        note=f"over a direct HTTP call that gets a fixed answer in {ttfb['direct']:.0f} us: with the host's own work",
+    )
+    say("gateway_ttfb_p50", ttfb["gateway"], "us", reference=(proxy, ttfb["proxy"]), n=n, note="in all")
+    what = "16 connections; whole process: parse, key, match, Noise, voucher, receipt, ledger, 32 SSE events"
+    for name, other, words in (("", "proxy", proxy), ("_to_direct", "direct", "direct HTTP call, a fixed answer")):
+        reference = words, cpu[other]
+        say(f"gateway_cpu_per_stream32{name}", cpu["gateway"], "us", reference=reference, n=found["rounds"], note=what)
 
 
 def main() -> None:
@@ -317,26 +281,22 @@ def main() -> None:
         return
     rounds, asks = (3, 100) if chosen.quick else (7, 200)
     with contextlib.ExitStack() as stack:
-        up, up_at = stack.enter_context(_process("upstream", {}))
-        gate, gate_at = stack.enter_context(_process("gateway", {}))
-        bare, bare_at = stack.enter_context(_process("proxy", {"upstream": up_at["http"]}))
-        assert up.stdin is not None
-        up.stdin.write(json.dumps({name: gate_at[name] for name in ("endpoint", "agent", "terms", "record")}) + "\n")
-        up.stdin.flush()
-        assert up.stdout is not None
-        job = json.loads(up.stdout.readline())
-        _wait_for_model(gate_at["http"])
+        up = stack.enter_context(_role("upstream", {}))
+        gate = stack.enter_context(_role("gateway", {}))
+        bare = stack.enter_context(_role("proxy", {"upstream": up.facts["http"]}))
+        up.tell({name: gate.facts[name] for name in ("endpoint", "agent", "terms", "record")})
+        job = up.hear()
+        _wait_for_model(gate.facts["http"])
         peers = {
-            "direct": (up_at["http"], "none", up),
-            "gateway": (gate_at["http"], gate_at["key"], gate),
-            "proxy": (bare_at["http"], "none", bare),
+            "direct": (up.facts["http"], "none", up),
+            "gateway": (gate.facts["http"], gate.facts["key"], gate),
+            "proxy": (bare.facts["http"], "none", bare),
         }
-        found = uvloop.run(measure(peers, job, rounds, asks))
-    for line in report(found):
-        print(json.dumps(line), flush=True)
-    print(f"{'way':<10}{'TTFB p50 us':>14}{'CPU us / 32-token stream':>28}", file=sys.stderr)
-    for way in WAYS:
-        print(f"{way:<10}{found['ttfb'][way]:>14.0f}{found['cpu'].get(way, 0.0):>28.0f}", file=sys.stderr)
+        report(uvloop.run(measure(peers, job, rounds, asks)))
+
+
+def _role(name: str, told: dict[str, Any]) -> contextlib.AbstractContextManager[Program]:
+    return program("-m", __spec__.name, "--role", name, "--told", json.dumps(told))
 
 
 def _wait_for_model(url: str) -> None:

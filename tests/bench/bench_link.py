@@ -1,8 +1,7 @@
 """The direct link against raw asyncio TCP with TLS, both on the same loop, in the same run, over loopback.
 
-Run it by hand (`python tests/bench/bench_network_link.py [--quick] [--loop asyncio]`); it prints one JSON object per
-line, as DESIGN.md section 7 says, and a table on the error stream. The other end is a process of its own, so that CPU
-time can be told apart by side.
+`python -m tests.bench.bench_link --loop asyncio` measures without uvloop. The other end is a process of its own, so
+that CPU time can be told apart by side.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import json
 import os
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +33,9 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.keys import PrivateKey
 
+from .processes import program, say_ready
+from .report import say
+
 
 class Token(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     index: int
@@ -45,35 +46,6 @@ class Token(msgspec.Struct, frozen=True, array_like=True, tag="t"):
 _decoder = msgspec.msgpack.Decoder(Token)
 FRAME = bytes(200)
 PART = bytes(256 * 1024)
-_results: list[dict[str, Any]] = []
-
-
-def report(
-    name: str,
-    value: float,
-    unit: str,
-    *,
-    reference: tuple[str, float] | None = None,
-    bar: str = "",
-    holds: bool | None = None,
-    n: int = 1,
-    note: str = "",
-) -> None:
-    ratio = round(value / reference[1], 3) if reference and reference[1] else None
-    line = {
-        "name": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "reference": reference[0] if reference else None,
-        "reference_value": round(reference[1], 3) if reference else None,
-        "ratio": ratio,
-        "bar": bar or None,
-        "holds": holds,
-        "n": n,
-        "note": note,
-    }
-    _results.append(line)
-    print(json.dumps(line), flush=True)
 
 
 # -- the other end ----------------------------------------------------------------------------------------------------
@@ -126,7 +98,7 @@ async def serve(folder: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
     server = await asyncio.get_running_loop().create_server(TlsServer, "127.0.0.1", 0, ssl=context)
-    print(json.dumps({"endpoint": endpoint, "port": server.sockets[0].getsockname()[1]}), flush=True)
+    say_ready({"endpoint": endpoint, "port": server.sockets[0].getsockname()[1]})
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()
     await transport.close()
@@ -290,7 +262,7 @@ async def compare(endpoint: str, port: int, quick: bool) -> None:
     await measure_messages(link, 20_000 if quick else 100_000, 1 if quick else 3)
     amount = 4096
     seconds = await many_streams(link, amount)
-    report("link_streams", amount, "streams", bar=">= 4096", holds=True, note=f"all answered within {seconds:.2f} s")
+    say("link_streams", amount, "streams", bar=">= 4096", note=f"all answered within {seconds:.2f} s")
     await transport.close()
 
 
@@ -316,19 +288,19 @@ async def measure_opening(transport: DirectTransport, link: DirectLink, endpoint
     connected: list[TlsClient] = []
     few = max(times // 10, 5)
     tls_dial = await median_us(few, connect)
-    report("link_dial_p50", await median_us(few, dial) / 1e3, "ms", reference=("TLS connect", tls_dial / 1e3), n=few)
+    say("link_dial_p50", await median_us(few, dial) / 1e3, "ms", reference=("TLS connect", tls_dial / 1e3), n=few)
     for other in closing:
         await other.close()
     for client in connected:
         client.transport.close()
     opening = await median_us(times, open_only) / 1e3
-    report("link_open_p50", opening, "ms", bar="<= 0.2", holds=opening <= 0.2, n=times, note="lazy: no round trip")
+    say("link_open_p50", opening, "ms", bar="<= 0.2", n=times, note="lazy: no round trip")
     tls = await tls_connect(port)
     await tls.ask(b"Ex")
     round_trip = await median_us(times, lambda: tls.ask(b"x")) / 1e3
     asked = await median_us(times, open_and_ask) / 1e3
     name = "TLS round trip on an open connection"
-    report("link_open_and_round_trip_p50", asked, "ms", reference=(name, round_trip), n=times)
+    say("link_open_and_round_trip_p50", asked, "ms", reference=(name, round_trip), n=times)
     tls.transport.close()
     stream = await link.open("/echo/1")
 
@@ -336,7 +308,7 @@ async def measure_opening(transport: DirectTransport, link: DirectLink, endpoint
         stream.write(b"x")
         await stream.read()
 
-    report("link_round_trip_p50", await median_us(times, ask) / 1e3, "ms", reference=(name, round_trip), n=times)
+    say("link_round_trip_p50", await median_us(times, ask) / 1e3, "ms", reference=(name, round_trip), n=times)
     await stream.close()
 
 
@@ -347,11 +319,12 @@ async def measure_throughput(link: DirectLink, port: int, parts: int, rounds: in
     ratio = statistics.median(tls[0] / mine[0] for tls, mine in runs)
     value = size / statistics.median(mine[0] for _, mine in runs) / 1e6
     name, bar = "raw asyncio TCP + TLS", ">= 0.6 of the reference"
-    report("link_throughput", value, "MB/s", reference=(name, value / ratio), bar=bar, holds=ratio >= 0.6, n=rounds)
+    other = size / statistics.median(tls[0] for tls, _ in runs) / 1e6
+    say("link_throughput", value, "MB/s", reference=(name, other), ratio=ratio, bar=bar, n=rounds)
     for side, index in (("sender", 1), ("receiver", 2)):
         mine_cpu = statistics.median(mine[index] for _, mine in runs) / size * 1e9
         tls_cpu = statistics.median(tls[index] for tls, _ in runs) / size * 1e9
-        report(f"link_cpu_per_gb_{side}", mine_cpu, "s", reference=(name, tls_cpu), n=rounds)
+        say(f"link_cpu_per_gb_{side}", mine_cpu, "s", reference=(name, tls_cpu), n=rounds)
 
 
 async def measure_frames(link: DirectLink, port: int, frames: int, rounds: int) -> None:
@@ -364,19 +337,18 @@ async def measure_frames(link: DirectLink, port: int, frames: int, rounds: int) 
         for side, index in (("sender", 1), ("receiver", 2)):
             value = statistics.median(link[index] for _, link in runs) / frames * 1e6
             reference = statistics.median(tls[index] for tls, _ in runs) / frames * 1e6
-            report(
+            say(
                 f"link_frame_cpu_{kind}_{side}",
                 value,
                 "us",
                 reference=("raw asyncio TCP + TLS", reference),
                 bar="<= 15",
-                holds=value <= 15,
                 n=rounds,
                 note=note,
             )
         value = frames / statistics.median(link[0] for _, link in runs)
         reference = frames / statistics.median(tls[0] for tls, _ in runs)
-        report(f"link_frames_{kind}", value, "1/s", reference=("raw asyncio TCP + TLS", reference), n=rounds, note=note)
+        say(f"link_frames_{kind}", value, "1/s", reference=("raw asyncio TCP + TLS", reference), n=rounds, note=note)
 
 
 async def measure_messages(link: DirectLink, amount: int, rounds: int) -> None:
@@ -384,7 +356,7 @@ async def measure_messages(link: DirectLink, amount: int, rounds: int) -> None:
         runs = [await message_run(link, amount, pause_each) for _ in range(rounds)]
         for side, index in (("sender", 1), ("receiver", 2)):
             value = statistics.median(run[index] for run in runs) / amount * 1e6
-            report(
+            say(
                 f"link_message_cpu_{kind}_{side}",
                 value,
                 "us",
@@ -405,18 +377,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         write_certificate(folder)
-        command = [sys.executable, __file__, "--loop", arguments.loop, "--serve", folder]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            where = json.loads(other.stdout.readline())
-            run(compare(where["endpoint"], where["port"], arguments.quick))
-            assert other.stdin is not None
-            other.stdin.close()
-    for line in _results:
-        versus = f"{line['reference']} {line['reference_value']:g} (x{line['ratio']:g})" if line["reference"] else ""
-        verdict = {True: "holds", False: "DOES NOT HOLD", None: ""}[line["holds"]]
-        measured = f"{line['name']:34}{line['value']:>12g} {line['unit']:8}"
-        print(f"{measured}{line['bar'] or '':24}{verdict:15}{versus}", file=sys.stderr)
+        with program("-m", __spec__.name, "--loop", arguments.loop, "--serve", folder) as other:
+            run(compare(other.facts["endpoint"], other.facts["port"], arguments.quick))
 
 
 if __name__ == "__main__":

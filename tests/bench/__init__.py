@@ -1,0 +1,11 @@
+"""The benchmarks: one process each, JSON lines out (DESIGN.md section 7); `python -m tests.bench` runs them all.
+
+Each measures its reference in the same run. Their builders and toy hosts are the tests' own, hence the path.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT / "tests") not in sys.path:
+    sys.path.append(str(ROOT / "tests"))

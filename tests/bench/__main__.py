@@ -1,0 +1,98 @@
+"""Runs benchmarks as processes of their own: their JSON lines to stdout as they come, then a table of each.
+
+`python -m tests.bench [NAME ...] [--quick] [--from-nothing] [--write [PAGE]]`. A bar that does not hold is shown as
+such; the exit code is 1 only when a benchmark crashed or wrote what is no result.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from . import ROOT, page
+from .report import BadLine, Line, emit, read, table
+
+GAS = ROOT / "contracts" / "tools" / "gas.py"
+TIMEOUT_SECONDS = 1800.0
+
+
+def commands() -> dict[str, list[str]]:
+    """By name. Every bench_NAME.py beside this file is one, and so is the contracts' own gas tool."""
+    found = {
+        path.stem.removeprefix("bench_"): ["-m", f"{__package__}.{path.stem}"]
+        for path in sorted(Path(__file__).parent.glob("bench_*.py"))
+    }
+    return found | {"gas": [str(GAS)]}
+
+
+class Outcome:
+    """What a benchmark found, and what went wrong in it, in words."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.trouble = ""
+
+
+def run(arguments: list[str]) -> Outcome:
+    """One benchmark to its end; its lines are passed on, complete, as they come."""
+    outcome = Outcome()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        for text in process.stdout:
+            try:
+                found = read(text)
+            except BadLine as error:
+                outcome.trouble = str(error)
+                continue
+            emit(found)
+            outcome.lines.append(found)
+        code = process.wait(TIMEOUT_SECONDS)
+        if code:
+            outcome.trouble = f"it ended with {code}"
+        elif not outcome.lines:
+            outcome.trouble = outcome.trouble or "it found nothing"
+    finally:
+        # Its own processes go with it, also when it crashed or we are interrupted.
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+    return outcome
+
+
+def main() -> int:
+    known = commands()
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="few rounds: a check that it runs, not a result")
+    parser.add_argument("--from-nothing", action="store_true", help="demo: also install and play it in a new checkout")
+    parser.add_argument("--write", nargs="?", type=Path, const=page.PAGE, metavar="PAGE", help="put the tables there")
+    chosen = parser.parse_args()
+    if unknown := [name for name in chosen.names if name not in known]:
+        parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(known)}")
+    machine = page.hardware()
+    outcomes: dict[str, Outcome] = {}
+    for name in chosen.names or known:
+        print(f"bench {name} …", file=sys.stderr, flush=True)
+        more = ["--quick"] if chosen.quick and name != "gas" else []
+        more += ["--from-nothing"] if chosen.from_nothing and name == "demo" else []
+        outcomes[name] = run([*known[name], *more])
+    for name, outcome in outcomes.items():
+        print(f"\n{name}" + (f": CRASHED, {outcome.trouble}" if outcome.trouble else ""))
+        print(table(outcome.lines))
+    print(f"\n{machine}")
+    if chosen.write:
+        whole = {name: outcome.lines for name, outcome in outcomes.items() if not outcome.trouble}
+        page.write(chosen.write, whole, machine)
+        print(f"written to {chosen.write}")
+    return 1 if any(outcome.trouble for outcome in outcomes.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

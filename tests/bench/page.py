@@ -1,0 +1,63 @@
+"""The page of benchmark results: one table a benchmark, between marks, each with the machine it was measured on.
+
+What stands outside of the marks is a person's, and stays.
+"""
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from . import ROOT
+from .report import Line, markdown
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Measured by `make bench`, and written here by `.venv/bin/python -m tests.bench --write`. Values are medians over n
+samples. A reference is measured in the same run unless the row says otherwise. A ratio is value to reference, the
+median over pairs of rounds where the machine may drift. A bar is the project's own budget; one that does not hold is
+shown as such.
+"""
+TITLES = {
+    "demo": "The demo",
+    "engine": "The engine's process against the bare loop",
+    "gas": "Gas of the settlement's verbs",
+    "gateway": "The gateway against a direct call and a bare proxy",
+    "link": "The direct link against TLS over TCP",
+    "node": "A node against the bare engine loop",
+}
+
+
+def hardware() -> str:
+    """The machine in a line, and how busy it was before the measuring began."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    return (
+        f"{_processor()}, {cores} cores, {memory:.0f} GiB of memory, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}; {time.strftime('%Y-%m-%d')}, load average before: {load}"
+    )
+
+
+def write(path: Path, outcomes: Mapping[str, Sequence[Line]], machine: str) -> None:
+    """Replace the tables of these benchmarks, add those that are new, and leave the rest as it is."""
+    text = path.read_text() if path.exists() else HEAD
+    for name, lines in outcomes.items():
+        begin, end = f"<!-- bench {name} -->", f"<!-- end {name} -->"
+        section = f"{begin}\n{machine}\n\n{markdown(lines)}\n{end}"
+        known = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if known.search(text):
+            text = known.sub(lambda _: section, text)  # noqa: B023
+        else:
+            text = f"{text.rstrip()}\n\n## {TITLES.get(name, name)}\n\n{section}\n"
+    path.write_text(text)
+
+
+def _processor() -> str:
+    for row in Path("/proc/cpuinfo").read_text().splitlines():
+        if row.startswith("model name"):
+            return " ".join(row.partition(":")[2].split())
+    return platform.processor() or platform.machine()

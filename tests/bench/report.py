@@ -1,0 +1,150 @@
+"""One result: its value, its reference, its bar and whether that holds. Written as a JSON line, read back, tabled.
+
+Measures nothing. A bar is judged here and nowhere else, so that no benchmark can say "holds" of itself.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+_BAR = re.compile(r"(?P<side><=|>=) (?P<limit>\d+(?:\.\d+)?)(?P<ratio> of the reference)?")
+
+
+class BadLine(Exception):
+    """A line of a benchmark is not what DESIGN.md section 7 says; the text says why."""
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`value` is None when it could not be measured. `ratio` is value to reference, a bar's text `<= 60`, `>= 0.95 of
+    the reference` and the like; `n` counts the samples behind the median."""
+
+    name: str
+    value: int | float | None
+    unit: str
+    reference: str | None = None
+    reference_value: int | float | None = None
+    ratio: float | None = None
+    bar: str | None = None
+    holds: bool | None = None
+    n: int = 1
+    note: str = ""
+
+
+def judge(bar: str, value: float | None, ratio: float | None) -> bool:
+    """Whether a bar holds; nothing that was not measured does. Raises BadLine for a bar that cannot be read."""
+    read = _BAR.fullmatch(bar)
+    if read is None:
+        raise BadLine(f"the bar {bar!r} is neither '<= N' nor '>= N', with or without 'of the reference'")
+    judged = ratio if read["ratio"] else value
+    if judged is None:
+        return False
+    limit = float(read["limit"])
+    return judged <= limit if read["side"] == "<=" else judged >= limit
+
+
+def say(
+    name: str,
+    value: float | None,
+    unit: str,
+    *,
+    reference: tuple[str, float] | None = None,
+    ratio: float | None = None,
+    bar: str | None = None,
+    n: int = 1,
+    note: str = "",
+) -> None:
+    """Print one result. `ratio` is for the median over pairs of rounds; by default it is value to reference."""
+    if reference is not None and ratio is None and value is not None and reference[1]:
+        ratio = value / reference[1]
+    made = Line(
+        name,
+        _rounded(value),
+        unit,
+        reference[0] if reference else None,
+        _rounded(reference[1]) if reference else None,
+        round(ratio, 4) if ratio is not None else None,
+        bar,
+        judge(bar, value, ratio) if bar else None,
+        n,
+        note,
+    )
+    emit(made)
+
+
+def emit(made: Line) -> None:
+    print(msgspec.json.encode(made).decode(), flush=True)
+
+
+def read(text: str | bytes) -> Line:
+    """A line of a benchmark's output. Raises BadLine."""
+    try:
+        found = msgspec.json.decode(text, type=Line)
+    except msgspec.DecodeError as error:
+        raise BadLine(f"{error}: {text!r}") from error
+    if found.bar is None and found.holds is not None:
+        raise BadLine(f"{found.name} says whether a bar holds, and has none")
+    if found.bar is not None and found.holds is not judge(found.bar, found.value, found.ratio):
+        raise BadLine(f"{found.name} says holds={found.holds} of {found.bar!r} at {found.value} (x{found.ratio})")
+    if (found.reference is None) is not (found.reference_value is None):
+        raise BadLine(f"{found.name} has one of reference and reference_value only")
+    return found
+
+
+def table(lines: Sequence[Line]) -> str:
+    """For a terminal."""
+    rows = [("", "value", "unit", "bar", "", "reference", "ratio", "n")]
+    rows += [
+        (
+            one.name,
+            shown(one.value),
+            one.unit,
+            one.bar or "",
+            verdict(one),
+            f"{shown(one.reference_value)}  {one.reference}" if one.reference else "",
+            f"{one.ratio:.3g}" if one.ratio is not None else "",
+            str(one.n),
+        )
+        for one in lines
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = {1, 6, 7}
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def markdown(lines: Iterable[Line]) -> str:
+    """For a page: what was measured, what it is compared with, and the words about how."""
+    rows = ["| measured | value | reference | ratio | bar | n |", "| --- | ---: | --- | ---: | --- | ---: |"]
+    for one in lines:
+        value = f"{shown(one.value)} {one.unit}"
+        reference = f"{shown(one.reference_value)} {one.unit}: {one.reference}" if one.reference else ""
+        ratio = f"{one.ratio:.3g}" if one.ratio is not None else ""
+        bar = f"{one.bar}: {verdict(one)}" if one.bar else ""
+        what = f"`{one.name}`" + (f"<br>{one.note}" if one.note else "")
+        rows.append(f"| {what} | {value} | {reference} | {ratio} | {bar} | {one.n} |")
+    return "\n".join(rows)
+
+
+def verdict(one: Line) -> str:
+    if one.holds is None:
+        return ""
+    return "holds" if one.holds else "DOES NOT HOLD"
+
+
+def shown(value: float | None) -> str:
+    """Four figures that mean something; gas and other counts in full."""
+    if value is None:
+        return "not measured"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def _rounded(value: float | None) -> int | float | None:
+    return value if value is None or isinstance(value, int) else float(f"{value:.6g}")
