@@ -64,6 +64,16 @@ def output_bound(request: Request) -> int:
     return request.max_tokens if isinstance(request, ChatRequest) else 0
 
 
+def worst_case(request: Request, context: int) -> tuple[int, int]:
+    """The most prompt and output tokens that a host with this context window can ever bill for.
+
+    A host refuses what does not fit, so no more money need be bound to it, however long the request is.
+    """
+    if isinstance(request, ChatRequest):
+        return min(prompt_bound(request), context), min(request.max_tokens, context)
+    return sum(min(len(text.encode()) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
+
+
 def rank(candidates: Iterable[Candidate], want: Want, now: float) -> tuple[list[Candidate], list[Lost]]:
     """Those who can serve, best first, and why the others cannot. Equal inputs give equal orders."""
     able, lost = [], []

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
-from lading.core.matching import Candidate, Want, output_bound, prompt_bound, rank
+from lading.core.matching import Candidate, Want, rank, worst_case
 from lading.dispatch.attempt import Attempt, StreamCut
 from lading.dispatch.directory import Directory
 from lading.dispatch.purse import ChannelKey, Purse
@@ -286,8 +286,8 @@ class _Run:
         """Enough cover for the worst case of this job, before any work. Raises OutOfFunds."""
         owner, payer, request = self.owner, self.payer, self.ask.request
         held = owner.purse.channel(key)
-        output = max(output_bound(request) - len(self.state.emitted), 0)
-        need = attempt_amount(offer.price, prompt_bound(request), len(self.state.emitted), output)
+        prompt, output = worst_case(request, offer.detail.context)
+        need = attempt_amount(offer.price, prompt, len(self.state.emitted), max(output - len(self.state.emitted), 0))
         target = held.cumulative + owner.reserved.get(key, 0) + need
         if target <= held.locked:
             return self._reserve(key, need, held.lock)

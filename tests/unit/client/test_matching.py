@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from factories import NOW, chat_request, embed_request, key, known_offer
-from lading.core.matching import Candidate, Want, prompt_bound, rank
+from lading.core.matching import Candidate, Want, prompt_bound, rank, worst_case
 from lading_protocol.ids import Wei
 from lading_protocol.messages import ChatRequest, Message
 from lading_protocol.pricing import Price
@@ -66,3 +66,11 @@ def test_the_prompt_bound_is_never_below_one_token_a_byte() -> None:
     request = ChatRequest((Message("user", text),), 8, chat_request().sampler)
     assert prompt_bound(request) >= len(text.encode())
     assert prompt_bound(embed_request(text)) >= len(text.encode())
+
+
+def test_no_more_money_is_bound_than_a_host_can_bill_for() -> None:
+    """A request of megabytes, which every host refuses, must not bind a whole deposit to the first of them."""
+    short, long = chat_request("hello", max_tokens=20), chat_request("word " * 100_000, max_tokens=100_000)
+    assert worst_case(short, 1024) == (prompt_bound(short), 20)
+    assert worst_case(long, 1024) == (1024, 1024)
+    assert worst_case(embed_request("a" * 9000, "b"), 256) == (256 + prompt_bound(embed_request("b")), 0)
