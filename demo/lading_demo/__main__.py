@@ -6,6 +6,10 @@ import json
 import shutil
 import signal
 import sys
+from pathlib import Path
+
+import msgspec
+import openai
 
 from lading_demo import justice, scenes
 from lading_demo.cast import Cast
@@ -14,14 +18,20 @@ from lading_demo.stage import Fallen, Stage
 from lading_demo.theatre import Theatre
 from lading_protocol.errors import LadingError
 
-FOLDER = scenes.ROOT / "build/demo"
+
+class Options(msgspec.Struct, frozen=True):
+    """`report` is where a JSON record of scenes and failures goes, if anywhere."""
+
+    keep: bool
+    folder: Path
+    report: Path | None
 
 
-async def play(screen: Screen, keep: bool) -> None:
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    async with Stage(FOLDER) as stage:
-        t = Theatre(FOLDER, stage, screen, Cast(FOLDER.as_posix()))
+async def play(screen: Screen, options: Options) -> None:
+    shutil.rmtree(options.folder, ignore_errors=True)
+    options.folder.mkdir(parents=True)
+    async with Stage(options.folder) as stage:
+        t = Theatre(options.folder, stage, screen, Cast("demo"))
         try:
             await scenes.chain_and_contracts(t)
             await scenes.a_coordinator_and_agents(t)
@@ -37,7 +47,7 @@ async def play(screen: Screen, keep: bool) -> None:
             await justice.honest_unharmed(t)
             await justice.settlement(t)
             await justice.the_books(t, before)
-            if keep:
+            if options.keep:
                 await linger(t)
         finally:
             await t.close()
@@ -70,34 +80,41 @@ async def linger(t: Theatre) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="lading_demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything up at the end, and say where")
-    keep = parser.parse_args().keep
+    parser.add_argument("--folder", type=Path, default=scenes.ROOT / "build/demo", help="data and logs; emptied first")
+    parser.add_argument("--report", type=Path, help="write scenes, seconds and failures as JSON")
+    options = Options(**vars(parser.parse_args()))
     screen = Screen()
     try:
-        asyncio.run(supervised(screen, keep))
-    except (Missed, Fallen, LadingError) as error:
+        asyncio.run(supervised(screen, options))
+    except (Missed, Fallen, LadingError, openai.OpenAIError) as error:
         screen.failed.append(str(error))
         screen.console.print(f"\n[bold red]stopped[/]  {error}", soft_wrap=True)
     except (KeyboardInterrupt, asyncio.CancelledError):
         screen.console.print("\nStopped; nothing is left running.")
         return 130
-    return verdict(screen)
+    return verdict(screen, options)
 
 
-async def supervised(screen: Screen, keep: bool) -> None:
+async def supervised(screen: Screen, options: Options) -> None:
     """SIGTERM unwinds like Ctrl-C does."""
-    playing = asyncio.ensure_future(play(screen, keep))
+    playing = asyncio.ensure_future(play(screen, options))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     await playing
 
 
-def verdict(screen: Screen) -> int:
+def verdict(screen: Screen, options: Options) -> int:
+    if options.report is not None:
+        scenes_played = [{"scene": title, "seconds": round(seconds, 2)} for title, seconds in screen.times]
+        record = {"seconds": round(screen.elapsed, 2), "scenes": scenes_played, "failed": screen.failed}
+        options.report.write_text(json.dumps(record, indent=2) + "\n")
+    screen.console.print()
     for title, seconds in screen.times:
         screen.console.print(f"[dim]{seconds:6.1f} s  {title}[/]", soft_wrap=True)
     if screen.failed:
         screen.console.print(f"\n[bold red]{len(screen.failed)} points did not hold:[/]")
         for text in screen.failed:
             screen.console.print(f"  ✗ {text}", soft_wrap=True)
-        screen.console.print(f"Logs: {FOLDER}", soft_wrap=True)
+        screen.console.print(f"Logs: {options.folder}", soft_wrap=True)
         return 1
     screen.console.print(f"\n[bold green]Every point held[/], in {screen.elapsed:.0f} s.")
     return 0

@@ -37,6 +37,7 @@ price_in = "{price_in}"
 price_out = "{price_out}"
 pace = 120            # tokens a second and job, so that there is a middle to be killed in
 redeem_threshold = "1000000"
+chain_poll = 0.4
 agents = [{agents}]
 """
 
@@ -70,7 +71,7 @@ class Theatre:
             "chain",
             [
                 *("lading_contracts.embedded", "--folder", str(self.folder / "chain"), "--port", str(port)),
-                *("--chain-id", str(CHAIN_ID), "--block-time", "1", "--seed", "demo"),
+                *("--chain-id", str(CHAIN_ID), "--block-time", "0.5", "--seed", "demo", "--with-parent"),
             ],
         )
         self.chain_url = json.loads(await self.first_line("chain"))["url"]
@@ -139,7 +140,7 @@ class Theatre:
                 *("lading.cli.main", "coordinator", "up", "--json", "--home", str(self.home(curator))),
                 *("--chain-url", self.chain_url, "--deployment", str(self.deployment), "--http-port", "0"),
                 *("--listen", "/ip4/127.0.0.1/tcp/0", "--gossip", f"/ip4/127.0.0.1/tcp/{free_port()}"),
-                *("--audit-rate", str(rate), "--audit-period", "1"),
+                *("--audit-rate", str(rate), "--audit-period", "0.5"),
             ],
         )
         told = json.loads(await self.first_line("coordinator"))
