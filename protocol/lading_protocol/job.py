@@ -30,7 +30,6 @@ from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt
 from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
 
-
 CLOCK_SKEW = 120.0
 
 
