@@ -62,18 +62,28 @@ async def linger(t: Theatre) -> None:
         return all([await t.linked(host) for host in t.cast.hosts])
 
     await t.screen.until("the nodes come back", ready)
-    show = t.screen.console.print
-    show(f"\n[bold]Up and running.[/] Status page {t.http}/   chain {t.chain_url}   logs {t.folder}")
-    show("\n[dim]# with curl[/]")
     question = [{"role": "user", "content": scenes.STORY}]
     body = json.dumps({"model": scenes.CHAT, "stream": True, "messages": question})
-    show(
-        f"curl -N {t.http}/v1/chat/completions -H 'authorization: Bearer {t.api_key}' \\", markup=False, soft_wrap=True
-    )
-    show(f"  -H 'content-type: application/json' -d '{body}'", markup=False, soft_wrap=True)
-    show("\n[dim]# with the openai package[/]")
-    show(f'client = openai.OpenAI(base_url="{t.http}/v1", api_key="{t.api_key}")', markup=False, soft_wrap=True)
-    show("\nCtrl-C ends it and cleans up.")
+    for line in (
+        "",
+        "Up and running.",
+        f"  status page   {t.http}/",
+        f"  OpenAI URL    {t.http}/v1",
+        f"  API key       {t.api_key}",
+        f"  chain         {t.chain_url}",
+        f"  data, logs    {t.folder}",
+        "",
+        "# with curl",
+        f"curl -N {t.http}/v1/chat/completions -H 'authorization: Bearer {t.api_key}' \\",
+        f"  -H 'content-type: application/json' -d '{body}'",
+        "",
+        "# with the openai package",
+        f'client = openai.OpenAI(base_url="{t.http}/v1", api_key="{t.api_key}")',
+        f'client.chat.completions.create(model="{scenes.CHAT}", messages={json.dumps(question)})',
+        "",
+        "Ctrl-C ends it and cleans up.",
+    ):
+        t.screen.console.print(line, markup=False, soft_wrap=True)
     await asyncio.Event().wait()
 
 
