@@ -274,7 +274,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
 def _commitment(state: JobState) -> Digest:
     attempt = _running(state)
     if isinstance(state.spec.request, ChatRequest):
-        return commitment(state.spec.job, attempt.first, state.emitted[attempt.first :])
+        return commitment(state.spec.job, state.emitted, attempt.first)
     return merkle_root([vectors_leaf(state.spec.job, state.vectors)] if state.vectors else [])
 
 

@@ -57,8 +57,18 @@ def merkle_root(leaves: Sequence[bytes]) -> Digest:
     return Digest(row[0])
 
 
-def commitment(job: JobId, first: int, ids: Sequence[int]) -> Digest:
-    """The root over the chunks of one attempt: CHUNK_TOKENS tokens each, counted from the attempt's first token."""
-    return merkle_root(
-        [chunk_leaf(job, first + at, ids[at : at + CHUNK_TOKENS]) for at in range(0, len(ids), CHUNK_TOKENS)]
+def commitment(job: JobId, emitted: Sequence[int], first: int) -> Digest:
+    """The root over the chunks of the attempt that delivered `emitted` from index `first` on: CHUNK_TOKENS tokens each,
+    counted from the attempt's first token. `emitted` are all tokens of the job up to the attempt's end.
+    """
+    root = merkle_root(
+        [chunk_leaf(job, at, emitted[at : at + CHUNK_TOKENS]) for at in range(first, len(emitted), CHUNK_TOKENS)]
     )
+    return resumed(root, roll(rolling_start(job), emitted[:first])) if first else root
+
+
+def resumed(root: bytes, before: bytes) -> Digest:
+    """The commitment of an attempt that went on after the rolling hash `before`. Without it, somebody could show a court
+    another beginning, after which honest tokens look wrong.
+    """
+    return sha256(b"\2" + before + root)

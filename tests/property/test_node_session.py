@@ -111,10 +111,11 @@ def test_a_cut_at_any_token_costs_the_host_at_most_its_credit(at: int, run: int,
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 2**32 - 1), max_size=300), st.integers(0, 500), st.data())
-def test_the_running_commitment_is_the_protocols(ids: list[int], first: int, data: st.DataObject) -> None:
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=300), st.lists(st.integers(0, 9), max_size=50), st.data())
+def test_the_running_commitment_is_the_protocols(ids: list[int], before: list[int], data: st.DataObject) -> None:
     job = JobId(b"\x05" * 32)
-    state = commit.Commitment(job, first)
+    first = len(before)
+    state = commit.Commitment(job, first, transcript.roll(transcript.rolling_start(job), before) if before else b"")
     at = 0
     while at < len(ids):
         size = data.draw(st.integers(1, 70))
@@ -122,8 +123,8 @@ def test_the_running_commitment_is_the_protocols(ids: list[int], first: int, dat
         at += size
         done = min(at, len(ids))
         assert state.count == done
-        assert commit.root(state) == transcript.commitment(job, first, ids[:done])
-    assert commit.root(state) == transcript.commitment(job, first, ids)
+        assert commit.root(state) == transcript.commitment(job, [*before, *ids[:done]], first)
+    assert commit.root(state) == transcript.commitment(job, [*before, *ids], first)
 
 
 @settings(max_examples=60, deadline=None)

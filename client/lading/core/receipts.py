@@ -43,8 +43,8 @@ def check(signed: SignedReceipt, domain: Domain, ids: Sequence[int] | None = Non
         faults.append(f"it ends in an unknown way ({receipt.finish})")
     compared = ids is not None and receipt.output_tokens > 0
     if ids is not None and compared:
-        mine = ids[receipt.first : receipt.first + receipt.output_tokens]
-        if commitment(JobId(receipt.job), receipt.first, mine) != receipt.commitment:
+        mine = ids[: receipt.first + receipt.output_tokens]
+        if commitment(JobId(receipt.job), mine, receipt.first) != receipt.commitment:
             faults.append("its commitment is not that of the tokens")
     return Checked(receipt, tuple(faults), compared)
 

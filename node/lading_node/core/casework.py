@@ -21,7 +21,7 @@ def mismatch(case: Case, receipt: Receipt) -> str:
     if isinstance(case.request, ChatRequest):
         if len(case.emitted) != receipt.first + receipt.output_tokens:
             return f"The case has {len(case.emitted)} tokens, the receipt {receipt.first + receipt.output_tokens}."
-        if commitment(JobId(receipt.job), receipt.first, case.emitted[receipt.first :]) != receipt.commitment:
+        if commitment(JobId(receipt.job), case.emitted, receipt.first) != receipt.commitment:
             return "The tokens are not those that the receipt commits to."
         return ""
     if receipt.first or case.emitted:

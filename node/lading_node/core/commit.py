@@ -8,14 +8,18 @@ import hashlib
 import msgspec
 
 from lading_protocol.ids import Digest, JobId
-from lading_protocol.transcript import CHUNK_TOKENS, chunk_leaf
+from lading_protocol.transcript import CHUNK_TOKENS, chunk_leaf, resumed
 
 
 class Commitment(msgspec.Struct, frozen=True):
-    """`peaks` are the roots of the full subtrees so far, largest first, with their sizes in chunks."""
+    """`peaks` are the roots of the full subtrees so far, largest first, with their sizes in chunks.
+
+    `before` is the rolling hash up to `first`, empty when the attempt begins the answer.
+    """
 
     job: JobId
     first: int
+    before: bytes = b""
     peaks: tuple[tuple[int, bytes], ...] = ()
     chunk: tuple[int, ...] = ()
 
@@ -36,7 +40,12 @@ def add(state: Commitment, ids: tuple[int, ...]) -> Commitment:
 
 
 def root(state: Commitment) -> Digest:
-    """32 zero bytes before the first token."""
+    """What a receipt holds now; before the first token of an answer 32 zero bytes."""
+    node = _root(state)
+    return resumed(node, state.before) if state.before else node
+
+
+def _root(state: Commitment) -> Digest:
     hashes = [node for _, node in state.peaks]
     if state.chunk:
         at = state.first + state.count - len(state.chunk)

@@ -174,12 +174,13 @@ def _open(session: Session, facts: Facts) -> Step:
         effects.append(SubmitLock(verdict.lock))
     ahead = max(1, session.offer.detail.credit)
     effects.append(StartEngine(opening.request, opening.emitted, ahead))
+    rolling = roll(rolling_start(session.job), opening.emitted)
     session = msgspec.structs.replace(
         session,
         phase=Phase.STARTING,
         persisting=int(verdict.voucher is not None),
-        rolling=roll(rolling_start(session.job), opening.emitted),
-        tree=commit.Commitment(session.job, session.first),
+        rolling=rolling,
+        tree=commit.Commitment(session.job, session.first, rolling if session.first else b""),
     )
     return Step(session, verdict.channel, tuple(effects))
 

@@ -114,7 +114,7 @@ class Host:
             prompt_tokens=len(PROMPT),
             output_tokens=count,
             prompt_hash=prompt_hash(PROMPT),
-            commitment=commitment(JobId(ask.job), first, ANSWER[first : first + count]),
+            commitment=commitment(JobId(ask.job), ANSWER[: first + count], first),
             price_in=offer.price_in,
             price_out=offer.price_out,
             amount=attempt_amount(self.offer.price, len(PROMPT), first, count) if count else 0,

@@ -260,7 +260,7 @@ class _Attempt:
         opening, offer, first = self.opening, self.known.offer, len(self.opening.emitted)
         chat = isinstance(opening.request, ChatRequest)
         root = (
-            commitment(self.job, first, self.ids)
+            commitment(self.job, (*opening.emitted, *self.ids), first)
             if chat
             else merkle_root([vectors_leaf(self.job, self.data)] if self.data else [])
         )
