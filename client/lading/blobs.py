@@ -5,10 +5,12 @@ unless the manifest's rules passed it.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,18 @@ _get_blob = msgspec.msgpack.Decoder(GetBlob)
 
 Progress = Callable[[int, int], None]
 OpenStream = Callable[[], Awaitable[Stream]]
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Raises StoreFull for a disk, a quota or a limit that takes no more, however much was free a moment ago."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StoreFull(f"Nothing more can be written to {folder}: {os.strerror(error.errno).lower()}.") from error
 
 
 class BlobStore:
@@ -59,8 +73,9 @@ class BlobStore:
         if not self.has(blob):
             self.reserve(len(data))
             part = self.partial(blob)
-            part.write_bytes(data)
-            part.replace(self.path(blob))
+            with _room(self.folder), self._dropped(part):
+                part.write_bytes(data)
+                part.replace(self.path(blob))
         return blob
 
     def add_file(self, source: Path, blob: bytes) -> None:
@@ -69,14 +84,23 @@ class BlobStore:
             return
         self.reserve(source.stat().st_size)
         part, seen = self.partial(blob), hashlib.sha256()
-        with source.open("rb") as reader, part.open("wb") as writer:
-            while data := reader.read(CHUNK_SIZE):
-                seen.update(data)
-                writer.write(data)
-        if seen.digest() != blob:
-            part.unlink()
-            raise BadPackage(f"{source.name} does not have the digest that the manifest names.")
-        part.replace(self.path(blob))
+        with _room(self.folder), self._dropped(part):
+            with source.open("rb") as reader, part.open("wb") as writer:
+                while data := reader.read(CHUNK_SIZE):
+                    seen.update(data)
+                    writer.write(data)
+            if seen.digest() != blob:
+                raise BadPackage(f"{source.name} does not have the digest that the manifest names.")
+            part.replace(self.path(blob))
+
+    @contextmanager
+    def _dropped(self, part: Path) -> Iterator[None]:
+        """What is written here in one go leaves no half behind."""
+        try:
+            yield
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
     def partial(self, blob: bytes) -> Path:
         return self.folder / f"{blob.hex()}.part"
@@ -104,6 +128,17 @@ class BlobStore:
         manifest = self.manifest(agent)
         staging = folder.with_name(folder.name + ".new")
         shutil.rmtree(staging, ignore_errors=True)
+        try:
+            with _room(folder.parent):
+                self._lay_out(manifest, staging)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+        return manifest
+
+    def _lay_out(self, manifest: Manifest, staging: Path) -> None:
         for file in manifest.files:
             target = staging / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,12 +148,8 @@ class BlobStore:
                     seen.update(data)
                     writer.write(data)
             if seen.digest() != digest(file.digest):
-                shutil.rmtree(staging)
                 raise BadPackage(f"The stored copy of {file.path} was altered.", hint="Remove it and fetch it again.")
             target.chmod(0o444)
-        shutil.rmtree(folder, ignore_errors=True)
-        staging.rename(folder)
-        return manifest
 
 
 def serve_blobs(store: BlobStore, sent: Progress = lambda done, total: None) -> Callable[[Stream], Awaitable[None]]:
@@ -199,7 +230,7 @@ async def _fetch_file(
     blob, part_path = digest(file.digest), store.partial(digest(file.digest))
     chunks = chunk_digests(file)
     done = part_path.stat().st_size // CHUNK_SIZE if part_path.exists() else 0
-    with part_path.open("r+b" if part_path.exists() else "w+b") as writer:
+    with _room(store.folder), part_path.open("r+b" if part_path.exists() else "w+b") as writer:
         writer.truncate(done * CHUNK_SIZE)
         writer.seek(done * CHUNK_SIZE)
         for index in range(done, len(chunks)):

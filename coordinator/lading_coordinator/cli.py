@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import httpx
 from cyclopts import App, Parameter
 
-from lading.cli.output import UNHEALTHY, emit, err, out, report
+from lading.cli.output import UNHEALTHY, emit, err, out
 from lading.settings import read
 from lading_coordinator.settings import CoordinatorSettings
-from lading_protocol.errors import LadingError
 
 app = App(name="coordinator", help="Run a gateway with its index and its audits.")
 
@@ -56,12 +55,9 @@ def up(
         out.print(f"  nodes dial       {', '.join(started.endpoints)}", soft_wrap=True)
         out.print(f"  bootstrap        {started.gossip or 'none (gossip is off)'}", soft_wrap=True)
 
-    try:
-        chosen = read(CoordinatorSettings, "coordinator", flags, settings)
-        _log(chosen.log_level)
-        _run(run_coordinator(chosen, ready))
-    except LadingError as error:
-        return report(error)
+    chosen = read(CoordinatorSettings, "coordinator", flags, settings)
+    _log(chosen.log_level)
+    _run(run_coordinator(chosen, ready))
     return 0
 
 

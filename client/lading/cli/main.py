@@ -50,11 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     try:
-        result = app(given, result_action="return_value", backend="asyncio", exit_on_error=False)
+        result = app(
+            given, result_action="return_value", backend="asyncio", exit_on_error=False, print_error=not as_json
+        )
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except CycloptsError:
-        return USAGE  # cyclopts has printed what is wrong
+    except CycloptsError as error:
+        if not as_json:
+            return USAGE  # cyclopts has printed what is wrong
+        return report(LadingError(f"{error}", code="usage", hint="See the command's --help."), as_json)
     except LadingError as error:
         return report(error, as_json)
     except ImportError as error:

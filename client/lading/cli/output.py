@@ -23,7 +23,16 @@ from lading_protocol.errors import LadingError
 FAILURE, USAGE, UNHEALTHY, REFUSED, NETWORK = 1, 2, 3, 4, 5
 # What the caller typed, configured or sent is wrong.
 _USAGE = {
-    *("bad_settings", "bad_key", "bad_keystore", "bad_amount", "bad_manifest", "bad_project", "bad_deployment"),
+    *(
+        "usage",
+        "bad_settings",
+        "bad_key",
+        "bad_keystore",
+        "bad_amount",
+        "bad_manifest",
+        "bad_project",
+        "bad_deployment",
+    ),
     *("bad_request", "bad_file", "wrong_chain", "net_bad_endpoint", "invalid_value", "unsupported_parameter"),
     *("unsupported_operation", "context_length_exceeded", "too_long", "method_not_allowed", "unknown_path"),
 }

@@ -23,7 +23,7 @@ from lading.errors import BadRequest, NoHost, UnknownJob, UnknownModel
 from lading.lock import FolderLock
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.rpc import open_chain
-from lading_net.errors import DialFailed, NetError
+from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
@@ -188,8 +188,12 @@ class PeerRoute:
             return
         answers = await asyncio.gather(*map(self._ask, self._peers), return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if isinstance(failure, BadEndpoint) or not isinstance(failure, NetError | TimeoutError):
+                raise failure
         if failures and len(failures) == len(answers):
-            raise DialFailed(f"None of the {len(failures)} peers answers; the last one: {failures[-1]}")
+            last = str(failures[-1]) or "no answer within 10 s"
+            raise DialFailed(f"No peer answers ({len(failures)} asked); the last one: {last}", hint="")
         self._asked_at = time.monotonic()
 
     async def _ask(self, endpoint: str) -> None:

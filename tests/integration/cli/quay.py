@@ -1,10 +1,9 @@
-"""A small real network in processes of its own, raised with the demo's own Stage and Theatre, and the `lading` command."""
+"""A small real network in processes of its own, raised with the demo's Stage and Theatre, and the `lading` command."""
 
 import asyncio
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
@@ -21,8 +20,7 @@ from lading_demo.cast import COIN, Cast, Party, party
 from lading_demo.scenes import CHAT, ROOT
 from lading_demo.screen import Screen
 from lading_demo.stage import Stage, environment
-from lading_demo.theatre import CHAIN_ID, Theatre, together
-from lading_protocol.ids import to_hex
+from lading_demo.theatre import Theatre, together
 
 T = TypeVar("T")
 STORY = "Tell me a story about a fox and a lantern."
@@ -66,7 +64,7 @@ def spawn(*arguments: object, seconds: float = 30, **more: Any) -> Outcome:
 
 
 class Quay:
-    """The network of this folder's tests: embedded chain, contracts, a coordinator and two nodes that serve one agent."""
+    """The network of this folder's tests: embedded chain, contracts, a coordinator, two nodes that serve one agent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
