@@ -221,7 +221,7 @@ async def compare(folder: Path, chain_url: str, rounds: int, answers: int) -> No
                 return msgspec.convert(await asyncio.to_thread(loop.hear), Round)
 
             for streams in STREAMS:
-                report(streams, await _rounds(alone, place.round, streams, answers // streams, rounds))
+                report(streams, answers, await _rounds(alone, place.round, streams, answers // streams, rounds))
 
 
 Way = Callable[[int, int], Awaitable[Round]]
@@ -240,7 +240,7 @@ async def _rounds(alone: Way, through: Way, streams: int, jobs: int, rounds: int
     return pairs[1:]
 
 
-def report(streams: int, pairs: list[tuple[Round, Round]]) -> None:
+def report(streams: int, answers: int, pairs: list[tuple[Round, Round]]) -> None:
     """Ratios are medians over pairs of rounds, for both of a pair ran at nearly the same time."""
 
     def median(value: Callable[[Round], float], side: int) -> float:
@@ -258,11 +258,15 @@ def report(streams: int, pairs: list[tuple[Round, Round]]) -> None:
     def whole(one: Round) -> float:
         return (one.engine + one.node) / one.tokens * 1e6
 
+    def each(one: Round) -> float:
+        return one.wall * 1e3 / answers
+
     n, tokens = len(pairs), pairs[0][0].tokens
     for name, unit, value, bar, note in (
         ("node_tokens", "token/s", wall, BAR, f"wall clock; {tokens} tokens a round, a new job as soon as one ends"),
         ("node_engine", "token/s", engine, None, "per CPU second of the engine's process alone"),
         ("node_cpu", "us/token", whole, None, "CPU time of engine and node together"),
+        ("node_answer", "ms/answer", each, None, f"wall clock; {tokens / answers:.0f} tokens an answer on average"),
     ):
         say(
             f"{name}_{streams}",
