@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lading.dispatch.directory import Directory
 from lading_net.errors import DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.peer import Endpoint
@@ -31,7 +32,7 @@ from lading_protocol.messages import (
     decode,
     encode,
 )
-from lading_protocol.offers import check_notice
+from lading_protocol.offers import check_advert, check_notice
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ PUBLISH_SECONDS = 300.0
 DIAL_SECONDS = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MAX_COORDINATORS = 64
+MAX_HEARD = 4096
+MAX_TOLD = 256
 
 _want = msgspec.msgpack.Decoder(WantOffers)
 
@@ -63,6 +66,7 @@ class Presence:
         self._agents = agents
         self.coordinators: list[Coordinator] = []
         self._changed: list[asyncio.Event] = []
+        self._heard_offers = Directory(needs_beats=False, limit=MAX_HEARD)
         self._publish = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         for text in coordinators:
@@ -83,18 +87,18 @@ class Presence:
             if self._doors.gossip is not None:
                 group.create_task(self._advertise())
                 group.create_task(self._listen())
+                group.create_task(self._listen_for_offers())
             await asyncio.Event().wait()
 
     async def serve_offers(self, stream: Stream) -> None:
-        """The handler of the offers protocol: our own adverts."""
+        """The handler of the offers protocol: our own adverts, and others' that were heard on gossip."""
         messages: MessageStream[WantOffers] = MessageStream(stream, _want)
         while (ask := await messages.recv()) is not None:
-            adverts = tuple(
-                agent.offer.advert
-                for agent in self._agents
-                if agent.offer is not None and ask.agent in (b"", agent.serving.agent)
-            )
-            messages.send(Adverts(adverts))
+            now = self._doors.clock()
+            known = [agent.offer for agent in self._agents if agent.offer is not None]
+            known += [offer for offer in self._heard_offers.offers() if offer.offer.expires > now]
+            adverts = [offer.advert for offer in known if ask.agent in (b"", offer.agent)]
+            messages.send(Adverts(tuple(adverts[:MAX_TOLD])))
             await messages.drain()
 
     async def link_to(self, peer: Address) -> Link:
@@ -192,6 +196,19 @@ class Presence:
                 log.debug("a coordinator's notice is not good: %s", error)
                 continue
             self._heard(Address(ad.coordinator), notice.detail.endpoints)
+
+    async def _listen_for_offers(self) -> None:
+        """What other hosts advertise, so that a client may ask any one of them for the market."""
+        gossip, domain = self._doors.gossip, self._doors.contracts.deployment.settlement_domain
+        assert gossip is not None
+        async for data in gossip.subscribe(TOPIC_OFFERS):
+            try:
+                advert = decode(Advert, data)
+                assert isinstance(advert, Advert)
+                self._heard_offers.prune(self._doors.clock())
+                self._heard_offers.put(check_advert(advert, domain, self._doors.clock()))
+            except LadingError as error:
+                log.debug("an offer is not good: %s", error)
 
     def _heard(self, address: Address, endpoints: tuple[str, ...]) -> None:
         for coordinator in self.coordinators:

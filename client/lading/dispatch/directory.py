@@ -27,8 +27,9 @@ class HostState(msgspec.Struct):
 class Directory:
     """Offers by agent and host. With `needs_beats` only hosts that report are eligible, as a coordinator wants."""
 
-    def __init__(self, *, needs_beats: bool) -> None:
+    def __init__(self, *, needs_beats: bool, limit: int = MAX_OFFERS) -> None:
         self._needs_beats = needs_beats
+        self._limit = limit
         self._offers: dict[AgentId, dict[tuple[Address, bytes], KnownOffer]] = {}
         self._hosts: dict[Address, HostState] = {}
         self._count: dict[Address, int] = {}
@@ -44,7 +45,7 @@ class Directory:
                 return False
             slot[key] = known
             return True
-        if self._total >= MAX_OFFERS or self._count.get(known.host, 0) >= MAX_OFFERS_PER_HOST:
+        if self._total >= self._limit or self._count.get(known.host, 0) >= MAX_OFFERS_PER_HOST:
             return False
         slot[key] = known
         self._count[known.host] = self._count.get(known.host, 0) + 1
