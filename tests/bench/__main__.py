@@ -63,6 +63,7 @@ def run(arguments: list[str]) -> Outcome:
         except ProcessLookupError:
             pass
         process.wait()
+        process.stdout.close()
     return outcome
 
 

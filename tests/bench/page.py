@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import ROOT
-from .report import Line, markdown
+from .report import Line, shown, verdict
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
@@ -54,6 +54,20 @@ def write(path: Path, outcomes: Mapping[str, Sequence[Line]], machine: str) -> N
         else:
             text = f"{text.rstrip()}\n\n## {TITLES.get(name, name)}\n\n{section}\n"
     path.write_text(text)
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """What was measured, what it is compared with, and the words about how."""
+    rows = ["| measured | value | reference | ratio | bar | n |", "| --- | ---: | --- | ---: | --- | ---: |"]
+    for one in lines:
+        value = f"{shown(one.value)} {one.unit}"
+        reference = f"{shown(one.reference_value)} {one.unit}: {one.reference}" if one.reference else ""
+        ratio = f"{one.ratio:.3g}" if one.ratio is not None else ""
+        bar = f"{one.bar}: {verdict(one)}" if one.bar else ""
+        what = f"`{one.name}`" + (f"<br>{one.note}" if one.note else "")
+        cells = (what, value, reference, ratio, bar, str(one.n))
+        rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(rows)
 
 
 def _processor() -> str:

@@ -4,7 +4,7 @@ Measures nothing. A bar is judged here and nowhere else, so that no benchmark ca
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -92,8 +92,8 @@ def read(text: str | bytes) -> Line:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """For a terminal."""
-    rows = [("", "value", "unit", "bar", "", "reference", "ratio", "n")]
+    """For a terminal: the words about a result stand where it has no reference; the page has them all."""
+    rows = [("", "value", "unit", "bar", "", "reference, or what it is", "ratio", "n")]
     rows += [
         (
             one.name,
@@ -101,7 +101,7 @@ def table(lines: Sequence[Line]) -> str:
             one.unit,
             one.bar or "",
             verdict(one),
-            f"{shown(one.reference_value)}  {one.reference}" if one.reference else "",
+            f"{shown(one.reference_value)}  {one.reference}" if one.reference else one.note,
             f"{one.ratio:.3g}" if one.ratio is not None else "",
             str(one.n),
         )
@@ -116,19 +116,6 @@ def table(lines: Sequence[Line]) -> str:
         ).rstrip()
         for row in rows
     )
-
-
-def markdown(lines: Iterable[Line]) -> str:
-    """For a page: what was measured, what it is compared with, and the words about how."""
-    rows = ["| measured | value | reference | ratio | bar | n |", "| --- | ---: | --- | ---: | --- | ---: |"]
-    for one in lines:
-        value = f"{shown(one.value)} {one.unit}"
-        reference = f"{shown(one.reference_value)} {one.unit}: {one.reference}" if one.reference else ""
-        ratio = f"{one.ratio:.3g}" if one.ratio is not None else ""
-        bar = f"{one.bar}: {verdict(one)}" if one.bar else ""
-        what = f"`{one.name}`" + (f"<br>{one.note}" if one.note else "")
-        rows.append(f"| {what} | {value} | {reference} | {ratio} | {bar} | {one.n} |")
-    return "\n".join(rows)
 
 
 def verdict(one: Line) -> str:
