@@ -77,6 +77,8 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.names if name not in known]:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(known)}")
+    if chosen.quick and chosen.write:
+        parser.error("--quick gives no figures that are worth keeping: leave out --write")
     machine = page.hardware()
     outcomes: dict[str, Outcome] = {}
     for name in chosen.names or known:
