@@ -82,7 +82,7 @@ class Desk:
         seen = key in self._running or await self.ledger.seen(*key)
         found = await self._look_up(opening, agent)
         seen = seen or key in self._running
-        opened = Opened(self._facts(opening, agent, found, seen=seen))
+        opened = Opened(self._facts(opening, agent, found, Address(stream.peer), seen=seen))
         if not seen:
             self._running[key] = talk
             self._idle.clear()
@@ -177,7 +177,7 @@ class Desk:
                 lock = 0  # admission refuses it in words
         return await self.channels.look_up(id, lock)
 
-    def _facts(self, opening: Open, agent: Agent | None, found: LookUp | None, *, seen: bool) -> Facts:
+    def _facts(self, opening: Open, agent: Agent | None, found: LookUp | None, peer: Address, *, seen: bool) -> Facts:
         known = agent.find_offer(opening.offer) if agent is not None else None
         closed = self.closed or (f"The ledger is not writable: {self.ledger.trouble}" if self.ledger.trouble else "")
         if agent is not None and agent.state != "serving" and not closed:
@@ -195,4 +195,5 @@ class Desk:
             chain_error=found.error,
             closed=closed,
             seen=seen,
+            stranger=peer not in (opening.signer, self.channels.peer(found.channel.id)),
         )

@@ -34,7 +34,8 @@ class Facts(msgspec.Struct, frozen=True):
     """What the shell knows when a stream opens. `offer` is our own current offer with the digest that was asked for.
 
     `closed` names why we take nothing now ("" when we do). `account` is None when it was not needed or the chain did
-    not answer; `chain_error` then says why. `seen`: this attempt of this job has run here before.
+    not answer; `chain_error` then says why. `seen`: this attempt of this job has run here before. `stranger`: the peer
+    is neither the signer nor the one that brought the channel's papers so far.
     """
 
     host: Address
@@ -47,6 +48,7 @@ class Facts(msgspec.Struct, frozen=True):
     chain_error: str = ""
     closed: str = ""
     seen: bool = False
+    stranger: bool = False
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -116,6 +118,9 @@ def _check_money(
 ) -> Admitted | Refuse:
     voucher, lock = papers
     channel = facts.channel
+    if facts.stranger and lock is None and (voucher is None or voucher.value.cumulative <= channel.redeemed):
+        # Channels and redeemed papers are public: only a paper that nobody saw before speaks for the signer.
+        return Refuse("bad_voucher", "This link has not shown that the channel's signer pays for it. Send a new paper.")
     if lock is not None:
         if refusal := _check_lock(lock.value.cumulative, facts):
             return refusal

@@ -135,6 +135,21 @@ def test_a_lock_for_another_host_is_refused() -> None:
     assert refusal(world, lock=lock, account=RICH).code == "bad_voucher"
 
 
+def test_nobody_works_on_the_channel_of_another_signer() -> None:
+    """Channels stand on the chain for all to read; only a paper that was never seen before speaks for the signer."""
+    world = World()
+    world.channel = msgspec.structs.replace(world.channel, redeemed=Wei(50))
+    world.account = Account(PAYER.address, Wei(10**13), Wei(10**13))
+    strange = world.facts(stranger=True)
+    for papers in ({}, {"voucher": world.voucher(50)}, {"lock": world.lock(10)}):
+        verdict = admit(world.open(**papers).session.opening, strange)
+        assert isinstance(verdict, Refuse)
+        assert verdict.code == "bad_voucher"
+    for papers in ({"voucher": world.voucher(51)}, {"lock": world.lock(2 * 10**12)}):
+        assert isinstance(admit(world.open(**papers).session.opening, strange), Admitted)
+    assert isinstance(admit(world.open().session.opening, world.facts()), Admitted)
+
+
 def test_an_old_lock_and_voucher_are_ignored() -> None:
     world = World()
     world.channel = channel(signed=Wei(50), earned=Wei(50))
