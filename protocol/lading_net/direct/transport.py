@@ -95,8 +95,9 @@ class DirectTransport:
         except NetError as error:
             raise type(error)(error.message) from None  # its own traceback for each of those who wait
         except asyncio.CancelledError:
-            if not task.cancelled():
-                raise
+            me = asyncio.current_task()
+            if not task.cancelled() or (me is not None and me.cancelling()):
+                raise  # the caller itself was cancelled, perhaps at the same moment: that must not get lost
             raise LinkClosed("The network was closed while dialling.") from None
         return self._best(link.peer) or link
 

@@ -73,9 +73,10 @@ class MemoryTransport:
         except NetError as error:
             raise type(error)(error.message) from None  # its own traceback for each of those who wait
         except asyncio.CancelledError:
-            if task.cancelled():
-                raise LinkClosed("This peer's network was closed.") from None
-            raise
+            me = asyncio.current_task()
+            if not task.cancelled() or (me is not None and me.cancelling()):
+                raise  # the caller itself was cancelled, perhaps at the same moment: that must not get lost
+            raise LinkClosed("This peer's network was closed.") from None
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self._handlers[protocol] = handler

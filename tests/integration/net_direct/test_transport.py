@@ -406,3 +406,22 @@ def test_a_transport_that_was_never_used_closes() -> None:
             await transport.listen(ANY_PORT)
 
     play(scenario)
+
+
+@loops
+@pytest.mark.parametrize("turns", range(4))
+def test_a_caller_that_is_cancelled_as_its_network_closes_stays_cancelled(loop: str, turns: int) -> None:
+    async def scenario(net: Net) -> None:
+        server, where = await raw_server(b"")
+        async with server:
+            one = net.transport(ONE)
+            dialling = asyncio.ensure_future(one.dial(where, TWO.address))
+            await asyncio.sleep(0.05)
+            closing = asyncio.ensure_future(one.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            cancelled = dialling.cancel()
+            await asyncio.wait([dialling, closing])
+            assert dialling.cancelled() or not cancelled
+
+    play(scenario, loop)

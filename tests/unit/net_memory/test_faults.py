@@ -249,3 +249,23 @@ def test_whatever_the_weather_bytes_stay_in_order(pieces: list[bytes], seed: int
         assert received == b"".join(pieces)
 
     run_virtual(main(), seed)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_caller_that_is_cancelled_as_its_network_closes_stays_cancelled(turns: int) -> None:
+    async def scenario(net: MemoryNetwork) -> None:
+        alice, bob = net.transport(ALICE), net.transport(BOB)
+        await bob.listen(AT_BOB)
+        dialling = asyncio.ensure_future(alice.dial(AT_BOB, BOB.address))
+        await asyncio.sleep(0.01)
+        net.kill(ALICE.address)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if dialling.done():
+            assert isinstance(dialling.exception(), LinkClosed)
+            return
+        dialling.cancel()
+        await asyncio.wait([dialling])
+        assert dialling.cancelled()
+
+    play(scenario, Conditions(delay=0.1))
