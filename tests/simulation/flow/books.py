@@ -11,7 +11,8 @@ from factories import key
 from lading_contracts.settlement import ChannelKey
 from lading_node.core.channel import headroom, outstanding
 from lading_protocol.ids import Address
-from simulation.flow.people import Host, unbroken
+from lading_protocol.pricing import attempt_amount
+from simulation.flow.people import CREDIT, Host, unbroken
 from simulation.flow.world import COORDINATOR, PARTIES, SUPPLY_HOLDER, Market
 from simulation.node_world import AGENT
 
@@ -110,30 +111,39 @@ async def check_settled(market: Market, *, exact: bool = True) -> None:
     assert set(due) <= set(accounts)
     for host in market.hosts.values():
         if host.alive:
-            left = sum(outstanding(channel) for channel in host.node.channels.all())
-            assert left <= host.exposed, f"{host.name} worked for {left} wei that nobody pays"
+            await check_unpaid(market, host)
     await check_shares(market, sum(account.redeemed for account in accounts.values()))
 
 
+async def check_unpaid(market: Market, host: Host) -> None:
+    """What the host sent and nobody received is all that it is not paid for, and within its offer's credit."""
+    paid = {(ended.job, part.attempt): part.amount for ended in market.ended for part in ended.parts}
+    bound = 0
+    for row in await host.ledger.attempts(10_000):
+        gap = row.amount - paid.get((row.job, row.attempt), 0)
+        made = host.made[f"{row.job.hex()}:{row.attempt}"]
+        bound += max(0, min(gap, attempt_amount(host.price, made.prompt, made.first, CREDIT)))
+    left = sum(outstanding(channel) for channel in host.node.channels.all())
+    assert left <= bound, f"{host.name} worked for {left} wei that nobody pays; only {bound} wei can have got lost"
+
+
 async def check_shares(market: Market, redeemed: int) -> None:
-    """The host's and the parties' shares of all that was redeemed; then everybody takes theirs out."""
+    """The host's and the parties' shares of all that was ever redeemed; then everybody takes theirs out."""
     coin, settlement = market.contracts.coin, market.contracts.settlement
     whole = sum(party.bps for party in PARTIES)
     pool = redeemed * whole // 10_000
     assert await settlement.gross(market.terms) == redeemed
     assert await settlement.earned(market.terms) == pool
-    hosts = [await settlement.host_balance(host.address) for host in market.hosts.values()]
-    assert sum(hosts) == redeemed - pool
-    if not redeemed:
-        return
-    rest = [pool * party.bps // whole for party in PARTIES[1:]]
-    for k, (party, share) in enumerate(zip(PARTIES, [-(-pool * PARTIES[0].bps // whole), *rest], strict=True)):
-        before = await coin.balance(party.payee)
-        await settlement.claim(SUPPLY_HOLDER, AGENT, PARTIES, k)
-        assert await coin.balance(party.payee) - before == share
-    for host, balance in zip(market.hosts.values(), hosts, strict=True):
-        if balance:
-            before = await coin.balance(host.address)
+    parties = [party.payee for party in PARTIES]
+    for k, payee in enumerate(parties):
+        if await settlement.claimable(AGENT, PARTIES, k):
+            await settlement.claim(SUPPLY_HOLDER, AGENT, PARTIES, k)
+    # The first party's share is rounded up, the others' down; at most one wei a party stays in the pool (S5).
+    shares = [-(-pool * PARTIES[0].bps // whole), *(pool * party.bps // whole for party in PARTIES[1:])]
+    assert [await coin.balance(payee) for payee in parties] == shares
+    assert 0 <= pool - sum(shares) <= len(PARTIES) - 2
+    for host in market.hosts.values():
+        if await settlement.host_balance(host.address):
             await settlement.withdraw(SUPPLY_HOLDER, host.address)
-            assert await coin.balance(host.address) - before == balance
+    assert sum([await coin.balance(host.address) for host in market.hosts.values()]) == redeemed - pool
     await _check_coins(market)

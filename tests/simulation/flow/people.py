@@ -16,7 +16,6 @@ import msgspec
 
 from factories import chat_request, key
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece
-from lading_net.clock import run_virtual
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
 from lading_node.engines.memory import MemoryEngine
@@ -68,7 +67,7 @@ class TappedEngine(MemoryEngine):
 
 
 class Host:
-    """`made` is what its engines made, by attempt; `exposed` what crashes of payers may have left unpaid (wei)."""
+    """`made` is what its engines made, by attempt."""
 
     def __init__(
         self, market: "Market", name: str, *, price: Price, seed: str = "toy", delay: float = 0.02, slots: int = SLOTS
@@ -81,7 +80,6 @@ class Host:
         self.price = price
         self.slots = slots
         self.made: dict[str, Work] = {}
-        self.exposed = 0
         self.lives = 0
         self.alive = False
         self._seed = seed
@@ -133,12 +131,6 @@ class Host:
         self.market.network.kill(self.address, silently=silently)
         self._ended.append((self.ledger, self.task))
         self.task.cancel()
-
-    def note_exposure(self) -> None:
-        """A payer dies: what it has not paid of the running jobs may never be."""
-        if self.alive:
-            worst = attempt_amount(self.price, 256, 0, CREDIT)
-            self.exposed += worst * self.node.desk.running
 
     async def leave(self) -> None:
         if self.alive:
@@ -228,20 +220,25 @@ def copy_disk(before: Path, after: Path) -> None:
 
 @functools.cache
 def unbroken(request: ChatRequest, seed: str = "toy") -> tuple[str, tuple[int, ...], str]:
-    """Text, ids and finish of the answer as one engine makes it, with nothing in its way. Call it outside of a story."""
+    """Text, ids and finish of the answer as one engine makes it, with nothing in its way."""
+    talk = _read_out(MemoryEngine(EngineSpec("memory", context=1024, slots=1, seed=seed)), request)
+    while True:  # without a delay the engine waits for nothing, so no loop is needed: this may run within one
+        try:
+            talk.send(None)
+        except StopIteration as done:
+            whole: tuple[str, tuple[int, ...], str] = done.value
+            return whole
 
-    async def main() -> tuple[str, tuple[int, ...], str]:
-        engine = MemoryEngine(EngineSpec("memory", context=1024, slots=1, seed=seed))
-        await engine.start()
-        text, ids, finish = "", (), ""
-        async for event in engine.generate(Generate("whole", request, (), 0)):
-            if isinstance(event, Run):
-                text, ids = text + event.text, (*ids, *event.ids)
-            elif isinstance(event, Finished):
-                finish = event.finish
-        return text, ids, finish
 
-    return run_virtual(main())
+async def _read_out(engine: MemoryEngine, request: ChatRequest) -> tuple[str, tuple[int, ...], str]:
+    await engine.start()
+    text, ids, finish = "", tuple[int, ...](), ""
+    async for event in engine.generate(Generate("whole", request, (), 0)):
+        if isinstance(event, Run):
+            text, ids = text + event.text, (*ids, *event.ids)
+        elif isinstance(event, Finished):
+            finish = event.finish
+    return text, ids, finish
 
 
 @functools.cache

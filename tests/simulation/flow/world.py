@@ -37,6 +37,7 @@ PARTIES = (
 )
 SUPPLY_HOLDER = key("treasury")
 COORDINATOR = key("coordinator")
+LIMIT = 3000.0
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -171,7 +172,7 @@ class Market:
 
         def on_end(ended: Any) -> None:
             record(ended)
-            if made is self.coordinator:
+            if made not in self._dead:
                 self.ended.append(ended)
 
         made.dispatcher.on_end = on_end
@@ -185,12 +186,10 @@ class Market:
         copy_disk(before, self.home)
         self.network.kill(COORDINATOR.address, silently=silently)
         self._dead.append(self.coordinator)
-        for host in self.hosts.values():
-            host.note_exposure()
         assert self._working is not None
         self._working.cancel()
         for request in list(self.requests):
-            request.cancel()
+            asyncio.get_running_loop().call_soon(request.cancel)  # it may be the one that crashes us
 
     async def restart_coordinator(self) -> None:
         assert self._working is not None
@@ -228,7 +227,7 @@ def play(story: Story, folder: Path, setting: Setting | None = None, *, seed: in
     chance = random.Random(f"secrets {seed}")
     with patch("secrets.token_bytes", lambda size=32: chance.randbytes(size)):
         try:
-            run_virtual(main(), seed, limit=20_000.0)
+            run_virtual(main(), seed, limit=LIMIT)
         except BaseException as error:
             error.add_note(f"seed {seed}: play it again with seed={seed}")
             raise
