@@ -26,7 +26,7 @@ from lading_protocol.messages import (
     request_hash,
 )
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import attempt_amount
+from lading_protocol.pricing import attempt_amount, worst_case
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt
 from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
 
@@ -135,7 +135,14 @@ def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
 
 
 def owed(state: JobState) -> Wei:
-    """What the running attempt costs so far."""
+    """What the payer owes the running attempt so far. Vectors are owed once all of them are there and signed for."""
+    if not isinstance(state.spec.request, ChatRequest) and state.finish is Finish.RUNNING:
+        return Wei(0)
+    return _price(state)
+
+
+def _price(state: JobState) -> Wei:
+    """What a receipt over the running attempt must say."""
     attempt = state.attempt
     if attempt is None or attempt.accepted is None:
         return Wei(0)
@@ -188,6 +195,9 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
     attempt = _running(state)
     if attempt.accepted is not None:
         raise _Lie("The host accepted twice.")
+    most, _ = worst_case(state.spec.request, attempt.offer.detail.context)
+    if event.prompt_tokens > most:
+        raise _Lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
     if state.emitted and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
         raise _Lie("The host's prompt differs from the one that the stream began with.")
     replaced = msgspec.structs.replace(attempt, accepted=event)
@@ -257,7 +267,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
         commitment=_commitment(state),
         price_in=offer.price_in,
         price_out=offer.price_out,
-        amount=owed(state),
+        amount=_price(state),
         finish=receipt.finish,
         issued_at=receipt.issued_at,
     )
@@ -287,11 +297,11 @@ def _done(state: JobState, receipt: SignedReceipt) -> tuple[JobState, list[Effec
     if finish not in (Finish.STOP, Finish.LENGTH, Finish.CANCELLED):
         raise _Lie(f"The host called the job done with finish {finish}.")
     effects: list[Effect] = []
-    request = state.spec.request
+    request, vectors = state.spec.request, state.vectors
+    state = msgspec.structs.replace(_with_receipt(state, receipt), finish=Finish(finish))
     if not isinstance(request, ChatRequest):
-        width, ragged = divmod(len(state.vectors), 4 * len(request.inputs))
+        width, ragged = divmod(len(vectors), 4 * len(request.inputs))
         if not width or ragged:
             raise _Lie("The host called the job done without a vector for each input.")
-        effects += [DeliverRows(width, state.vectors), Owe(owed(state))]
-    state = msgspec.structs.replace(_with_receipt(state, receipt), finish=Finish(finish))
+        effects += [DeliverRows(width, vectors), Owe(owed(state))]
     return state, [*effects, Finished(Finish(finish), receipt)]

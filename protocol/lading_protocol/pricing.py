@@ -4,8 +4,12 @@ import msgspec
 
 from lading_protocol.errors import BadAmount
 from lading_protocol.ids import Wei
+from lading_protocol.messages import ChatRequest, Request
 
 PER = 1000
+# Markup around each message, and what a template may put before the first one (a date, a default system message).
+MESSAGE_OVERHEAD = 16
+TEMPLATE_OVERHEAD = 256
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -24,6 +28,24 @@ def attempt_amount(price: Price, prompt_tokens: int, first: int, output_tokens: 
     prompt = prompt_tokens if first == 0 else 0
     total = price.input * prompt + price.output * output_tokens
     return Wei(-(-total // PER))
+
+
+def prompt_bound(request: Request) -> int:
+    """The most prompt tokens that a request can honestly have: no token is shorter than a byte."""
+    if isinstance(request, ChatRequest):
+        turns = sum(len(m.content.encode()) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages)
+        return turns + TEMPLATE_OVERHEAD
+    return sum(len(text.encode()) + MESSAGE_OVERHEAD for text in request.inputs)
+
+
+def worst_case(request: Request, context: int) -> tuple[int, int]:
+    """The most prompt and output tokens that a host with this context window can ever bill for.
+
+    A host refuses what does not fit, so no more money need be bound to it, however long the request is.
+    """
+    if isinstance(request, ChatRequest):
+        return min(prompt_bound(request), context), min(request.max_tokens, context)
+    return sum(min(len(text.encode()) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
 
 
 def parse_amount(text: str, decimals: int) -> Wei:

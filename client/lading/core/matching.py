@@ -10,10 +10,9 @@ import msgspec
 from lading_protocol.ids import Address, short
 from lading_protocol.messages import ChatRequest, Request
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import Price, attempt_amount
+from lading_protocol.pricing import Price, attempt_amount, prompt_bound
 
 BEAT_LIMIT = 5.0
-MESSAGE_OVERHEAD = 16
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -51,27 +50,8 @@ def operation(request: Request) -> str:
     return "chat" if isinstance(request, ChatRequest) else "embed"
 
 
-def prompt_bound(request: Request) -> int:
-    """An upper bound of the prompt's tokens: no token is shorter than a byte, and each message carries some markup."""
-    if isinstance(request, ChatRequest):
-        return (
-            sum(len(m.content.encode()) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages) + MESSAGE_OVERHEAD
-        )
-    return sum(len(text.encode()) + MESSAGE_OVERHEAD for text in request.inputs)
-
-
 def output_bound(request: Request) -> int:
     return request.max_tokens if isinstance(request, ChatRequest) else 0
-
-
-def worst_case(request: Request, context: int) -> tuple[int, int]:
-    """The most prompt and output tokens that a host with this context window can ever bill for.
-
-    A host refuses what does not fit, so no more money need be bound to it, however long the request is.
-    """
-    if isinstance(request, ChatRequest):
-        return min(prompt_bound(request), context), min(request.max_tokens, context)
-    return sum(min(len(text.encode()) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
 
 
 def rank(candidates: Iterable[Candidate], want: Want, now: float) -> tuple[list[Candidate], list[Lost]]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
-from lading.core.matching import Candidate, Want, rank, worst_case
+from lading.core.matching import Candidate, Want, rank
 from lading.dispatch.attempt import Attempt, StreamCut
 from lading.dispatch.directory import Directory
 from lading.dispatch.purse import ChannelKey, Purse
@@ -33,7 +33,7 @@ from lading_protocol.job import (
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import JOB, Open, Request
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import Price, attempt_amount, format_amount
+from lading_protocol.pricing import Price, attempt_amount, format_amount, worst_case
 from lading_protocol.receipts import Finish, SignedReceipt
 
 DIAL_SECONDS = 5.0

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import msgspec
 
-from lading.core.matching import prompt_bound
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece, Rows, Started
 from lading.dispatch.dispatcher import Event
 from lading_coordinator.core.answer import (
@@ -34,6 +33,7 @@ from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import Address, JobId, to_hex
 from lading_protocol.messages import ChatRequest
+from lading_protocol.pricing import prompt_bound
 
 SSE = b"text/event-stream; charset=utf-8"
 Events = AsyncGenerator[Event, None]

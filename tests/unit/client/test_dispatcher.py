@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from factories import NOW, chat_request, job_id, key, known_offer, network
-from lading.core.matching import prompt_bound
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse, Started
 from lading.dispatch.dispatcher import Event, Limits, Refusal
 from lading.dispatch.purse import ChannelKey
@@ -24,7 +23,7 @@ from lading_protocol.ids import JobId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import JOB, Accept, Chunk, Done, Fail, Open, Pay, Refuse, ToHost, Tokens, request_hash
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import attempt_amount
+from lading_protocol.pricing import attempt_amount, prompt_bound
 from lading_protocol.receipts import Finish, Receipt, Voucher
 from lading_protocol.transcript import commitment, prompt_hash, roll, rolling_start
 

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from factories import NOW, chat_request, embed_request, key, known_offer
-from lading.core.matching import Candidate, Want, prompt_bound, rank, worst_case
+from lading.core.matching import Candidate, Want, rank
 from lading_protocol.ids import Wei
 from lading_protocol.messages import ChatRequest, Message
-from lading_protocol.pricing import Price
+from lading_protocol.pricing import Price, prompt_bound, worst_case
 
 CHEAP = Candidate(known_offer(key("cheap"), price_in=10, price_out=10), beat_at=NOW)
 DEAR = Candidate(known_offer(key("dear"), price_in=20, price_out=20), beat_at=NOW)
