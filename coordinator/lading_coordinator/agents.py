@@ -10,13 +10,14 @@ import logging
 import msgspec
 
 from lading.blobs import BlobStore, fetch_package
+from lading_contracts.errors import ChainError
 from lading_contracts.registry import AgentRegistry
 from lading_coordinator.core.catalogue import Catalogue, Entry
 from lading_coordinator.store import Store
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
 from lading_protocol.errors import BadManifest, LadingError
-from lading_protocol.ids import Address, AgentId, short
+from lading_protocol.ids import Address, AgentId, TermsId, short
 from lading_protocol.manifest import MAX_MANIFEST, Manifest, agent_id, load
 from lading_protocol.messages import (
     BLOB,
@@ -49,6 +50,7 @@ class Agents:
         self._catalogue = catalogue
         self._transport = transport
         self._looking: set[AgentId] = set()
+        self._agreed: set[tuple[AgentId, TermsId]] = set()
         self._fetching = asyncio.Semaphore(2)
         for agent, manifest, registered_at in store.rows("select agent, manifest, registered_at from agents"):
             catalogue.add(entry_of(AgentId(agent), load(manifest), registered_at))
@@ -79,6 +81,20 @@ class Agents:
         manifest = await fetch_package(lambda: link.open(BLOB), agent, self._blobs)
         await self._adopt(agent, manifest, self._blobs.read(agent, 0, MAX_MANIFEST))
         return manifest
+
+    async def sold_under(self, agent: AgentId, terms: TermsId) -> bool:
+        """Whether the agent's owner agreed these terms: a host that names a table of its own would keep the parties'
+        shares. True also while the chain is away; ask again.
+        """
+        if (agent, terms) not in self._agreed:
+            try:
+                found = await self._registry.terms(terms)
+            except ChainError:
+                return True
+            if found is None or found.agent != agent:
+                return False
+            self._agreed.add((agent, terms))
+        return True
 
     async def learn(self, agent: AgentId, host: Address) -> None:
         """Get the manifest of an agent that a linked host offers and nobody published here. Failures are logged."""

@@ -104,6 +104,7 @@ class Index:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._standing.check(host)
+                offers = await self._fair(offers)
         except TimeoutError:
             log.info("Host %s: the chain is slow to say whether it has a stake", short(host))
         new = host not in {known.host for known in self._directory.offers()}
@@ -114,6 +115,16 @@ class Index:
         for known in offers:
             self._later(self._agents.learn(known.agent, host))
         self._count()
+
+    async def _fair(self, offers: list[KnownOffer]) -> list[KnownOffer]:
+        """Those under terms that were agreed for their agent."""
+        fair = []
+        for known in offers:
+            if await self._agents.sold_under(known.agent, known.terms):
+                fair.append(known)
+            else:
+                log.warning("Host %s offers %s under foreign terms", short(known.host), short(known.agent))
+        return fair
 
     def _checked(self, advert: Advert, host: Address) -> KnownOffer | None:
         try:
@@ -144,7 +155,7 @@ class Index:
         async for data in gossip.subscribe(TOPIC_OFFERS):
             try:
                 advert = _advert.decode(data)
-                if self._is_news(advert):
+                if self._is_news(advert):  # a linked host says itself what it offers, and that is checked further
                     self._directory.put(check_advert(advert, self._domain, self._clock()))
             except (LadingError, msgspec.DecodeError) as error:
                 log.debug("A gossiped offer is refused: %s", error)
@@ -152,7 +163,7 @@ class Index:
     def _is_news(self, advert: Advert) -> bool:
         """A signature costs more to check than a number to compare."""
         offer = unpack(Offer, advert.offer).value
-        return not any(
+        return offer.host not in self._streams and not any(
             held.host == offer.host and held.terms == offer.terms and held.offer.sequence >= offer.sequence
             for held in self._directory.offers(AgentId(offer.agent))
         )
@@ -171,9 +182,13 @@ class Index:
 
     async def _learn_again(self) -> None:
         """Agents whose manifest was not to be had when their host came, for instance while the chain was away."""
-        for known in self._directory.offers():
-            if known.host in self._streams:
-                await self._agents.learn(known.agent, known.host)
+        for host in list(self._streams):
+            offers = [known for known in self._directory.offers() if known.host == host]
+            fair = await self._fair(offers)
+            if len(fair) < len(offers):
+                self._directory.replace(host, fair)
+            for known in fair:
+                await self._agents.learn(known.agent, host)
 
     def _count(self) -> None:
         self._metrics.hosts.set(sum(1 for state in self._directory.hosts().values() if state.beat_at is not None))

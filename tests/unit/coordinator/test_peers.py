@@ -258,3 +258,36 @@ def test_an_agent_nobody_published_here_is_learnt_from_its_host(play: Play) -> N
         assert (await world.ask("GET", "/v1/models/poet")).json["agent"] == to_hex(agent)
 
     play(story)
+
+
+def test_a_host_that_names_terms_of_its_own_gets_no_work(play: Play) -> None:
+    """Otherwise maker, OEM and curator would earn nothing from what it serves."""
+
+    async def story(world: World) -> None:
+        api_key = await world.session()
+        _, foreign = await world.register(manifest(name="other"), key("cheat"))
+        cheat = await world.host("cheat", agents=[(world.agent, foreign, "storyteller")])
+        assert state_of(world, "cheat") == "unknown"
+        await world.net.gossip(cheat.key).publish(TOPIC_OFFERS, encode(next(iter(cheat.offers.values())).advert))
+        await asyncio.sleep(15)
+        assert state_of(world, "cheat") == "unknown"
+        assert (await world.chat(api_key)).status == 404
+
+    play(story)
+
+
+def test_foreign_terms_that_slipped_in_while_the_chain_was_away_are_found_later(play: Play) -> None:
+    async def story(world: World) -> None:
+        _, foreign = await world.register(manifest(name="other"), key("cheat"))
+        await world.stake(key("cheat"))
+        await world.host("cheat")
+        world.chain.down = True
+        cheat = world.hosts[0]
+        again = await world.host("cheat", staked=False, agents=[(world.agent, foreign, "storyteller")])
+        assert state_of(world, "cheat") == "alive"
+        world.chain.down = False
+        await asyncio.sleep(15)
+        assert state_of(world, "cheat") == "unknown"
+        assert cheat.served == again.served == []
+
+    play(story)
