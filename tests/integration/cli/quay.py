@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,10 +159,11 @@ class Quay:
         return OpenAI(base_url=f"{self.theatre.http}/v1", api_key=api_key, max_retries=0, timeout=60)
 
     def until(self, ready: Callable[[], bool], what: str, limit: float = 30.0) -> None:
-        async def there() -> bool:
-            return ready()
-
-        self.run(self.theatre.screen.until(what, there, limit=limit))
+        """Outside of the runner's loop, so that `ready` may call commands."""
+        deadline = time.monotonic() + limit
+        while not ready():
+            assert time.monotonic() < deadline, f"waited {limit:.0f} s in vain until {what}"
+            time.sleep(0.1)
 
     def address(self, home: Path) -> str:
         return str(call("wallet", "show", "--home", home, *self.network, "--json").tree["address"])
