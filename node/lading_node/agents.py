@@ -143,7 +143,7 @@ class Agent:
     async def _serve_once(self, package: Package) -> bool:
         """One life of the engine. False when it has died too often."""
         self.state, self.why = ("loading", "The engine is loading.") if not self.crashes else (self.state, self.why)
-        engine = self._doors.engine(package.spec)
+        engine = self._doors.engine(msgspec.structs.replace(package.spec, slots=self.serving.slots))
         try:
             self.ready = await engine.start()
         except LadingError as error:

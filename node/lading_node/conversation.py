@@ -86,6 +86,7 @@ class Conversation:
         self._next_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._agent: Agent | None = None
+        self._holds_slot = False
         self._engine_id = ""
         self.session: Session | None = None
 
@@ -115,12 +116,19 @@ class Conversation:
             await self._step(opened)
             return
         agent.active += 1  # before anything is awaited, so that no two Opens take the same slot
+        self._holds_slot = True
         try:
             await self._step(opened)
             if not self.session.over:
                 await self._converse()
         finally:
-            agent.active -= 1
+            self._free_slot()
+
+    def _free_slot(self) -> None:
+        """The engine is done with this job; what is left is to wait for the last voucher, which takes no slot."""
+        if self._holds_slot and self._agent is not None:
+            self._holds_slot = False
+            self._agent.active -= 1
 
     async def _converse(self) -> None:
         assert self.session is not None
@@ -299,6 +307,8 @@ class Conversation:
                 await self._hurry.wait()
 
     def _heard(self, event: port.Event | port.Embedded) -> None:
+        if isinstance(event, port.Finished | port.Failed | port.Embedded):
+            self._free_slot()
         match event:
             case port.Started():
                 self.post(EngineStarted(event.prompt_tokens, event.prompt_hash))

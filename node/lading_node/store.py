@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,9 @@ from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei, s
 from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 
 _RETRY_SECONDS = 1.0
+# How long a receipt's note may wait for the voucher to travel with, and how many attempts `seen` remembers itself.
+_NOTE_SECONDS = 0.05
+_NOTED = 1 << 16
 _VERSION = 1
 _SCHEMA = """
 create table if not exists meta (name text primary key, value blob not null) without rowid;
@@ -128,12 +132,17 @@ _OF = "where signer=? and terms=? and epoch=?"
 class Ledger:
     """Open with `Ledger.open`. Every method is async and may raise LedgerError, DiskFull or LedgerBusy."""
 
-    def __init__(self, db: sqlite3.Connection, lock: IO[str] | None) -> None:
+    def __init__(self, db: sqlite3.Connection, reader: sqlite3.Connection, lock: IO[str] | None) -> None:
         self._db = db
+        self._reader = reader
         self._lock = lock
         self._thread = ThreadPoolExecutor(1, "ledger")
+        # A reader of its own, so that no job's beginning waits for another one's voucher to reach the disk.
+        self._reading = ThreadPoolExecutor(1, "ledger-reads") if reader is not db else self._thread
         self._waiting: list[tuple[Write, asyncio.Future[None] | None]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._noted: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._closed = False
         self.trouble = ""
 
@@ -143,7 +152,9 @@ class Ledger:
         lock = _claim(folder) if folder is not None else None
         path = str(folder / "ledger.sqlite") if folder is not None else ":memory:"
         try:
-            return cls(_connect(path, identity, busy_seconds), lock)
+            db = _connect(path, identity, busy_seconds)
+            reader = _open(path, busy_seconds) if folder is not None else db
+            return cls(db, reader, lock)
         except BaseException:
             if lock is not None:
                 lock.close()
@@ -171,7 +182,11 @@ class Ledger:
 
     def note_attempt(self, row: AttemptRow, earned: Wei, peer: Address) -> None:
         """Written with the next batch: losing the last of these costs an account of tokens, never a voucher."""
-        self._enqueue(_attempt_statements(row, earned, peer), None)
+        self._noted[bytes(row.job), row.attempt] = None
+        while len(self._noted) > _NOTED:
+            self._noted.popitem(last=False)
+        # A receipt asks the payer for a voucher: its note waits a moment to share the sync of the disk with that.
+        self._enqueue(_attempt_statements(row, earned, peer), None, lazy=bool(row.receipt))
 
     async def close_interrupted(self, id: ChannelId, before: float) -> None:
         """The payer has been asked about what a crash cut off."""
@@ -204,6 +219,8 @@ class Ledger:
         return [_channel(row) for row in await self._read(f"select {_CHANNEL} from channels")]
 
     async def seen(self, job: bytes, attempt: int) -> bool:
+        if (job, attempt) in self._noted:
+            return True
         return bool(await self._read("select 1 from attempts where job=? and attempt=?", (job, attempt)))
 
     async def attempts(self, limit: int = 100) -> list[AttemptRow]:
@@ -253,7 +270,11 @@ class Ledger:
             self._closed = True
             if self._writer is not None:
                 self._writer.cancel()
+            if self._later is not None:
+                self._later.cancel()
             self._thread.shutdown()
+            self._reading.shutdown()
+            self._reader.close()
             self._db.close()
             if self._lock is not None:
                 self._lock.close()
@@ -265,13 +286,24 @@ class Ledger:
         self._enqueue(write, done)
         await done
 
-    def _enqueue(self, write: Write, done: asyncio.Future[None] | None) -> None:
+    def _enqueue(self, write: Write, done: asyncio.Future[None] | None, *, lazy: bool = False) -> None:
         if self._closed:
             if done is not None:
                 done.set_exception(LedgerError("The ledger is closed: the node has ended."))
             return
         self._waiting.append((write, done))
-        if self._writer is None or self._writer.done():
+        if self._writer is not None and not self._writer.done():
+            return
+        if not lazy:
+            self._begin()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_NOTE_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._waiting and not self._closed and (self._writer is None or self._writer.done()):
             self._writer = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -312,16 +344,20 @@ class Ledger:
     async def _read(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, lambda: self._db.execute(sql, values).fetchall())
+            return await loop.run_in_executor(self._reading, lambda: self._reader.execute(sql, values).fetchall())
         except sqlite3.Error as error:
             raise _translate(error) from error
 
 
-def _connect(path: str, identity: Identity, busy_seconds: float) -> sqlite3.Connection:
+def _open(path: str, busy_seconds: float) -> sqlite3.Connection:
     try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
     except sqlite3.Error as error:
         raise _translate(error) from error
+
+
+def _connect(path: str, identity: Identity, busy_seconds: float) -> sqlite3.Connection:
+    db = _open(path, busy_seconds)
     try:
         db.execute("pragma journal_mode=wal")
         db.execute("pragma synchronous=full")

@@ -344,7 +344,7 @@ class _Run:
     def _lost(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
         self._settle(attempt)
         self.reasons.append(f"host {short(attempt.offer.host)} dropped out ({code}): {reason}")
-        if code in HOPELESS and not attempt.count:
+        if code in HOPELESS and not self.state.emitted:
             raise Refusal(reason, code=code)
         if blame or isinstance(attempt.last, StreamCut):
             self.owner.directory.failed(attempt.offer.host, self.owner.clock(), blame=blame)

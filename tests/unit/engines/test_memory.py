@@ -68,3 +68,21 @@ def test_other_weights_are_another_model() -> None:
 def test_it_is_for_toys_only() -> None:
     with pytest.raises(EngineError):
         MemoryEngine(EngineSpec("onnx"))
+
+
+def test_tokens_that_the_agent_would_not_give_cannot_be_resumed_from() -> None:
+    """A payer that makes up earlier tokens would get the prompt for nothing."""
+
+    async def main() -> None:
+        engine = await started(delay=0.0)
+        ids = tuple(i for _, event in await events(engine) if isinstance(event, Run) for i in event.ids)
+        for cut in range(1, len(ids)):
+            honest = [event async for event in engine.generate(Generate(f"h{cut}", REQUEST, ids[:cut]))]
+            assert isinstance(honest[-1], Finished)
+            forged = (*ids[: cut - 1], (ids[cut - 1] + 1) % 200)
+            answer = [event async for event in engine.generate(Generate(f"f{cut}", REQUEST, forged))]
+            assert len(answer) == 1
+            assert isinstance(answer[0], Failed)
+            assert answer[0].code == "invalid_request"
+
+    run_virtual(main())
