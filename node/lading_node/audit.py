@@ -18,6 +18,7 @@ from lading_node.core.casework import conclude, mismatch, rerun_chat, rerun_embe
 from lading_node.engines.port import Embed, Embedded, Engine, Failed, Score, Scored
 from lading_node.errors import CaseMismatch, NodeError
 from lading_node.ports import Doors, Package
+from lading_protocol.audit import Rerun
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import AgentId, short
@@ -107,6 +108,10 @@ class Auditor:
         else:
             answer = await engine.embed(Embed(id, request))
         match answer:
+            case Failed(code="context_exceeded", message=why):
+                # Prompt, answer and context are the manifest's and the request's: what we refuse, nobody could serve.
+                claimed = receipt.value
+                rerun = Rerun(claimed.prompt_hash, claimed.prompt_tokens, impossible=why)
             case Failed(message=why):
                 raise Abstained(f"The re-run failed: {why}")
             case Scored():

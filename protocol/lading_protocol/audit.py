@@ -8,6 +8,7 @@ class can do.
 
 from collections.abc import Sequence
 from enum import IntEnum
+from math import inf, isnan
 
 import msgspec
 
@@ -35,13 +36,17 @@ TOLERANCES = {
 
 
 class Rerun(msgspec.Struct, frozen=True):
-    """What an auditor's own engine says about a case. `margins` is one number an output position of the attempt."""
+    """What an auditor's own engine says about a case. `margins` is one number an output position of the attempt.
+
+    `impossible` says why no honest host could have served the request at all, empty when it could.
+    """
 
     prompt_hash: bytes
     prompt_tokens: int
     margins: tuple[float, ...] = ()
     relative: tuple[float, ...] = ()
     ends_well: bool = True
+    impossible: str = ""
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -57,6 +62,8 @@ def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, 
     limits = TOLERANCES.get(numeric)
     if limits is None:
         return Judgement(Verdict.UNKNOWN, "no_tolerance", f"No tolerance is published for {numeric!r}.", 0.0, 0)
+    if rerun.impossible:
+        return Judgement(Verdict.GUILTY, "impossible", rerun.impossible, 0.0, 0)
     if (rerun.prompt_hash, rerun.prompt_tokens) != (claimed_prompt_hash, claimed_prompt_tokens):
         return Judgement(Verdict.GUILTY, "prompt", "The receipt names another prompt than the request gives.", 0.0, 0)
     if not rerun.ends_well:
@@ -66,7 +73,7 @@ def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, 
         ("margin", rerun.margins, limits.margin, "logits"),
         ("vector", rerun.relative, limits.relative, "relative difference"),
     ):
-        if values and (worst := max(values)) > limit:
+        if values and not (worst := max(values, key=_apart)) <= limit:
             at = values.index(worst)
             reason = f"Output {at} is off by {worst:.4g} {unit}; an honest host stays below {limit:g}."
             return Judgement(Verdict.GUILTY, code, reason, worst, at)
@@ -75,6 +82,11 @@ def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, 
     return Judgement(
         Verdict.HONEST, "ok", f"All {len(every)} outputs agree.", worst, every.index(worst) if every else 0
     )
+
+
+def _apart(deviation: float) -> float:
+    """Not a number is further off than any number."""
+    return inf if isnan(deviation) else deviation
 
 
 def beacon(root: bytes, block_hash: bytes) -> Digest:

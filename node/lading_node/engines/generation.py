@@ -5,6 +5,7 @@ steps, and `take` to get the events so far. Every failure becomes a `Failed` eve
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Protocol
 
 from lading_node.core.sampler import choose
@@ -15,6 +16,9 @@ from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Sco
 from lading_node.engines.wire import FromEngine, Vector, is_last
 from lading_protocol.messages import ChatRequest
 from lading_protocol.transcript import prompt_hash
+
+# Above what honest arithmetic of any numeric class differs by, below what a guess gets away with.
+RESUME_SLACK = 0.5
 
 
 class Work(Protocol):
@@ -81,6 +85,12 @@ class Generation:
         if self._text.count < self._at:
             why = f"The emitted tokens go on after the answer's end at {self._text.count}."
             raise EngineError("invalid_request", why)
+        worst = max(margins(self._model, prompt, order.emitted, 0, self._sampler), default=0.0)
+        if worst > RESUME_SLACK:
+            # Whoever could make tokens up would get the prompt's work for nothing, and a host must not sign for an
+            # answer that another model began.
+            why = f"The emitted tokens are not what this agent gives for the request (off by {worst:.3g} logits)."
+            raise EngineError("invalid_request", why)
         self._events.append(Started(order.id, len(prompt), prompt_hash(prompt)))
         self._prompt = prompt
         if self._text.finish:
@@ -136,9 +146,13 @@ def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:
     """Margins and the stop rules' view of given tokens; see port.Scored."""
     try:
         request = order.request
-        prompt = _prompt(model, request, order.emitted, context)
         if order.first > len(order.emitted):
             raise EngineError("invalid_request", f"Scoring begins at {order.first}, after the last token.")
+        prompt = _prompt(model, request, order.emitted[: order.first], context)
+        if any(not 0 <= token < model.vocab for token in order.emitted[order.first :]):
+            # No model says such a token, so there is nothing to re-run: it is infinitely far off.
+            far = tuple(0.0 if 0 <= token < model.vocab else inf for token in order.emitted[order.first :])
+            return Scored(order.id, len(prompt), prompt_hash(prompt), far, "", 0)
         text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
         text.replay(order.emitted)
         found = margins(model, prompt, order.emitted, order.first, request.sampler)

@@ -86,3 +86,18 @@ def test_tokens_that_the_agent_would_not_give_cannot_be_resumed_from() -> None:
             assert answer[0].code == "invalid_request"
 
     run_virtual(main())
+
+
+def test_a_token_outside_the_vocabulary_is_infinitely_far_off() -> None:
+    """It is no reason to give up on the re-run: then nobody could convict a host that sends one."""
+
+    async def main() -> None:
+        engine = await started(delay=0.0)
+        ids = tuple(i for _, event in await events(engine) if isinstance(event, Run) for i in event.ids)
+        scored = await engine.score(Score("s", REQUEST, (*ids[:3], 2**31, *ids[4:]), 2))
+        assert isinstance(scored, Scored)
+        assert scored.margins[:3] == (0.0, float("inf"), 0.0)
+        before = await engine.score(Score("s", REQUEST, (2**31, *ids[1:]), 1))
+        assert isinstance(before, Failed)
+
+    run_virtual(main())

@@ -11,7 +11,7 @@ from lading_node.core.channel import Channel, ChannelId
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.core.policy import BATCH_ROWS, Claim, Policy, plan
 from lading_node.engines.port import Embedded, Scored
-from lading_protocol.audit import Verdict
+from lading_protocol.audit import Rerun, Verdict
 from lading_protocol.ids import JobId, TermsId, Wei
 from lading_protocol.messages import Case, request_hash
 from lading_protocol.receipts import Receipt
@@ -216,3 +216,19 @@ def test_vectors_are_compared_row_by_row() -> None:
     assert verdict(own[0] + struct.pack("<2f", 1.001, 0.0)) == "vector"
     assert verdict(own[0] + struct.pack("<2f", float("nan"), 0.0)) == "vector"
     assert verdict(own[0]) == "ending"
+
+
+@pytest.mark.parametrize(
+    ("rerun", "code"),
+    [
+        (Rerun(prompt_hash((1, 2)), 2, impossible="The prompt has 300 tokens; the context is 256."), "impossible"),
+        (Rerun(prompt_hash((1, 2)), 2, (0.0, float("nan"), 0.1)), "margin"),
+        (Rerun(prompt_hash((1, 2)), 2, (0.0, float("inf"))), "margin"),
+        (Rerun(prompt_hash((1, 2)), 2, relative=(float("nan"),)), "vector"),
+    ],
+)
+def test_work_that_nobody_could_do_honestly_is_guilty_not_undecided(rerun: Rerun, code: str) -> None:
+    signed = receipt().sign(NET.court_domain, key("host"))
+    finding = conclude(signed, rerun, "onnx-f32-cpu")
+    assert (finding.verdict, finding.code) == (Verdict.GUILTY, code)
+    assert conclude(signed, rerun, "gpu-of-tomorrow").verdict == Verdict.UNKNOWN
