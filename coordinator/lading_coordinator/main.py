@@ -20,6 +20,7 @@ from lading.blobs import BlobStore, serve_blobs
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading_contracts.deployment import Contracts
+from lading_contracts.events import CloseStarted, Event
 from lading_coordinator.agents import Agents
 from lading_coordinator.audits.auditor import Auditor
 from lading_coordinator.audits.checks import Checks
@@ -100,7 +101,7 @@ class Coordinator:
         self.dispatcher = self._dispatcher()
         self.records = Records(self.store, clock)
         self._auditing()
-        listeners = [self.sessions.notice, self.standing.notice]
+        listeners = [self.sessions.notice, self.standing.notice, self._notice_close]
         self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
         terms = Terms(settings.default_tokens, record.decimals, record.symbol)
         self.gateway = Gateway(
@@ -116,6 +117,11 @@ class Coordinator:
         self.ready = asyncio.Event()
         self.http_address = ("", 0)
         self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
+
+    def _notice_close(self, event: Event) -> None:
+        """A payer closes a channel that we pay into: go on in the next one."""
+        if isinstance(event, CloseStarted):
+            self.purse.closed(event.signer, event.host, event.terms, event.epoch)
 
     def _dispatcher(self) -> Dispatcher:
         settings, outside = self.settings, self.outside

@@ -31,7 +31,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import JOB, Open, Request
+from lading_protocol.messages import JOB, ChatRequest, Open, Request
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price, attempt_amount, format_amount, worst_case
 from lading_protocol.receipts import Finish, SignedReceipt
@@ -205,6 +205,9 @@ class _Run:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         while self.state.finish is Finish.RUNNING:
+            if self._complete():
+                self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
+                break
             offer = self._choose()
             self.tried.add(offer.host)
             attempt = await self._open(offer)
@@ -216,6 +219,11 @@ class _Run:
             self._settle(attempt)
         self._report()
         yield self._ended()
+
+    def _complete(self) -> bool:
+        """Every token that was asked for is here, though the host did not live to say so."""
+        request = self.ask.request
+        return isinstance(request, ChatRequest) and len(self.state.emitted) == request.max_tokens
 
     def _choose(self) -> KnownOffer:
         owner = self.owner
@@ -363,7 +371,12 @@ class _Run:
             return
         attempt.settled = True
         self.current = None
-        self._pay(attempt)
+        try:
+            self._pay(attempt)
+        finally:
+            self._close_account(attempt)
+
+    def _close_account(self, attempt: Attempt) -> None:
         self._release()
         self.owner.directory.ended(attempt.offer.host)
         if attempt.count or attempt.owed or attempt.receipt is not None:

@@ -71,6 +71,11 @@ class Purse:
         self._write("insert or replace into epochs values (?,?,?,?)", (signer, host, terms, epoch))
         self._locked.pop(signer, None)
 
+    def closed(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
+        """A close of this channel was started on chain: what is promised from now on goes into the next epoch."""
+        if epoch >= self.epoch(signer, host, terms):
+            self.set_epoch(signer, host, terms, epoch + 1)
+
     def channel(self, key: ChannelKey) -> PayerChannel:
         if key not in self._cache:
             row = self._db.execute(

@@ -87,7 +87,8 @@ def _check_request(opening: Open, offer: KnownOffer, *, seen: bool) -> Refuse | 
     if operation not in detail.operations:
         return Refuse("bad_request", f"This agent does not do {operation}; it does {', '.join(detail.operations)}.")
     if seen:
-        return Refuse("bad_request", f"Attempt {opening.attempt} of this job has run here already.")
+        # "busy", not "bad_request": another host must stay free to go on, whoever ran this attempt here.
+        return Refuse("busy", f"Attempt {opening.attempt} of this job has run here already.")
     if not isinstance(request, ChatRequest):
         return Refuse("bad_request", "An embedding has no emitted tokens.") if opening.emitted else None
     if len(opening.emitted) >= request.max_tokens:

@@ -405,3 +405,35 @@ def test_nothing_stays_reserved_after_a_job_however_it_ends(death: int) -> None:
             assert w.dispatcher.reserved == {}
 
     simulate(play)
+
+
+def test_an_answer_that_was_complete_when_its_host_died_needs_no_other_host() -> None:
+    async def play() -> None:
+        async with world(dies_at(40)) as w:
+            events = await w.ask(max_tokens=40)
+            ended = events[-1]
+            assert isinstance(ended, Ended)
+            assert (ended.finish, ended.emitted) == (Finish.LENGTH, ANSWER[:40])
+            assert w.promised(w.hosts[0]) == attempt_amount(w.hosts[0].offer.price, 3, 0, 40)
+
+    simulate(play)
+
+
+def test_a_channel_that_the_payer_closes_is_followed_by_the_next_epoch() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            [host] = w.hosts
+            await w.ask()
+            before = w.promised(host)
+            w.purse.closed(PAYER.address, host.key.address, host.offer.terms, 0)
+            w.purse.closed(PAYER.address, host.key.address, host.offer.terms, 0)
+            request = Ask(host.offer.agent, chat_request(max_tokens=100))
+            payer = Payer(PAYER, PAYER.address, Wei(10**9))
+            host.paid = 0
+            async for _ in w.dispatcher.run(payer, request, job_id("second")):
+                pass
+            assert w.promised(host) == before
+            assert host.opened[-1].epoch == 1
+            assert host.paid == before
+
+    simulate(play)

@@ -67,7 +67,7 @@ REFUSALS = [
     ("offer_expired", {"now": NOW + 4000}),
     ("unavailable", {"closed": "The engine is being restarted."}),
     ("busy", {"free_slots": 0}),
-    ("bad_request", {"seen": True}),
+    ("busy", {"seen": True}),
     ("bad_request", {"request": embed_request("a"), "emitted": (1,)}),
     ("bad_request", {"request": chat_request(max_tokens=2), "emitted": (1, 2)}),
     ("too_long", {"request": chat_request(max_tokens=4096)}),
