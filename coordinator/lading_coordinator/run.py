@@ -1,6 +1,7 @@
 """Starts a real coordinator: key, chain, direct link, libp2p and the lock on the data folder, then serves."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import msgspec
 from lading.cli.context import load_key, write_key
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
+from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
@@ -55,7 +57,10 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
         listening = await transport.listen(settings.listen)
         gossip, gossip_address = await _gossip(settings, key)
         endpoints = settings.announce or (_reachable(listening),)
-        outside = Outside(key, Contracts(chain, record), transport, gossip, endpoints)
+        contracts = Contracts(chain, record)
+        with contextlib.suppress(ChainUnreachable):  # an outage stops no start; a wrong chain or record does
+            await contracts.check()
+        outside = Outside(key, contracts, transport, gossip, endpoints)
         coordinator = Coordinator(settings, outside)
         stop_on_signals(coordinator.stop)
         telling = asyncio.ensure_future(_tell(coordinator, gossip_address, ready))

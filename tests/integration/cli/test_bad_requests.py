@@ -103,11 +103,11 @@ def test_an_expired_session_and_a_revoked_one(quay: Quay, home: Path) -> None:
 
 def exhausted_cap(quay: Quay) -> str:
     home = quay.consumer("a capped consumer", deposit="10")
-    return str(quay.session(home, cap="0.02")["api_key"])
+    return str(quay.session(home, cap="0.08")["api_key"])
 
 
 def exhausted_deposit(quay: Quay) -> str:
-    home = quay.consumer("a poor consumer", deposit="0.02")
+    home = quay.consumer("a poor consumer", deposit="0.08")
     return str(quay.session(home, cap="10")["api_key"])
 
 

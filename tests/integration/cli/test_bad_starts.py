@@ -99,11 +99,12 @@ def test_a_chain_that_does_not_answer_at_the_start(quay: Quay, tmp_path: Path) -
 def test_the_wrong_chain(quay: Quay, tmp_path: Path) -> None:
     """Nothing is signed and nothing believed of a chain that is not the deployment record's."""
 
-    async def elsewhere() -> tuple[Outcome, Outcome, Outcome]:
+    async def elsewhere() -> tuple[Outcome, ...]:
         chain = await EmbeddedChain.start(EmbeddedSettings(chain_id=777))
         try:
             return (
                 await asyncio.to_thread(node, quay, tmp_path / "n", chain_url=chain.url),
+                await asyncio.to_thread(coordinator, quay, tmp_path / "c", chain_url=chain.url),
                 await asyncio.to_thread(wallet, chain.url, "show"),
                 await asyncio.to_thread(wallet, chain.url, "deposit", "1"),
             )

@@ -20,7 +20,7 @@ IDS = tuple(range(100, 170))
 
 
 def receipt(first: int = 0, count: int = 70, **changes: object) -> Receipt:
-    price = Price(Wei(7), Wei(11))
+    price = Price(Wei(7000), Wei(11000))
     made = Receipt(
         job=job_id(),
         attempt=0 if first == 0 else 1,
@@ -34,9 +34,9 @@ def receipt(first: int = 0, count: int = 70, **changes: object) -> Receipt:
         prompt_tokens=12,
         output_tokens=count,
         prompt_hash=b"\x04" * 32,
-        commitment=commitment(job_id(), first, IDS[first : first + count]),
-        price_in=7,
-        price_out=11,
+        commitment=commitment(job_id(), IDS[: first + count], first),
+        price_in=7000,
+        price_out=11000,
         amount=attempt_amount(price, 12, first, count),
         finish=Finish.STOP,
         issued_at=int(NOW),
@@ -70,8 +70,9 @@ def test_each_fault_is_said() -> None:
     assert "not signed by its host" in faults(receipt(), domain=network(chain_id=2).court_domain)
     assert "make 854 wei, it says 855" in faults(receipt(amount=855))
     assert "unknown way (9)" in faults(receipt(finish=9))
-    assert "commitment" in faults(receipt(), IDS[:-1] + (1,))
+    assert "commitment" in faults(receipt(), (*IDS[:-1], 1))
     assert "commitment" in faults(receipt(), IDS[:-1])
+    assert "commitment" in faults(receipt(32, 38), (1, *IDS[1:]))
 
 
 def test_a_job_charges_each_token_once() -> None:
