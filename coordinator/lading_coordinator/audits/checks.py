@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from math import isnan
 
 import msgspec
 
@@ -114,11 +115,12 @@ class Checks:
             return _cannot_say(audit, "silent", f"no answer within {self._patience:g} s")
         except LadingError as error:
             return _cannot_say(audit, error.code, error.message)
-        if isinstance(answer, Finding):
+        if isinstance(answer, Finding) and answer.receipt == audit.leaf and not isnan(answer.worst):
             return answer
         if isinstance(answer, Refuse):
             return _cannot_say(audit, answer.code, answer.message)
-        return _cannot_say(audit, "silent", "it closed the stream")
+        why = "it closed the stream" if answer is None else "what it found is not about this receipt, or no number"
+        return _cannot_say(audit, "silent", why)
 
     async def _link(self, offer: KnownOffer) -> Link:
         for link in self._transport.links():

@@ -69,7 +69,7 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 
 class Habits(msgspec.Struct, frozen=True):
     """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
-    job, or `swaps` the model (other tokens than an honest host's). `verdict` overrides what it finds in audits."""
+    job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override what it finds in audits."""
 
     length: int = 12
     pause: float = 0.0
@@ -78,6 +78,7 @@ class Habits(msgspec.Struct, frozen=True):
     fails_after: int = -1
     swaps: bool = False
     verdict: int | None = None
+    worst: float = 0.0
     audits: bool = True
     price_in: int = 1_000_000
     price_out: int = 2_000_000
@@ -189,7 +190,8 @@ class Host:
         verdict = self.habits.verdict
         if verdict is None:
             verdict = 1 if _is_right(ask.case, receipt) else 2
-        messages.send(Finding(receipt_leaf(receipt), verdict, "toy", "compared with the toy", 0.0, 0, 1))
+        worst = self.habits.worst
+        messages.send(Finding(receipt_leaf(receipt), verdict, "toy", "compared with the toy", worst, 0, 1))
         await messages.drain()
 
     async def _blob(self, stream: Stream) -> None:

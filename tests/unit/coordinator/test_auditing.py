@@ -124,6 +124,19 @@ def test_cannot_say_and_a_single_liar_accuse_nobody(play: Play) -> None:
     play(story)
 
 
+def test_an_auditor_cannot_stop_all_auditing_with_a_number_that_is_none(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("honest", Habits(price_out=1))
+        await world.host("spoiler", Habits(worst=float("nan")))
+        await world.chat(await world.session())
+        await asyncio.sleep(20)
+        assert [one["verdict"] for one in (await audits(world))["audits"][0]["findings"]] == ["unknown"]
+        await world.host("fair")
+        assert (await settled(world))["audits"][0]["verdict"] == "honest"
+
+    play(story)
+
+
 def test_nobody_audits_a_host_of_the_same_owner(play: Play) -> None:
     async def story(world: World) -> None:
         host = await world.host("one")
