@@ -135,7 +135,7 @@ async def check_shares(market: Market, redeemed: int) -> None:
     assert await settlement.gross(market.terms) == redeemed
     assert await settlement.earned(market.terms) == pool
     parties = [party.payee for party in PARTIES]
-    for k, payee in enumerate(parties):
+    for k in range(len(parties)):
         if await settlement.claimable(AGENT, PARTIES, k):
             await settlement.claim(SUPPLY_HOLDER, AGENT, PARTIES, k)
     # The first party's share is rounded up, the others' down; at most one wei a party stays in the pool (S5).

@@ -163,7 +163,7 @@ class Consumer:
         self.key = key(name)
         self.api_key = ""
 
-    async def settle_in(self) -> None:
+    async def settle_in(self, *, seen: bool = True) -> None:
         """Deposits and authorizes a session of the coordinator's."""
         contracts, setting = self.market.contracts, self.market.setting
         await contracts.coin.transfer(key("treasury"), self.key.address, setting.deposit)
@@ -173,6 +173,8 @@ class Consumer:
         expiry = int(self.market.now()) + 86_400
         await contracts.settlement.authorize(self.key, made.session, setting.cap, expiry, made.consent)
         self.api_key, self.session = made.api_key, made.session
+        if seen:
+            await self.payer()  # the coordinator has looked once, so that the session outlives outages of the chain
 
     async def payer(self) -> Payer:
         return await self.market.coordinator.sessions.admit(self.api_key)
@@ -190,6 +192,8 @@ class Consumer:
     async def _ask(self, request: ChatRequest, cancel_at: int | None) -> Answer:
         """`cancel_at`: go away once so many tokens are here (0: as soon as a host has accepted)."""
         answer = Answer()
+        if not self.market.open:
+            return answer  # nobody answers the door
         try:
             async with aclosing(self.market.coordinator.dispatcher.run(await self.payer(), Ask(AGENT, request))) as job:
                 async for event in job:

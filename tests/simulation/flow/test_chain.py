@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from lading.errors import OutOfFunds
-from simulation.flow.books import channels, check_settled, owed
-from simulation.flow.people import question, unbroken
-from simulation.flow.world import PRICE, Market, Setting, play
+from lading_coordinator.errors import ApiError
 from lading_protocol.pricing import attempt_amount
+from simulation.flow.books import channels, check_settled, owed
+from simulation.flow.people import Consumer, question, unbroken
+from simulation.flow.world import PRICE, Market, Setting, play
 
 REQUEST = question(66, 72)
 WHOLE = unbroken(REQUEST)
@@ -108,3 +109,19 @@ def test_money_that_ends_amid_several_jobs_ends_them_in_words(tmp_path: Path, jo
 
     setting = Setting(cap=money) if short_of == "cap" else Setting(deposit=money)
     play(story, tmp_path, setting, seed=jobs)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="sessions.admit answers 401 'has not authorized' when it merely cannot ask the chain"
+)
+def test_a_new_session_is_not_called_unauthorized_while_the_chain_is_away(tmp_path: Path) -> None:
+    async def story(market: Market) -> None:
+        newcomer = Consumer(market, "newcomer")
+        await newcomer.settle_in(seen=False)
+        market.chain.down = True
+        await asyncio.sleep(5)
+        answer = await newcomer.ask(REQUEST)
+        assert isinstance(answer.error, ApiError)
+        assert answer.error.status == 503
+
+    play(story, tmp_path)

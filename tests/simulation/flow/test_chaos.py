@@ -57,7 +57,15 @@ class Chaos:
         async with asyncio.timeout(PATIENCE):
             self.answers = list(await asyncio.gather(*jobs))
         watch.cancel()
+        await self._all_is_well()
         await asyncio.sleep(150)
+
+    async def _all_is_well(self) -> None:
+        """Once the weather is fine again, everybody is served."""
+        await self.market.open_for_business()
+        for consumer in self.market.consumers.values():
+            answer = await consumer.ask(REQUESTS[3])
+            assert (answer.text, answer.ids) == unbroken(REQUESTS[3])[:2], answer.error
 
     async def _job(self) -> Answer:
         consumer = self.taste.choice(list(self.market.consumers.values()))
@@ -70,8 +78,7 @@ class Chaos:
         if answer.ended is not None:
             assert (answer.text, answer.ids) == (text, ids)
         if answer.error is not None:
-            known = {"no_host", "job_lost", "out_of_funds", "session_not_authorized", "overloaded", "purse"}
-            assert answer.error.code in known, repr(answer.error)
+            assert answer.error.code in ("no_host", "job_lost"), repr(answer.error)
         return answer
 
     async def _watch(self) -> None:
@@ -149,7 +156,7 @@ def stage(folder: Path, seed: int) -> str:
         await check_always(market)
         await check_settled(market, exact=not chaos.crashed)
         assert all(host.node.desk.running == 0 for host in market.hosts.values())
-        assert sum(answer.ended is not None for answer in chaos.answers) >= len(chaos.answers) // 3
+        assert any(answer.ended is not None for answer in chaos.answers)
         told = trace(market, chaos)
 
     play(story, folder, SETTING, seed=seed)

@@ -1,4 +1,4 @@
-"""A host serves other weights under the agent's name: audits find it, the court takes its stake, nobody else is touched."""
+"""A host serves other weights under the agent's name: audits find it, the court slashes it, nobody else is touched."""
 
 import asyncio
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_a_voucher_that_was_stored_and_never_sent_is_collected(tmp_path: Path, p
                 market.crash_coordinator(silently=True)
             return packed
 
-        purse.pay = pay_and_die  # type: ignore[method-assign]
+        purse.pay = pay_and_die  # type: ignore[method-assign, assignment]
         answer = await market.consumers["carla"].ask(REQUEST)
         assert answer.ended is None or payment == 3, "only the last payment comes when all is said"
         host = market.hosts["amber"]

@@ -153,6 +153,10 @@ class Market:
     # The coordinator
 
     @property
+    def open(self) -> bool:
+        return self.coordinator not in self._dead
+
+    @property
     def home(self) -> Path:
         return self.folder / f"coordinator{self.lives}"
 
