@@ -16,7 +16,7 @@ from lading_coordinator.settings import CoordinatorSettings
 
 app = App(name="coordinator", help="Run a gateway with its index and its audits.")
 
-Json = Annotated[bool, Parameter(name="--json", negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Machine-readable output.")]
 Endpoints = Annotated[list[str] | None, Parameter(negative="")]
 
 
@@ -41,7 +41,43 @@ def up(
     settings: Path | None = None,
     as_json: Json = False,
 ) -> int:
-    """Start a coordinator and serve until told to stop. With --json its first line says where it is reached."""
+    """Start a coordinator and serve until told to stop. With --json its first line says where it is reached.
+
+    Parameters
+    ----------
+    home
+        Folder of its ledger, its packages and its key.
+    chain_url
+        The chain's JSON-RPC address.
+    deployment
+        The network's deployment record (default ~/.lading/deployment.json).
+    key
+        Its key file; made when missing.
+    http_host
+        Where HTTP listens: 127.0.0.1 for this machine only, 0.0.0.0 for everyone.
+    http_port
+        For HTTP; 0 takes any free one.
+    http_public
+        The address that people are told instead, such as https://example.org.
+    listen
+        Where nodes dial in, as a multiaddr.
+    announce
+        Multiaddrs that nodes are told instead, behind a port forwarding.
+    gossip
+        Where the libp2p gossip listens; empty leaves gossip out.
+    bootstrap
+        Multiaddr of any libp2p peer of the network.
+    audit_rate
+        The share of receipts that is checked, 0 to 1.
+    audit_period
+        Seconds between two looks for work of the auditor.
+    require_stake
+        Whether only hosts with a stake are chosen.
+    log_level
+        debug, info, warning or error.
+    settings
+        A settings file instead of ~/.lading/settings.toml.
+    """
     flags = {name: value for name, value in locals().items() if name not in ("settings", "as_json")}
     from lading_coordinator.run import Started, announce_line, run_coordinator
 
@@ -63,7 +99,13 @@ def up(
 
 @app.command
 def status(*, url: str = "http://127.0.0.1:8600", as_json: Json = False) -> int:
-    """Ask a running coordinator whether it could serve now. Exits 3 when it could not."""
+    """Ask a running coordinator whether it could serve now. Exits 3 when it could not.
+
+    Parameters
+    ----------
+    url
+        Its HTTP address.
+    """
     try:
         tree = httpx.get(f"{url.rstrip('/')}/readyz", timeout=10).json()
     except (httpx.HTTPError, ValueError) as error:

@@ -12,7 +12,8 @@ Positive = Annotated[float, Meta(gt=0)]
 
 
 class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Paths may begin with `~`; an empty `deployment` or `key` lies below `home`. Times are seconds.
+    """Paths may begin with `~`; an empty `key` lies below `home`, an empty `deployment` is
+    the user's own ~/.lading/deployment.json. Times are seconds.
 
     `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
     port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
@@ -53,7 +54,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     @property
     def deployment_path(self) -> Path:
-        return Path(self.deployment).expanduser() if self.deployment else self.home_path / "deployment.json"
+        return Path(self.deployment or "~/.lading/deployment.json").expanduser()
 
     @property
     def key_path(self) -> Path:

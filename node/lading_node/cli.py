@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from lading.cli.output import UNHEALTHY, emit, out
+from lading.cli.output import UNHEALTHY, emit, err, out
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
@@ -168,6 +168,10 @@ def up_command(
         Folder of the ledger, the packages and the key.
     key
         Operator key file; made when missing.
+    chain_url
+        The chain's JSON-RPC address.
+    deployment
+        The network's deployment record (default ~/.lading/deployment.json).
     price_in
         Coins per 1,000 prompt tokens.
     price_out
@@ -190,8 +194,16 @@ def up_command(
         Multiaddr of any libp2p peer of the network.
     http
         Port of the local status page; 0 for any free one, -1 for none.
+    redeem_threshold
+        Coins that vouchers must be worth before they are redeemed.
+    redeem_age
+        Seconds after which they are redeemed whatever they are worth.
+    drain
+        Seconds that running jobs get when the node is stopped.
     settings
         A settings file instead of ~/.lading/settings.toml.
+    verbose
+        Log details too.
     """
     flags = {
         "agents": agent,
@@ -321,7 +333,7 @@ async def status_command(*, http: int | None = None, as_json: Json = False) -> i
     """
     found = await page(settings_.read({"http": http}))
     if not found:
-        out.print("No node answers on its status port. Start one with: lading node up --agent DIGEST")
+        err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
         return UNHEALTHY
     if as_json:
         emit(found, as_json)
