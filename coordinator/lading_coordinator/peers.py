@@ -35,14 +35,13 @@ from lading_protocol.messages import (
     WantOffers,
     encode,
 )
-from lading_protocol.offers import CoordinatorAd, KnownOffer, check_advert, make_notice
+from lading_protocol.offers import CoordinatorAd, KnownOffer, check_advert, fitting, make_notice
 from lading_protocol.receipts import Offer
 
 log = logging.getLogger(__name__)
 NOTICE_SECONDS = 30.0
 NOTICE_LIFE = 600
 MAX_VOUCHERS = 1024
-MAX_ADVERTS = 256
 CHECK_SECONDS = 5.0
 LEARN_TURNS = 10
 _to_index = msgspec.msgpack.Decoder(ToIndex)
@@ -147,7 +146,7 @@ class Index:
                 for one in self._directory.offers()
                 if one.offer.expires > now and (not ask.agent or one.agent == ask.agent)
             ]
-            messages.send(Adverts(tuple(known[:MAX_ADVERTS])))
+            messages.send(Adverts(fitting(known)))
             await messages.drain()
 
     async def listen(self, gossip: Gossip) -> None:

@@ -32,7 +32,7 @@ from lading_protocol.messages import (
     decode,
     encode,
 )
-from lading_protocol.offers import check_advert, check_notice
+from lading_protocol.offers import check_advert, check_notice, fitting
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ DIAL_SECONDS = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MAX_COORDINATORS = 64
 MAX_HEARD = 4096
-MAX_TOLD = 256
 
 _want = msgspec.msgpack.Decoder(WantOffers)
 
@@ -98,7 +97,7 @@ class Presence:
             known = [agent.offer for agent in self._agents if agent.offer is not None]
             known += [offer for offer in self._heard_offers.offers() if offer.offer.expires > now]
             adverts = [offer.advert for offer in known if ask.agent in (b"", offer.agent)]
-            messages.send(Adverts(tuple(adverts[:MAX_TOLD])))
+            messages.send(Adverts(fitting(adverts)))
             await messages.drain()
 
     async def link_to(self, peer: Address) -> Link:
@@ -119,6 +118,9 @@ class Presence:
             try:
                 link = await self._dial(coordinator)
                 coordinator.address = Address(link.peer)
+                if any(other.linked and other.address == link.peer for other in self.coordinators):
+                    self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
+                    return
                 coordinator.state, coordinator.linked, backoff = "linked", True, FIRST_BACKOFF
                 await self._beat(link)
                 coordinator.state = "the link was lost"
@@ -212,7 +214,8 @@ class Presence:
 
     def _heard(self, address: Address, endpoints: tuple[str, ...]) -> None:
         for coordinator in self.coordinators:
-            if coordinator.address == address or set(coordinator.endpoints) & set(endpoints):
+            if coordinator.address == address:
+                # Signed by itself. Never merged by endpoint: anyone may name another's.
                 coordinator.endpoints = tuple(dict.fromkeys((*endpoints, *coordinator.endpoints)))[:8]
                 return
         if len(self.coordinators) >= MAX_COORDINATORS or self._group is None:

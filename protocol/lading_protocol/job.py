@@ -173,7 +173,8 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
             case Refuse():
                 return _over(state, event.code, event.message, blame=False)
             case Fail():
-                return _over(state, event.code, event.message, blame=False)
+                # A host that gives up in words has the time to sign; one that does not wants to escape the audit.
+                return _over(state, event.code, event.message, blame=_unsigned(_running(state)))
             case LinkLost():
                 return _over(state, "link_lost", event.reason, blame=False)
             case _:
@@ -184,6 +185,11 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
 
 def _over(state: JobState, code: str, reason: str, *, blame: bool) -> tuple[JobState, list[Effect]]:
     return msgspec.structs.replace(state, attempt=None), [Resume(code, reason, blame)]
+
+
+def _unsigned(attempt: Attempt) -> bool:
+    signed = attempt.receipt.value.output_tokens if attempt.receipt is not None else 0
+    return attempt.count > signed
 
 
 def _running(state: JobState) -> Attempt:

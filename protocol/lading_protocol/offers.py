@@ -3,18 +3,21 @@
 `now` is Unix seconds and comes from the caller.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from lading_protocol.eip712 import U64, Addr, Bytes32, Domain, Signable, Signed, unpack
 from lading_protocol.errors import BadMessage
 from lading_protocol.ids import Address, AgentId, Digest, TermsId, Wei
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import Advert, CoordinatorDetail, Notice, OfferDetail, encode
+from lading_protocol.messages import MAX_FRAME, Advert, CoordinatorDetail, Notice, OfferDetail, encode
 from lading_protocol.pricing import Price
 from lading_protocol.receipts import Offer
 from lading_protocol.transcript import sha256
 
 MAX_LIFE = 24 * 3600
+MAX_TOLD = 256
 
 
 class CoordinatorAd(Signable, frozen=True):
@@ -68,6 +71,18 @@ def check_advert(advert: Advert, domain: Domain, now: float) -> KnownOffer:
         raise BadMessage("The offer has no slots.")
     signed.check(domain, offer.host)
     return KnownOffer(offer.digest(domain), offer, advert.detail, advert)
+
+
+def fitting(adverts: Sequence[Advert]) -> tuple[Advert, ...]:
+    """As many, from the first on, as one message carries."""
+    told: list[Advert] = []
+    size = 0
+    for advert in adverts[:MAX_TOLD]:
+        size += len(encode(advert))
+        if size > MAX_FRAME - 4096:
+            break
+        told.append(advert)
+    return tuple(told)
 
 
 def make_notice(ad: CoordinatorAd, detail: CoordinatorDetail, domain: Domain, key: PrivateKey) -> Notice:

@@ -68,7 +68,8 @@ def commitment(job: JobId, emitted: Sequence[int], first: int) -> Digest:
 
 
 def resumed(root: bytes, before: bytes) -> Digest:
-    """The commitment of an attempt that went on after the rolling hash `before`. Without it, somebody could show a court
-    another beginning, after which honest tokens look wrong.
+    """The commitment of an attempt that went on after the rolling hash `before`.
+
+    Without it, somebody could show a court another beginning, after which honest tokens look wrong.
     """
     return sha256(b"\2" + before + root)

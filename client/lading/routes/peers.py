@@ -27,7 +27,7 @@ from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import JobId, Wei, from_hex, to_hex
+from lading_protocol.ids import AgentId, JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
@@ -58,6 +58,7 @@ class PeerRoute:
         self._lock = lock
         self._ended: dict[JobId, Ended] = {}
         self._asked_at = -FRESH_SECONDS
+        self._agents: dict[TermsId, AgentId | None] = {}
         self._directory = Directory(needs_beats=False)
         self._dispatcher = Dispatcher(
             transport, self._directory, purse, contracts.deployment, time.time, random.SystemRandom()
@@ -196,6 +197,13 @@ class PeerRoute:
             raise DialFailed(f"No peer answers ({len(failures)} asked); the last one: {last}", hint="")
         self._asked_at = time.monotonic()
 
+    async def _pays_the_right_people(self, known: KnownOffer) -> bool:
+        """Whether its terms are those of its agent: a host could name a table of its own instead of the makers'."""
+        if known.terms not in self._agents:
+            found = await self._contracts.registry.terms(known.terms)
+            self._agents[known.terms] = found.agent if found is not None else None
+        return self._agents[known.terms] == known.agent
+
     async def _ask(self, endpoint: str) -> None:
         async with asyncio.timeout(10):
             link = await self._transport.dial(endpoint, None)
@@ -207,7 +215,9 @@ class PeerRoute:
             raise NetError(f"{endpoint} sent no offers.")
         for advert in answer.adverts:
             try:
-                self._directory.put(check_advert(advert, self._contracts.deployment.settlement_domain, time.time()))
+                known = check_advert(advert, self._contracts.deployment.settlement_domain, time.time())
+                if await self._pays_the_right_people(known):
+                    self._directory.put(known)
             except LadingError:
                 continue  # a peer may hold stale adverts; the good ones count
 

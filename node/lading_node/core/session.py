@@ -348,8 +348,14 @@ def _abort(session: Session, channel: Channel, code: str, message: str, now: flo
         return _refuse(session, channel, Refuse(code, message), *stop)
     if session.phase is not Phase.RUNNING:
         return Step(session, channel)
+    signed: tuple[Effect, ...] = ()
+    if session.receipted < session.count:
+        # Whoever breaks off signs for what it delivered, so that it can be audited like everything else.
+        session, receipt = _receipt(session, Finish.RUNNING, now)
+        signed = (receipt,)
     effects: tuple[Effect, ...] = (
         StopEngine(),
+        *signed,
         Send(Fail(code, message)),
         _record(session, channel, Finish.FAILED, code),
     )

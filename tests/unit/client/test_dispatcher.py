@@ -437,3 +437,15 @@ def test_a_channel_that_the_payer_closes_is_followed_by_the_next_epoch() -> None
             assert host.paid == before
 
     simulate(play)
+
+
+def test_a_host_that_gives_up_over_unsigned_tokens_is_left_alone() -> None:
+    """It would be paid for work that nobody can audit."""
+
+    async def play() -> None:
+        async with world(lies_at(11, lambda message: Fail("engine_died", "The engine ended.")), honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            assert text_of(await w.ask()) == WHOLE
+            assert w.dispatcher.directory.host(w.hosts[0].key.address).shunned_until > NOW + 3000
+
+    simulate(play)

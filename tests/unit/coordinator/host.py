@@ -235,6 +235,8 @@ class _Attempt:
                 await self.host.transport.close()
                 return
             if len(self.ids) == habits.fails_after:
+                if self.ids:
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
                 self.messages.send(Fail("engine_crashed", "The toy broke."))
                 return
             self.ids.append(whole[index])
