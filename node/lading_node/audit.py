@@ -21,7 +21,7 @@ from lading_node.ports import Doors, Package
 from lading_protocol.audit import Rerun
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import AgentId, short
+from lading_protocol.ids import Address, AgentId, short
 from lading_protocol.messages import Case, ChatRequest, Check, Finding, Refuse
 from lading_protocol.receipts import Receipt, SignedReceipt
 
@@ -45,11 +45,26 @@ class Auditor:
         self._doors = doors
         self._agents = agents
         self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._duty = asyncio.Semaphore(1)
+        self._lines: dict[Address, asyncio.Lock] = {}
         self._count = 0
         self.checked = 0
 
     async def serve(self, stream: Stream) -> None:
-        """The handler of the audit protocol: one Finding or Refuse for every Check."""
+        """The handler of the audit protocol: one Finding or Refuse for every Check, one after the other for a peer.
+
+        Anyone may ask, so only agents that this node serves are re-run here; a juror's duty goes past it.
+        """
+        peer = Address(stream.peer)
+        line = self._lines.setdefault(peer, asyncio.Lock())
+        try:
+            async with line:
+                await self._serve(stream)
+        finally:
+            if not line.locked():
+                self._lines.pop(peer, None)
+
+    async def _serve(self, stream: Stream) -> None:
         messages: MessageStream[Check] = MessageStream(stream, _check)
         while True:
             try:
@@ -60,7 +75,8 @@ class Auditor:
             if ask is None:
                 return
             try:
-                answer: Finding | Refuse = await self.examine(ask.case)
+                async with self._turns:
+                    answer: Finding | Refuse = await self._examine(ask.case, only_served=True)
             except NetError:
                 raise
             except LadingError as error:
@@ -69,21 +85,27 @@ class Auditor:
             await messages.drain()
 
     async def examine(self, case: Case) -> Finding:
-        """Re-run a case. Raises CaseMismatch, Abstained, BadMessage, BadSignature."""
+        """A juror's duty: re-run a case, with whatever agent it takes. Raises CaseMismatch, Abstained, BadMessage,
+        BadSignature."""
+        async with self._duty:
+            return await self._examine(case, only_served=False)
+
+    async def _examine(self, case: Case, *, only_served: bool) -> Finding:
         receipt = unpack(Receipt, case.receipt)
         receipt.check(self._doors.contracts.deployment.court_domain, receipt.value.host)
         if problem := mismatch(case, receipt.value):
             raise CaseMismatch(problem)
-        async with self._turns:
-            finding = await self._rerun(case, receipt)
+        finding = await self._rerun(case, receipt, only_served=only_served)
         self.checked += 1
         return finding
 
-    async def _rerun(self, case: Case, receipt: SignedReceipt) -> Finding:
+    async def _rerun(self, case: Case, receipt: SignedReceipt, *, only_served: bool) -> Finding:
         agent = AgentId(receipt.value.agent)
         served = next((one for one in self._agents if one.serving.agent == agent and one.engine is not None), None)
         if served is not None and served.engine is not None and served.package is not None:
             return await self._ask(served.engine, served.package, case, receipt)
+        if only_served:
+            raise Abstained(f"This node does not serve agent {short(agent)}.")
         package = await self._package(agent)
         engine = self._doors.engine(package.spec)
         try:
