@@ -95,9 +95,10 @@ class Ballot(msgspec.Struct, frozen=True):
         return keccak256(abi.encode(types, values))
 
 
-def dispute_id(receipt: Receipt) -> Digest:
-    """One per attempt, computed without asking the chain."""
-    return keccak256(abi.encode(("address", "bytes32", "uint32"), (receipt.host, receipt.job, receipt.attempt)))
+def dispute_id(receipt: Receipt, challenger: Address) -> Digest:
+    """One per attempt and challenger, computed without asking the chain."""
+    types = ("address", "bytes32", "uint32", "address")
+    return keccak256(abi.encode(types, (receipt.host, receipt.job, receipt.attempt, challenger)))
 
 
 class AuditCourt(Contract):
@@ -110,7 +111,7 @@ class AuditCourt(Contract):
     async def open(self, signer: Signer, receipt: SignedReceipt) -> Digest:
         """Opens a dispute with the bond (needs an allowance: see Coin.allow). Returns its id."""
         await self._write(signer, "open", _tuple(receipt.value), receipt.signature)
-        return dispute_id(receipt.value)
+        return dispute_id(receipt.value, signer.address)
 
     async def draw(self, signer: Signer, dispute: bytes) -> TxReceipt:
         return await self._write(signer, "draw", dispute)

@@ -95,7 +95,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "ReceiptTooOld": ("The receipt is too old for a dispute", "Open disputes sooner."),
     "NothingAtStake": ("The host has nothing at stake", "There is nothing to win here."),
-    "AlreadyOpened": ("This attempt is in dispute or was ruled on", "Follow the dispute that exists."),
+    "AlreadyOpened": ("You disputed this attempt already, or its host was convicted of it", "Follow that dispute."),
     "WrongPhase": ("The dispute is not in the phase for this", "Look at its phase and deadlines."),
     "NoSeat": ("This account has no unused seat in this round", "Only drawn jurors vote, once."),
     "BadReveal": ("The reveal does not open the commitment", "Reveal exactly what was committed."),

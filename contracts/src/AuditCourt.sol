@@ -26,7 +26,8 @@ contract AuditCourt is EIP712, IAuditCourt {
     uint256 private constant MAX_COMMITTEE = 7;
 
     /// @dev `firstRound` is the first round since the last opening; rounds count on when a void dispute is opened again, so
-    /// that no vote of an earlier opening can be taken for a new one.
+    /// that no vote of an earlier opening can be taken for a new one. `attempt` names what the receipt is about: every
+    /// challenger has its own dispute about an attempt, so that no friend of the host can be first and block the others.
     struct Dispute {
         address host;
         Phase phase;
@@ -42,6 +43,7 @@ contract AuditCourt is EIP712, IAuditCourt {
         uint40 armedAt;
         uint32 pool;
         bytes32 receiptDigest;
+        bytes32 attempt;
     }
 
     /// @dev Whoever armed the round put `bond` on `side`.
@@ -65,6 +67,8 @@ contract AuditCourt is EIP712, IAuditCourt {
 
     /// @notice How many roots were anchored.
     uint256 public anchors;
+    /// @notice Attempts for which their host was slashed: it is, once, whoever else proves it.
+    mapping(bytes32 attempt => bool) public convicted;
     Params private _params;
     mapping(bytes32 id => Dispute) private _disputes;
     mapping(bytes32 id => mapping(uint32 round => Round)) private _rounds;
@@ -104,9 +108,11 @@ contract AuditCourt is EIP712, IAuditCourt {
         uint256 lastSecond = uint256(receipt.issuedAt) + _params.receiptMaxAge;
         require(block.timestamp <= lastSecond, ReceiptTooOld(receipt.issuedAt));
         require(staking.slashable(receipt.host) != 0, NothingAtStake(receipt.host));
-        id = disputeId(receipt.host, receipt.job, receipt.attempt);
+        id = disputeId(receipt.host, receipt.job, receipt.attempt, msg.sender);
         Dispute storage d = _disputes[id];
-        require(d.phase == Phase.None || d.phase == Phase.Void, AlreadyOpened(id));
+        bytes32 attempt = keccak256(abi.encode(receipt.host, receipt.job, receipt.attempt));
+        require((d.phase == Phase.None || d.phase == Phase.Void) && !convicted[attempt], AlreadyOpened(id));
+        d.attempt = attempt;
         d.host = receipt.host;
         d.challenger = msg.sender;
         d.signer = receipt.signer;
@@ -229,8 +235,8 @@ contract AuditCourt is EIP712, IAuditCourt {
         require(block.timestamp >= d.appealBy, TooEarly(d.appealBy));
         d.phase = Phase.Closed;
         uint256 reward = 0;
-        if (d.verdict == GUILTY) reward = _slash(id, d);
-        else emit Executed(id, HONEST, 0, 0, 0, 0, 0);
+        if (d.verdict == GUILTY && !convicted[d.attempt]) reward = _slash(id, d);
+        else emit Executed(id, d.verdict, 0, 0, 0, 0, 0);
         staking.closeDispute(d.host);
         _settleBonds(id, d, reward);
     }
@@ -277,8 +283,8 @@ contract AuditCourt is EIP712, IAuditCourt {
     }
 
     /// @inheritdoc IAuditCourt
-    function disputeId(address host, bytes32 job, uint32 attempt) public pure returns (bytes32) {
-        return keccak256(abi.encode(host, job, attempt));
+    function disputeId(address host, bytes32 job, uint32 attempt, address challenger) public pure returns (bytes32) {
+        return keccak256(abi.encode(host, job, attempt, challenger));
     }
 
     /// @inheritdoc IAuditCourt
@@ -343,6 +349,7 @@ contract AuditCourt is EIP712, IAuditCourt {
     /// @dev Takes and distributes the slash except for the jurors' reward, which it returns.
     function _slash(bytes32 id, Dispute storage d) private returns (uint256 reward) {
         Params memory p = _params;
+        convicted[d.attempt] = true;
         uint256 slashed = staking.slashable(d.host) * p.slashBps / WHOLE_BPS;
         reward = slashed * p.rewardBps / WHOLE_BPS;
         uint256 fee = slashed * p.finderBps / WHOLE_BPS;

@@ -31,9 +31,9 @@ contract AuditCourtTest is CourtKit {
         _refuseOpen(IAuditCourt.BadReceipt.selector, r, elsewhere);
     }
 
-    function test_one_dispute_per_attempt() public {
+    function test_one_dispute_per_attempt_and_challenger() public {
         bytes32 id = openDispute(receipt());
-        vm.assertEq(id, keccak256(abi.encode(host, receipt().job, receipt().attempt)), "id");
+        vm.assertEq(id, keccak256(abi.encode(host, receipt().job, receipt().attempt, challenger)), "id");
         IAuditCourt.Receipt memory other = receipt();
         other.commitment = keccak256("another chunk of the same attempt");
         bytes memory signature = sign65(HOST_KEY, court.receiptDigest(other));
@@ -42,6 +42,50 @@ contract AuditCourtTest is CourtKit {
         skip(courtParams().appealWindow);
         court.execute(id);
         _refuseOpen(IAuditCourt.AlreadyOpened.selector, other, signature);
+    }
+
+    function test_a_friend_of_the_host_who_is_first_blocks_nobody() public {
+        address friend = vm.addr(0xF12E);
+        uint256 bond = courtParams().bond;
+        coin.transfer(friend, bond);
+        IAuditCourt.Receipt memory harmless = receipt();
+        harmless.commitment = keccak256("honest work, signed for this");
+        bytes memory signature = sign65(HOST_KEY, court.receiptDigest(harmless));
+        vm.prank(friend);
+        coin.approve(address(court), bond);
+        vm.prank(friend);
+        bytes32 shield = court.open(harmless, signature);
+        bytes32 id = openDispute(receipt());
+        rule(shield, 3, HONEST);
+        skip(courtParams().appealWindow);
+        court.execute(shield);
+        eq(staking.slashable(host), HOST_STAKE, "the friend's case is lost");
+        rule(id, 3, GUILTY);
+        skip(courtParams().appealWindow);
+        court.execute(id);
+        eq(staking.slashable(host), HOST_STAKE / 2, "and saved nothing");
+    }
+
+    function test_two_who_prove_the_same_attempt_slash_once() public {
+        address second = vm.addr(0x5EC0);
+        uint256 bond = courtParams().bond;
+        coin.transfer(second, bond);
+        IAuditCourt.Receipt memory same = receipt();
+        bytes memory signature = sign65(HOST_KEY, court.receiptDigest(same));
+        bytes32 id = openDispute(same);
+        vm.prank(second);
+        coin.approve(address(court), bond);
+        vm.prank(second);
+        bytes32 other = court.open(same, signature);
+        rule(id, 3, GUILTY);
+        rule(other, 3, GUILTY);
+        skip(courtParams().appealWindow);
+        court.execute(id);
+        court.execute(other);
+        eq(staking.slashable(host), HOST_STAKE / 2, "once");
+        eq(coin.balanceOf(second), bond, "whoever was right has its bond back");
+        eq(coin.balanceOf(address(court)), 0, "nothing sticks");
+        vm.assertTrue(court.disputes(other).phase == IAuditCourt.Phase.Closed, "closed");
     }
 
     function test_an_old_receipt_and_a_host_without_stake_are_refused() public {

@@ -89,6 +89,7 @@ class Script:
     def __init__(self, world: World) -> None:
         self.world = world
         self.ballots: dict[tuple[str, int], tuple[Ballot, int]] = {}
+        self.openers: dict[int, str] = {}
 
     def verb(self, name: str, *given: Any) -> Verb:
         return getattr(self, f"_{name}")(*given)  # type: ignore[no-any-return]
@@ -199,16 +200,21 @@ class Script:
         )
         return Receipt(*body, 1_000, 2_000, 23, Finish.STOP, START + 990)
 
+    def _id(self, n: int) -> Digest:
+        """The last dispute about a receipt that somebody tried to open."""
+        return dispute_id(self._receipt(n), key(self.openers.get(n, "alice")).address)
+
     def _open(self, challenger: str, n: int, forged: bool) -> Verb:
+        self.openers[n] = challenger
         receipt = self._receipt(n)
         signed = receipt.sign(self.world.deployment.court_domain, key("op2" if forged else "host1"))
         return lambda c: c.court.open(key(challenger), signed)
 
     def _draw(self, n: int) -> Verb:
-        return lambda c: c.court.draw(key("alice"), dispute_id(self._receipt(n)))
+        return lambda c: c.court.draw(key("alice"), self._id(n))
 
     def _commit(self, juror: str, n: int, verdict: Verdict) -> Verb:
-        id_ = dispute_id(self._receipt(n))
+        id_ = self._id(n)
         found = self.world.run(Contracts(self.world.fake, self.world.deployment).court.dispute(id_))
         round_ = 0 if found is None else found.round
         ballot = Ballot(verdict, Digest(b"e" * 32), b"s" * 32)
@@ -217,16 +223,16 @@ class Script:
 
     def _reveal(self, juror: str, n: int) -> Verb:
         ballot, _ = self.ballots.get((juror, n), (Ballot(Verdict.HONEST, Digest(b"e" * 32), b"s" * 32), 0))
-        return lambda c: c.court.reveal(key(juror), dispute_id(self._receipt(n)), ballot)
+        return lambda c: c.court.reveal(key(juror), self._id(n), ballot)
 
     def _tally(self, n: int) -> Verb:
-        return lambda c: c.court.tally(key("alice"), dispute_id(self._receipt(n)))
+        return lambda c: c.court.tally(key("alice"), self._id(n))
 
     def _appeal(self, who: str, n: int) -> Verb:
-        return lambda c: c.court.appeal(key(who), dispute_id(self._receipt(n)))
+        return lambda c: c.court.appeal(key(who), self._id(n))
 
     def _execute(self, n: int) -> Verb:
-        return lambda c: c.court.execute(key("alice"), dispute_id(self._receipt(n)))
+        return lambda c: c.court.execute(key("alice"), self._id(n))
 
 
 async def books(contracts: Contracts, actors: tuple[str, ...]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lading_protocol.receipts import Receipt
 
 _MAX_APPEALS = 2
 _WHOLE = 10_000
+Attempt = tuple[Address, bytes, int]
 _NO_VOTE = Vote(False, Verdict.NONE, Digest(ZERO_DIGEST))
 
 
@@ -38,6 +39,7 @@ class Case(msgspec.Struct, frozen=True):
     armed_at: int = 0
     pool: int = 0
     receipt_digest: Digest = Digest(ZERO_DIGEST)
+    attempt: Attempt | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -69,6 +71,7 @@ class CourtModel(Model):
         self._domain = Domain(world.chain_id, address)
         self._anchors: Book[str, int] = Book(world, 0)
         self._cases: Book[bytes, Case] = Book(world, Case())
+        self._convicted: Book[Attempt | None, bool] = Book(world, False)
         self._rounds: Book[tuple[bytes, int], Round] = Book(world, Round())
         self._votes: Book[tuple[bytes, int, Address], Vote] = Book(world, _NO_VOTE)
         self._coin.approve(address, settlement, 2**256 - 1)
@@ -88,12 +91,15 @@ class CourtModel(Model):
         last = receipt.issued_at + self._params.receipt_max_age
         require(self.world.now <= last, "ReceiptTooOld", receipt.issued_at)
         require(self._staking.slashable(sender, receipt.host) != 0, "NothingAtStake", receipt.host)
-        id_ = dispute_id(receipt)
+        id_ = dispute_id(receipt, sender)
         case = self._cases[id_]
-        require(case.phase in (Phase.NONE, Phase.VOID), "AlreadyOpened", id_)
+        attempt = (receipt.host, receipt.job, receipt.attempt)
+        free = case.phase in (Phase.NONE, Phase.VOID) and not self._convicted[attempt]
+        require(free, "AlreadyOpened", id_)
         bond = self._params.bond
         case = replace(
             case,
+            attempt=attempt,
             host=receipt.host,
             challenger=sender,
             signer=receipt.signer,
@@ -195,10 +201,10 @@ class CourtModel(Model):
         require(self.world.now >= case.appeal_by, "TooEarly", case.appeal_by)
         self._cases[id_] = replace(case, phase=Phase.CLOSED)
         reward = 0
-        if case.verdict is Verdict.GUILTY:
+        if case.verdict is Verdict.GUILTY and not self._convicted[case.attempt]:
             reward = self._slash(id_, case)
         else:
-            self.emit("Executed", id_, int(Verdict.HONEST), 0, 0, 0, 0, 0)
+            self.emit("Executed", id_, int(case.verdict), 0, 0, 0, 0, 0)
         self._staking.close_dispute(self.address, case.host)
         self._settle_bonds(id_, case, reward)
 
@@ -293,6 +299,7 @@ class CourtModel(Model):
     def _slash(self, id_: bytes, case: Case) -> int:
         """Takes and distributes the slash except for the jurors' reward, which it returns."""
         p = self._params
+        self._convicted[case.attempt] = True
         slashed = self._staking.slashable(self.address, case.host) * p.slash_bps // _WHOLE
         reward = slashed * p.reward_bps // _WHOLE
         fee = slashed * p.finder_bps // _WHOLE

@@ -177,7 +177,8 @@ interface IAuditCourt {
     function jurorsOf(bytes32 id, uint32 round) external view returns (address[] memory);
     function votes(bytes32 id, uint32 round, address juror) external view returns (Vote memory);
     function params() external view returns (Params memory);
-    function disputeId(address host, bytes32 job, uint32 attempt) external pure returns (bytes32);
+    function disputeId(address host, bytes32 job, uint32 attempt, address challenger) external pure returns (bytes32);
+    function convicted(bytes32 attempt) external view returns (bool);
     function receiptDigest(Receipt calldata receipt) external view returns (bytes32);
     function voteCommitment(bytes32 id, uint32 round, address juror, uint8 verdict, bytes32 evidence, bytes32 salt)
         external

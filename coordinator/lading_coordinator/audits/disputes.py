@@ -23,6 +23,7 @@ from lading_protocol.messages import GetCase, Refuse
 from lading_protocol.pricing import format_amount
 
 log = logging.getLogger(__name__)
+VOID_TRIES = 3
 _get_case = msgspec.msgpack.Decoder(GetCase)
 
 
@@ -62,8 +63,9 @@ class Disputes:
             self._records.conclude(audit.leaf, "done", Verdict.UNKNOWN, "the receipt is not kept any more")
             return
         court, coin = self._contracts.court, self._contracts.coin
-        id_ = dispute_id(receipt.value)
-        if await court.dispute(id_) is None:
+        id_ = dispute_id(receipt.value, self._key.address)
+        found = await court.dispute(id_)
+        if found is None or Phase(int(found.phase)) is Phase.VOID:
             bond = (await court.params()).bond
             if not await self._can_pay(bond):
                 return
@@ -115,7 +117,7 @@ class Disputes:
                 case Step.EXECUTE:
                     await court.execute(self._key, row.id)
                 case Step.END:
-                    self._end(row, trial.phase, int(found.verdict))
+                    self._end(row, trial.phase, int(found.verdict), found.round)
                     return
         except Reverted as error:
             log.info("Dispute %s: somebody else was first, or it is too early (%s)", short(row.id), error.message)
@@ -123,9 +125,14 @@ class Disputes:
         self._metrics.disputes.labels(step.value).inc()
         log.info("Dispute %s against host %s: %s done", short(row.id), short(row.host), step.value)
 
-    def _end(self, row: DisputeRow, phase: Phase, verdict: int) -> None:
+    def _end(self, row: DisputeRow, phase: Phase, verdict: int, rounds: int) -> None:
         note = "void: no committee could decide" if phase is Phase.VOID else f"ruled {Verdict(verdict).name.lower()}"
         self._records.note(row.id, "void" if phase is Phase.VOID else "closed", note)
+        if phase is Phase.VOID and rounds < VOID_TRIES:
+            # Jurors who stay away must not be enough to get off: the bond is back, so the case is opened again.
+            self._records.conclude(row.leaf, "accused", Verdict.GUILTY, note)
+            log.warning("Dispute %s against host %s is %s; it is opened again", short(row.id), short(row.host), note)
+            return
         self._records.conclude(row.leaf, "done", Verdict.GUILTY if verdict == Verdict.GUILTY else Verdict.UNKNOWN, note)
         log.warning("Dispute %s against host %s is over: %s", short(row.id), short(row.host), note)
         if phase is not Phase.VOID and verdict == Verdict.GUILTY:

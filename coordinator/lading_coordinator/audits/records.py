@@ -151,7 +151,11 @@ class Records:
         now = self._clock()
         self._store.write(
             [
-                ("insert or ignore into disputes values (?,?,?,'open','',?)", (id_, audit.leaf, audit.host, now)),
+                (
+                    "insert into disputes values (?,?,?,'open','',?)"
+                    " on conflict (id) do update set leaf=excluded.leaf, state='open', note='', at=excluded.at",
+                    (id_, audit.leaf, audit.host, now),
+                ),
                 ("update audits set state='disputed' where leaf=?", (audit.leaf,)),
             ]
         )

@@ -124,6 +124,40 @@ def test_cannot_say_and_a_single_liar_accuse_nobody(play: Play) -> None:
     play(story)
 
 
+def test_neither_a_friend_who_is_first_nor_jurors_who_stay_away_save_a_cheat(play: Play) -> None:
+    async def story(world: World) -> None:
+        cheat = await world.host("cheat", Habits(price_out=1, swaps=True))
+        for label in ("a", "b", "c"):
+            await world.host(label)
+        await world.chat(await world.session())
+        court, coin, friend = world.contracts.court, world.contracts.coin, key("friend")
+        await coin.transfer(world.bank, friend.address, 1000 * COIN)
+        await coin.allow(friend, court.address, (await court.params()).bond)
+        await world.coordinator.ledger.flush()
+        (leaf,) = [row[0] for row in world.coordinator.store.rows("select leaf from parts")]
+        receipt = world.coordinator.ledger.receipt(leaf)
+        assert receipt is not None
+        assert await court.open(friend, receipt) is not None
+        for _ in range(60):
+            if (await audits(world))["disputes"]:
+                break
+            await asyncio.sleep(1)
+        mine = Digest(bytes.fromhex((await audits(world))["disputes"][0]["dispute"][2:]))
+        found = await court.dispute(mine)
+        while found is None or found.round < 2:  # nobody votes in the first round
+            await asyncio.sleep(1)
+            found = await court.dispute(mine)
+        assert found.challenger == world.key.address
+        await jury(world, mine, ["a", "b", "c"], Verdict.GUILTY)
+        tree = await settled(world, "disputes")
+        assert [one["note"] for one in tree["disputes"]] == ["ruled guilty"]
+        operator = await world.contracts.staking.operator(cheat.key.address)
+        assert operator is not None
+        assert operator.jailed_until > world.clock()
+
+    play(story)
+
+
 def test_an_auditor_cannot_stop_all_auditing_with_a_number_that_is_none(play: Play) -> None:
     async def story(world: World) -> None:
         await world.host("honest", Habits(price_out=1))
