@@ -73,6 +73,7 @@ class Ledger:
         self._retention = retention or Retention()
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._earned: dict[Address, tuple[int, Wei]] = {}
         for host, tokens, amount in store.rows("select host, tokens, amount from parts"):
             self._add(Address(host), tokens, int(amount))
@@ -104,17 +105,18 @@ class Ledger:
 
     async def flush(self) -> None:
         """Everything recorded so far is on disk when this returns. Raises LedgerFailed; nothing is lost then."""
-        self._wake.clear()
-        group, self._waiting = self._waiting, []
-        if not group:
-            return
-        statements = [statement for ended in group for statement in _statements(ended, self._clock())]
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, partial(self._store.write, statements))
-        except BaseException:
-            self._waiting = group + self._waiting
-            self._wake.set()
-            raise
+        async with self._writing:  # a group that is on its way to the disk counts as recorded too
+            self._wake.clear()
+            group, self._waiting = self._waiting, []
+            if not group:
+                return
+            statements = [statement for ended in group for statement in _statements(ended, self._clock())]
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, partial(self._store.write, statements))
+            except BaseException:
+                self._waiting = group + self._waiting
+                self._wake.set()
+                raise
 
     def prune(self) -> None:
         """Forget what is too old; evidence of an open audit or dispute stays."""

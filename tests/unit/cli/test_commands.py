@@ -213,6 +213,7 @@ def consumer(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("line", "code", "name"),
     [
         ("--help", 0, ""),
+        ("nonsense --json", 2, "usage"),
         ("models --base-url http://127.0.0.1:1 --json", 5, "net_gateway"),
         ("run m hello --base-url http://127.0.0.1:1 --json", 5, "net_gateway"),
         ("wallet show --json", 2, "bad_key"),
