@@ -12,7 +12,8 @@ from lading_contracts.settlement import ChannelKey
 from lading_node.core.channel import headroom, outstanding
 from lading_protocol.ids import Address
 from lading_protocol.pricing import attempt_amount
-from simulation.flow.people import CREDIT, Host, unbroken
+from simulation.flow.answers import unbroken
+from simulation.flow.people import CREDIT, Host
 from simulation.flow.world import COORDINATOR, PARTIES, SUPPLY_HOLDER, Market
 from simulation.node_world import AGENT
 

@@ -5,7 +5,6 @@ so that nobody can be paid for more.
 """
 
 import asyncio
-import functools
 import random
 import shutil
 from contextlib import aclosing
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from factories import chat_request, key
+from factories import key
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
 from lading_node.engines.memory import MemoryEngine
-from lading_node.engines.port import EngineSpec, Finished, Generate, Run, Started
+from lading_node.engines.port import EngineSpec, Generate, Run, Started
 from lading_node.node import Node, Plan
 from lading_node.ports import Doors
 from lading_node.store import Identity, Ledger
@@ -220,36 +219,3 @@ class Consumer:
 def copy_disk(before: Path, after: Path) -> None:
     """What a restart finds: all that was written, nothing that was on its way to the disk."""
     shutil.copytree(before, after, ignore=shutil.ignore_patterns("*-shm", "*.lock"))
-
-
-@functools.cache
-def unbroken(request: ChatRequest, seed: str = "toy") -> tuple[str, tuple[int, ...], str]:
-    """Text, ids and finish of the answer as one engine makes it, with nothing in its way."""
-    talk = _read_out(MemoryEngine(EngineSpec("memory", context=1024, slots=1, seed=seed)), request)
-    while True:  # without a delay the engine waits for nothing, so no loop is needed: this may run within one
-        try:
-            talk.send(None)
-        except StopIteration as done:
-            whole: tuple[str, tuple[int, ...], str] = done.value
-            return whole
-
-
-async def _read_out(engine: MemoryEngine, request: ChatRequest) -> tuple[str, tuple[int, ...], str]:
-    await engine.start()
-    text, ids, finish = "", tuple[int, ...](), ""
-    async for event in engine.generate(Generate("whole", request, (), 0)):
-        if isinstance(event, Run):
-            text, ids = text + event.text, (*ids, *event.ids)
-        elif isinstance(event, Finished):
-            finish = event.finish
-    return text, ids, finish
-
-
-@functools.cache
-def question(least: int, most: int, max_tokens: int = 200) -> ChatRequest:
-    """A request whose answer has between `least` and `most` tokens."""
-    for attempt in range(10_000):
-        request = chat_request(f"Tell me of the sea, {attempt}.", max_tokens=max_tokens)
-        if least <= len(unbroken(request)[1]) <= most:
-            return request
-    raise AssertionError("no such answer is found")

@@ -8,8 +8,9 @@ import pytest
 from lading.errors import OutOfFunds
 from lading_coordinator.errors import ApiError
 from lading_protocol.pricing import attempt_amount
+from simulation.flow.answers import question, unbroken
 from simulation.flow.books import channels, check_settled, owed
-from simulation.flow.people import Consumer, question, unbroken
+from simulation.flow.people import Consumer
 from simulation.flow.world import PRICE, Market, Setting, play
 
 REQUEST = question(66, 72)
@@ -111,9 +112,7 @@ def test_money_that_ends_amid_several_jobs_ends_them_in_words(tmp_path: Path, jo
     play(story, tmp_path, setting, seed=jobs)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="sessions.admit answers 401 'has not authorized' when it merely cannot ask the chain"
-)
+@pytest.mark.xfail(strict=True, reason="admit says 401 'not authorized' when it merely cannot ask the chain")
 def test_a_new_session_is_not_called_unauthorized_while_the_chain_is_away(tmp_path: Path) -> None:
     async def story(market: Market) -> None:
         newcomer = Consumer(market, "newcomer")

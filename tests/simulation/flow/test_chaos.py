@@ -16,8 +16,9 @@ import pytest
 from factories import chat_request
 from lading_net.memory import Conditions
 from lading_protocol.ids import to_hex
+from simulation.flow.answers import unbroken
 from simulation.flow.books import check_always, check_host, check_settled
-from simulation.flow.people import Answer, unbroken
+from simulation.flow.people import Answer
 from simulation.flow.world import COORDINATOR, Market, Setting, play
 
 SETTING = Setting(

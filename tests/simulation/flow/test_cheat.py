@@ -8,8 +8,9 @@ import pytest
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Wei
 from lading_protocol.pricing import Price
+from simulation.flow.answers import question, unbroken
 from simulation.flow.books import check_always
-from simulation.flow.people import STAKE, question, unbroken
+from simulation.flow.people import STAKE
 from simulation.flow.world import COORDINATOR, Market, Setting, play
 from simulation.node_world import COIN
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lading.errors import JobLost
+from simulation.flow.answers import question, unbroken
 from simulation.flow.books import check_settled
-from simulation.flow.people import Answer, Host, question, unbroken
+from simulation.flow.people import Answer, Host
 from simulation.flow.world import Market, Setting, play
 
 REQUEST = question(66, 72)

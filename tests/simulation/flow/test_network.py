@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lading_net.memory import Conditions
+from simulation.flow.answers import question, unbroken
 from simulation.flow.books import check_settled
-from simulation.flow.people import question, unbroken
 from simulation.flow.world import Market, Setting, play
 
 REQUEST = question(66, 72)

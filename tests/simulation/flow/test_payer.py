@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lading_protocol.receipts import Finish
+from simulation.flow.answers import question, unbroken
 from simulation.flow.books import channels, check_settled
-from simulation.flow.people import question, unbroken
 from simulation.flow.world import Market, Setting, play
 
 REQUEST = question(66, 72)
