@@ -56,7 +56,7 @@ def refusal_of(seat: Seat, now: float) -> ApiError | None:
             401,
             "session_expired",
             f"This API key's session expired {int(now) - view.expiry} s ago.",
-            hint="Authorize it again on chain with a later expiry.",
+            hint="Make a new one: lading wallet session.",
         )
     return None
 
