@@ -38,6 +38,14 @@ def refusal_of(seat: Seat, now: float) -> ApiError | None:
     """Why the key cannot be used now, or None."""
     view = seat.view
     who = to_hex(seat.key.address)
+    if view is None and seat.dirty:
+        return ApiError(
+            503,
+            "chain_unreachable",
+            "This API key's session cannot be looked up: the chain does not answer.",
+            hint="Try again after 5 s.",
+            retry_after=5,
+        )
     if view is None:
         return ApiError(
             401,

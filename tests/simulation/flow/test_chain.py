@@ -112,7 +112,6 @@ def test_money_that_ends_amid_several_jobs_ends_them_in_words(tmp_path: Path, jo
     play(story, tmp_path, setting, seed=jobs)
 
 
-@pytest.mark.xfail(strict=True, reason="admit says 401 'not authorized' when it merely cannot ask the chain")
 def test_a_new_session_is_not_called_unauthorized_while_the_chain_is_away(tmp_path: Path) -> None:
     async def story(market: Market) -> None:
         newcomer = Consumer(market, "newcomer")

@@ -73,7 +73,7 @@ def test_an_outage_of_the_chain_stops_nobody_who_was_in(play: Play) -> None:
         world.chain.down = True
         await asyncio.sleep(60)
         assert (await world.chat(api_key)).status == 200
-        assert (await world.chat(late)).error["code"] == "session_not_authorized"
+        assert (await world.chat(late)).error["code"] == "chain_unreachable"
         assert (await world.ask("GET", "/readyz")).json["chain"] is False
         world.chain.down = False
         await asyncio.sleep(5)
