@@ -134,9 +134,9 @@ class Channels:
         before = self.get(id)
         if not self.known(id) and not seen.locked:
             # Anyone can name a channel; one without money is not worth remembering.
-            return core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at) or seen.dead)
+            return core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at), seen.dead)
         self._checked[id] = self._clock()
-        channel = core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at) or seen.dead)
+        channel = core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at), seen.dead)
         self.put(channel)
         if (before.locked, before.redeemed, before.closing) != (channel.locked, channel.redeemed, channel.closing):
             await self._ledger.see_chain(id, channel.locked, channel.redeemed, channel.closing)

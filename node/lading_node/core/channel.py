@@ -44,7 +44,7 @@ class Running(msgspec.Struct, frozen=True):
 class Channel(msgspec.Struct, frozen=True):
     """All in wei, cumulative over the channel's life, running attempts included in `earned`.
 
-    `locked` and `redeemed` are as last seen on the chain; `pending` is what an accepted lock will bring `locked` up to.
+    `locked`, `redeemed`, `closing` and `dead` (closed for good) are as last seen on the chain; `pending` is what an accepted lock will bring `locked` up to.
     `signed` is the highest voucher that is durable here. `written` is what ended attempts were not paid for.
     """
 
@@ -53,6 +53,7 @@ class Channel(msgspec.Struct, frozen=True):
     redeemed: Wei = Wei(0)
     pending: Wei = Wei(0)
     closing: bool = False
+    dead: bool = False
     signed: Wei = Wei(0)
     earned: Wei = Wei(0)
     written: Wei = Wei(0)
@@ -148,10 +149,11 @@ def promise_lock(channel: Channel, cumulative: Wei) -> Channel:
     return msgspec.structs.replace(channel, pending=max(channel.pending, cumulative))
 
 
-def see_chain(channel: Channel, locked: Wei, redeemed: Wei, closing: bool) -> Channel:
+def see_chain(channel: Channel, locked: Wei, redeemed: Wei, closing: bool, dead: bool = False) -> Channel:
     """Facts read from the chain."""
-    pending = channel.pending if channel.pending > locked else Wei(0)
-    return msgspec.structs.replace(channel, locked=locked, redeemed=redeemed, closing=closing, pending=pending)
+    pending = channel.pending if channel.pending > locked and not dead else Wei(0)
+    seen = msgspec.structs.replace(channel, locked=locked, redeemed=redeemed, pending=pending)
+    return msgspec.structs.replace(seen, closing=closing or dead, dead=dead)
 
 
 def lose_lock(channel: Channel) -> Channel:

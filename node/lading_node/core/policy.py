@@ -27,12 +27,14 @@ class Claim(msgspec.Struct, frozen=True):
     @property
     def due(self) -> int:
         """What redeeming now would move, once the lock has landed (wei)."""
-        backed = max(cover(self.channel), self.lock)
+        # On a dead channel no lock ever lands: counting on one would try for ever.
+        backed = self.channel.locked if self.channel.dead else max(cover(self.channel), self.lock)
         return max(0, min(self.channel.signed, backed) - self.channel.redeemed)
 
     @property
     def lock_due(self) -> bool:
-        return self.lock > self.channel.locked and not self.channel.closing
+        """Until a close is finished the chain takes locks, and a payer may close to keep one from landing."""
+        return self.lock > self.channel.locked and not self.channel.dead
 
 
 class Transaction(msgspec.Struct, frozen=True):

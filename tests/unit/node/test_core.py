@@ -7,7 +7,7 @@ import pytest
 
 from factories import chat_request, embed_request, key, network
 from lading_node.core.casework import conclude, mismatch, rerun_chat, rerun_embed
-from lading_node.core.channel import Channel, ChannelId
+from lading_node.core.channel import Channel, ChannelId, cover, see_chain
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.core.policy import BATCH_ROWS, Claim, Policy, plan
 from lading_node.engines.port import Embedded, Scored
@@ -27,6 +27,7 @@ def claim(name: str, signed: int, redeemed: int = 0, locked: int = 1000, lock: i
         redeemed=Wei(redeemed),
         signed=Wei(signed),
         closing=bool(more.pop("closing", False)),
+        dead=bool(more.pop("dead", False)),
     )
     return Claim(state, lock, float(more.pop("since", 0.0)))
 
@@ -56,6 +57,19 @@ def test_only_what_is_locked_counts() -> None:
     assert plan([claim("a", 500, redeemed=90, locked=90)], POLICY, now=99.0) == []
     (batch,) = plan([claim("a", 500, redeemed=90, locked=90, lock=500)], POLICY, now=1.0)
     assert batch.locks == batch.vouchers
+
+
+def test_a_payer_that_closes_cannot_keep_its_lock_from_landing() -> None:
+    (batch,) = plan([claim("a", 50, locked=10, lock=50, closing=True)], POLICY, now=0.0)
+    assert (len(batch.locks), len(batch.vouchers)) == (1, 1)
+
+
+def test_what_a_dead_channel_never_paid_is_not_tried_for_ever() -> None:
+    """Otherwise one old paper would have everything redeemed again and again, and the gas is the host's."""
+    dead = claim("a", 50, locked=10, redeemed=10, lock=50, closing=True, dead=True)
+    assert plan([dead, claim("b", 5)], POLICY, now=0.0) == []
+    pending = msgspec.structs.replace(dead.channel, dead=False, pending=Wei(50))
+    assert cover(see_chain(pending, Wei(10), Wei(10), False, True)) == 10
 
 
 def test_a_lock_goes_out_at_once_without_vouchers() -> None:
