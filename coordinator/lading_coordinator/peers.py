@@ -41,6 +41,8 @@ from lading_protocol.receipts import Offer
 log = logging.getLogger(__name__)
 NOTICE_SECONDS = 30.0
 NOTICE_LIFE = 600
+# Gossip is from anybody: it must leave room for the hosts that are linked.
+MAX_GOSSIPED = 20_000
 MAX_VOUCHERS = 1024
 CHECK_SECONDS = 5.0
 LEARN_TURNS = 10
@@ -154,7 +156,9 @@ class Index:
         async for data in gossip.subscribe(TOPIC_OFFERS):
             try:
                 advert = _advert.decode(data)
-                if self._is_news(advert):  # a linked host says itself what it offers, and that is checked further
+                if self._directory.size < MAX_GOSSIPED and self._is_news(
+                    advert
+                ):  # a linked host says itself what it offers, and that is checked further
                     self._directory.put(check_advert(advert, self._domain, self._clock()))
             except (LadingError, msgspec.DecodeError) as error:
                 log.debug("A gossiped offer is refused: %s", error)

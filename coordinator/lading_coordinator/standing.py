@@ -17,6 +17,7 @@ from lading_coordinator.store import Store
 from lading_protocol.ids import Address, short
 
 log = logging.getLogger(__name__)
+BARRED_AT_ONCE = 8
 
 
 class Standing:
@@ -34,6 +35,7 @@ class Standing:
             Address(host): Address(owner) for host, owner in store.rows("select host, owner from standing")
         }
         self._dirty: set[Address] = set()
+        self._asked: dict[Address, float] = {}
 
     def owner(self, host: Address) -> Address:
         """Who owns the host's stake; the host itself when that is not known."""
@@ -71,10 +73,17 @@ class Standing:
             log.error("The owner of host %s is not stored: %s", short(host), error)
 
     async def recheck(self) -> None:
-        """Asks again about hosts whose last question failed or whom an event named, and about all that are barred."""
-        asked = self._dirty | {host for host, state in self._directory.hosts().items() if state.barred}
+        """Asks again about hosts whose last question failed or whom an event named, and about some that are barred.
+
+        Those whose turn was longest ago: keys without a stake are free, and must not drown the chain in questions.
+        """
+        barred = [host for host, state in self._directory.hosts().items() if state.barred]
+        self._asked = {host: self._asked.get(host, 0.0) for host in barred}
+        turn = sorted(barred, key=lambda host: self._asked[host])[:BARRED_AT_ONCE]
+        asked = self._dirty | set(turn)
         self._dirty.clear()
         for host in asked:
+            self._asked[host] = self._clock()
             await self.check(host)
 
     def notice(self, event: events.Event) -> None:

@@ -103,7 +103,8 @@ class Directory:
             if not slot:
                 del self._offers[agent]
         for host in [host for host, state in self._hosts.items() if host not in self._count and not state.busy]:
-            if not self._hosts[host].barred and self._hosts[host].shunned_until <= now:
+            # A barred host is looked up again when it comes back; keys are free, so nobody stays for being barred.
+            if self._hosts[host].beat_at is None and self._hosts[host].shunned_until <= now:
                 del self._hosts[host]
 
     def host(self, host: Address) -> HostState:
@@ -119,6 +120,11 @@ class Directory:
         if agent is not None:
             return list(self._offers.get(agent, {}).values())
         return [known for slot in self._offers.values() for known in slot.values()]
+
+    @property
+    def size(self) -> int:
+        """Offers held, of all hosts."""
+        return self._total
 
     def candidates(self, agent: AgentId) -> list[Candidate]:
         return [self._candidate(known) for known in self._offers.get(agent, {}).values()]

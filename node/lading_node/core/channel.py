@@ -44,7 +44,8 @@ class Running(msgspec.Struct, frozen=True):
 class Channel(msgspec.Struct, frozen=True):
     """All in wei, cumulative over the channel's life, running attempts included in `earned`.
 
-    `locked`, `redeemed`, `closing` and `dead` (closed for good) are as last seen on the chain; `pending` is what an accepted lock will bring `locked` up to.
+    `locked`, `redeemed`, `closing` and `dead` (closed for good) are as last seen on the chain; `pending` is what an
+    accepted lock will bring `locked` up to.
     `signed` is the highest voucher that is durable here. `written` is what ended attempts were not paid for.
     """
 

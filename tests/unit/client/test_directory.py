@@ -60,3 +60,18 @@ def test_expired_offers_are_pruned_and_one_host_cannot_fill_the_index() -> None:
     directory.prune(NOW + 4000)
     assert directory.offers() == []
     assert directory.put(known_offer(HOST, now=NOW + 4000))
+
+
+def test_hosts_that_are_barred_and_gone_are_forgotten() -> None:
+    """Keys are free: whoever comes, is turned away and leaves must not stay in memory."""
+    directory = Directory(needs_beats=True)
+    for n in range(50):
+        visitor = key(f"visitor {n}").address
+        directory.bar(visitor, "has no stake")
+        directory.gone(visitor)
+    directory.prune(NOW)
+    assert directory.hosts() == {}
+    directory.beat(HOST.address, 1, 0, NOW)
+    directory.bar(HOST.address, "has no stake")
+    directory.prune(NOW)
+    assert directory.host(HOST.address).barred

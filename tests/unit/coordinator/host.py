@@ -69,7 +69,7 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 
 class Habits(msgspec.Struct, frozen=True):
     """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
-    job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override what an audit finds."""
+    job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's."""
 
     length: int = 12
     pause: float = 0.0

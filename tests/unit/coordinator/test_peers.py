@@ -8,10 +8,12 @@ import pytest
 
 from factories import key
 from lading.blobs import BlobStore, serve_blobs
+from lading_coordinator.standing import BARRED_AT_ONCE
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
+from lading_protocol import VERSION
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import to_hex
+from lading_protocol.ids import Address, to_hex
 from lading_protocol.manifest import dump
 from lading_protocol.messages import (
     BLOB,
@@ -289,5 +291,35 @@ def test_foreign_terms_that_slipped_in_while_the_chain_was_away_are_found_later(
         await asyncio.sleep(15)
         assert state_of(world, "cheat") == "unknown"
         assert cheat.served == again.served == []
+
+    play(story)
+
+
+def test_a_crowd_without_stakes_is_neither_remembered_nor_asked_about_all_at_once(play: Play) -> None:
+    async def story(world: World) -> None:
+        asked: list[bytes] = []
+        check = world.coordinator.standing.check
+
+        async def counted(host: Address) -> None:
+            asked.append(host)
+            await check(host)
+
+        world.coordinator.standing.check = counted  # type: ignore[method-assign]
+        transports = [world.net.transport(key(f"crowd {n}")) for n in range(20)]
+        for transport in transports:
+            link = await transport.dial(world.endpoint, None)
+            messages: MessageStream[object] = MessageStream(await link.open(HEARTBEAT), msgspec.msgpack.Decoder(Beat))
+            messages.send(Hello(VERSION, ()))
+            messages.send(Beat(1, 0))
+            await messages.drain()
+        await asyncio.sleep(1.5)
+        asked.clear()
+        await asyncio.sleep(10)
+        assert len(set(asked)) == 20
+        assert len(asked) <= 11 * BARRED_AT_ONCE
+        for transport in transports:
+            await transport.close()
+        await asyncio.sleep(3)
+        assert world.coordinator.directory.hosts() == {}
 
     play(story)
