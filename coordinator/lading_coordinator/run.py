@@ -40,6 +40,7 @@ async def run_coordinator(
 ) -> None:
     """Runs until SIGTERM or SIGINT. Raises LadingError: folder busy, port in use, bad settings, bad record."""
     check(settings)
+    os.umask(0o077)  # the ledger holds what consumers asked; it is nobody else's to read
     lock = FolderLock(settings.home_path)
     try:
         await _serve(settings, ready)

@@ -6,6 +6,7 @@ SIGTERM and SIGINT drain politely; a second one, or SIGKILL, may come at any mom
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
@@ -45,6 +46,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
 
     Raises LadingErrors in words for everything that keeps it from starting.
     """
+    os.umask(0o077)  # the ledger and the packages are nobody else's to read
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     record = deployments.load(settings.deployment_path)
     key, fresh = load_or_make(settings.key_path)

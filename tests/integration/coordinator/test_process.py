@@ -88,7 +88,9 @@ def test_a_life_without_a_chain(tmp_path: Path, daemons: list[Daemon]) -> None:
     headers = {"authorization": f"Bearer {made['api_key']}"}
     seen = httpx.get(again["http"] + "/lading/v1/session", headers=headers).json()
     assert seen["session"] == made["session"]
-    assert (tmp_path / "home" / "key").stat().st_mode & 0o077 == 0
+    files = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert {"key", "coordinator.sqlite", "purse.sqlite"} <= {path.name for path in files}
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
     code, said = daemons[2].stop()
     assert (code, "Traceback" in said) == (0, False), said
 

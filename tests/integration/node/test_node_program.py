@@ -171,6 +171,8 @@ async def voyage(harbour: Harbour) -> None:
     second = harbour.node(*flags, name="node")
     assert second.end(0 if second.process.poll() is not None else signal.SIGCONT) != 0
     assert "folder_busy" in (harbour.folder / "node.log").read_text()
+    ledger = next(path for path in harbour.folder.rglob("ledger.sqlite"))
+    assert ledger.stat().st_mode & 0o077 == 0
     where = ChannelKey(payer.address, host, terms)
     assert (await contracts.settlement.channel(where)).redeemed == 0
     node.end(signal.SIGKILL)
