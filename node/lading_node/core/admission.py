@@ -17,6 +17,8 @@ from lading_protocol.receipts import SignedLock, SignedVoucher
 
 # A lock must land before the session key expires; this many seconds are kept for that.
 LANDING_SECONDS = 60
+# Far below it logits divided by the temperature overflow, and what an auditor sees would hang on a rounding error.
+LEAST_TEMPERATURE = 1e-6
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -91,6 +93,8 @@ def _check_request(opening: Open, offer: KnownOffer, *, seen: bool) -> Refuse | 
         return Refuse("busy", f"Attempt {opening.attempt} of this job has run here already.")
     if not isinstance(request, ChatRequest):
         return Refuse("bad_request", "An embedding has no emitted tokens.") if opening.emitted else None
+    if 0 < request.sampler.temperature < LEAST_TEMPERATURE:
+        return Refuse("bad_request", f"A temperature is 0 or at least {LEAST_TEMPERATURE:g}.")
     if len(opening.emitted) >= request.max_tokens:
         return Refuse("bad_request", "The answer has reached max_tokens already.")
     if request.max_tokens >= detail.context:

@@ -135,6 +135,15 @@ def test_a_lock_for_another_host_is_refused() -> None:
     assert refusal(world, lock=lock, account=RICH).code == "bad_voucher"
 
 
+@pytest.mark.parametrize(("temperature", "taken"), [(0.0, True), (1e-6, True), (1e-7, False), (1e-310, False)])
+def test_a_temperature_that_overflows_the_logits_is_refused(temperature: float, taken: bool) -> None:
+    world = World()
+    opening = world.open().session.opening
+    sampler = msgspec.structs.replace(opening.request.sampler, temperature=temperature)  # type: ignore[union-attr]
+    opening = msgspec.structs.replace(opening, request=msgspec.structs.replace(opening.request, sampler=sampler))
+    assert isinstance(admit(opening, world.facts()), Admitted if taken else Refuse)
+
+
 def test_nobody_works_on_the_channel_of_another_signer() -> None:
     """Channels stand on the chain for all to read; only a paper that was never seen before speaks for the signer."""
     world = World()
