@@ -24,6 +24,7 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import (
     TOPIC_COORDINATORS,
     TOPIC_OFFERS,
+    VOUCHER_PAGE,
     Advert,
     Adverts,
     Beat,
@@ -43,7 +44,6 @@ NOTICE_SECONDS = 30.0
 NOTICE_LIFE = 600
 # Gossip is from anybody: it must leave room for the hosts that are linked.
 MAX_GOSSIPED = 20_000
-MAX_VOUCHERS = 1024
 CHECK_SECONDS = 5.0
 LEARN_TURNS = 10
 _to_index = msgspec.msgpack.Decoder(ToIndex)
@@ -227,7 +227,9 @@ def settle_handler(purse: Purse) -> StreamHandler:
     async def handler(stream: Stream) -> None:
         messages: MessageStream[Collect] = MessageStream(stream, _collect)
         while await messages.recv() is not None:
-            messages.send(Vouchers(tuple(purse.latest(stream.peer)[:MAX_VOUCHERS])))
-            await messages.drain()
+            held = purse.latest(stream.peer)
+            for at in range(0, len(held) + 1, VOUCHER_PAGE):
+                messages.send(Vouchers(tuple(held[at : at + VOUCHER_PAGE])))
+                await messages.drain()
 
     return handler

@@ -24,7 +24,7 @@ from lading_node.store import ChannelRow, Redemption
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, TermsId, Wei, short
-from lading_protocol.messages import SETTLE, Collect, Vouchers
+from lading_protocol.messages import SETTLE, VOUCHER_PAGE, Collect, Vouchers
 from lading_protocol.receipts import Voucher
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class Collector:
             return
         if answer is None:
             return
-        for voucher, lock in answer.vouchers:
+        for voucher, lock in answer:
             try:
                 await self._take(voucher, lock, Address(link.peer))
             except LadingError as error:
@@ -197,13 +197,19 @@ class Collector:
         except LadingError as error:
             log.warning("the ledger could not be written: %s", error)
 
-    async def _ask(self, link: Link) -> Vouchers | None:
+    async def _ask(self, link: Link) -> list[tuple[bytes, bytes]] | None:
+        """All pages of what the peer holds for us; None when it breaks off."""
         stream = await link.open(SETTLE)
         try:
             messages: MessageStream[Vouchers] = MessageStream(stream, _vouchers)
             messages.send(Collect())
             await messages.drain()
-            return await messages.recv()
+            held: list[tuple[bytes, bytes]] = []
+            while (page := await messages.recv()) is not None:
+                held += page.vouchers
+                if len(page.vouchers) < VOUCHER_PAGE:
+                    return held
+            return None
         finally:
             await stream.close()
 

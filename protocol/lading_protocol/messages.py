@@ -15,6 +15,7 @@ from lading_protocol.transcript import sha256
 MAX_FRAME = 1 << 20
 MAX_TOKENS = 1 << 17
 BLOB_PART = 1 << 18
+VOUCHER_PAGE = 1024
 
 JOB = "/lading/job/1"
 HEARTBEAT = "/lading/heartbeat/1"
@@ -29,6 +30,7 @@ TOPIC_COORDINATORS = "/lading/coordinators/1"
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Packed = Annotated[bytes, Meta(min_length=65, max_length=1024)]
+OptionalPaper = Annotated[bytes, Meta(max_length=1024)]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Line = Annotated[str, Meta(max_length=2000)]
 Code = Annotated[str, Meta(max_length=64)]
@@ -285,9 +287,14 @@ class Collect(_Wire, frozen=True, tag="collect"):
 
 
 class Vouchers(_Wire, frozen=True, tag="vouchers"):
-    """For each channel the latest packed voucher and, when it may not be on chain yet, the packed lock (or empty)."""
+    """For each channel the latest packed voucher and, when it may not be on chain yet, the packed lock (or empty).
 
-    vouchers: Annotated[tuple[tuple[Packed, Annotated[bytes, Meta(max_length=1024)]], ...], Meta(max_length=1024)]
+    A full page is followed by another one.
+    """
+
+    vouchers: Annotated[
+        tuple[tuple[Packed, Annotated[bytes, Meta(max_length=1024)]], ...], Meta(max_length=VOUCHER_PAGE)
+    ]
 
 
 class GetCase(_Wire, frozen=True, tag="get_case"):

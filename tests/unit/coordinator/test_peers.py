@@ -8,12 +8,14 @@ import pytest
 
 from factories import key
 from lading.blobs import BlobStore, serve_blobs
+from lading.dispatch.purse import ChannelKey, Purse
+from lading_coordinator.peers import settle_handler
 from lading_coordinator.standing import BARRED_AT_ONCE
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol import VERSION
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import Address, to_hex
+from lading_protocol.ids import Address, TermsId, to_hex
 from lading_protocol.manifest import dump
 from lading_protocol.messages import (
     BLOB,
@@ -23,6 +25,7 @@ from lading_protocol.messages import (
     SETTLE,
     TOPIC_COORDINATORS,
     TOPIC_OFFERS,
+    VOUCHER_PAGE,
     Adverts,
     Beat,
     Collect,
@@ -321,5 +324,24 @@ def test_a_crowd_without_stakes_is_neither_remembered_nor_asked_about_all_at_onc
             await transport.close()
         await asyncio.sleep(3)
         assert world.coordinator.directory.hosts() == {}
+
+    play(story)
+
+
+def test_a_host_with_many_channels_gets_all_its_vouchers_page_by_page(play: Play) -> None:
+    async def story(world: World) -> None:
+        host = key("busy host")
+        purse = Purse(":memory:", world.contracts.deployment.settlement_domain)
+        for n in range(VOUCHER_PAGE + 3):
+            payer = key("payer")
+            purse.pay(payer, ChannelKey(payer.address, host.address, TermsId(n.to_bytes(32, "big")), 0), 5)
+        transport = world.net.transport(key("payers"))
+        transport.handle(SETTLE, settle_handler(purse))
+        link = await world.net.transport(host).dial(await transport.listen("/ip4/10.0.0.9/tcp/1"), None)
+        messages: MessageStream[Vouchers] = MessageStream(await link.open(SETTLE), msgspec.msgpack.Decoder(Vouchers))
+        messages.send(Collect())
+        pages = [await messages.recv(), await messages.recv()]
+        assert [len(page.vouchers) for page in pages if page is not None] == [VOUCHER_PAGE, 3]
+        purse.close()
 
     play(story)
