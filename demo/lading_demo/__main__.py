@@ -106,9 +106,10 @@ def main() -> int:
 
 
 async def supervised(screen: Screen, options: Options) -> None:
-    """SIGTERM unwinds like Ctrl-C does."""
+    """Ctrl-C and SIGTERM unwind alike, also where a shell started us with Ctrl-C ignored."""
     playing = asyncio.ensure_future(play(screen, options))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     await playing
 
 
