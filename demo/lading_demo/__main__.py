@@ -30,6 +30,8 @@ class Options(msgspec.Struct, frozen=True):
 async def play(screen: Screen, options: Options) -> None:
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
+    screen.console.print("[bold]Lading[/]: one inference, served, checked, paid and split, through every real part.")
+    screen.console.print(f"[dim]Logs: {options.folder}[/]", soft_wrap=True)
     async with Stage(options.folder) as stage:
         t = Theatre(options.folder, stage, screen, Cast("demo"))
         try:
