@@ -85,7 +85,9 @@ async def honest_unharmed(t: Theatre) -> None:
     cleared = [audit for audit in others if audit["verdict"] == "honest"]
     t.screen.claim(
         f"the honest hosts passed {len(cleared)} audits and were never flagged",
-        set(t.books.accused.values()) <= cheats and not any(audit["verdict"] == "guilty" for audit in others),
+        bool(cleared)
+        and set(t.books.accused.values()) <= cheats
+        and not any(audit["verdict"] == "guilty" for audit in others),
     )
 
 
