@@ -12,22 +12,24 @@ interface IAgentRegistry {
         uint16 bps;
     }
 
-    /// @notice `depth` counts the ancestors; `ancestorBps` is what they ask for together.
+    /// @notice `depth` counts the ancestors; `sunsetAt` is 0 until a sunset is announced.
     struct Agent {
         address owner;
         uint16 royaltyBps;
-        uint16 ancestorBps;
         uint8 depth;
-        uint40 registeredAt;
+        uint32 registeredAt;
+        uint32 sunsetAt;
         bytes32 parent;
     }
 
-    /// @notice `royaltyBps` is the sum over the parties; the host keeps the rest. `count` parties.
+    /// @notice `royaltyBps` is the sum over the parties; the host keeps the rest. `count` parties. `tag` are the first 20 bytes of
+    /// the agent's digest: the whole of it is in the id's preimage, and one slot is what a table may cost.
     struct Terms {
+        bytes20 tag;
         uint16 royaltyBps;
         uint8 count;
-        uint40 agreedAt;
-        bytes32 agent;
+        uint32 agreedAt;
+        uint32 sunsetAt;
     }
 
     /// @notice The digest zero names no agent.
@@ -40,7 +42,7 @@ interface IAgentRegistry {
     error LineageTooDeep(bytes32 parent);
     /// @notice The royalties asked along a lineage may not pass half of the revenue.
     error RoyaltyTooHigh(uint256 bps);
-    /// @notice Only the owner of the agent agrees its terms.
+    /// @notice Only the owner of the agent may do this.
     error NotOwner(address caller);
     /// @notice A table has 1 to 16 parties.
     error BadPartyCount(uint256 count);
@@ -53,26 +55,122 @@ interface IAgentRegistry {
     /// @notice An ancestor's owner gets less than that lineage asks.
     error AncestorUnderpaid(bytes32 ancestor, uint256 wanted, uint256 offered);
 
+    /// @notice The party consents neither by being the caller, nor by what it asks of its descendants, nor by a standing policy, nor
+    /// by a good signature of TermsConsent(terms,deadline).
+    error NoConsent(uint256 index);
+    /// @notice The consents were for use before this second.
+    error ConsentExpired(uint256 deadline);
+    /// @notice One consent for each party, empty where none is needed; or none at all.
+    error BadConsentCount(uint256 count);
+    /// @notice A sunset needs notice: not before this second.
+    error NoticeTooShort(uint256 earliest);
+    /// @notice The agent has sunset: no terms, no descendants, no successor any more.
+    error AgentSunset(bytes32 agent);
+    /// @notice Nobody agreed these terms for this agent.
+    error UnknownTerms(bytes32 terms);
+    /// @notice The successor is the agent itself, has another owner, or is older.
+    error BadSuccessor(bytes32 successor);
+    /// @notice Only the share auctions may agree terms that an auction made.
+    error NotAuctions(address caller);
+    /// @notice Only the lineage court may put an agent under a parent.
+    error NotCourt(address caller);
+    /// @notice The table pays all ancestors what they ask: there is nothing to condemn.
+    error NothingToCondemn(bytes32 terms);
+
     event AgentRegistered(bytes32 indexed agent, address indexed owner, bytes32 indexed parent, uint16 royaltyBps);
     event TermsAgreed(bytes32 indexed id, bytes32 indexed agent, Party[] parties);
+    /// @notice `successor` is the next version of `agent`, by the same owner.
+    event Superseded(bytes32 indexed agent, bytes32 indexed successor);
+    /// @notice From `moment` on the agent gets no new terms and no descendants. Zero: called off.
+    event AgentSunsetSet(bytes32 indexed agent, uint32 moment);
+    /// @notice From `moment` on nothing is locked under these terms. Zero: called off.
+    event TermsSunsetSet(bytes32 indexed id, uint32 moment);
+    /// @notice `party` accepts any table that gives it at least `minBps` in the role. Zero: no longer.
+    event PolicySet(address indexed party, uint8 indexed role, uint16 minBps);
+    /// @notice The lineage court put `agent`, which had hidden it, under `parent`.
+    event Adopted(bytes32 indexed agent, bytes32 indexed parent);
+    /// @notice The table pays an ancestor too little since its agent was adopted: it sunsets at `moment`.
+    event Condemned(bytes32 indexed id, uint32 moment);
 
-    /// @notice Records the caller as owner of `agent`. `royaltyBps` is what every later descendant must give the caller.
+    /// @notice Records the caller as owner of `agent`. `royaltyBps` is what every later descendant must give the caller: the
+    /// caller's standing consent to tables of descendants that do.
     /// @param parent zero, or an agent registered before: hence no cycles.
     function register(bytes32 agent, bytes32 parent, uint16 royaltyBps) external;
 
-    /// @notice Agrees a split table and returns its id; the same table again changes nothing and returns the same id.
-    /// An owner of several ancestors must get the sum of what they ask.
-    function agreeTerms(bytes32 agent, Party[] calldata parties) external returns (bytes32 id);
+    /// @notice Names the next version of the caller's agent, another agent of the caller's, registered later. May be corrected.
+    function supersede(bytes32 agent, bytes32 successor) external;
+
+    /// @notice Announces the agent's end, at least `NOTICE` ahead; zero calls it off. Only the owner.
+    function sunsetAgent(bytes32 agent, uint32 moment) external;
+
+    /// @notice Announces that nothing more is locked under the terms from `moment` on, at least `NOTICE` ahead; zero calls it off (not
+    /// for terms of an auction, nor condemned ones). Only the owner of the agent, which is named because terms keep but its tag.
+    function sunsetTerms(bytes32 id, bytes32 agent, uint32 moment) external;
+
+    /// @notice The caller's standing consent: any table that gives it at least `minBps` in `role`. Zero ends it.
+    function setPolicy(uint8 role, uint16 minBps) external;
+
+    /// @notice Agrees a split table and returns its id; the same table again changes nothing and returns the same id. An owner of
+    /// several ancestors must get the sum of what they ask. Every party must consent: by being the caller, as the owner of an
+    /// ancestor that gets what it asks, by its policy, or by its signature (65 bytes, or ERC-1271) of
+    /// TermsConsent(terms,deadline).
+    /// @param consents one for each party, empty where none is needed; or an empty list
+    function agreeTerms(bytes32 agent, Party[] calldata parties, uint40 deadline, bytes[] calldata consents)
+        external
+        returns (bytes32 id);
+
+    /// @notice For the share auctions, whose winners consented by their bids: agrees `parties` as terms that sunset at `sunsetAt`.
+    function agreeAuctioned(bytes32 agent, Party[] calldata parties, uint32 sunsetAt) external returns (bytes32 id);
+
+    /// @notice For the lineage court: puts a root under `parent`.
+    function adopt(bytes32 agent, bytes32 parent) external;
+
+    /// @notice Sunsets, with notice, a table that pays the agent's ancestors too little since it was adopted; anyone may send.
+    function condemn(bytes32 agent, Party[] calldata parties) external;
+
+    // ---- views
+
+    /// @notice Reverts as `agreeTerms` by `sender` would, for the auctions to ask before they open.
+    function checkTable(
+        bytes32 agent,
+        address sender,
+        Party[] calldata parties,
+        uint40 deadline,
+        bytes[] calldata consents
+    ) external view returns (uint256 royaltyBps);
 
     /// @notice Zeroes for an agent that nobody registered.
     function agents(bytes32 agent)
         external
         view
-        returns (address owner, bytes32 parent, uint16 royaltyBps, uint8 depth, uint40 registeredAt);
+        returns (
+            address owner,
+            bytes32 parent,
+            uint16 royaltyBps,
+            uint8 depth,
+            uint32 registeredAt,
+            uint32 sunsetAt,
+            bytes32 successor
+        );
 
     /// @notice Zeroes for terms that nobody agreed. A known table has royaltyBps >= 1.
-    function terms(bytes32 id) external view returns (bytes32 agent, uint16 royaltyBps, uint8 count, uint40 agreedAt);
+    function terms(bytes32 id)
+        external
+        view
+        returns (bytes20 tag, uint16 royaltyBps, uint8 count, uint32 agreedAt, uint32 sunsetAt);
+
+    /// @notice Whether money may be locked under these terms now: agreed, and not past their sunset.
+    function isOpen(bytes32 id) external view returns (bool);
+
+    /// @notice What `party` accepts in `role` without a signature; zero is nothing.
+    function policyOf(address party, uint8 role) external view returns (uint16 minBps);
+
+    /// @notice Seconds of notice that a sunset needs.
+    function NOTICE() external view returns (uint32);
+    function auctions() external view returns (address);
+    function lineageCourt() external view returns (address);
 
     /// @notice The id that a table has or would have: keccak256(abi.encode(agent, parties)).
     function termsId(bytes32 agent, Party[] calldata parties) external pure returns (bytes32);
+    function consentDigest(bytes32 id, uint40 deadline) external view returns (bytes32);
 }

@@ -73,6 +73,8 @@ interface ISettlement {
     error OverFree(uint256 free);
     /// @notice The session key did not sign SessionConsent for this payer, or the key is the payer's own.
     error BadConsent(address key);
+    /// @notice The payer did not sign SessionGrant(key,cap,expiry,nonce) with its present nonce.
+    error BadGrant(address payer);
     /// @notice The key belongs to another payer, for ever.
     error KeyTaken(address key, address payer);
     /// @notice Only the payer behind the key may do this.
@@ -85,6 +87,8 @@ interface ISettlement {
     error RaggedRows(uint256 length);
     /// @notice Nobody agreed these terms in the registry.
     error UnknownTerms(bytes32 terms);
+    /// @notice Nobody agreed these terms, or they have sunset: nothing more is locked under them. What is locked stays redeemable.
+    error TermsClosed(bytes32 terms);
     /// @notice No row moved anything: all were stale, unfunded or badly signed.
     error NoProgress();
     /// @notice There is no such channel, or it is closing or closed already. A close cannot be started twice.
@@ -136,10 +140,34 @@ interface ISettlement {
     /// @notice As `deposit`, with an ERC-2612 permit. A permit that somebody landed first does no harm.
     function depositWithPermit(uint96 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
 
+    /// @notice As `depositFor(payer)`, with the payer's ERC-3009 authorization to this contract. Anyone may send: the coins go into
+    /// the payer's account whoever does.
+    function depositWithAuthorization(
+        address payer,
+        uint96 amount,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external;
+
     /// @notice Lets `key` lock up to `cap` of the caller's deposit until `expiry` (a second, exclusive).
     /// @param consent the key's signature (65 bytes) of SessionConsent(caller), so that nobody else can claim the key; may be
     /// empty when the key is the caller's already: then only cap and expiry change.
     function authorize(address key, uint96 cap, uint40 expiry, bytes calldata consent) external;
+
+    /// @notice The same with the payer's signature of SessionGrant(key,cap,expiry,nonce) instead of its transaction; anyone may
+    /// send. A payer that is a contract (ERC-1271) thereby pays through a session key, whose rows are plain signatures.
+    function authorizeFor(
+        address payer,
+        address key,
+        uint96 cap,
+        uint40 expiry,
+        bytes calldata consent,
+        bytes calldata signature
+    ) external;
 
     /// @notice Ends a session key now: no further lock of it lands. Money locked before stays redeemable by its vouchers.
     function revoke(address key) external;
@@ -163,7 +191,7 @@ interface ISettlement {
     /// @notice Lands locks. A row is uint96 cumulative || r || yParityAndS (EIP-2098) over Lock(host,terms,epoch,cumulative).
     /// Moves free -> locked up to the signed cumulative, or as far as free balance and session cap reach (the same row
     /// lands the rest later). Skips rows that are stale, dead, expired, unfunded or badly signed.
-    /// Reverts on ragged rows, and when no row moved anything.
+    /// Reverts on ragged rows, on terms that are unknown or have sunset, and when no row moved anything.
     function lock(address host, bytes32 terms, uint32 epoch, bytes calldata rows) external;
 
     /// @notice Redeems vouchers: rows as for `lock`, over Voucher(host,terms,epoch,cumulative). Each pays what its cumulative,
@@ -171,7 +199,8 @@ interface ISettlement {
     /// Reverts on ragged rows, unknown terms, and when no row moved anything.
     function redeem(address host, bytes32 terms, uint32 epoch, bytes calldata rows) external;
 
-    /// @notice Lands locks, then redeems vouchers. Reverts only when neither moved anything (or as the two do).
+    /// @notice Lands locks, then redeems vouchers. Under terms that have sunset the locks are skipped, the vouchers are not.
+    /// Reverts when neither moved anything, on ragged rows and on unknown terms.
     function lockAndRedeem(address host, bytes32 terms, uint32 epoch, bytes calldata locks, bytes calldata vouchers)
         external;
 
@@ -219,6 +248,8 @@ interface ISettlement {
         returns (uint256);
     /// @notice Whose money `signer` signs for: its session's payer, or itself.
     function payerOf(address signer) external view returns (address);
+    /// @notice What the payer's next SessionGrant must name.
+    function grantNonce(address payer) external view returns (uint64);
     function channelId(address signer, address host, bytes32 terms, uint32 epoch) external pure returns (bytes32);
 
     // ---- EIP-712 digests under this contract's domain, for wallets and tests to compare with
@@ -226,5 +257,6 @@ interface ISettlement {
     function voucherDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative) external view returns (bytes32);
     function lockDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative) external view returns (bytes32);
     function sessionConsentDigest(address payer) external view returns (bytes32);
+    function sessionGrantDigest(address key, uint96 cap, uint40 expiry, uint64 nonce) external view returns (bytes32);
     function offerDigest(Offer calldata offer) external view returns (bytes32);
 }

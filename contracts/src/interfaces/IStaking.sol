@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IAICoin} from "./IAICoin.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 /// @title Stakes of operators
 /// @notice An operator is a node's hot key. Its stake belongs to a cold owner, whom the operator consented to once. Stake that
 /// is on its way out stays slashable until it is paid. Only the audit court, fixed at deployment, can take any.
 interface IStaking {
-    /// @notice `stake` counts for being active; `unbonding` is leaving and still slashable. `place` is the position in the list
-    /// of active operators plus one, zero when not in it; `activeSince` the second it entered the list.
+    /// @notice `stake` counts for being active; `unbonding` is leaving and still slashable. `place` is the position of its
+    /// running tenure plus one, zero when it has none.
     struct Operator {
         address owner;
         uint96 stake;
@@ -17,7 +17,15 @@ interface IStaking {
         uint40 jailedUntil;
         uint24 openDisputes;
         uint24 place;
-        uint32 activeSince;
+    }
+
+    /// @notice A spell of being active: from `since` (inclusive) to `until` (exclusive; zero while it runs). A lottery is held
+    /// among those who were active at one moment, so nobody can change it by coming or going afterwards. A place is given to
+    /// another tenure only when the last one has been over for a day: no lottery looks back that far.
+    struct Tenure {
+        address operator;
+        uint40 since;
+        uint40 until;
     }
 
     /// @notice The zero address stakes nothing and judges nothing.
@@ -80,7 +88,7 @@ interface IStaking {
 
     // ---- views
 
-    function coin() external view returns (IAICoin);
+    function coin() external view returns (IERC20);
     function court() external view returns (address);
     /// @notice Less stake than this is not active.
     function minStake() external view returns (uint96);
@@ -103,9 +111,11 @@ interface IStaking {
     function isActive(address operator) external view returns (bool);
     /// @notice Number of active operators: stake of at least `minStake`, and not jailed.
     function operatorCount() external view returns (uint256);
-    /// @notice The active operator at `index`; the order changes when one leaves.
-    function operatorAt(uint256 index) external view returns (address);
-    /// @notice As `operatorAt`, with what the court asks of a juror, or zeroes past the end.
-    function candidate(uint256 index) external view returns (address operator, address owner, uint256 activeSince);
+    /// @notice Number of places; those of ended tenures are among them until somebody takes them.
+    function tenureCount() external view returns (uint256);
+    function tenureAt(uint256 place) external view returns (Tenure memory);
+    /// @notice Who held the place at second `moment`, and who owns it; zeroes if nobody did, or past the end. Answers for the last
+    /// day, not for longer ago.
+    function candidate(uint256 place, uint40 moment) external view returns (address operator, address owner);
     function stakeConsentDigest(address owner) external view returns (bytes32);
 }
