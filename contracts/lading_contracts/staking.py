@@ -1,4 +1,7 @@
-"""Stakes of operators, as typed verbs. The operator is a node's hot key, the owner the cold address behind it."""
+"""Stakes of operators, as typed verbs. The operator is a node's hot key, the owner the cold address behind it.
+
+What only the audit court may call (slash, jail, openDispute, closeDispute) has no verb here.
+"""
 
 import msgspec
 
@@ -16,6 +19,14 @@ class Operator(msgspec.Struct, frozen=True):
     unlock_at: int
     jailed_until: int
     open_disputes: int
+
+
+class Tenure(msgspec.Struct, frozen=True):
+    """A spell of being active: from second `since` (inclusive) to `until` (exclusive; 0 while it runs)."""
+
+    operator: Address
+    since: int
+    until: int
 
 
 class Staking(Contract):
@@ -47,10 +58,40 @@ class Staking(Contract):
     async def slashable(self, operator: Address) -> Wei:
         return Wei((await self._view("slashable", operator))[0])
 
+    async def owner_of(self, operator: Address) -> Address:
+        """The zero address when nobody ever staked for it."""
+        return Address((await self._view("ownerOf", operator))[0])
+
+    async def operator_count(self) -> int:
+        """How many are active."""
+        return int((await self._view("operatorCount"))[0])
+
+    async def tenure(self, place: int) -> Tenure:
+        return Tenure(*(await self._view("tenureAt", place))[0])
+
+    async def tenures(self) -> int:
+        """How many places there are; those of ended tenures are among them until somebody takes them."""
+        return int((await self._view("tenureCount"))[0])
+
+    async def candidate(self, place: int, moment: int) -> tuple[Address, Address]:
+        """Operator and owner of the place at second `moment` of the last day; zero addresses if nobody held it."""
+        operator, owner = await self._view("candidate", place, moment)
+        return operator, owner
+
     async def operators(self) -> tuple[Address, ...]:
         """The active operators, one question each: for screens and small networks. Followers should use events."""
-        (count,) = await self._view("operatorCount")
-        return tuple([Address((await self._view("operatorAt", at))[0]) for at in range(count)])
+        held = [await self.tenure(place) for place in range(await self.tenures())]
+        return tuple(one.operator for one in held if any(one.operator) and not one.until)
 
     async def min_stake(self) -> Wei:
         return Wei((await self._view("minStake"))[0])
+
+    async def cooldown(self) -> int:
+        """Seconds that unbonding takes."""
+        return int((await self._view("cooldown"))[0])
+
+    async def coin(self) -> Address:
+        return Address((await self._view("coin"))[0])
+
+    async def court(self) -> Address:
+        return Address((await self._view("court"))[0])
