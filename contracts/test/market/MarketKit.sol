@@ -15,6 +15,8 @@ import {Staking} from "../../src/Staking.sol";
 import {IAgentRegistry} from "../../src/interfaces/IAgentRegistry.sol";
 import {ILeases} from "../../src/interfaces/ILeases.sol";
 import {IParameters} from "../../src/interfaces/IParameters.sol";
+import {ISettlement} from "../../src/interfaces/ISettlement.sol";
+import {IStaking} from "../../src/interfaces/IStaking.sol";
 import {Vm} from "../Vm.sol";
 
 /// @notice The market with the real registry, parameters, stakes and settlement. The test contract is bank, governor and both
@@ -74,10 +76,10 @@ abstract contract MarketKit {
         settlement = new Settlement(coin, registry, 1 hours, 1 days);
         parameters = new Parameters(address(this), courtParams(), marketParams());
         staking = new Staking(coin, address(this), MIN_STAKE, 7 days);
-        book = new OfferBook(settlement);
+        book = new OfferBook(ISettlement(address(settlement)));
         shares = new ShareAuctions(coin, registry, parameters, GENESIS, EPOCH);
         promotions = new PromotionAuctions(coin, registry, parameters, GENESIS, EPOCH);
-        leases = new Leases(coin, staking, settlement);
+        leases = new Leases(coin, IStaking(address(staking)), ISettlement(address(settlement)));
         _enrol();
     }
 
@@ -153,7 +155,7 @@ abstract contract MarketKit {
     }
 
     function sealShare(bytes32 id, address who, uint16 bps) internal {
-        bytes32 seal = shares.sealOf(id, who, bps, SALT);
+        bytes32 seal = keccak256(abi.encode(block.chainid, address(shares), id, who, bps, SALT));
         vm.prank(who);
         shares.commit(id, seal);
     }
@@ -164,7 +166,7 @@ abstract contract MarketKit {
     }
 
     function sealPromotion(uint8 slot, address who, bytes32 agent, uint96 amount) internal {
-        bytes32 seal = promotions.sealOf(NEXT, slot, who, agent, amount, SALT);
+        bytes32 seal = keccak256(abi.encode(block.chainid, address(promotions), NEXT, slot, who, agent, amount, SALT));
         vm.prank(who);
         promotions.commit(NEXT, slot, seal);
     }
@@ -174,12 +176,21 @@ abstract contract MarketKit {
         promotions.reveal(NEXT, slot, agent, amount, SALT);
     }
 
+    /// @dev As the contracts compute it; here, so that a test can name it after it said what it expects.
+    function startOf(uint32 epoch) internal pure returns (uint40) {
+        return uint40(GENESIS + uint256(epoch) * EPOCH);
+    }
+
+    function commitEnds(uint32 epoch) internal pure returns (uint40) {
+        return startOf(epoch) - EPOCH / 3;
+    }
+
     function toReveals() internal {
-        vm.warp(shares.commitEnds(NEXT));
+        vm.warp(commitEnds(NEXT));
     }
 
     function toSettling() internal {
-        vm.warp(shares.startOf(NEXT));
+        vm.warp(startOf(NEXT));
     }
 
     /// @dev An hour from now, for an hour: 2 slots at 3 wei a second, bonds that do not divide evenly.

@@ -81,10 +81,11 @@ contract OfferBookTest is MarketKit {
     function test_a_contract_signs_its_offers_as_it_likes() public {
         Puppet wallet = new Puppet(host);
         ISettlement.Offer memory offer = _offer(address(wallet));
-        book.publish(offer, _sign(offer));
+        bytes memory signature = _sign(offer);
+        book.publish(offer, signature);
         wallet.silence();
         vm.expectRevert(abi.encodeWithSelector(IOfferBook.BadOffer.selector, address(wallet)));
-        book.publish(offer, _sign(offer));
+        book.publish(offer, signature);
     }
 
     function test_an_offer_signed_for_another_chain_is_void() public {

@@ -66,9 +66,9 @@ contract ShareAuctionsTest is MarketKit {
 
     function test_the_terms_sunset_when_the_epoch_ends() public {
         bytes32 terms = _run(openShares(CURATORS, 2, 400), _bids(300, 100, 250));
-        vm.warp(shares.startOf(NEXT + 1) - 1);
+        vm.warp(startOf(NEXT + 1) - 1);
         vm.assertTrue(registry.isOpen(terms), "last second");
-        vm.warp(shares.startOf(NEXT + 1));
+        vm.warp(startOf(NEXT + 1));
         vm.assertTrue(!registry.isOpen(terms), "over");
     }
 
@@ -153,13 +153,13 @@ contract ShareAuctionsTest is MarketKit {
         vm.prank(MAKER);
         bytes32 id = shares.open(AGENT, later, CURATORS, 2, 400, baseTable(), 0, new bytes[](0));
         _sealAll(id, _bids(300, 100, 250));
-        vm.warp(shares.commitEnds(later));
+        vm.warp(commitEnds(later));
         _revealAll(id, _bids(300, 100, 250));
-        vm.warp(shares.startOf(later));
+        vm.warp(startOf(later));
         vm.assertTrue(!registry.isOpen(first), "over before it is settled");
         vm.assertEq(shares.settle(id, baseTable()), first, "the same table");
         vm.assertTrue(registry.isOpen(first), "open again");
-        vm.warp(shares.startOf(later + 1));
+        vm.warp(startOf(later + 1));
         vm.assertTrue(!registry.isOpen(first), "and over");
     }
 
@@ -208,9 +208,9 @@ contract ShareAuctionsTest is MarketKit {
         bytes32 id = openShares(CURATORS, 1, 100);
         vm.expectRevert(abi.encodeWithSelector(IShareAuctions.AlreadyOpen.selector, id));
         openShares(CURATORS, 1, 100);
-        vm.warp(shares.commitEnds(NEXT + 1));
+        vm.warp(commitEnds(NEXT + 1));
         vm.prank(MAKER);
-        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooLate.selector, shares.commitEnds(NEXT + 1)));
+        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooLate.selector, commitEnds(NEXT + 1)));
         shares.open(AGENT, NEXT + 1, CURATORS, 1, 100, baseTable(), 0, new bytes[](0));
     }
 
@@ -248,20 +248,20 @@ contract ShareAuctionsTest is MarketKit {
 
     function test_bids_are_sealed_and_opened_in_their_windows_only() public {
         bytes32 id = openShares(CURATORS, 2, 400);
-        vm.warp(shares.startOf(NEXT - 1) - 1);
-        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooEarly.selector, shares.startOf(NEXT - 1)));
+        vm.warp(startOf(NEXT - 1) - 1);
+        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooEarly.selector, startOf(NEXT - 1)));
         vm.prank(bidder(0));
         shares.commit(id, keccak256("early"));
-        vm.warp(shares.commitEnds(NEXT) - 1);
+        vm.warp(commitEnds(NEXT) - 1);
         sealShare(id, bidder(0), 100);
-        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooEarly.selector, shares.commitEnds(NEXT)));
+        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooEarly.selector, commitEnds(NEXT)));
         revealShare(id, bidder(0), 100);
         toReveals();
-        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooLate.selector, shares.commitEnds(NEXT)));
+        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooLate.selector, commitEnds(NEXT)));
         vm.prank(bidder(1));
         shares.commit(id, keccak256("late"));
-        vm.warp(shares.startOf(NEXT) - 1);
-        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooEarly.selector, shares.startOf(NEXT)));
+        vm.warp(startOf(NEXT) - 1);
+        vm.expectRevert(abi.encodeWithSelector(IEpochs.TooEarly.selector, startOf(NEXT)));
         shares.settle(id, baseTable());
         revealShare(id, bidder(0), 100);
         toSettling();
