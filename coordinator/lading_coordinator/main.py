@@ -40,6 +40,7 @@ from lading_coordinator.gateway.server import HttpServer
 from lading_coordinator.http.app import create_app
 from lading_coordinator.http.views import Parts, Views
 from lading_coordinator.ledger import Ledger
+from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.peers import Index, announce, settle_handler
 from lading_coordinator.sessions import Bounds, Sessions
@@ -103,11 +104,12 @@ class Coordinator:
         self._auditing()
         listeners = [self.sessions.notice, self.standing.notice, self._notice_close]
         self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
+        self.market = MarketWatch(outside.contracts, clock, self.directory.raise_floor)
         terms = Terms(settings.default_tokens, record.decimals, record.symbol)
         self.gateway = Gateway(
             self.dispatcher,
             self.sessions,
-            Models(self.catalogue, self.directory, clock, terms),
+            Models(self.catalogue, self.directory, clock, terms, self.market.promoted),
             self.metrics,
             clock=clock,
             fresh=outside.fresh,
@@ -186,7 +188,7 @@ class Coordinator:
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         outside = self.outside
-        services = [self.ledger.run(), self.index.tend(), self.watch.run(), self._prune()]
+        services = [self.ledger.run(), self.index.tend(), self.watch.run(), self.market.run(), self._prune()]
         if self.settings.audits:
             services.append(self.auditor.run())
         if outside.gossip is not None:
@@ -215,6 +217,7 @@ class Coordinator:
             catalogue=self.catalogue,
             purse=self.purse,
             watch=self.watch,
+            market=self.market,
             deployment=self.outside.contracts.deployment,
             detail=lambda: self._detail,
             address=self.outside.key.address,

@@ -33,10 +33,13 @@ class Directory:
         self._offers: dict[AgentId, dict[tuple[Address, bytes], KnownOffer]] = {}
         self._hosts: dict[Address, HostState] = {}
         self._count: dict[Address, int] = {}
+        self._floors: dict[Address, int] = {}
         self._total = 0
 
     def put(self, known: KnownOffer) -> bool:
-        """Keep a checked offer unless a newer one is held; False when it was not news or there is no room."""
+        """Keep a checked offer unless a newer one is held; False when it was not news, is void, or there is no room."""
+        if known.offer.sequence < self._floors.get(known.host, 0):
+            return False
         slot = self._offers.setdefault(known.agent, {})
         key = (known.host, known.terms)
         held = slot.get(key)
@@ -60,6 +63,15 @@ class Directory:
                 self._drop(slot, key)
         for known in offers:
             self.put(known)
+
+    def raise_floor(self, host: Address, sequence: int) -> None:
+        """The host voided its offers below `sequence` on the chain: those held are dropped, no more are taken."""
+        if sequence <= self._floors.get(host, 0):
+            return
+        self._floors[host] = sequence
+        for slot in self._offers.values():
+            for key in [key for key, known in slot.items() if key[0] == host and known.offer.sequence < sequence]:
+                self._drop(slot, key)
 
     def beat(self, host: Address, free: int, waiting: int, now: float) -> None:
         state = self.host(host)
