@@ -23,6 +23,7 @@ __all__ = [
     "Proof",
     "Verdict",
     "Vote",
+    "attempt_id",
     "dispute_id",
 ]
 
@@ -49,6 +50,11 @@ def dispute_id(receipt: Receipt, challenger: Address) -> Digest:
     """One per attempt and challenger, computed without asking the chain."""
     types = ("address", "bytes32", "uint32", "address")
     return keccak256(abi.encode(types, (receipt.host, receipt.job, receipt.attempt, challenger)))
+
+
+def attempt_id(receipt: Receipt) -> Digest:
+    """What a host is convicted of at most once, whoever proves it."""
+    return keccak256(abi.encode(("address", "bytes32", "uint32"), (receipt.host, receipt.job, receipt.attempt)))
 
 
 class AuditCourt(Committee):
@@ -80,7 +86,7 @@ class AuditCourt(Committee):
         return int((await self._view("anchors"))[0])
 
     async def convicted(self, attempt: bytes) -> bool:
-        """Whether the host was slashed for this attempt; `attempt` is the id that the contract keeps it under."""
+        """Whether the host was slashed for this attempt: see `attempt_id`."""
         return bool((await self._view("convicted", attempt))[0])
 
 

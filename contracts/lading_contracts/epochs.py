@@ -31,7 +31,15 @@ class Epochs(Contract):
     """Part of both auctions."""
 
     async def calendar(self) -> Calendar:
-        return Calendar(int((await self._view("genesis"))[0]), int((await self._view("epochLength"))[0]))
+        return Calendar(await self.genesis(), await self.epoch_length())
+
+    async def genesis(self) -> int:
+        """The first second of epoch 0."""
+        return int((await self._view("genesis"))[0])
+
+    async def epoch_length(self) -> int:
+        """Seconds."""
+        return int((await self._view("epochLength"))[0])
 
     async def current_epoch(self) -> int:
         return int((await self._view("currentEpoch"))[0])

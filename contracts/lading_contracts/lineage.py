@@ -1,10 +1,20 @@
 """Disputes about hidden parents, as typed verbs: contested by the parent's owner, answered by the agent's, judged."""
 
+import msgspec
+
 from lading_contracts import abi
 from lading_contracts.committee import Committee
 from lading_contracts.port import Signer, TxReceipt
-from lading_protocol.ids import Address, Digest
+from lading_protocol.ids import Address, AgentId, Digest
 from lading_protocol.keys import keccak256
+
+
+class Contest(msgspec.Struct, frozen=True):
+    """What is contested; answered before second `answer_by`, or admitted. The rest is in the dispute of the same id."""
+
+    agent: AgentId
+    parent: AgentId
+    answer_by: int
 
 
 def contest_id(agent: bytes, parent: bytes, challenger: Address) -> Digest:
@@ -30,3 +40,7 @@ class LineageCourt(Committee):
     async def uphold(self, signer: Signer, contest: bytes) -> TxReceipt:
         """Upholds a contest that was not answered in time; by anyone."""
         return await self._write(signer, "uphold", contest)
+
+    async def contest_of(self, contest: bytes) -> Contest | None:
+        found = Contest(*await self._view("contests", contest))
+        return found if any(found.agent) else None

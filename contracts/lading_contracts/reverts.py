@@ -125,6 +125,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "NothingUnbonding": ("Nothing is on its way out", "Request it first."),
     "DisputeOpen": ("A dispute about this operator is open", "Wait for the ruling."),
     "NotActive": ("The operator is not active: too little stake, or jailed", "Add stake, or wait for the jail to end."),
+    "CheckpointUnorderedInsertion": ("The chain's clock went backwards", "This chain cannot be used."),
     # both courts
     "BadReceipt": (
         "The host it names did not sign this receipt for this court",

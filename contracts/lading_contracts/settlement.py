@@ -103,12 +103,10 @@ class Settlement(Contract):
         """`consent` is the key's signature of SessionConsent(payer); empty to change cap and expiry later."""
         return await self._write(signer, "authorize", key, cap, expiry, consent)
 
-    async def authorize_for(
-        self, signer: Signer, payer: Address, grant: SignedGrant, consent: bytes = b""
-    ) -> TxReceipt:
+    async def authorize_for(self, signer: Signer, grant: SignedGrant, consent: bytes = b"") -> TxReceipt:
         """As `authorize`, by the payer's signature instead of its transaction; by anyone. See `grant_nonce`."""
         one = grant.value
-        given = payer, one.key, one.cap, one.expiry, consent, grant.signature
+        given = one.payer, one.key, one.cap, one.expiry, consent, grant.signature
         return await self._write(signer, "authorizeFor", *given)
 
     async def revoke(self, signer: Signer, key: Address) -> TxReceipt:

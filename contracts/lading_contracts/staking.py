@@ -21,14 +21,6 @@ class Operator(msgspec.Struct, frozen=True):
     open_disputes: int
 
 
-class Tenure(msgspec.Struct, frozen=True):
-    """A spell of being active: from second `since` (inclusive) to `until` (exclusive; 0 while it runs)."""
-
-    operator: Address
-    since: int
-    until: int
-
-
 class Staking(Contract):
     NAME = "Staking"
 
@@ -66,22 +58,26 @@ class Staking(Contract):
         """How many are active."""
         return int((await self._view("operatorCount"))[0])
 
-    async def tenure(self, place: int) -> Tenure:
-        return Tenure(*(await self._view("tenureAt", place))[0])
-
-    async def tenures(self) -> int:
-        """How many places there are; those of ended tenures are among them until somebody takes them."""
-        return int((await self._view("tenureCount"))[0])
-
-    async def candidate(self, place: int, moment: int) -> tuple[Address, Address]:
-        """Operator and owner of the place at second `moment` of the last day; zero addresses if nobody held it."""
-        operator, owner = await self._view("candidate", place, moment)
-        return operator, owner
+    async def operator_at(self, place: int) -> Address:
+        """The active operators in a list without gaps; whoever leaves, the last one takes its place."""
+        return Address((await self._view("operatorAt", place))[0])
 
     async def operators(self) -> tuple[Address, ...]:
         """The active operators, one question each: for screens and small networks. Followers should use events."""
-        held = [await self.tenure(place) for place in range(await self.tenures())]
-        return tuple(one.operator for one in held if any(one.operator) and not one.until)
+        return tuple([await self.operator_at(place) for place in range(await self.operator_count())])
+
+    async def operator_count_at(self, moment: int) -> int:
+        """How many were active when second `moment` ended; lotteries are held among those."""
+        return int((await self._view("operatorCountAt", moment))[0])
+
+    async def candidate(self, place: int, moment: int) -> tuple[Address, Address]:
+        """Operator and owner at that place when second `moment` ended; zero addresses past the end."""
+        operator, owner = await self._view("candidate", place, moment)
+        return operator, owner
+
+    async def owner_at(self, operator: Address, moment: int) -> Address:
+        """The zero address if nobody owned it when second `moment` ended."""
+        return Address((await self._view("ownerAt", operator, moment))[0])
 
     async def min_stake(self) -> Wei:
         return Wei((await self._view("minStake"))[0])

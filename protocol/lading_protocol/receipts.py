@@ -50,9 +50,10 @@ class SessionConsent(Signable, frozen=True):
 class SessionGrant(Signable, frozen=True):
     """Signed by a payer instead of a transaction: `key` may lock up to `cap` wei of its deposit until second `expiry`.
 
-    `nonce` is the payer's count of grants so far: each counts once, in order.
+    `nonce` is what the contract names as the payer's next: each grant counts once, and none after a revocation.
     """
 
+    payer: Addr
     key: Addr
     cap: U96
     expiry: U40

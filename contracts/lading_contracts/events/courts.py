@@ -63,6 +63,22 @@ class Upheld(Event, frozen=True):
     parent: AgentId
 
 
+class Moot(Event, frozen=True):
+    """The contest was right, but another one came first."""
+
+    id: Digest
+    agent: AgentId
+    parent: AgentId
+
+
+class Dismissed(Event, frozen=True):
+    """A committee ruled that the agent does not derive from the parent."""
+
+    id: Digest
+    agent: AgentId
+    parent: AgentId
+
+
 # --- both courts ---
 
 

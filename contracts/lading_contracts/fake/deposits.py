@@ -51,7 +51,7 @@ class DepositsModel(Model):
     ) -> None:
         nonce = self._grants[payer]
         self._grants[payer] = nonce + 1
-        digest = SessionGrant(key, cap, expiry, nonce).digest(self._domain)
+        digest = SessionGrant(payer, key, cap, expiry, nonce).digest(self._domain)
         require(signed_by(payer, digest, signature), "BadGrant", payer)
         self._authorize(payer, key, cap, expiry, consent)
 
