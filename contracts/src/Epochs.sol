@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
 import {IEpochs} from "./interfaces/IEpochs.sol";
 
 /// @title The calendar of the auctions
@@ -27,12 +29,12 @@ abstract contract Epochs is IEpochs {
 
     /// @inheritdoc IEpochs
     function startOf(uint32 epoch) public view returns (uint40) {
-        return uint40(genesis + uint256(epoch) * epochLength);
+        return SafeCast.toUint40(genesis + uint256(epoch) * epochLength);
     }
 
     /// @inheritdoc IEpochs
     function commitEnds(uint32 epoch) public view returns (uint40) {
-        return uint40(startOf(epoch) - epochLength / 3);
+        return startOf(epoch) - epochLength / 3;
     }
 
     /// @dev Bids on `epoch` are sealed during the first two thirds of the epoch before it.

@@ -25,6 +25,7 @@ abstract contract Payments is IPayments {
         uint256 amount = unpaid[msg.sender];
         require(amount != 0, NothingUnpaid(msg.sender));
         unpaid[msg.sender] = 0;
+        emit UnpaidCollected(msg.sender, to, amount);
         coin.safeTransfer(to, amount);
     }
 

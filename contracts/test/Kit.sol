@@ -25,6 +25,8 @@ abstract contract Kit {
     address internal constant MAKER = address(0xA1);
     address internal constant OEM = address(0xA2);
     address internal constant CURATOR = address(0xA3);
+    address internal constant AUCTIONS = address(0xA0C);
+    address internal constant LINEAGE_COURT = address(0xC0);
     uint256 internal constant PAYER_KEY = 0x101;
     uint256 internal constant SESSION_KEY = 0x102;
     uint256 internal constant HOST_KEY = 0x103;
@@ -44,7 +46,7 @@ abstract contract Kit {
         vm.warp(1_800_000_000);
         vm.roll(1_000);
         coin = new AICoin("Lading", "LADE", 1e9 * uint256(COIN), address(this));
-        registry = new AgentRegistry();
+        registry = new AgentRegistry(AUCTIONS, LINEAGE_COURT);
         settlement = new Settlement(coin, registry, EXIT_DELAY, CLOSE_DELAY);
         address expected = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
         staking = new Staking(IAICoin(address(coin)), expected, MIN_STAKE, COOLDOWN);
@@ -53,8 +55,12 @@ abstract contract Kit {
         coin.approve(address(staking), type(uint256).max);
         vm.prank(MAKER);
         registry.register(AGENT, 0, 500);
+        vm.prank(OEM);
+        registry.setPolicy(2, 1);
+        vm.prank(CURATOR);
+        registry.setPolicy(4, 1);
         vm.prank(MAKER);
-        terms = registry.agreeTerms(AGENT, table());
+        terms = registry.agreeTerms(AGENT, table(), 0, new bytes[](0));
     }
 
     function courtParams() internal pure returns (IAuditCourt.Params memory) {

@@ -64,6 +64,7 @@ class FakeChain:
         self._fork = 0
         self._names: dict[Address, str] = {}
         self._world = World(chain_id, lambda number: self._blocks[number].block.hash)
+        self._world.run = self._run
         genesis = Block(0, self._hash(0, 0), Digest(bytes(32)), int(now()))
         self._blocks: list[_Mined] = [_Mined(genesis, (), [])]
 

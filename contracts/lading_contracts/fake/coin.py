@@ -1,11 +1,18 @@
-"""AICoin in memory: balances, allowances, burning."""
+"""AICoin in memory: balances, allowances, burning, ERC-2612 permits and ERC-3009 authorizations."""
 
 from typing import Any
 
-from lading_contracts.fake.world import Book, Model, World, require
+from lading_contracts import abi
+from lading_contracts.fake.world import Book, Model, World, require, signer_of
 from lading_protocol.ids import MAX_U96, ZERO_ADDRESS, Address
+from lading_protocol.keys import keccak256
 
 _FOR_EVER = 2**256 - 1
+_DOMAIN = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+_PERMIT = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+_MOVE = "Authorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+_CANCEL = "CancelAuthorization(address authorizer,bytes32 nonce)"
+Signature = tuple[int, bytes, bytes]
 
 
 class CoinModel(Model):
@@ -15,7 +22,10 @@ class CoinModel(Model):
         self._balances: Book[Address, int] = Book(world, 0)
         self._allowances: Book[tuple[Address, Address], int] = Book(world, 0)
         self._supply: Book[str, int] = Book(world, 0)
+        self._nonces: Book[Address, int] = Book(world, 0)
+        self._spent: Book[tuple[Address, bytes], bool] = Book(world, False)
         require(supply <= MAX_U96, "SupplyTooLarge", supply)
+        require(holder != ZERO_ADDRESS, "ERC20InvalidReceiver", holder)
         self._supply["total"] = supply
         self._balances[holder] = supply
         self.emit("Transfer", ZERO_ADDRESS, holder, supply)
@@ -38,6 +48,12 @@ class CoinModel(Model):
     def decimals(self, _sender: Address) -> int:
         return 18
 
+    def nonces(self, _sender: Address, owner: Address) -> int:
+        return self._nonces[owner]
+
+    def authorization_state(self, _sender: Address, authorizer: Address, nonce: bytes) -> bool:
+        return self._spent[authorizer, nonce]
+
     def approve(self, sender: Address, spender: Address, amount: int) -> bool:
         require(spender != ZERO_ADDRESS, "ERC20InvalidSpender", spender)
         self._allowances[sender, spender] = amount
@@ -54,10 +70,7 @@ class CoinModel(Model):
         return True
 
     def transfer_from(self, sender: Address, owner: Address, to: Address, amount: int) -> bool:
-        allowed = self._allowances[owner, sender]
-        if allowed != _FOR_EVER:
-            require(allowed >= amount, "ERC20InsufficientAllowance", sender, allowed, amount)
-            self._allowances[owner, sender] = allowed - amount
+        self._spend_allowance(owner, sender, amount)
         return self.transfer(owner, to, amount)
 
     def burn(self, sender: Address, amount: int) -> None:
@@ -66,3 +79,37 @@ class CoinModel(Model):
         self._balances[sender] = held - amount
         self._supply["total"] -= amount
         self.emit("Transfer", sender, ZERO_ADDRESS, amount)
+
+    def burn_from(self, sender: Address, owner: Address, amount: int) -> None:
+        self._spend_allowance(owner, sender, amount)
+        self.burn(owner, amount)
+
+    def permit(
+        self, _sender: Address, owner: Address, spender: Address, value: int, deadline: int, *signed: Any
+    ) -> None:
+        require(self.world.now <= deadline, "ERC2612ExpiredSignature", deadline)
+        nonce = self._nonces[owner]
+        self._nonces[owner] = nonce + 1
+        signer = signer_of(self._digest(_PERMIT, owner, spender, value, nonce, deadline), _joined(*signed))
+        require(signer == owner, "ERC2612InvalidSigner", signer, owner)
+        self.approve(owner, spender, value)
+
+    def _spend_allowance(self, owner: Address, spender: Address, amount: int) -> None:
+        allowed = self._allowances[owner, spender]
+        if allowed != _FOR_EVER:
+            require(allowed >= amount, "ERC20InsufficientAllowance", spender, allowed, amount)
+            self._allowances[owner, spender] = allowed - amount
+
+    def _digest(self, declared: str, *values: Any) -> bytes:
+        """The EIP-712 digest under the coin's own name, unlike the domain of all other contracts."""
+        kinds = [field.split(" ")[0] for field in declared.split("(")[1][:-1].split(",")]
+        separator = abi.encode(
+            ("bytes32", "bytes32", "bytes32", "uint256", "address"),
+            (_DOMAIN, keccak256(self._name.encode()), keccak256(b"1"), self.world.chain_id, self.address),
+        )
+        struct = abi.encode(("bytes32", *kinds), (keccak256(declared.encode()), *values))
+        return keccak256(b"\x19\x01" + keccak256(separator) + keccak256(struct))
+
+
+def _joined(v: int, r: bytes, s: bytes) -> bytes:
+    return r + s + bytes([v])

@@ -1,84 +1,38 @@
-"""Settlement in memory: deposits, sessions, channels, split pools. The contract's checks in its order."""
+"""Settlement in memory: channels, vouchers, split pools. The contract's checks in its order."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from msgspec.structs import replace
 
-from lading_contracts.fake.coin import CoinModel
-from lading_contracts.fake.registry import WHOLE_BPS, RegistryModel, Table, table_id
-from lading_contracts.fake.world import Book, Model, World, require, signer_of
-from lading_contracts.settlement import Account, Channel, ChannelKey, Session
-from lading_protocol.eip712 import Domain
+from lading_contracts.fake.deposits import DepositsModel
+from lading_contracts.fake.lineage import Table
+from lading_contracts.fake.registry import WHOLE_BPS, RegistryModel, table_id
+from lading_contracts.fake.world import Book, World, require
+from lading_contracts.settlement import Channel, ChannelKey
 from lading_protocol.errors import BadSignature
 from lading_protocol.ids import ZERO_ADDRESS, Address, TermsId, Wei
 from lading_protocol.keys import recover
-from lading_protocol.receipts import ROW_SIZE, Lock, SessionConsent, Voucher, unpack_row
+from lading_protocol.receipts import ROW_SIZE, Lock, Offer, Voucher, unpack_row
 
 _MAX_DELAY = 90 * 86_400
 _NO_CHANNEL = Channel(Wei(0), Wei(0), 0, False, False)
-_NO_SESSION = Session(ZERO_ADDRESS, Wei(0), Wei(0), 0)
 
 
-class SettlementModel(Model):
+class SettlementModel(DepositsModel):
     def __init__(self, world: World, address: Address, sender: Address, *given: Any) -> None:
-        super().__init__(world, address)
-        coin, registry, self._exit_delay, self._close_delay = given
-        require(max(self._exit_delay, self._close_delay) <= _MAX_DELAY, "DelayTooLong")
-        self._coin: CoinModel = world.contracts[coin]
+        coin, registry, exit_delay, self._close_delay = given
+        require(any(coin) and any(registry), "ZeroAddress")
+        require(max(exit_delay, self._close_delay) <= _MAX_DELAY, "DelayTooLong")
+        super().__init__(world, address, coin, exit_delay)
         self._registry: RegistryModel = world.contracts[registry]
-        self._domain = Domain(world.chain_id, address)
-        self._accounts: Book[Address, Account] = Book(world, Account(Wei(0), Wei(0), 0))
-        self._sessions: Book[Address, Session] = Book(world, _NO_SESSION)
         self._channels: Book[bytes, Channel] = Book(world, _NO_CHANNEL)
         self._host_balance: Book[Address, int] = Book(world, 0)
         self._payout: Book[Address, Address] = Book(world, ZERO_ADDRESS)
         self._gross: Book[bytes, int] = Book(world, 0)
         self._claimed: Book[tuple[bytes, int], int] = Book(world, 0)
 
-    # --- the payer's side ---
-
-    def deposit(self, sender: Address, amount: int) -> None:
-        self.deposit_for(sender, sender, amount)
-
-    def deposit_for(self, sender: Address, payer: Address, amount: int) -> None:
-        require(amount != 0, "ZeroAmount")
-        require(payer != ZERO_ADDRESS, "ZeroAddress")
-        self._add_free(payer, amount)
-        self.emit("Deposited", payer, sender, amount)
-        self._coin.transfer_from(self.address, sender, self.address, amount)
-
-    def authorize(self, sender: Address, key: Address, cap: int, expiry: int, consent: bytes) -> None:
-        session = self._sessions[key]
-        if session.payer == ZERO_ADDRESS:
-            consents = signer_of(SessionConsent(sender).digest(self._domain), consent) == key
-            require(consents and key != sender, "BadConsent", key)
-        else:
-            require(session.payer == sender, "KeyTaken", key, session.payer)
-        self._sessions[key] = replace(session, payer=sender, cap=Wei(cap), expiry=expiry)
-        self.emit("Authorized", sender, key, cap, expiry)
-
-    def revoke(self, sender: Address, key: Address) -> None:
-        require(self._sessions[key].payer == sender, "NotPayer", sender)
-        self._sessions[key] = replace(self._sessions[key], expiry=0)
-        self.emit("Revoked", sender, key)
-
-    def request_exit(self, sender: Address, amount: int) -> None:
-        account = self._accounts[sender]
-        require(amount <= account.free, "OverFree", account.free)
-        exit_at = self.world.now + self._exit_delay if amount else 0
-        self._accounts[sender] = replace(account, exit_amount=Wei(amount), exit_at=exit_at)
-        self.emit("ExitRequested", sender, amount, exit_at)
-
-    def finish_exit(self, sender: Address) -> None:
-        account = self._accounts[sender]
-        require(account.exit_amount != 0, "NoExit")
-        require(self.world.now >= account.exit_at, "TooEarly", account.exit_at)
-        amount = min(account.exit_amount, account.free)
-        self._accounts[sender] = Account(Wei(account.free - amount), Wei(0), 0)
-        self.emit("Exited", sender, amount)
-        if amount:
-            self._coin.transfer(self.address, sender, amount)
+    # --- channels ---
 
     def start_close(self, sender: Address, signer: Address, host: Address, terms: bytes, epoch: int) -> None:
         key = ChannelKey(signer, host, TermsId(terms), epoch).id
@@ -108,6 +62,7 @@ class SettlementModel(Model):
     # --- the host's side ---
 
     def lock(self, sender: Address, host: Address, terms: bytes, epoch: int, rows: bytes) -> None:
+        require(self._registry.is_open(sender, terms), "TermsClosed", terms)
         require(self._lock(host, terms, epoch, rows) != 0, "NoProgress")
 
     def redeem(self, sender: Address, host: Address, terms: bytes, epoch: int, rows: bytes) -> None:
@@ -116,7 +71,7 @@ class SettlementModel(Model):
     def lock_and_redeem(
         self, sender: Address, host: Address, terms: bytes, epoch: int, locks: bytes, vouchers: bytes
     ) -> None:
-        moved = self._lock(host, terms, epoch, locks)
+        moved = self._lock(host, terms, epoch, locks) if self._registry.is_open(sender, terms) else 0
         moved += self._redeem(host, terms, epoch, vouchers)
         require(moved != 0, "NoProgress")
 
@@ -152,24 +107,9 @@ class SettlementModel(Model):
 
     # --- views ---
 
-    def accounts(self, _sender: Address, payer: Address) -> tuple[Any, ...]:
-        account = self._accounts[payer]
-        return account.free, account.exit_amount, account.exit_at
-
-    def sessions(self, _sender: Address, key: Address) -> tuple[Any, ...]:
-        session = self._sessions[key]
-        return session.payer, session.cap, session.locked, session.expiry
-
     def channels(self, _sender: Address, key: bytes) -> tuple[Any, ...]:
         channel = self._channels[key]
         return channel.locked, channel.redeemed, channel.closes_at, channel.via_session, channel.dead
-
-    def coin(self, _sender: Address) -> Address:
-        return self._coin.address
-
-    def payer_of(self, _sender: Address, signer: Address) -> Address:
-        payer = self._sessions[signer].payer
-        return signer if payer == ZERO_ADDRESS else payer
 
     def host_balance(self, _sender: Address, host: Address) -> int:
         return self._host_balance[host]
@@ -192,17 +132,19 @@ class SettlementModel(Model):
         terms = table_id(agent, parties)
         return self._entitled(terms, parties[k][2], k) - self._claimed[terms, k]
 
-    def exit_delay(self, _sender: Address) -> int:
-        return int(self._exit_delay)
+    def registry(self, _sender: Address) -> Address:
+        return self._registry.address
+
+    def channel_id(self, _sender: Address, *named: Any) -> bytes:
+        return ChannelKey(*named).id
+
+    def offer_digest(self, _sender: Address, fields: tuple[Any, ...]) -> bytes:
+        return Offer(*fields).digest(self._domain)
 
     def close_delay(self, _sender: Address) -> int:
         return int(self._close_delay)
 
     # --- inside ---
-
-    def _add_free(self, payer: Address, amount: int) -> None:
-        account = self._accounts[payer]
-        self._accounts[payer] = replace(account, free=Wei(account.free + amount))
 
     def _rows(
         self, kind: type[Voucher] | type[Lock], host: Address, terms: bytes, epoch: int, rows: bytes

@@ -1,6 +1,7 @@
 """What the fake contracts live on: books that can be rolled back, one transaction's surroundings, and refusals."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from lading_protocol.errors import BadSignature
@@ -38,6 +39,14 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
         return recover(digest, signature)
     except BadSignature:
         raise Refused("ECDSAInvalidSignature") from None
+
+
+def signed_by(signer: Address, digest: bytes, signature: bytes) -> bool:
+    """As the contracts' Signatures, without ERC-1271: no account of a fake chain has code that could answer."""
+    try:
+        return recover(digest, signature) == signer
+    except BadSignature:
+        return False
 
 
 class Book(Generic[K, V]):
@@ -80,10 +89,23 @@ class World:
         self.now = 0
         self.number = 0
         self.emitted: list[tuple[Address, str, tuple[Any, ...]]] = []
+        self.run: Callable[[Address, bytes, Address], bytes]
+        """Calls a contract with (to, data, sender): for a contract that calls what others tell it to."""
 
     def roll_back(self, to: int = 0) -> None:
         while len(self.undo) > to:
             self.undo.pop()()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A call that may fail without its caller: what it did is taken back when it is refused."""
+        undo, emitted = len(self.undo), len(self.emitted)
+        try:
+            yield
+        except Refused:
+            self.roll_back(undo)
+            del self.emitted[emitted:]
+            raise
 
     def create(self, address: Address, contract: Any) -> None:
         self.contracts[address] = contract

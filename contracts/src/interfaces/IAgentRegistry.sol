@@ -12,7 +12,8 @@ interface IAgentRegistry {
         uint16 bps;
     }
 
-    /// @notice `depth` counts the ancestors; `sunsetAt` is 0 until a sunset is announced.
+    /// @notice `depth` counts the ancestors as they were when the agent was registered or adopted, and is zero for a root alone;
+    /// `sunsetAt` is 0 until a sunset is announced.
     struct Agent {
         address owner;
         uint16 royaltyBps;
@@ -22,14 +23,17 @@ interface IAgentRegistry {
         bytes32 parent;
     }
 
-    /// @notice `royaltyBps` is the sum over the parties; the host keeps the rest. `count` parties. `tag` are the first 20 bytes of
-    /// the agent's digest: the whole of it is in the id's preimage, and one slot is what a table may cost.
+    /// @notice `royaltyBps` is the sum over the parties; the host keeps the rest. `count` parties. `tag` are 20 bytes of the hash of
+    /// the agent (`tagOf`): the whole of it is in the id's preimage, and one slot is what a table may cost. Not of the digest itself,
+    /// because anybody may register a digest that begins as another's. `fixedSunset`: the owner can neither move nor call off
+    /// the sunset, because an auction or a condemnation set it.
     struct Terms {
         bytes20 tag;
         uint16 royaltyBps;
         uint8 count;
         uint32 agreedAt;
         uint32 sunsetAt;
+        bool fixedSunset;
     }
 
     /// @notice The digest zero names no agent.
@@ -68,8 +72,14 @@ interface IAgentRegistry {
     error AgentSunset(bytes32 agent);
     /// @notice Nobody agreed these terms for this agent.
     error UnknownTerms(bytes32 terms);
-    /// @notice The successor is the agent itself, has another owner, or is older.
+    /// @notice The successor is the agent itself or one of its predecessors, has another owner, or is older.
     error BadSuccessor(bytes32 successor);
+    /// @notice The sunset has come, or an auction or a condemnation set it: it can be neither called off nor moved.
+    error SunsetFixed(bytes32 terms);
+    /// @notice The agent has a parent already, or is not younger than the one it should get.
+    error NotAdoptable(bytes32 agent);
+    /// @notice Roles are 1 to 4.
+    error UnknownRole(uint8 role);
     /// @notice Only the share auctions may agree terms that an auction made.
     error NotAuctions(address caller);
     /// @notice Only the lineage court may put an agent under a parent.
@@ -97,10 +107,11 @@ interface IAgentRegistry {
     /// @param parent zero, or an agent registered before: hence no cycles.
     function register(bytes32 agent, bytes32 parent, uint16 royaltyBps) external;
 
-    /// @notice Names the next version of the caller's agent, another agent of the caller's, registered later. May be corrected.
+    /// @notice Names the next version of the caller's agent, another agent of the caller's, not registered before it. May be
+    /// corrected; whoever follows successors comes to an end.
     function supersede(bytes32 agent, bytes32 successor) external;
 
-    /// @notice Announces the agent's end, at least `NOTICE` ahead; zero calls it off. Only the owner.
+    /// @notice Announces the agent's end, at least `NOTICE` ahead; zero calls it off until it has come. Only the owner.
     function sunsetAgent(bytes32 agent, uint32 moment) external;
 
     /// @notice Announces that nothing more is locked under the terms from `moment` on, at least `NOTICE` ahead; zero calls it off (not
@@ -112,14 +123,15 @@ interface IAgentRegistry {
 
     /// @notice Agrees a split table and returns its id; the same table again changes nothing and returns the same id. An owner of
     /// several ancestors must get the sum of what they ask. Every party must consent: by being the caller, as the owner of an
-    /// ancestor that gets what it asks, by its policy, or by its signature (65 bytes, or ERC-1271) of
-    /// TermsConsent(terms,deadline).
+    /// ancestor that gets what it asks, by its policy, or by its signature (64 bytes as in ERC-2098, 65 bytes, or ERC-1271) of
+    /// TermsConsent(terms,deadline). What ancestors ask counts from the nearest up to half of the revenue; the rest is not owed.
     /// @param consents one for each party, empty where none is needed; or an empty list
     function agreeTerms(bytes32 agent, Party[] calldata parties, uint40 deadline, bytes[] calldata consents)
         external
         returns (bytes32 id);
 
     /// @notice For the share auctions, whose winners consented by their bids: agrees `parties` as terms that sunset at `sunsetAt`.
+    /// The same table again sunsets at the later of both moments; terms without a sunset stay without.
     function agreeAuctioned(bytes32 agent, Party[] calldata parties, uint32 sunsetAt) external returns (bytes32 id);
 
     /// @notice For the lineage court: puts a root under `parent`.
@@ -130,7 +142,8 @@ interface IAgentRegistry {
 
     // ---- views
 
-    /// @notice Reverts as `agreeTerms` by `sender` would, for the auctions to ask before they open.
+    /// @notice Reverts as `agreeTerms` by `sender` would, for the auctions to ask before they open. Terms that stand by the consent of
+    /// all their parties need no consents again, but must still pay the ancestors.
     function checkTable(
         bytes32 agent,
         address sender,
@@ -169,6 +182,9 @@ interface IAgentRegistry {
     function NOTICE() external view returns (uint32);
     function auctions() external view returns (address);
     function lineageCourt() external view returns (address);
+
+    /// @notice What the terms of this agent carry: the first 20 bytes of keccak256(abi.encode(agent)).
+    function tagOf(bytes32 agent) external pure returns (bytes20);
 
     /// @notice The id that a table has or would have: keccak256(abi.encode(agent, parties)).
     function termsId(bytes32 agent, Party[] calldata parties) external pure returns (bytes32);

@@ -14,10 +14,12 @@ interface ILeases is IPayments {
         None,
         Bid,
         Running,
-        Ended
+        Ended,
+        Vacated
     }
 
     /// @notice `rate` is wei per slot and second; `served` seconds were paid. `host` is zero while any active operator may accept.
+    /// Once the tenant has left, `acceptBy` is the second before which its last signatures must be landed.
     struct Lease {
         State state;
         address tenant;
@@ -47,7 +49,8 @@ interface ILeases is IPayments {
         uint40 acceptBy;
     }
 
-    /// @notice Slots, duration or rate is zero, the lease starts before it must be accepted, or the price does not fit 96 bits.
+    /// @notice Slots, duration or rate is zero, there are more than 65,535 slots, the lease starts before it must be accepted or
+    /// after the year 2105, or the price does not fit 96 bits.
     error BadLease();
     /// @notice The lease is not in the state for this.
     error WrongState(State state);
@@ -67,7 +70,11 @@ interface ILeases is IPayments {
     event LeaseAccepted(bytes32 indexed id, address indexed host);
     /// @notice `served` seconds in all; `amount` was paid for the new ones.
     event LeaseServed(bytes32 indexed id, uint32 served, uint256 amount);
-    /// @notice How it ended. `fault`: 0 all was served, 1 the host quit, 2 the tenant left, 3 neither admitted it.
+    /// @notice The tenant left: what it signed until now is still collected, the rest is divided from `payAt` on.
+    event LeaseVacated(bytes32 indexed id, uint40 payAt);
+    /// @notice How it ended. `fault`: 0 all was served, 1 the host quit, 2 the tenant left, 3 neither admitted it. `refunded` is the
+    /// price of what was not served, back at the tenant; `penalty` went from the bond of who was at fault to the other. What
+    /// is left of each bond went back to who had paid it.
     event LeaseEnded(bytes32 indexed id, uint8 fault, uint256 refunded, uint256 penalty, uint256 destroyed);
 
     /// @notice Bids for capacity: takes rate * slots * duration + tenantBond (needs an allowance).
@@ -79,17 +86,19 @@ interface ILeases is IPayments {
     /// @notice Accepts for `operator`, by the operator or its owner, with the host's bond (needs an allowance).
     function accept(bytes32 id, address operator) external;
 
-    /// @notice Pays the host for seconds that the tenant signed as served: Served(lease, served). Anyone may send.
+    /// @notice Pays the host for seconds that the tenant signed as served: Served(lease, served). Anyone may send, until the lease is
+    /// ended; a host lands its last signature before it quits, and within a day after the lease has run out or was vacated.
     /// @param signature the tenant's: 65 bytes, or whatever its contract accepts (ERC-1271)
     function collect(bytes32 id, uint32 served, bytes calldata signature) external;
 
     /// @notice The host (operator or owner) gives up what is not yet served and pays the penalty to the tenant.
     function quit(bytes32 id) external;
 
-    /// @notice The tenant gives up what is not yet served and pays the penalty to the host.
+    /// @notice The tenant gives up what is not yet served and pays the penalty to the host. Nothing that it has signed is void by
+    /// that: the host has a day to land it, then `finish` divides the rest.
     function vacate(bytes32 id) external;
 
-    /// @notice Ends a lease that has run out, a day after it did, or at once when all was served; anyone may send.
+    /// @notice Ends a lease that has run out or was vacated, a day after that, or at once when all was served; anyone may send.
     function finish(bytes32 id) external;
 
     // ---- views

@@ -8,6 +8,8 @@ interface IPayments {
 
     /// @notice The coin refused to pay `payee`: the amount waits until `payee` collects it to an address that the coin accepts.
     event Unpaid(address indexed payee, uint256 amount);
+    /// @notice What waited for `payee` went to `to`.
+    event UnpaidCollected(address indexed payee, address indexed to, uint256 amount);
 
     /// @notice Pays what waits for the caller to `to`.
     function collectUnpaid(address to) external;

@@ -71,7 +71,8 @@ interface IShareAuctions is IEpochs, IPayments {
     event AuctionSettled(
         bytes32 indexed id, bytes32 indexed terms, uint16 clearingBps, address[] winners, uint256 forfeited
     );
-    /// @notice Nobody opened a bid: there are no terms of the epoch.
+    /// @notice There are no terms of the epoch: nobody opened a bid, nobody settled before the epoch was over, or the registry takes
+    /// the table no more (the agent has sunset, or was put under a parent whom the table pays too little).
     event AuctionVoid(bytes32 indexed id, uint256 forfeited);
 
     /// @notice Opens `role` of the caller's agent for `epoch`, which must not have begun its last third of bidding. The base table
