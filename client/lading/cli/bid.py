@@ -6,9 +6,6 @@ from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
-from lading_contracts.epochs import Calendar
-from lading_contracts.promotions import PromotionBid
-from lading_contracts.shares import Lot, auction_id
 
 from lading.cli import auctions, context, history
 from lading.cli.auctions import Sale, Slot
@@ -22,7 +19,10 @@ from lading.errors import BadSettings
 from lading.seals import Seal, new_salt
 from lading_contracts import events
 from lading_contracts.deployment import Contracts
-from lading_protocol.ids import Address, AgentId, Wei, digest, from_hex, short, to_hex
+from lading_contracts.epochs import Calendar
+from lading_contracts.promotions import PromotionBid
+from lading_contracts.shares import Lot, auction_id
+from lading_protocol.ids import Address, AgentId, Digest, Wei, digest, from_hex, short, to_hex
 
 app = App(name="bid", help="Bid for a share of an agent's revenue, or for a place in the index.")
 app.command(simulate)
@@ -329,15 +329,21 @@ async def _settleable(desk: Desk, only: str | None) -> AsyncIterator[tuple[str, 
     for id_, sale in (await auctions.sales(desk)).items():
         due = sale.state == "open" and auctions.phase(calendar, sale.opened.epoch) == "over"
         if due and only in (None, sale.name):
-            base = sale.opened.base
             words = f"Settle share auction {sale.name} of epoch {sale.opened.epoch}: its result becomes the terms."
-            yield words, lambda c, id_=id_, base=base: c.share_auctions.settle(desk.me, id_, base)
+            yield words, _settle_sale(desk, id_, sale)
     async for slot in _slots(desk, calendar):
         now = await desk.chain.promotion_auctions.slot(slot.epoch, slot.number)
-        due = now.committed and not now.settled and auctions.phase(calendar, slot.epoch) == "over"
-        if due and only in (None, slot.name):
-            words = f"Settle promotion slot {slot.name}: the winner pays the second price."
-            yield words, lambda c, slot=slot: c.promotion_auctions.settle(desk.me, slot.epoch, slot.number)
+        over = auctions.phase(calendar, slot.epoch) == "over"
+        if now.committed and not now.settled and over and only in (None, slot.name):
+            yield f"Settle promotion slot {slot.name}: the winner pays the second price.", _settle_slot(desk, slot)
+
+
+def _settle_sale(desk: Desk, id_: Digest, sale: Sale) -> Act:
+    return lambda c: c.share_auctions.settle(desk.me, id_, sale.opened.base)
+
+
+def _settle_slot(desk: Desk, slot: Slot) -> Act:
+    return lambda c: c.promotion_auctions.settle(desk.me, slot.epoch, slot.number)
 
 
 async def _slots(desk: Desk, calendar: Calendar) -> AsyncIterator[Slot]:

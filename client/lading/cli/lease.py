@@ -4,7 +4,6 @@ import time
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from lading_contracts.leases import Lease, LeaseRequest, State
 
 from lading.cli import auctions, context, history
 from lading.cli.context import Desk
@@ -13,6 +12,7 @@ from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows, out
 from lading.errors import BadSettings
 from lading_contracts import events
+from lading_contracts.leases import Lease, LeaseRequest, State
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import ZERO_ADDRESS, Digest, Wei, digest, from_hex, short, to_hex
@@ -21,6 +21,7 @@ from lading_protocol.receipts import Served
 app = App(name="lease", help="Reserve capacity on a host, paid as it is served.")
 HOUR = 3_600
 _ACCEPT_SECONDS = HOUR
+_PACKED = 2 * 32 + 65
 Name = Annotated[str, Parameter(help="The lease's 0x id, as lading lease list prints it.")]
 
 
@@ -176,7 +177,7 @@ async def collect(
     """
     async with context.desk(network) as desk:
         try:
-            word = unpack(Served, from_hex(signed))
+            word = unpack(Served, from_hex(signed, _PACKED))
         except (ValueError, LadingError) as error:
             raise BadSettings(f"This is no signed word: {error}", hint="Give what lading lease sign printed.") from None
         found = await desk.chain.leases.lease(word.value.lease)

@@ -10,6 +10,8 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import address, from_hex, short, to_hex
 from lading_protocol.receipts import TermsConsent
 
+_PACKED = 2 * 32 + 65
+
 
 def typed_party(text: str) -> Party:
     """ROLE=ADDRESS:BPS. Raises BadSettings."""
@@ -31,7 +33,7 @@ def typed_consents(record: Deployment, agent: bytes, table: Sequence[Party], giv
     signatures, deadlines = {}, set()
     for text in given:
         try:
-            signed = unpack(TermsConsent, from_hex(text))
+            signed = unpack(TermsConsent, from_hex(text, _PACKED))
             who = signed.signer(record.registry_domain)
         except (ValueError, LadingError) as error:
             raise BadSettings(
