@@ -2,29 +2,36 @@
 pragma solidity 0.8.37;
 
 import {AuditCourt} from "../src/AuditCourt.sol";
+import {Parameters} from "../src/Parameters.sol";
 import {Staking} from "../src/Staking.sol";
-import {IAICoin} from "../src/interfaces/IAICoin.sol";
-import {IAuditCourt} from "../src/interfaces/IAuditCourt.sol";
+import {IParameters} from "../src/interfaces/IParameters.sol";
 import {MoneyKit} from "./MoneyKit.sol";
 
-/// @notice The money's contracts and, on top, staking and court.
+/// @notice The money's contracts and, on top, parameters, staking and court. The test contract is the governor.
 abstract contract Kit is MoneyKit {
-    uint40 internal constant COOLDOWN = 7 days;
+    uint40 internal constant COOLDOWN = 10 days;
     uint96 internal constant MIN_STAKE = 100 * COIN;
 
+    Parameters internal parameters;
     Staking internal staking;
     AuditCourt internal court;
 
     function deployAll() internal {
         deployMoney();
+        deployCourt();
+    }
+
+    /// @dev On whatever coin and settlement are there.
+    function deployCourt() internal {
+        parameters = new Parameters(address(this), courtParams(), marketParams());
         address expected = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        staking = new Staking(IAICoin(address(coin)), expected, MIN_STAKE, COOLDOWN);
-        court = new AuditCourt(IAICoin(address(coin)), staking, settlement, courtParams());
+        staking = new Staking(coin, expected, MIN_STAKE, COOLDOWN);
+        court = new AuditCourt(coin, staking, settlement, parameters);
         coin.approve(address(staking), type(uint256).max);
     }
 
-    function courtParams() internal pure returns (IAuditCourt.Params memory) {
-        return IAuditCourt.Params({
+    function courtParams() internal pure returns (IParameters.CourtParams memory) {
+        return IParameters.CourtParams({
             bond: 10 * COIN,
             slashBps: 5_000,
             burnBps: 4_000,
@@ -37,7 +44,18 @@ abstract contract Kit is MoneyKit {
             revealWindow: 300,
             appealWindow: 1 days,
             receiptMaxAge: 3 days,
-            jailTime: 30 days
+            jailTime: 30 days,
+            answerWindow: 2 days
+        });
+    }
+
+    function marketParams() internal pure returns (IParameters.MarketParams memory) {
+        return IParameters.MarketParams({
+            shareDeposit: COIN,
+            promotionDeposit: 2 * COIN,
+            promotionReserve: 5 * COIN,
+            promotionSlots: 4,
+            lineageBps: 2_000
         });
     }
 }
