@@ -1,0 +1,175 @@
+"""Where gas is measured: a chain with the contracts on it, actors with coins, and a meter on every transaction.
+
+Two kinds, equal in all that a contract can see: the embedded py-evm chain and anvil. Same chain id, same keys, same
+order of transactions, hence the same addresses and signatures. Only anvil can tell what a transaction touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any
+
+import msgspec
+
+from lading_contracts.anvil import Anvil, AnvilSettings, find
+from lading_contracts.deploy import Parameters, deploy
+from lading_contracts.deployment import Contracts, Deployment
+from lading_contracts.embedded.server import EmbeddedSettings, faucet_key, in_process
+from lading_contracts.port import Signer, TxReceipt
+from lading_contracts.rpc import RpcChain, RpcSettings
+from lading_contracts.transports import InProcess, Transport, open_transport
+from lading_protocol.ids import Address, to_hex
+from lading_protocol.keys import PrivateKey
+
+from .gas_floor import Touched, touched
+
+COIN = 10**18
+FOR_EVER = 2**256 - 1
+START = 2_000_000_000
+"""The first block's time, Unix seconds: fixed, so that what is signed is the same in every run and on both chains."""
+EMBEDDED, ANVIL = "py-evm", "anvil"
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What one verb cost on one chain. `gas` is the receipts' gasUsed, for `per` units; `touched` None if untold."""
+
+    gas: int
+    per: int
+    touched: Touched | None
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What does not depend on the chain: how the state stood, and the project's budget in gas per unit, if any."""
+
+    note: str = ""
+    bar: int | None = None
+    lot: bool = False
+    """Whether a lot decides a part of it, so that the chains may differ."""
+
+
+class Meter(RpcChain):
+    """The chain port, with every sent transaction kept until it is asked for."""
+
+    def __init__(self, transport: Transport, chain_id: int) -> None:
+        super().__init__(transport, chain_id, RpcSettings(poll=0.05))
+        self.sent: list[tuple[Signer, bytes, TxReceipt]] = []
+
+    async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
+        receipt = await super().send(signer, to, data, value)
+        self.sent.append((signer, data, receipt))
+        return receipt
+
+
+class Stage:
+    """`costs` by the name of the figure; scenes fill it through `measure`. `batches` are the sizes K to redeem."""
+
+    def __init__(self, kind: str, chain: Meter, deployment: Deployment, quick: bool) -> None:
+        self.kind = kind
+        self.chain = chain
+        self.contracts = Contracts(chain, deployment)
+        self.faucet = faucet_key("lading")
+        self.batches = (1, 10) if quick else (1, 10, 50, 200)
+        self.costs: dict[str, Cost] = {}
+        self.words: dict[str, Words] = {}
+        self._funded: set[Address] = set()
+
+    def key(self, name: str) -> PrivateKey:
+        return self.faucet.child(name)
+
+    async def actor(self, name: str) -> PrivateKey:
+        """Somebody with gas, coins, and endless allowances for every contract that takes coins."""
+        key = self.key(name)
+        if key.address not in self._funded:
+            self._funded.add(key.address)
+            await self.chain.send(self.faucet, key.address, b"", COIN)
+            await self.contracts.coin.transfer(self.faucet, key.address, 100_000 * COIN)
+            for spender in self.spenders():
+                await self.contracts.coin.approve(key, spender, FOR_EVER)
+        return key
+
+    def spenders(self) -> Sequence[Address]:
+        return (
+            self.contracts.settlement.address,
+            self.contracts.staking.address,
+            self.contracts.court.address,
+        )
+
+    async def coins(self, *holders: Address) -> None:
+        """Their balances are not nought: as for anybody who was paid before."""
+        for holder in holders:
+            await self.contracts.coin.transfer(self.faucet, holder, COIN + 12_345)
+
+    async def skip(self, seconds: int, blocks: int = 1) -> None:
+        await self.chain.request("evm_increaseTime", [hex(seconds)])
+        for _ in range(blocks):
+            await self.chain.request("evm_mine", [])
+
+    async def measure(self, name: str, verb: Awaitable[object], words: Words, *, per: int = 1) -> None:
+        """Run a verb of one or several transactions; what they cost together, for `per` units, is the figure `name`."""
+        self.chain.sent.clear()
+        await verb
+        sent = list(self.chain.sent)
+        if not sent or name in self.costs:
+            raise SystemExit(f"{name}: {'measured twice' if sent else 'no transaction was sent'}")
+        traces = [await self._touched(*one) for one in sent]
+        self.costs[name] = Cost(sum(receipt.gas_used for _, _, receipt in sent), per, _sum(traces))
+        self.words[name] = words
+
+    def together(self, name: str, parts: Sequence[str], words: Words) -> None:
+        """The figure `name` is the sum of all the transactions of others."""
+        costs = [self.costs[part] for part in parts]
+        self.costs[name] = Cost(sum(cost.gas for cost in costs), 1, _sum([cost.touched for cost in costs]))
+        self.words[name] = words
+
+    async def _touched(self, signer: Signer, data: bytes, receipt: TxReceipt) -> Touched | None:
+        if self.kind != ANVIL:
+            return None
+        tracers: list[dict[str, Any]] = [
+            {"tracer": "callTracer"},
+            {"tracer": "prestateTracer"},
+            {"tracer": "prestateTracer", "tracerConfig": {"diffMode": True}},
+        ]
+        told = [await self.chain.request("debug_traceTransaction", [to_hex(receipt.tx), one]) for one in tracers]
+        return touched(data, to_hex(signer.address), *told)
+
+
+def _sum(parts: Sequence[Touched | None]) -> Touched | None:
+    known = [part for part in parts if part is not None]
+    return sum(known[1:], known[0]) if len(known) == len(parts) else None
+
+
+@contextlib.asynccontextmanager
+async def stage(kind: str, quick: bool) -> AsyncIterator[Stage]:
+    async with _chain(kind) as chain:
+        deployment = await deploy(chain, faucet_key("lading"), Parameters.devnet())
+        made = Stage(kind, chain, deployment, quick)
+        for spender in made.spenders():
+            await made.contracts.coin.approve(made.faucet, spender, FOR_EVER)
+        yield made
+
+
+def kinds() -> list[str]:
+    """The chains that this machine has."""
+    return [EMBEDDED] if find() is None else [EMBEDDED, ANVIL]
+
+
+@contextlib.asynccontextmanager
+async def _chain(kind: str) -> AsyncIterator[Meter]:
+    if kind == EMBEDDED:
+        settings = EmbeddedSettings(block_time=0)
+        chain = Meter(InProcess(in_process(settings, clock=lambda: START)), settings.chain_id)
+        try:
+            yield chain
+        finally:
+            await chain.close()
+        return
+    anvil = await Anvil.start(AnvilSettings(block_time=0))
+    chain = Meter(open_transport(anvil.url, 15.0), anvil.chain_id)
+    try:
+        await chain.request("evm_setNextBlockTimestamp", [START])
+        await chain.request("evm_mine", [])
+        yield chain
+    finally:
+        await chain.close()
+        await anvil.stop()
