@@ -14,7 +14,7 @@ def word(value: int) -> str:
 
 
 def traces() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A call with two recoveries, a sha256 of 33 bytes and two calls of the coin. Slot 1 changes, 2 is filled, 3 cleared;
+    """Two recoveries, a sha256 of 33 bytes and two calls of the coin. Slot 1 changes, 2 is filled, 3 cleared;
     4, and 5 which is empty, are only read."""
     recover = {"to": "0x" + "0" * 39 + "1", "input": "0x" + "00" * 128}
     sha256 = {"to": "0x" + "0" * 39 + "2", "input": "0x" + "00" * 33}
