@@ -1,4 +1,4 @@
-"""Where gas is measured: a chain with the contracts on it, actors with coins, and a meter on every transaction.
+"""Where gas is measured: a chain with the contracts on it, actors with coins, and a meter that reads receipts.
 
 Two kinds, equal in all that a contract can see: the embedded py-evm chain and anvil. Same chain id, same keys, same
 order of transactions, hence the same addresses and signatures. Only anvil can tell what a transaction touched.
@@ -15,11 +15,10 @@ import msgspec
 from lading_contracts.anvil import Anvil, AnvilSettings, find
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts, Deployment
-from lading_contracts.embedded.server import EmbeddedSettings, faucet_key, in_process
-from lading_contracts.port import Signer, TxReceipt
-from lading_contracts.rpc import RpcChain, RpcSettings
-from lading_contracts.transports import InProcess, Transport, open_transport
-from lading_protocol.ids import Address, to_hex
+from lading_contracts.embedded.server import DEFAULT_CHAIN_ID, EmbeddedSettings, faucet_key, in_process
+from lading_contracts.rpc import RpcChain
+from lading_contracts.transports import Answer, InProcess, Transport, open_transport
+from lading_protocol.ids import Address
 from lading_protocol.keys import PrivateKey
 
 from .gas_floor import Touched, touched
@@ -48,24 +47,29 @@ class Words(msgspec.Struct, frozen=True):
     """Whether a lot decides a part of it, so that the chains may differ."""
 
 
-class Meter(RpcChain):
-    """The chain port, with every sent transaction kept until it is asked for."""
+class Meter:
+    """A transport that keeps the hash of every transaction that goes through it."""
 
-    def __init__(self, transport: Transport, chain_id: int) -> None:
-        super().__init__(transport, chain_id, RpcSettings(poll=0.05))
-        self.sent: list[tuple[Signer, bytes, TxReceipt]] = []
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self.sent: list[str] = []
 
-    async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
-        receipt = await super().send(signer, to, data, value)
-        self.sent.append((signer, data, receipt))
-        return receipt
+    async def request(self, method: str, params: list[Any]) -> Answer:
+        answer = await self._inner.request(method, params)
+        if method == "eth_sendRawTransaction" and answer.error is None:
+            self.sent.append(answer.result)
+        return answer
+
+    async def close(self) -> None:
+        await self._inner.close()
 
 
 class Stage:
     """`costs` by the name of the figure; scenes fill it through `measure`. `batches` are the sizes K to redeem."""
 
-    def __init__(self, kind: str, chain: Meter, deployment: Deployment, quick: bool) -> None:
+    def __init__(self, kind: str, meter: Meter, chain: RpcChain, deployment: Deployment, quick: bool) -> None:
         self.kind = kind
+        self.meter = meter
         self.chain = chain
         self.contracts = Contracts(chain, deployment)
         self.faucet = faucet_key("lading")
@@ -107,13 +111,14 @@ class Stage:
 
     async def measure(self, name: str, verb: Awaitable[object], words: Words, *, per: int = 1) -> None:
         """Run a verb of one or several transactions; what they cost together, for `per` units, is the figure `name`."""
-        self.chain.sent.clear()
+        self.meter.sent.clear()
         await verb
-        sent = list(self.chain.sent)
+        sent = list(self.meter.sent)
         if not sent or name in self.costs:
             raise SystemExit(f"{name}: {'measured twice' if sent else 'no transaction was sent'}")
-        traces = [await self._touched(*one) for one in sent]
-        self.costs[name] = Cost(sum(receipt.gas_used for _, _, receipt in sent), per, _sum(traces))
+        receipts = [await self.chain.request("eth_getTransactionReceipt", [tx]) for tx in sent]
+        touched = _sum([await self._touched(tx) for tx in sent])
+        self.costs[name] = Cost(sum(int(receipt["gasUsed"], 16) for receipt in receipts), per, touched)
         self.words[name] = words
 
     def together(self, name: str, parts: Sequence[str], words: Words) -> None:
@@ -122,7 +127,7 @@ class Stage:
         self.costs[name] = Cost(sum(cost.gas for cost in costs), 1, _sum([cost.touched for cost in costs]))
         self.words[name] = words
 
-    async def _touched(self, signer: Signer, data: bytes, receipt: TxReceipt) -> Touched | None:
+    async def _touched(self, tx: str) -> Touched | None:
         if self.kind != ANVIL:
             return None
         tracers: list[dict[str, Any]] = [
@@ -130,23 +135,14 @@ class Stage:
             {"tracer": "prestateTracer"},
             {"tracer": "prestateTracer", "tracerConfig": {"diffMode": True}},
         ]
-        told = [await self.chain.request("debug_traceTransaction", [to_hex(receipt.tx), one]) for one in tracers]
-        return touched(data, to_hex(signer.address), *told)
+        told = [await self.chain.request("debug_traceTransaction", [tx, one]) for one in tracers]
+        sent = await self.chain.request("eth_getTransactionByHash", [tx])
+        return touched(bytes.fromhex(sent["input"][2:]), sent["from"], *told)
 
 
 def _sum(parts: Sequence[Touched | None]) -> Touched | None:
     known = [part for part in parts if part is not None]
     return sum(known[1:], known[0]) if len(known) == len(parts) else None
-
-
-@contextlib.asynccontextmanager
-async def stage(kind: str, quick: bool) -> AsyncIterator[Stage]:
-    async with _chain(kind) as chain:
-        deployment = await deploy(chain, faucet_key("lading"), Parameters.devnet())
-        made = Stage(kind, chain, deployment, quick)
-        for spender in made.spenders():
-            await made.contracts.coin.approve(made.faucet, spender, FOR_EVER)
-        yield made
 
 
 def kinds() -> list[str]:
@@ -155,21 +151,33 @@ def kinds() -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _chain(kind: str) -> AsyncIterator[Meter]:
+async def stage(kind: str, quick: bool) -> AsyncIterator[Stage]:
+    async with _transport(kind) as transport:
+        meter = Meter(transport)
+        chain = RpcChain(meter, DEFAULT_CHAIN_ID)
+        if kind == ANVIL:
+            await chain.request("evm_setNextBlockTimestamp", [START])
+            await chain.request("evm_mine", [])
+        deployment = await deploy(chain, faucet_key("lading"), Parameters.devnet())
+        made = Stage(kind, meter, chain, deployment, quick)
+        for spender in made.spenders():
+            await made.contracts.coin.approve(made.faucet, spender, FOR_EVER)
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def _transport(kind: str) -> AsyncIterator[Transport]:
     if kind == EMBEDDED:
-        settings = EmbeddedSettings(block_time=0)
-        chain = Meter(InProcess(in_process(settings, clock=lambda: START)), settings.chain_id)
+        inside = InProcess(in_process(EmbeddedSettings(block_time=0), clock=lambda: START))
         try:
-            yield chain
+            yield inside
         finally:
-            await chain.close()
+            await inside.close()
         return
     anvil = await Anvil.start(AnvilSettings(block_time=0))
-    chain = Meter(open_transport(anvil.url, 15.0), anvil.chain_id)
+    socket = open_transport(anvil.url, 15.0)
     try:
-        await chain.request("evm_setNextBlockTimestamp", [START])
-        await chain.request("evm_mine", [])
-        yield chain
+        yield socket
     finally:
-        await chain.close()
+        await socket.close()
         await anvil.stop()
