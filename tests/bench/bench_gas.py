@@ -47,7 +47,7 @@ def report(found: Found, words: Mapping[str, Words], batches: tuple[int, ...]) -
 
 def _verb(name: str, costs: Mapping[str, Cost], words: Words, transfer: float) -> None:
     """The dearer chain is the figure. `transfer` is an ERC-20 transfer's gas in the same run."""
-    units = {kind: cost.gas / cost.per for kind, cost in costs.items()}
+    units = {kind: cost.gas / cost.per if cost.per > 1 else cost.gas for kind, cost in costs.items()}
     value, per = max(units.values()), next(iter(costs.values())).per
     told = next((cost.touched for cost in costs.values() if cost.touched), None)
     shown = ", ".join(f"{kind} {gas:,.0f}" for kind, gas in units.items())

@@ -93,11 +93,8 @@ class Stage:
         return key
 
     def spenders(self) -> Sequence[Address]:
-        return (
-            self.contracts.settlement.address,
-            self.contracts.staking.address,
-            self.contracts.court.address,
-        )
+        """Every contract but the coin itself: those that take no coins never use it."""
+        return [address for address in self.contracts.deployment.names() if address != self.contracts.coin.address]
 
     async def coins(self, *holders: Address) -> None:
         """Their balances are not nought: as for anybody who was paid before."""

@@ -12,16 +12,22 @@ from eth_hash.auto import keccak as their_keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lading_contracts
 import lading_protocol
 from lading_protocol.eip712 import Domain, Signable, type_string, unpack
 from lading_protocol.errors import BadAmount, BadMessage, BadSignature
 from lading_protocol.ids import to_hex
 from lading_protocol.keys import PrivateKey, keccak256, recover
 
-for found in pkgutil.iter_modules(lading_protocol.__path__, "lading_protocol."):
-    importlib.import_module(found.name)
+for package in (lading_protocol, lading_contracts):
+    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(found.name)
 KINDS = sorted(
-    (kind for kind in Signable.__subclasses__() if kind.__module__.startswith("lading_protocol.")),
+    (
+        kind
+        for kind in Signable.__subclasses__()
+        if kind.__module__.startswith(("lading_protocol.", "lading_contracts."))
+    ),
     key=lambda kind: kind.__name__,
 )
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
