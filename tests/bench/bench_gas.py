@@ -1,7 +1,7 @@
 """What the settlement's verbs cost, by the receipts of transactions that the typed Python classes sent.
 
 On the embedded chain, and on anvil where it is installed: the two must agree. Beside each stands the floor: what the
-gas schedule asks of any contract that touches the same state. The scenes are in gas_scenes.py.
+gas schedule asks of any contract that touches the same state. The scenes are in gas_scenes.py and gas_market.py.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from . import gas_requests
-from .gas_scenes import SCENES
+from . import gas_market, gas_requests, gas_scenes
 from .gas_stage import ANVIL, EMBEDDED, Cost, Words, kinds, stage
 from .report import say
 
 Found: TypeAlias = dict[str, dict[str, Cost]]
 """Costs by chain and by name."""
+SCENES = gas_scenes.SCENES + gas_market.SCENES
 X402 = {1: 48_331, 10: 23_868, 50: 21_682}
 X402_NOTE = "the reference was measured earlier, with the same compiler and on anvil, not in this run"
 

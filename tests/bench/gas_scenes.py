@@ -5,16 +5,16 @@ A scene is a coroutine of a stage: it prepares, then measures under a name. A ne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Annotated, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
 
+from lading_contracts.coin import Permit, ReceiveWithAuthorization
 from lading_contracts.court import Ballot, Verdict, dispute_id
-from lading_contracts.registry import Party, Role, terms_id
+from lading_contracts.registry import Consents, Party, Role, terms_id
 from lading_contracts.settlement import Batch, ChannelKey, Row
-from lading_protocol.eip712 import Addr, Domain, Signable, Sol
 from lading_protocol.ids import AgentId, TermsId
 from lading_protocol.keys import PrivateKey, keccak256
-from lading_protocol.receipts import Finish, Lock, Receipt, SessionConsent, Voucher
+from lading_protocol.receipts import Finish, Lock, Receipt, SessionConsent, TermsConsent, Voucher
 
 from .gas_stage import COIN, START, Stage, Words
 
@@ -39,13 +39,20 @@ def five(stage: Stage) -> tuple[Party, ...]:
     return tuple(Party(stage.key(name).address, role, bps) for name, role, bps in PARTIES)
 
 
+def consents(stage: Stage, agent: bytes) -> Consents:
+    """The signatures of the four parties that are not the maker, which sends the table."""
+    domain, until = stage.contracts.deployment.registry_domain, START + 10**8
+    words = TermsConsent(terms_id(agent, five(stage)), until)
+    keys = [stage.key(name) for name, _, _ in PARTIES[1:]]
+    return Consents(until, {key.address: words.sign(domain, key).signature for key in keys})
+
+
 async def agreed(stage: Stage, agent: AgentId = AGENT) -> TermsId:
     """The table of five of an agent whose owner is the maker, agreed once."""
-    maker = await stage.actor("maker")
-    table = five(stage)
+    maker, table = await stage.actor("maker"), five(stage)
     if await stage.contracts.registry.agent(agent) is None:
         await stage.contracts.registry.register(maker, agent)
-        await stage.contracts.registry.agree_terms(maker, agent, table)
+        await stage.contracts.registry.agree_terms(maker, agent, table, consents(stage, agent))
     return terms_id(agent, table)
 
 
@@ -108,35 +115,34 @@ async def deposit(stage: Stage) -> None:
     await stage.measure("gas_deposit", settlement.deposit(payer, 3 * COIN), Words(f"{state}; endless allowance"))
 
 
-U256 = Annotated[int, Sol("uint256")]
-
-
-class Permit(Signable, frozen=True):
-    """ERC-2612. The coin's domain is made as the other contracts' are: its name is Lading, its version 1."""
-
-    owner: Addr
-    spender: Addr
-    value: U256
-    nonce: U256
-    deadline: U256
-
-
 async def deposit_with_permit(stage: Stage) -> None:
     payer, settlement = await stage.actor("permitting depositor"), stage.contracts.settlement
-    domain = Domain(stage.chain.chain_id, stage.contracts.coin.address)
+    domain, until = await stage.contracts.coin.domain(), START + 10**8
     await settlement.deposit(payer, 10 * COIN)
     await stage.contracts.coin.approve(payer, settlement.address, 0)
 
     async def pay(nonce: int) -> None:
-        permit = Permit(payer.address, settlement.address, 3 * COIN, nonce, START + 10**6)
-        signature = permit.sign(domain, payer).signature
-        parts = permit.deadline, signature[64], signature[:32], signature[32:64]
-        await settlement._write(payer, "depositWithPermit", permit.value, *parts)
+        permit = Permit(payer.address, settlement.address, 3 * COIN, nonce, until)
+        signature = payer.sign_digest(domain.digest(permit))
+        await settlement.deposit_with_permit(payer, permit.value, until, signature)
 
     await pay(0)
     await stage.measure(
         "gas_deposit_with_permit", pay(1), Words("a later permit and deposit: no approval was sent before")
     )
+
+
+async def deposit_with_authorization(stage: Stage) -> None:
+    payer, settlement = await stage.actor("authorizing depositor"), stage.contracts.settlement
+    domain = await stage.contracts.coin.domain()
+
+    async def pay(nonce: bytes) -> None:
+        paper = ReceiveWithAuthorization(payer.address, settlement.address, 3 * COIN, 0, START + 10**8, nonce)
+        await settlement.deposit_with_authorization(stage.faucet, paper, payer.sign_digest(domain.digest(paper)))
+
+    await pay(keccak256(b"one"))
+    words = "ERC-3009, sent by another, who pays the gas; a later deposit"
+    await stage.measure("gas_deposit_with_authorization", pay(keccak256(b"two")), Words(words))
 
 
 async def redeem(stage: Stage) -> None:
@@ -245,8 +251,9 @@ async def close(stage: Stage) -> None:
 async def terms_of_five(stage: Stage) -> None:
     agent, maker = AgentId(keccak256(b"agent of the table")), await stage.actor("maker")
     await stage.contracts.registry.register(maker, agent)
-    verb = stage.contracts.registry.agree_terms(maker, agent, five(stage))
-    await stage.measure("gas_terms_of_five", verb, Words("five parties, sent by the maker, a new table", 80_000))
+    verb = stage.contracts.registry.agree_terms(maker, agent, five(stage), consents(stage, agent))
+    words = "a new table, sent by the maker with the signatures of the other four"
+    await stage.measure("gas_terms_of_five", verb, Words(words, 80_000))
 
 
 async def anchor(stage: Stage) -> None:
@@ -299,11 +306,12 @@ async def dispute(stage: Stage) -> None:
     stage.together("gas_dispute_verdict_of_three", parts, Words(words, lot=True))
 
 
-SCENES: Sequence[Scene] = (
+SCENES: tuple[Scene, ...] = (
     erc20_transfer,
     dispute,
     deposit,
     deposit_with_permit,
+    deposit_with_authorization,
     redeem,
     lock,
     lock_by_session,

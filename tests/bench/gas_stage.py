@@ -101,6 +101,15 @@ class Stage:
         for holder in holders:
             await self.contracts.coin.transfer(self.faucet, holder, COIN + 12_345)
 
+    async def now(self) -> int:
+        head = await self.chain.block()
+        return head.timestamp if head else 0
+
+    async def until(self, moment: int) -> None:
+        """The next block is no older than `moment`, Unix seconds."""
+        if (left := moment - await self.now()) > 0:
+            await self.skip(left)
+
     async def skip(self, seconds: int, blocks: int = 1) -> None:
         await self.chain.request("evm_increaseTime", [hex(seconds)])
         for _ in range(blocks):
@@ -155,7 +164,9 @@ async def stage(kind: str, quick: bool) -> AsyncIterator[Stage]:
         if kind == ANVIL:
             await chain.request("evm_setNextBlockTimestamp", [START])
             await chain.request("evm_mine", [])
-        deployment = await deploy(chain, faucet_key("lading"), Parameters.devnet())
+        # An epoch of anvil's must outlast the bids on a busy machine: its clock runs on by itself.
+        parameters = msgspec.structs.replace(Parameters.devnet(), epoch_length=3_600)
+        deployment = await deploy(chain, faucet_key("lading"), parameters)
         made = Stage(kind, meter, chain, deployment, quick)
         for spender in made.spenders():
             await made.contracts.coin.approve(made.faucet, spender, FOR_EVER)

@@ -3,7 +3,7 @@
 import asyncio
 
 from bench import gas_requests
-from bench.gas_scenes import SCENES
+from bench.bench_gas import SCENES
 from bench.gas_stage import EMBEDDED, Stage, stage
 
 
