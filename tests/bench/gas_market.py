@@ -35,7 +35,7 @@ async def share_auction(stage: Stage) -> None:
     await stage.measure("gas_share_auction_open", opening, Words("one seat, base table of one party"))
     auction = auction_id(agent, epoch)
     bids = {
-        name: (await stage.actor(f"{name} curator"), bps)
+        name: (await stage.actor(f"{name} curator", shares), bps)
         for name, bps in (("first", 310), ("second", 290), ("third", 450))
     }
     for name, (bidder, bps) in bids.items():
@@ -65,7 +65,10 @@ async def promotion(stage: Stage) -> None:
     calendar = await promotions.calendar()
     epoch = calendar.epoch_at(await stage.now()) + 1
     bids = {
-        name: (await stage.actor(f"{name} promoter"), PromotionBid(agent, Wei(amount(coins * COIN, coins)), salt(name)))
+        name: (
+            await stage.actor(f"{name} promoter", promotions),
+            PromotionBid(agent, Wei(amount(coins * COIN, coins)), salt(name)),
+        )
         for name, coins in (("first", 300), ("second", 500), ("third", 400))
     }
     for name, (bidder, bid) in bids.items():
@@ -90,8 +93,9 @@ async def promotion(stage: Stage) -> None:
 
 
 async def lease(stage: Stage) -> None:
-    leases, tenant, host = stage.contracts.leases, await stage.actor("tenant"), await stage.actor("leasing host")
-    await stage.contracts.staking.stake(host, host.address, 2_000 * COIN)
+    staking, leases = stage.contracts.staking, stage.contracts.leases
+    tenant, host = await stage.actor("tenant", leases), await stage.actor("leasing host", staking, leases)
+    await staking.stake(host, host.address, 2_000 * COIN)
     asked = LeaseRequest(
         agent=AgentId(keccak256(b"leased agent")),
         slots=4,

@@ -74,13 +74,14 @@ def _report(network: Network, costs: Mapping[str, Cost], voucher: float, least: 
     daily, weekly = voucher / many, voucher / many / WEEK
     claims = network.tables * PARTIES * unit(costs, "gas_claim") / (WEEK * network.requests)
     locks = network.channels * unit(costs, "gas_lock_first") / (LOCK_DAYS * network.requests)
+    rows = costs["gas_lock_first"].per
     single = unit(costs, "gas_per_voucher_k1") / many
     floors = (None, None) if least is None else (least / many, least / many / WEEK)
     line("voucher_per_transaction", single, f"each voucher redeemed alone; {network.words}")
     line("daily", daily, f"every channel redeemed once a day; {network.words}", floors[0])
     line("weekly", weekly, f"every channel redeemed once a week; {network.words}", floors[1])
     line("claims", claims, "to add: every party of every table claims once a week, alone")
-    line("locks", locks, f"to add: every channel locked once in {LOCK_DAYS} days, in batches of 25")
+    line("locks", locks, f"to add: every channel locked once in {LOCK_DAYS} days, in batches of {rows}")
     say(
         f"gas_per_request_{network.name}_all",
         daily + claims + locks,

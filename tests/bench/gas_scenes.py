@@ -27,8 +27,6 @@ PARTIES = (
     ("curator", Role.CURATOR, 300),
     ("auditor", Role.CURATOR, 100),
 )
-LOCKS = 25
-"""Rows of a batch of locks."""
 
 
 # -- what the scenes share ---------------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ async def erc20_transfer(stage: Stage) -> None:
 
 
 async def deposit(stage: Stage) -> None:
-    payer = await stage.actor("depositor")
+    payer = await stage.actor("depositor", stage.contracts.settlement)
     settlement = stage.contracts.settlement
     await settlement.deposit(payer, 10 * COIN)
     state = "a later deposit by the payer; its coins and the contract's stay above nought"
@@ -116,7 +114,10 @@ async def deposit(stage: Stage) -> None:
 
 
 async def deposit_with_permit(stage: Stage) -> None:
-    payer, settlement = await stage.actor("permitting depositor"), stage.contracts.settlement
+    payer, settlement = (
+        await stage.actor("permitting depositor", stage.contracts.settlement),
+        stage.contracts.settlement,
+    )
     domain, until = await stage.contracts.coin.domain(), START + 10**8
     await settlement.deposit(payer, 10 * COIN)
     await stage.contracts.coin.approve(payer, settlement.address, 0)
@@ -165,20 +166,24 @@ async def redeem(stage: Stage) -> None:
 
 async def lock(stage: Stage) -> None:
     host = await stage.actor("host")
-    batch, keys = Batch(host.address, await agreed(stage), epoch=1_000), await payers(stage, LOCKS)
-    state = f"the payer's own key, batch of {LOCKS}; deposits stay above nought"
+    batch, keys = Batch(host.address, await agreed(stage), epoch=1_000), await payers(stage, stage.locks)
+    state = f"the payer's own key, batch of {stage.locks}; deposits stay above nought"
     for name, base, bar, words in (
         ("gas_lock_first", COIN, 38_000, "the first lock of each channel"),
         ("gas_lock_top_up", 2 * COIN, None, "channels that were locked before"),
     ):
         verb = stage.contracts.settlement.lock(host, batch, locks(stage, batch, keys, base))
-        await stage.measure(name, verb, Words(f"{state}; {words}", bar), per=LOCKS)
+        await stage.measure(name, verb, Words(f"{state}; {words}", bar), per=stage.locks)
 
 
 async def lock_by_session(stage: Stage) -> None:
-    payer, host, settlement = await stage.actor("session payer"), await stage.actor("host"), stage.contracts.settlement
+    payer, host, settlement = (
+        await stage.actor("session payer", stage.contracts.settlement),
+        await stage.actor("host"),
+        stage.contracts.settlement,
+    )
     await settlement.deposit(payer, 1_000 * COIN)
-    keys = [stage.key(f"session {number}") for number in range(LOCKS)]
+    keys = [stage.key(f"session {number}") for number in range(stage.locks)]
     domain, words = stage.contracts.deployment.settlement_domain, SessionConsent(payer.address)
     for number, key in enumerate(keys):
         consent = words.sign(domain, key).signature
@@ -190,11 +195,11 @@ async def lock_by_session(stage: Stage) -> None:
                 "gas_authorize_session", verb, Words("a new session key of the payer, with its consent")
             )
     batch = Batch(host.address, await agreed(stage), epoch=1_001)
-    state = f"{LOCKS} session keys of one payer in a batch"
+    state = f"{stage.locks} session keys of one payer in a batch"
     first = settlement.lock(host, batch, locks(stage, batch, keys, COIN))
-    await stage.measure("gas_lock_first_by_session", first, Words(f"{state}; the first lock of each"), per=LOCKS)
+    await stage.measure("gas_lock_first_by_session", first, Words(f"{state}; the first lock of each"), per=stage.locks)
     again = settlement.lock(host, batch, locks(stage, batch, keys, 2 * COIN))
-    await stage.measure("gas_lock_top_up_by_session", again, Words(f"{state}; locked before"), per=LOCKS)
+    await stage.measure("gas_lock_top_up_by_session", again, Words(f"{state}; locked before"), per=stage.locks)
 
 
 async def claim(stage: Stage) -> None:
@@ -234,7 +239,11 @@ async def withdraw(stage: Stage) -> None:
 
 
 async def close(stage: Stage) -> None:
-    payer, host, settlement = await stage.actor("closing payer"), await stage.actor("host"), stage.contracts.settlement
+    payer, host, settlement = (
+        await stage.actor("closing payer", stage.contracts.settlement),
+        await stage.actor("host"),
+        stage.contracts.settlement,
+    )
     await settlement.deposit(payer, 50 * COIN)
     batch = Batch(host.address, await agreed(stage), epoch=1_002)
     await settlement.lock(host, batch, locks(stage, batch, [payer], 10 * COIN))
@@ -265,8 +274,8 @@ async def anchor(stage: Stage) -> None:
 
 async def dispute(stage: Stage) -> None:
     staking, court, record = stage.contracts.staking, stage.contracts.court, stage.contracts.deployment
-    operators = [await stage.actor(f"operator {number}") for number in range(8)]
-    accused, challenger = operators[0], await stage.actor("challenger")
+    operators = [await stage.actor(f"operator {number}", staking) for number in range(8)]
+    accused, challenger = operators[0], await stage.actor("challenger", court)
     for operator in operators:
         await staking.stake(operator, operator.address, 2_000 * COIN)
     (consumer,) = await payers(stage, 1)

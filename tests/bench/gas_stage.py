@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lading_contracts.anvil import Anvil, AnvilSettings, find
+from lading_contracts.contract import Contract
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.embedded.server import DEFAULT_CHAIN_ID, EmbeddedSettings, faucet_key, in_process
@@ -65,7 +66,8 @@ class Meter:
 
 
 class Stage:
-    """`costs` by the name of the figure; scenes fill it through `measure`. `batches` are the sizes K to redeem."""
+    """`costs` by the name of the figure; scenes fill it through `measure`. `batches` are the sizes K of redemptions,
+    `locks` that of a batch of locks."""
 
     def __init__(self, kind: str, meter: Meter, chain: RpcChain, deployment: Deployment, quick: bool) -> None:
         self.kind = kind
@@ -74,27 +76,29 @@ class Stage:
         self.contracts = Contracts(chain, deployment)
         self.faucet = faucet_key("lading")
         self.batches = (1, 10) if quick else (1, 10, 50, 200)
+        self.locks = 5 if quick else 25
         self.costs: dict[str, Cost] = {}
         self.words: dict[str, Words] = {}
-        self._funded: set[Address] = set()
+        self._prepared: set[tuple[Address, Address | None]] = set()
 
     def key(self, name: str) -> PrivateKey:
         return self.faucet.child(name)
 
-    async def actor(self, name: str) -> PrivateKey:
-        """Somebody with gas, coins, and endless allowances for every contract that takes coins."""
+    async def actor(self, name: str, *spenders: Contract) -> PrivateKey:
+        """Somebody with gas, coins, and endless allowances for the contracts that will take some."""
         key = self.key(name)
-        if key.address not in self._funded:
-            self._funded.add(key.address)
+        if (key.address, None) not in self._prepared:
+            self._prepared.add((key.address, None))
             await self.chain.send(self.faucet, key.address, b"", COIN)
             await self.contracts.coin.transfer(self.faucet, key.address, 100_000 * COIN)
-            for spender in self.spenders():
-                await self.contracts.coin.approve(key, spender, FOR_EVER)
+        await self.allow(key, *spenders)
         return key
 
-    def spenders(self) -> Sequence[Address]:
-        """Every contract but the coin itself: those that take no coins never use it."""
-        return [address for address in self.contracts.deployment.names() if address != self.contracts.coin.address]
+    async def allow(self, key: PrivateKey, *spenders: Contract) -> None:
+        for spender in spenders:
+            if (key.address, spender.address) not in self._prepared:
+                self._prepared.add((key.address, spender.address))
+                await self.contracts.coin.approve(key, spender.address, FOR_EVER)
 
     async def coins(self, *holders: Address) -> None:
         """Their balances are not nought: as for anybody who was paid before."""
@@ -168,8 +172,7 @@ async def stage(kind: str, quick: bool) -> AsyncIterator[Stage]:
         parameters = msgspec.structs.replace(Parameters.devnet(), epoch_length=3_600)
         deployment = await deploy(chain, faucet_key("lading"), parameters)
         made = Stage(kind, meter, chain, deployment, quick)
-        for spender in made.spenders():
-            await made.contracts.coin.approve(made.faucet, spender, FOR_EVER)
+        await made.allow(made.faucet, made.contracts.settlement)
         yield made
 
 
