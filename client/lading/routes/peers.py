@@ -206,9 +206,7 @@ class PeerRoute:
         if time.monotonic() - asked_at >= TERMS_SECONDS:
             found = await self._contracts.registry.terms(known.terms)
             self._terms[known.terms] = time.monotonic(), found
-        if found is None or not found.belongs_to(known.agent):
-            return False
-        return True
+        return found is not None and found.belongs_to(known.agent)
 
     async def _ask(self, endpoint: str) -> None:
         async with asyncio.timeout(10):
