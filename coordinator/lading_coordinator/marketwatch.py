@@ -5,9 +5,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from lading_contracts.deployment import Contracts
+from lading_contracts.epochs import Calendar
 from lading_contracts.errors import ChainError
 from lading_contracts.follower import Cursor, Follower, Following
-from lading_coordinator.core.market import Board, Calendar
+from lading_coordinator.core.market import Board
 from lading_protocol.ids import Address, AgentId
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,7 @@ class MarketWatch:
     async def step(self) -> bool:
         """One look; True when there was nothing new. Raises ChainError."""
         if self.calendar is None:
-            auctions = self._contracts.share_auctions
-            self.calendar = Calendar(await auctions.genesis(), await auctions.epoch_length())
+            self.calendar = await self._contracts.share_auctions.calendar()
         batch = await self._follower.step(self._cursor)
         if batch is None:
             self.caught_up = True
@@ -66,4 +66,4 @@ class MarketWatch:
 
     def promoted(self) -> Sequence[AgentId]:
         """The agents that are shown first now."""
-        return () if self.calendar is None else self.board.promoted(self.calendar.epoch(self._clock()))
+        return () if self.calendar is None else self.board.promoted(self.calendar.epoch_at(int(self._clock())))

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from lading_contracts import events
+from lading_contracts.epochs import Calendar
 from lading_contracts.registry import Party
 from lading_protocol.ids import Address, AgentId, Digest, TermsId
 
@@ -21,26 +22,11 @@ KEPT_TABLES = 2_000
 WHOLE_BPS = 10_000
 
 
-class Calendar(msgspec.Struct, frozen=True):
-    """The auctions' epochs: `length` seconds each from `genesis` on. Bids are sealed in the first two thirds before."""
-
-    genesis: int
-    length: int
-
-    def epoch(self, now: float) -> int:
-        return max(0, int(now - self.genesis) // self.length)
-
-    def starts(self, epoch: int) -> int:
-        return self.genesis + epoch * self.length
-
-    def commit_ends(self, epoch: int) -> int:
-        return self.starts(epoch) - self.length // 3
-
-    def phase(self, epoch: int, now: float) -> str:
-        """Of an auction for `epoch` that nobody settled: sealing, opening or over."""
-        if now < self.commit_ends(epoch):
-            return "sealing"
-        return "opening" if now < self.starts(epoch) else "over"
+def phase(calendar: Calendar, epoch: int, now: float) -> str:
+    """Of an auction for `epoch` that nobody settled: sealing, opening or over."""
+    if now < calendar.commit_ends(epoch):
+        return "sealing"
+    return "opening" if now < calendar.start_of(epoch) else "over"
 
 
 class Table(msgspec.Struct):
@@ -92,7 +78,7 @@ class Promotion(msgspec.Struct):
 
 
 class Lease(msgspec.Struct):
-    """Reserved slots of one host. `state` is bid, cancelled, running or ended."""
+    """Reserved slots of one host. `state` is bid, cancelled, running, vacated or ended."""
 
     id: Digest
     tenant: Address
@@ -228,6 +214,9 @@ class Board:
             case events.LeaseServed(id=id_, served=served):
                 if lease := self.leases.get(id_):
                     lease.served = served
+            case events.LeaseVacated(id=id_):
+                if lease := self.leases.get(id_):
+                    lease.state = "vacated"
             case events.LeaseEnded(id=id_, penalty=penalty):
                 if lease := self.leases.get(id_):
                     lease.state, lease.penalty = "ended", penalty

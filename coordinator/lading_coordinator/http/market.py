@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from lading_contracts.epochs import Calendar
 from lading_contracts.registry import Role
-from lading_coordinator.core.market import Calendar, Lease, Payment, Promotion, ShareAuction, Table, newest
+from lading_coordinator.core.market import Lease, Payment, Promotion, ShareAuction, Table, newest, phase
 from lading_coordinator.http.views import Tree, Views
 from lading_protocol.ids import to_hex
 
@@ -21,11 +22,11 @@ class MarketViews:
         board, calendar = watch.board, watch.calendar
         if calendar is None:
             return {"caught_up": False}
-        epoch = calendar.epoch(now)
+        epoch = calendar.epoch_at(int(now))
         return {
             "caught_up": watch.caught_up,
             "epoch": epoch,
-            "epoch_ends": calendar.starts(epoch + 1),
+            "epoch_ends": calendar.start_of(epoch + 1),
             "promoted": [to_hex(agent) for agent in board.promoted(epoch)],
             "auctions": [self._auction(one, calendar, now) for one in newest(board.auctions.values(), count)],
             "promotions": [self._promotion(one, calendar, now) for one in newest(board.promotions.values(), count)],
@@ -35,7 +36,7 @@ class MarketViews:
         }
 
     def _auction(self, one: ShareAuction, calendar: Calendar, now: float) -> Tree:
-        state = calendar.phase(one.epoch, now) if one.state == "open" else one.state
+        state = phase(calendar, one.epoch, now) if one.state == "open" else one.state
         return {
             "id": to_hex(one.id),
             "agent": to_hex(one.agent),
@@ -48,14 +49,14 @@ class MarketViews:
             "sealed": one.sealed,
             "opened": [{"bidder": to_hex(bidder), "bps": bps} for bidder, bps in one.opened],
             "state": "to settle" if state == "over" else state,
-            "until": calendar.commit_ends(one.epoch) if state == "sealing" else calendar.starts(one.epoch),
+            "until": calendar.commit_ends(one.epoch) if state == "sealing" else calendar.start_of(one.epoch),
             "bps": one.bps,
             "winners": [to_hex(winner) for winner in one.winners],
             "terms": to_hex(one.terms) if one.terms else "",
         }
 
     def _promotion(self, one: Promotion, calendar: Calendar, now: float) -> Tree:
-        state = "settled" if one.settled else calendar.phase(one.epoch, now)
+        state = "settled" if one.settled else phase(calendar, one.epoch, now)
         return {
             "epoch": one.epoch,
             "slot": one.slot,
