@@ -1,36 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 
-import {IAICoin} from "./interfaces/IAICoin.sol";
+import {Coins} from "./Coins.sol";
 import {IStaking} from "./interfaces/IStaking.sol";
 
 /// @title Stakes of operators
 /// @notice Immutable. The court is the address that the deployer will create next: it is passed here before it exists, and the
-/// court refuses to be created anywhere else. coin.balanceOf(this) >= sum(stake + unbonding) at all times.
+/// court refuses to be created anywhere else. coin.balanceOf(this) >= sum(stake + unbonding) at all times. Any plain ERC-20 will
+/// do as coin.
 contract Staking is EIP712, IStaking {
-    using SafeERC20 for IAICoin;
+    using Checkpoints for Checkpoints.Trace160;
+    using Coins for IERC20;
+    using SafeERC20 for IERC20;
 
     bytes32 public constant STAKE_CONSENT_TYPEHASH = keccak256("StakeConsent(address owner)");
 
-    IAICoin public immutable coin;
+    IERC20 public immutable coin;
     address public immutable court;
     uint96 public immutable minStake;
     uint40 public immutable cooldown;
 
     mapping(address operator => Operator) private _operators;
-    address[] private _active;
+    /// @dev The list of active operators with its whole past: how long it was, and who was at which place, by the second.
+    Checkpoints.Trace160 private _count;
+    mapping(uint256 place => Checkpoints.Trace160) private _places;
 
     modifier onlyCourt() {
         require(msg.sender == court, NotCourt(msg.sender));
         _;
     }
 
-    constructor(IAICoin coin_, address court_, uint96 minStake_, uint40 cooldown_) EIP712("Lading", "1") {
+    constructor(IERC20 coin_, address court_, uint96 minStake_, uint40 cooldown_) EIP712("Lading", "1") {
         require(address(coin_) != address(0) && court_ != address(0), ZeroAddress());
         require(minStake_ != 0, ZeroAmount());
         require(cooldown_ <= 365 days, CooldownTooLong());
@@ -51,13 +58,14 @@ contract Staking is EIP712, IStaking {
                 require(consents, BadConsent(operator));
             }
             op.owner = msg.sender;
+            op.ownedSince = SafeCast.toUint32(block.timestamp);
         } else {
             require(op.owner == msg.sender, NotOwner(msg.sender));
         }
         op.stake += amount;
         emit Staked(operator, msg.sender, amount, op.stake);
         _relist(operator, op);
-        coin.safeTransferFrom(msg.sender, address(this), amount);
+        coin.pull(msg.sender, amount);
     }
 
     /// @inheritdoc IStaking
@@ -101,7 +109,7 @@ contract Staking is EIP712, IStaking {
         op.unbonding -= SafeCast.toUint96(amount - fromStake);
         emit Slashed(operator, amount, burnt);
         _relist(operator, op);
-        if (burnt != 0) coin.burn(burnt);
+        coin.destroy(burnt);
         if (amount != burnt) coin.safeTransfer(court, amount - burnt);
     }
 
@@ -158,20 +166,30 @@ contract Staking is EIP712, IStaking {
 
     /// @inheritdoc IStaking
     function operatorCount() external view returns (uint256) {
-        return _active.length;
+        return _count.latest();
     }
 
     /// @inheritdoc IStaking
-    function operatorAt(uint256 index) external view returns (address) {
-        return _active[index];
+    function operatorAt(uint256 place) external view returns (address) {
+        return place < _count.latest() ? address(_places[place].latest()) : address(0);
     }
 
     /// @inheritdoc IStaking
-    function candidate(uint256 index) external view returns (address operator, address owner, uint256 activeSince) {
-        if (index >= _active.length) return (address(0), address(0), 0);
-        operator = _active[index];
+    function operatorCountAt(uint40 moment) public view returns (uint256) {
+        return _count.upperLookupRecent(moment);
+    }
+
+    /// @inheritdoc IStaking
+    function candidate(uint256 place, uint40 moment) external view returns (address operator, address owner) {
+        if (place >= operatorCountAt(moment)) return (address(0), address(0));
+        operator = address(_places[place].upperLookupRecent(moment));
+        owner = _operators[operator].owner;
+    }
+
+    /// @inheritdoc IStaking
+    function ownerAt(address operator, uint40 moment) external view returns (address) {
         Operator storage op = _operators[operator];
-        return (operator, op.owner, op.activeSince);
+        return op.ownedSince <= moment ? op.owner : address(0);
     }
 
     /// @inheritdoc IStaking
@@ -184,16 +202,18 @@ contract Staking is EIP712, IStaking {
         bool fit = op.stake >= minStake && block.timestamp >= op.jailedUntil;
         uint256 place = op.place;
         if (fit == (place != 0)) return;
+        uint160 count = _count.latest();
+        uint96 second = uint96(block.timestamp);
         if (fit) {
-            _active.push(operator);
-            op.place = SafeCast.toUint24(_active.length);
-            op.activeSince = uint32(block.timestamp);
+            _places[count].push(second, uint160(operator));
+            _count.push(second, count + 1);
+            op.place = SafeCast.toUint24(count + 1);
             emit Activated(operator);
         } else {
-            address last = _active[_active.length - 1];
-            _active[place - 1] = last;
-            _operators[last].place = uint24(place);
-            _active.pop();
+            uint160 last = _places[count - 1].latest();
+            _places[place - 1].push(second, last);
+            _count.push(second, count - 1);
+            _operators[address(last)].place = uint24(place);
             op.place = 0;
             emit Deactivated(operator);
         }

@@ -45,9 +45,9 @@ interface IParameters {
     event CourtParamsSet(uint32 indexed version, CourtParams params);
     event MarketParamsSet(uint32 indexed version, MarketParams params);
 
-    /// @notice Writes the next version. Against the accused nothing may get worse than at deployment: windows, committee and
-    /// quorum at least as large (windows at most twice), slash and receipt age at most as large, bond within a fourth and four
-    /// times, at least a tenth of a slash destroyed.
+    /// @notice Writes the next version. Against the accused nothing may get worse than at deployment: windows, draw delay, committee
+    /// and quorum at least as large (windows and delay at most twice), slash, jail, receipt age and what jurors and challenger
+    /// together gain from a slash at most as large, bond within a fourth and four times, at least a tenth of a slash destroyed.
     function setCourt(CourtParams calldata params) external;
 
     /// @notice Writes the next version. Deposits and reserve within a tenth and ten times of deployment's, at most 32 slots, at

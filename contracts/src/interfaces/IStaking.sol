@@ -5,10 +5,11 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 /// @title Stakes of operators
 /// @notice An operator is a node's hot key. Its stake belongs to a cold owner, whom the operator consented to once. Stake that
-/// is on its way out stays slashable until it is paid. Only the audit court, fixed at deployment, can take any.
+/// is on its way out stays slashable until it is paid. Only the audit court, fixed at deployment, can take any. Who was active
+/// when is kept for ever.
 interface IStaking {
-    /// @notice `stake` counts for being active; `unbonding` is leaving and still slashable. `place` is the position of its
-    /// running tenure plus one, zero when it has none.
+    /// @notice `stake` counts for being active; `unbonding` is leaving and still slashable. `place` is the position in the list of
+    /// active operators plus one, zero when it is not there. `ownedSince` is the second of the first stake.
     struct Operator {
         address owner;
         uint96 stake;
@@ -17,15 +18,7 @@ interface IStaking {
         uint40 jailedUntil;
         uint24 openDisputes;
         uint24 place;
-    }
-
-    /// @notice A spell of being active: from `since` (inclusive) to `until` (exclusive; zero while it runs). A lottery is held
-    /// among those who were active at one moment, so nobody can change it by coming or going afterwards. A place is given to
-    /// another tenure only when the last one has been over for a day: no lottery looks back that far.
-    struct Tenure {
-        address operator;
-        uint40 since;
-        uint40 until;
+        uint32 ownedSince;
     }
 
     /// @notice The zero address stakes nothing and judges nothing.
@@ -111,11 +104,17 @@ interface IStaking {
     function isActive(address operator) external view returns (bool);
     /// @notice Number of active operators: stake of at least `minStake`, and not jailed.
     function operatorCount() external view returns (uint256);
-    /// @notice Number of places; those of ended tenures are among them until somebody takes them.
-    function tenureCount() external view returns (uint256);
-    function tenureAt(uint256 place) external view returns (Tenure memory);
-    /// @notice Who held the place at second `moment`, and who owns it; zeroes if nobody did, or past the end. Answers for the last
-    /// day, not for longer ago.
+    /// @notice The active operators in a list without gaps; whoever leaves, the last one takes its place.
+    function operatorAt(uint256 place) external view returns (address);
+
+    // ---- the past, which nobody can change: lotteries are held among those who were active at one moment before, so that
+    // neither coming nor going afterwards moves a seat. `moment` is a second that has ended.
+
+    /// @notice How many operators were active when `moment` ended.
+    function operatorCountAt(uint40 moment) external view returns (uint256);
+    /// @notice Who was at `place` of the list of active operators when `moment` ended, and who owns it; zeroes past the end.
     function candidate(uint256 place, uint40 moment) external view returns (address operator, address owner);
+    /// @notice Who owned `operator` when `moment` ended; zero if nobody did yet.
+    function ownerAt(address operator, uint40 moment) external view returns (address);
     function stakeConsentDigest(address owner) external view returns (bytes32);
 }
