@@ -16,7 +16,7 @@ class FolderLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._file)
-            raise FolderBusy(f"Another program spends from {path.parent} right now.") from None
+            raise FolderBusy(f"Another program works in {path.parent} right now.") from None
 
     def release(self) -> None:
         os.close(self._file)

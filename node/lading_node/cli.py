@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from lading.cli.context import typed_address
 from lading.cli.output import UNHEALTHY, emit, err, out
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
@@ -65,6 +66,14 @@ async def stake(settings: NodeSettings, amount: str, owner: Path | None = None) 
             "stake": f"{format_amount(staked, record.decimals)} {record.symbol}",
             "stake_wei": str(staked),
         }
+
+
+def consent(settings: NodeSettings, owner: str) -> dict[str, str]:
+    """This operator's signature that `owner` (an address) owns its stake. Asks no chain. Raises BadSettings."""
+    record = deployments.load(settings.deployment_path)
+    key = keyfile.load_key(settings.key_path)
+    signed = StakeConsent(typed_address(owner, "owner")).sign(record.staking_domain, key)
+    return {"operator": to_hex(key.address), "owner": owner, "consent": to_hex(signed.signature)}
 
 
 async def earnings(settings: NodeSettings) -> dict[str, str]:
@@ -282,6 +291,27 @@ async def stake_command(
     """
     chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
     emit(await stake(chosen, amount, owner), as_json)
+    return 0
+
+
+@app.command(name="consent")
+def consent_command(
+    owner: str,
+    /,
+    *,
+    data: str | None = None,
+    key: str | None = None,
+    deployment: str | None = None,
+    as_json: Json = False,
+) -> int:
+    """Agree that an account on another machine owns this operator's stake; prints what it gives to `lading stake add`.
+
+    Parameters
+    ----------
+    owner
+        The cold account's 0x address.
+    """
+    emit(consent(settings_.read({"data": data, "key": key, "deployment": deployment}), owner), as_json)
     return 0
 
 

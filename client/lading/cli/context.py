@@ -1,11 +1,16 @@
 """What commands share: reading settings, the key, what was typed, and opening the chain. Closes what it opened."""
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from lading.cli.flags import Network
 from lading.errors import BadSettings
 from lading.settings import Settings, read
 from lading_contracts import deployment as deployments
@@ -13,8 +18,26 @@ from lading_contracts.deployment import Contracts, Deployment
 from lading_protocol.errors import BadKey
 from lading_protocol.ids import Address, address
 from lading_protocol.keys import PrivateKey
+from lading_protocol.pricing import format_amount, parse_amount
 
 PASSWORD = "LADING_PASSWORD"
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """What a command works with: the contracts, their record, the caller's key and settings."""
+
+    chain: Contracts
+    record: Deployment
+    me: PrivateKey
+    settings: Settings
+
+    def wei(self, amount: str) -> int:
+        """Tokens as a person types them. Raises BadAmount."""
+        return parse_amount(amount, self.record.decimals)
+
+    def money(self, wei: int, as_json: bool = False) -> str:
+        """Whole wei for programs, tokens with the symbol for people."""
+        return str(wei) if as_json else f"{format_amount(wei, self.record.decimals)} {self.record.symbol}"
 
 
 def settings(**flags: Any) -> Settings:
@@ -57,6 +80,13 @@ def write_key(path: Path, key: PrivateKey, password: str = "") -> None:
         file.write(key.secret.hex() + "\n")
 
 
+def moment(seconds: int, as_json: bool = False) -> int | str:
+    """Unix seconds for programs, UTC for people; empty for never."""
+    if as_json or not seconds:
+        return seconds if as_json else ""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
 def typed_address(text: str, what: str) -> Address:
     """An address that a person typed. Raises BadSettings."""
     try:
@@ -76,3 +106,12 @@ async def contracts(chosen: Settings) -> AsyncIterator[tuple[Contracts, Deployme
         yield Contracts(chain, record), record
     finally:
         await chain.close()
+
+
+@asynccontextmanager
+async def desk(network: Network, **flags: Any) -> AsyncIterator[Desk]:
+    """Settings, key and contracts in the order in which a person would want to hear that one is missing."""
+    chosen = settings(**asdict(network), **flags)
+    mine = load_key(chosen.key_path)
+    async with contracts(chosen) as (chain, record):
+        yield Desk(chain, record, mine, chosen)

@@ -1,25 +1,29 @@
-"""`lading wallet`: a key, a deposit, and capped, expiring sessions for coordinators."""
+"""`lading wallet`: a key, a deposit, capped and expiring sessions for coordinators, and channels to hosts."""
 
+import asyncio
 import os
 import secrets
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import httpx
 import msgspec
 from cyclopts import App, Parameter
 
-from lading.cli import context
-from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Record
-from lading.cli.output import emit, out
+from lading.cli import context, history
+from lading.cli.flags import BaseUrl, DryRun, Home, Json, Key, Network
+from lading.cli.intent import Intent
+from lading.cli.output import emit, emit_rows, out
 from lading.errors import BadSettings, GatewayError
 from lading.routes.gateway import refused, root_of, unreachable
 from lading.settings import Settings
 from lading_contracts.deployment import Contracts
-from lading_protocol.ids import Address, address, from_hex, to_hex
+from lading_protocol.ids import Address, address, from_hex, short, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.pricing import format_amount, parse_amount
+from lading_protocol.pricing import format_amount
 
 app = App(name="wallet", help="Keys, deposits and spending sessions.")
 
@@ -30,32 +34,43 @@ async def new(*, home: Home = None, key: Key = None, as_json: Json = False) -> i
 
     When the variable LADING_PASSWORD is set, the file is encrypted with that password.
     """
-    chosen = context.settings(home=home, key=key)
-    fresh = PrivateKey(secrets.token_bytes(32))
-    context.write_key(chosen.key_path, fresh, os.environ.get(context.PASSWORD, ""))
-    emit({"address": to_hex(fresh.address), "key_file": str(chosen.key_path)}, as_json)
-    return 0
+    return _keep(PrivateKey(secrets.token_bytes(32)), home, key, as_json)
+
+
+@app.command(name="import")
+async def import_(source: str, /, *, home: Home = None, key: Key = None, as_json: Json = False) -> int:
+    """Take over a key from a Keystore V3 file or from 64 hexadecimal digits.
+
+    LADING_PASSWORD opens an encrypted file and encrypts the copy. No key goes on the command line, where others see it.
+
+    Parameters
+    ----------
+    source
+        The file to read, or - for standard input.
+    """
+    if source != "-":
+        return _keep(context.load_key(Path(source).expanduser()), home, key, as_json)
+    return _keep(PrivateKey.from_hex(sys.stdin.read()), home, key, as_json)
 
 
 @app.command
-async def show(
-    *, home: Home = None, key: Key = None, deployment: Record = None, chain_url: ChainUrl = None, as_json: Json = False
-) -> int:
+async def balance(*, network: Network = Network(), as_json: Json = False) -> int:
     """Show coins in the wallet, the deposit, and money on its way out."""
-    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
-    mine = context.load_key(chosen.key_path)
-    async with context.contracts(chosen) as (chain, record):
-        coins = await chain.coin.balance(mine.address)
-        account = await chain.settlement.account(mine.address)
-    emit(
-        {
-            "address": to_hex(mine.address),
-            "coins": _money(coins, record.symbol, as_json),
-            "free_deposit": _money(account.free, record.symbol, as_json),
-            "leaving": _money(account.exit_amount, record.symbol, as_json),
-        },
-        as_json,
-    )
+    async with context.desk(network) as desk:
+        mine = desk.me.address
+        coins, account = await asyncio.gather(desk.chain.coin.balance(mine), desk.chain.settlement.account(mine))
+        gas = await desk.chain.chain.balance(mine)
+        emit(
+            {
+                "address": to_hex(mine),
+                "coins": desk.money(coins, as_json),
+                "free_deposit": desk.money(account.free, as_json),
+                "leaving": desk.money(account.exit_amount, as_json),
+                "collectable_at": context.moment(account.exit_at, as_json),
+                "gas": str(gas) if as_json else f"{format_amount(gas, 18)} of the chain's own currency",
+            },
+            as_json,
+        )
     return 0
 
 
@@ -64,10 +79,9 @@ async def deposit(
     amount: str,
     /,
     *,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
+    payer: Annotated[str | None, Parameter(name="--for")] = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Move coins into your deposit, from which vouchers pay.
@@ -76,15 +90,24 @@ async def deposit(
     ----------
     amount
         In tokens, such as 12.5.
+    payer
+        Somebody else's deposit, by its 0x address; only that address can use or withdraw it.
     """
-    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
-    mine = context.load_key(chosen.key_path)
-    async with context.contracts(chosen) as (chain, record):
-        wei = parse_amount(amount, record.decimals)
-        await chain.coin.allow(mine, record.settlement, wei)
-        await chain.settlement.deposit(mine, wei)
-        account = await chain.settlement.account(mine.address)
-    emit({"deposited": amount, "free_deposit": _money(account.free, record.symbol, as_json)}, as_json)
+    async with context.desk(network) as desk:
+        wei, whose = desk.wei(amount), desk.me.address
+        if payer is not None:
+            whose = context.typed_address(payer, "payer")
+        settlement = desk.record.settlement
+        intent = Intent(desk.chain, desk.me)
+        if await desk.chain.coin.allowance(desk.me.address, settlement) < wei:
+            words = f"Allow the settlement contract {to_hex(settlement)} to take {desk.money(wei)}."
+            intent.will(words, lambda c: c.coin.allow(desk.me, settlement, wei))
+        words = f"Move {desk.money(wei)} from your wallet into the deposit of {to_hex(whose)}."
+        intent.will(words, lambda c: c.settlement.deposit_for(desk.me, whose, wei))
+        if not await intent.carry_out(dry_run, as_json):
+            return 0
+        account = await desk.chain.settlement.account(whose)
+        emit({"deposited": desk.money(wei, as_json), "free_deposit": desk.money(account.free, as_json)}, as_json)
     return 0
 
 
@@ -94,10 +117,8 @@ async def withdraw(
     /,
     *,
     finish: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Ask for free deposit back, and collect it with --finish once the delay is over.
@@ -105,7 +126,7 @@ async def withdraw(
     Parameters
     ----------
     amount
-        In tokens, such as 12.5.
+        In tokens, such as 12.5; 0 calls an earlier request off.
     finish
         Collect what was asked for earlier.
     """
@@ -113,16 +134,24 @@ async def withdraw(
         raise BadSettings(
             "Say how much to ask back, or --finish to collect.", hint="For example: lading wallet withdraw 12.5"
         )
-    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
-    mine = context.load_key(chosen.key_path)
-    async with context.contracts(chosen) as (chain, record):
+    async with context.desk(network) as desk:
+        settlement = desk.chain.settlement
+        intent = Intent(desk.chain, desk.me)
         if finish:
-            await chain.settlement.finish_exit(mine)
+            asked = (await settlement.account(desk.me.address)).exit_amount
+            words = f"Collect {desk.money(asked)}, or what is left of it, from your deposit into your wallet."
+            intent.will(words, lambda c: c.settlement.finish_exit(desk.me))
         else:
-            await chain.settlement.request_exit(mine, parse_amount(amount or "", record.decimals))
-        account = await chain.settlement.account(mine.address)
-    wait = max(0, int(account.exit_at - time.time())) if account.exit_amount else 0
-    emit({"leaving": _money(account.exit_amount, record.symbol, as_json), "seconds_to_wait": wait}, as_json)
+            wei = desk.wei(amount or "0")
+            words = f"Ask for {desk.money(wei)} of your free deposit back; it may leave after the exit delay."
+            intent.will(
+                words if wei else "Call off your withdrawal.", lambda c: c.settlement.request_exit(desk.me, wei)
+            )
+        if not await intent.carry_out(dry_run, as_json):
+            return 0
+        account = await settlement.account(desk.me.address)
+        wait = max(0, int(account.exit_at - time.time())) if account.exit_amount else 0
+        emit({"leaving": desk.money(account.exit_amount, as_json), "seconds_to_wait": wait}, as_json)
     return 0
 
 
@@ -132,10 +161,8 @@ async def session(
     cap: str,
     hours: float = 24,
     base_url: BaseUrl = None,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Let a coordinator spend up to a cap from your deposit, until it expires; prints the API key, once.
@@ -147,25 +174,50 @@ async def session(
     hours
         How long the session lasts.
     """
-    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url, base_url=base_url)
-    mine = context.load_key(chosen.key_path)
-    if not 0 < hours <= 24 * 3650:
-        raise BadSettings(f"A session cannot last {hours:g} hours.", hint="Give --hours between 0 and ten years.")
-    expiry = int(time.time() + hours * 3600)
-    async with context.contracts(chosen) as (chain, record):
-        wei = parse_amount(cap, record.decimals)
-        granted = await _ask_session(chosen, mine.address)
-        await authorise(chain, mine, granted, wei, expiry)
-    shown = {
-        "api_key": granted["api_key"],
-        "session": granted["session"],
-        "cap": cap,
-        "expires": expiry if as_json else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(expiry)),
-        "base_url": f"{root_of(chosen.base_url)}/v1",
-    }
-    emit(shown, as_json)
+    async with context.desk(network, base_url=base_url) as desk:
+        if not 0 < hours <= 24 * 3650:
+            raise BadSettings(f"A session cannot last {hours:g} hours.", hint="Give --hours between 0 and ten years.")
+        expiry, wei = int(time.time() + hours * 3600), desk.wei(cap)
+        granted = await _ask_session(desk.settings, desk.me.address)
+        intent = Intent(desk.chain, desk.me)
+        words = (
+            f"Let session key {granted['session']} lock up to {desk.money(wei)} of your deposit for hosts, "
+            f"until {context.moment(expiry)}."
+        )
+        intent.will(words, lambda c: authorise(c, desk.me, granted, wei, expiry))
+        if not await intent.carry_out(dry_run, as_json):
+            return 0
+        shown = {
+            "api_key": granted["api_key"],
+            "session": granted["session"],
+            "cap": cap,
+            "expires": expiry if as_json else context.moment(expiry),
+            "base_url": f"{root_of(desk.settings.base_url)}/v1",
+        }
+        emit(shown, as_json)
     if not as_json:
         out.print("[dim]Use it with any OpenAI client: base_url and api_key as above. Revoke: lading wallet revoke.[/]")
+    return 0
+
+
+@app.command
+async def sessions(*, network: Network = Network(), as_json: Json = False) -> int:
+    """List the session keys that may spend, or could, from your deposit."""
+    async with context.desk(network) as desk:
+        rows = []
+        for key in (await history.read(desk.chain, desk.me.address)).sessions:
+            found = await desk.chain.settlement.session(key)
+            if found is None:
+                continue
+            row = {
+                "session": to_hex(key),
+                "cap": desk.money(found.cap, as_json),
+                "locked": desk.money(found.locked, as_json),
+                "expires": context.moment(found.expiry, as_json) or "revoked",
+                "usable": found.expiry > time.time() and found.locked < found.cap,
+            }
+            rows.append(row if as_json else row | {"usable": "yes" if row["usable"] else "no"})
+        emit_rows(rows, as_json, "You have authorized no session key.")
     return 0
 
 
@@ -174,10 +226,8 @@ async def revoke(
     session: str,
     /,
     *,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """End a session now; what it has promised to hosts stays promised.
@@ -187,11 +237,75 @@ async def revoke(
     session
         The session's 0x address, as `lading wallet session` printed it.
     """
-    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url)
-    mine, which = context.load_key(chosen.key_path), context.typed_address(session, "session")
-    async with context.contracts(chosen) as (chain, _):
-        await chain.settlement.revoke(mine, which)
-    emit({"revoked": session}, as_json)
+    async with context.desk(network) as desk:
+        which = context.typed_address(session, "session")
+        intent = Intent(desk.chain, desk.me)
+        words = f"End session key {session}: it locks nothing more; what it locked stays redeemable by its vouchers."
+        intent.will(words, lambda c: c.settlement.revoke(desk.me, which))
+        if await intent.carry_out(dry_run, as_json):
+            emit({"revoked": session}, as_json)
+    return 0
+
+
+@app.command
+async def channels(*, network: Network = Network(), as_json: Json = False) -> int:
+    """List the channels in which your money waits for hosts."""
+    async with context.desk(network) as desk:
+        rows = []
+        for key in (await history.read(desk.chain, desk.me.address)).channels:
+            found = await desk.chain.settlement.channel(key)
+            if found.dead:
+                continue
+            row = {
+                "channel": to_hex(key.id),
+                "host": to_hex(key.host),
+                "terms": to_hex(key.terms) if as_json else short(key.terms),
+                "epoch": key.epoch,
+                "locked": desk.money(found.locked, as_json),
+                "redeemed": desk.money(found.redeemed, as_json),
+                "closes": context.moment(found.closes_at, as_json) or "open",
+            }
+            rows.append(row)
+        emit_rows(rows, as_json, "None of your money is locked for a host.")
+    return 0
+
+
+@app.command
+async def close(
+    channel: str,
+    /,
+    *,
+    network: Network = Network(),
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    """Close a channel: the first call announces it, one after the delay brings the rest back into your deposit.
+
+    Parameters
+    ----------
+    channel
+        Its 0x id, as `lading wallet channels` printed it.
+    """
+    async with context.desk(network) as desk:
+        wanted = [c for c in (await history.read(desk.chain, desk.me.address)).channels if to_hex(c.id) == channel]
+        if not wanted:
+            raise BadSettings(f"You have no channel {channel}.", hint="List them: lading wallet channels.")
+        (key,) = wanted
+        found = await desk.chain.settlement.channel(key)
+        intent = Intent(desk.chain, desk.me)
+        if found.closes_at:
+            words = f"Close the channel to host {to_hex(key.host)} and take back what is not redeemed."
+            intent.will(words, lambda c: c.settlement.finish_close(desk.me, key))
+        else:
+            words = (
+                f"Announce the close of the channel to host {to_hex(key.host)}; it may redeem until the delay is over."
+            )
+            intent.will(words, lambda c: c.settlement.start_close(desk.me, key))
+        if not await intent.carry_out(dry_run, as_json):
+            return 0
+        after = await desk.chain.settlement.channel(key)
+        state = "closed" if after.dead else "closing"
+        emit({"channel": channel, "state": state, "closes": context.moment(after.closes_at, as_json)}, as_json)
     return 0
 
 
@@ -222,5 +336,8 @@ async def _ask_session(chosen: Settings, payer: Address) -> dict[str, str]:
     return granted
 
 
-def _money(wei: int, symbol: str, as_json: bool) -> str:
-    return str(wei) if as_json else f"{format_amount(wei, 18)} {symbol}"
+def _keep(fresh: PrivateKey, home: str | None, key: str | None, as_json: bool) -> int:
+    chosen = context.settings(home=home, key=key)
+    context.write_key(chosen.key_path, fresh, os.environ.get(context.PASSWORD, ""))
+    emit({"address": to_hex(fresh.address), "key_file": str(chosen.key_path)}, as_json)
+    return 0

@@ -166,4 +166,4 @@ class Quay:
             time.sleep(0.1)
 
     def address(self, home: Path) -> str:
-        return str(call("wallet", "show", "--home", home, *self.network, "--json").tree["address"])
+        return str(call("wallet", "balance", "--home", home, *self.network, "--json").tree["address"])

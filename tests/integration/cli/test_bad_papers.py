@@ -182,4 +182,4 @@ def test_a_replayed_and_a_lower_voucher_change_nothing(quay: Quay) -> None:
 
 
 def free(quay: Quay, home: Path) -> int:
-    return int(call("wallet", "show", "--home", home, *quay.network, "--json").tree["free_deposit"])
+    return int(call("wallet", "balance", "--home", home, *quay.network, "--json").tree["free_deposit"])

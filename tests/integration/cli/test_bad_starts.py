@@ -89,7 +89,7 @@ def test_a_chain_that_does_not_answer_at_the_start(quay: Quay, tmp_path: Path) -
     error = one_line(node(quay, tmp_path / "n", chain_url=away), "chain_unreachable")
     assert away in error["message"]
     home = quay.consumer("a consumer without a chain", coins=0)
-    for command in (("wallet", "show"), ("wallet", "deposit", "1"), ("wallet", "withdraw", "1")):
+    for command in (("wallet", "balance"), ("wallet", "deposit", "1"), ("wallet", "withdraw", "1")):
         ended = call(*command, "--home", home, "--deployment", quay.theatre.deployment, "--chain-url", away, "--json")
         assert (ended.code, ended.error["code"]) == (5, "chain_unreachable")
     status = call("chain", "status", "--deployment", quay.theatre.deployment, "--chain-url", away, "--json")

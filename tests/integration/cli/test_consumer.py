@@ -196,7 +196,7 @@ def test_a_wallet_from_nothing_to_nothing(quay: Quay, tmp_path: Path) -> None:
     too_much = call("wallet", "deposit", "8", *here)
     assert (too_much.code, too_much.error["code"]) == (4, "reverted")
     assert call("wallet", "deposit", "5.5", *here).tree["free_deposit"] == str(55 * 10**17)
-    shown = call("wallet", "show", *here).tree
+    shown = call("wallet", "balance", *here).tree
     assert (shown["coins"], shown["free_deposit"], shown["leaving"]) == (str(15 * 10**17), str(55 * 10**17), "0")
     granted = quay.session(home, cap="1")
     ask = ("run", CHAT, SUM, "--max-tokens", 4, *quay.through, "--api-key", granted["api_key"], "--json")
@@ -205,7 +205,7 @@ def test_a_wallet_from_nothing_to_nothing(quay: Quay, tmp_path: Path) -> None:
     quay.until_state(granted["api_key"], "session_revoked")
     refused = call(*ask)
     assert (refused.code, refused.error["code"]) == (4, "session_revoked")
-    free = int(call("wallet", "show", *here).tree["free_deposit"])
+    free = int(call("wallet", "balance", *here).tree["free_deposit"])
     amount = f"{free // 10**18}"
     leaving = call("wallet", "withdraw", amount, *here).tree
     assert leaving["leaving"] == str(int(amount) * 10**18)
@@ -216,5 +216,5 @@ def test_a_wallet_from_nothing_to_nothing(quay: Quay, tmp_path: Path) -> None:
     while (ended := call("wallet", "withdraw", "--finish", *here)).code and time.monotonic() < deadline:
         time.sleep(0.3)
     assert ended.tree["leaving"] == "0"
-    after = call("wallet", "show", *here).tree
+    after = call("wallet", "balance", *here).tree
     assert int(after["coins"]) == int(shown["coins"]) + int(amount) * 10**18

@@ -33,12 +33,12 @@ def test_the_chain_goes_away_and_comes_back(quay: Quay, home: Path) -> None:
     t = quay.theatre
     api_key = quay.session(home)["api_key"]
     before = ask(quay, api_key)
-    shown = call("wallet", "show", "--home", home, *quay.network, "--json").tree
+    shown = call("wallet", "balance", "--home", home, *quay.network, "--json").tree
     quay.run(quay.stage.kill("chain"))
     try:
         answers = [ask(quay, api_key, 10 + n) for n in range(3)]
         assert all(answer.choices[0].message.content for answer in answers)
-        away = call("wallet", "show", "--home", home, *quay.network, "--json")
+        away = call("wallet", "balance", "--home", home, *quay.network, "--json")
         assert (away.code, away.error["code"]) == (5, "chain_unreachable")
         assert t.chain_url in away.error["message"]
         assert call("chain", "status", *quay.network).code == 3
@@ -51,7 +51,7 @@ def test_the_chain_goes_away_and_comes_back(quay: Quay, home: Path) -> None:
             quay.stage.start("chain", [*chain, "--chain-id", str(CHAIN_ID), "--block-time", "1", "--seed", "demo"])
         )
     quay.until(lambda: call("chain", "status", *quay.network).code == 0, "the chain is back")
-    assert call("wallet", "show", "--home", home, *quay.network, "--json").tree["coins"] == shown["coins"]
+    assert call("wallet", "balance", "--home", home, *quay.network, "--json").tree["coins"] == shown["coins"]
     spent = sum(int(answer.model_extra["lading"]["cost_wei"]) for answer in (before, *answers))
     assert int(quay.seat(api_key)["spent"]["wei"]) == spent
     assert ask(quay, api_key).choices[0].message.content

@@ -18,10 +18,22 @@ from lading_protocol.errors import LadingError
 from lading_protocol.keys import PrivateKey
 
 COMMANDS = [
-    *("", "run", "models", "wallet", "wallet new", "wallet show", "wallet deposit", "wallet withdraw"),
-    *("wallet session", "wallet revoke", "receipt", "receipt verify", "agent", "agent init", "agent inspect"),
+    *(
+        "",
+        "run",
+        "models",
+        "wallet",
+        "wallet new",
+        "wallet import",
+        "wallet balance",
+        "wallet deposit",
+        "wallet withdraw",
+    ),
+    *("wallet session", "wallet sessions", "wallet revoke", "wallet channels", "wallet close", "stake", "stake add"),
+    *("stake remove", "stake collect", "stake unjail", "stake show", "earnings", "settle"),
+    *("receipt", "receipt verify", "agent", "agent init", "agent inspect"),
     *("agent publish", "chain", "chain up", "chain deploy", "chain status", "chain faucet"),
-    *("node", "node up", "node init", "node stake", "node earnings", "node withdraw", "node status"),
+    *("node", "node up", "node init", "node stake", "node consent", "node earnings", "node withdraw", "node status"),
     *("coordinator", "coordinator up", "coordinator status"),
 ]
 
@@ -45,7 +57,7 @@ def test_help_is_there_and_fits(command: str, capsys: pytest.CaptureFixture[str]
     about = text.split("\n\n")[1].strip()
     assert about.endswith(".")
     assert any(line.lstrip("│* ").startswith("--json") for line in text.splitlines()) == (
-        len(command.split()) == 2 or command in ("run", "models")
+        len(command.split()) == 2 or command in ("run", "models", "earnings", "settle")
     )
 
 
@@ -66,7 +78,7 @@ def test_help_names_no_setting_without_a_word(capsys: pytest.CaptureFixture[str]
 
 
 WRONG: list[tuple[str, int, str]] = [
-    ("wallet show", 2, "bad_key"),
+    ("wallet balance", 2, "bad_key"),
     ("wallet deposit many", 2, "bad_key"),
     ("wallet withdraw", 2, "bad_settings"),
     ("wallet withdraw 1 --finish", 2, "bad_settings"),
@@ -136,7 +148,7 @@ def test_a_bug_is_one_line_and_a_file(
 
     monkeypatch.setattr(context, "settings", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert main(["wallet", "show"]) == 1
+    assert main(["wallet", "balance"]) == 1
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert "RuntimeError: a wheel" in told
@@ -216,7 +228,7 @@ def consumer(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("nonsense --json", 2, "usage"),
         ("models --base-url http://127.0.0.1:1 --json", 5, "net_gateway"),
         ("run m hello --base-url http://127.0.0.1:1 --json", 5, "net_gateway"),
-        ("wallet show --json", 2, "bad_key"),
+        ("wallet balance --json", 2, "bad_key"),
         ("agent inspect /dev/null --json", 2, "bad_manifest"),
         ("receipt verify /nowhere --json", 2, "bad_deployment"),
         ("chain up --port 0 --folder {home}/chain --json", 1, "chain_missing"),

@@ -1,0 +1,165 @@
+"""`lading stake`: what an operator has at stake, from its cold owner's side."""
+
+import time
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lading.cli import context, history
+from lading.cli.context import Desk
+from lading.cli.flags import DryRun, Json, Network
+from lading.cli.intent import Intent
+from lading.cli.output import emit, emit_rows
+from lading.errors import BadSettings
+from lading_protocol.ids import Address, from_hex, to_hex
+
+app = App(name="stake", help="What your operators have at stake.")
+Operator = Annotated[str | None, Parameter(help="The operator's 0x address (default your own).")]
+
+
+@app.command
+async def add(
+    amount: str,
+    /,
+    *,
+    operator: Operator = None,
+    consent: str = "",
+    network: Network = Network(),
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    """Stake coins for an operator. The first time its owner is fixed for ever: you.
+
+    Parameters
+    ----------
+    amount
+        In tokens, such as 1000.
+    consent
+        The first time for another operator than yourself: what `lading node consent` printed there.
+    """
+    async with context.desk(network) as desk:
+        which, wei = _operator(desk, operator), desk.wei(amount)
+        signature = _signature(consent)
+        known = await desk.chain.staking.operator(which)
+        if known is None and which != desk.me.address and not signature:
+            raise BadSettings(
+                f"Operator {to_hex(which)} has no owner yet and must agree to you.",
+                hint=f"On its machine: lading node consent {to_hex(desk.me.address)}. Give its answer as --consent.",
+            )
+        intent = Intent(desk.chain, desk.me)
+        staking = desk.record.staking
+        if await desk.chain.coin.allowance(desk.me.address, staking) < wei:
+            words = f"Allow the staking contract {to_hex(staking)} to take {desk.money(wei)}."
+            intent.will(words, lambda c: c.coin.allow(desk.me, staking, wei))
+        words = (
+            f"Stake {desk.money(wei)} for operator {to_hex(which)}; a committee may slash it if the operator cheats."
+        )
+        intent.will(words, lambda c: c.staking.stake(desk.me, which, wei, signature))
+        if await intent.carry_out(dry_run, as_json):
+            emit(await _shown(desk, which, as_json), as_json)
+    return 0
+
+
+@app.command
+async def remove(
+    amount: str,
+    /,
+    *,
+    operator: Operator = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    """Ask for stake back. It leaves after the cooldown, which starts again for all that is leaving.
+
+    Parameters
+    ----------
+    amount
+        In tokens, such as 1000.
+    """
+    async with context.desk(network) as desk:
+        which, wei = _operator(desk, operator), desk.wei(amount)
+        intent = Intent(desk.chain, desk.me)
+        words = f"Ask {desk.money(wei)} of the stake of {to_hex(which)} back; it stays slashable until it is paid."
+        intent.will(words, lambda c: c.staking.request_unstake(desk.me, which, wei))
+        if await intent.carry_out(dry_run, as_json):
+            emit(await _shown(desk, which, as_json), as_json)
+    return 0
+
+
+@app.command
+async def collect(
+    *, operator: Operator = None, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
+) -> int:
+    """Collect stake that was asked back, once its cooldown is over and no dispute is open."""
+    async with context.desk(network) as desk:
+        which = _operator(desk, operator)
+        known = await desk.chain.staking.operator(which)
+        leaving = known.unbonding if known is not None else 0
+        intent = Intent(desk.chain, desk.me)
+        words = f"Pay {desk.money(leaving)} that {to_hex(which)} had at stake to its owner."
+        intent.will(words, lambda c: c.staking.finish_unstake(desk.me, which))
+        if await intent.carry_out(dry_run, as_json):
+            emit(await _shown(desk, which, as_json), as_json)
+    return 0
+
+
+@app.command
+async def unjail(
+    *, operator: Operator = None, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
+) -> int:
+    """Put an operator back on the active list after its jail."""
+    async with context.desk(network) as desk:
+        which = _operator(desk, operator)
+        intent = Intent(desk.chain, desk.me)
+        words = f"Put operator {to_hex(which)} back on the active list."
+        intent.will(words, lambda c: c.staking.unjail(desk.me, which))
+        if await intent.carry_out(dry_run, as_json):
+            emit(await _shown(desk, which, as_json), as_json)
+    return 0
+
+
+@app.command
+async def show(*, operator: Operator = None, network: Network = Network(), as_json: Json = False) -> int:
+    """Show the stakes that you own, or one operator's."""
+    async with context.desk(network) as desk:
+        if operator is not None:
+            emit(await _shown(desk, _operator(desk, operator), as_json), as_json)
+            return 0
+        owned = (await history.read(desk.chain, desk.me.address)).operators
+        emit_rows([await _shown(desk, one, as_json) for one in owned], as_json, "You have nothing at stake.")
+    return 0
+
+
+async def _shown(desk: Desk, operator: Address, as_json: bool) -> dict[str, Any]:
+    found = await desk.chain.staking.operator(operator)
+    if found is None:
+        return {"operator": to_hex(operator), "stake": desk.money(0, as_json), "state": "nobody staked for it"}
+    active = await desk.chain.staking.is_active(operator)
+    jailed = found.jailed_until > time.time()
+    return {
+        "operator": to_hex(operator),
+        "owner": to_hex(found.owner),
+        "stake": desk.money(found.stake, as_json),
+        "leaving": desk.money(found.unbonding, as_json),
+        "leaves_at": context.moment(found.unlock_at if found.unbonding else 0, as_json),
+        "disputes": found.open_disputes,
+        "state": "active"
+        if active
+        else f"jailed until {context.moment(found.jailed_until)}"
+        if jailed
+        else "not active",
+    }
+
+
+def _operator(desk: Desk, typed: str | None) -> Address:
+    return desk.me.address if typed is None else context.typed_address(typed, "operator")
+
+
+def _signature(typed: str) -> bytes:
+    if not typed:
+        return b""
+    try:
+        return from_hex(typed, 65)
+    except ValueError as error:
+        raise BadSettings(f"The consent is no signature: {error}.", hint="It is 0x and 130 digits.") from None

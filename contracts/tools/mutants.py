@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Breaks the money path one small piece at a time and asks whether any test notices. Knows no contract's meaning.
+
+`python contracts/tools/mutants.py [FILE ...] [--from N] [--list]` works on a copy of the project, compiles each mutant, runs the
+suites that guard it and prints a JSON object a line: killed, survived, or does not compile. Mutants that change nothing
+anybody can observe are named in EQUIVALENT with the reason; a survivor that is not named there makes the exit code 1.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from forge import ROOT, binary
+
+# What is mutated, and the contracts whose tests guard it.
+GUARDS = {
+    "src/Settlement.sol": "Settlement|Channels|Pools|Twin|Token|Grant|Deposit|Attack|Wallet",
+    "src/Rows.sol": "Settlement|Channels|Pools|Twin|Digests|Attack",
+    "src/Coins.sol": "Token|Settlement|Staking|Court|Coin",
+    "src/Payments.sol": "Court|Market|Auction|Lease|Token|Promotion|Share",
+    "src/Staking.sol": "Staking|Lottery|Court",
+    "src/Leases.sol": "Lease|Market",
+    "src/PromotionAuctions.sol": "Promotion|Market",
+    "src/ShareAuctions.sol": "Share|Market",
+}
+SWAPS = (
+    (r"(?<![<>=!-])>=(?!=)", ">"),
+    (r"(?<![<>=!])<=(?!=)", "<"),
+    (r" > ", " >= "),
+    (r" < ", " <= "),
+    (r"==", "!="),
+    (r"!=", "=="),
+    (r" \+ ", " - "),
+    (r" - ", " + "),
+    (r" \* ", " / "),
+    (r" / ", " * "),
+    (r"\+=", "-="),
+    (r"-=", "+="),
+    (r"&&", "||"),
+    (r"\|\|", "&&"),
+    (r"\badd\(", "sub("),
+    (r"\bsub\(", "add("),
+    (r"\bgt\(", "lt("),
+    (r"\blt\(", "gt("),
+    (r"\biszero\(", "("),
+)
+STATEMENT = re.compile(r"^\s+[A-Za-z_][\w.\[\]()+]*(\(.*\)| [-+*/|]?= .*|\+\+);$|^\s+(\+\+|--).*;$")
+# "FILE:the mutated line, stripped": why nobody can tell the difference. Read by a person, so keep it true.
+EQUIVALENT: dict[str, str] = json.loads((ROOT / "tools" / "equivalent.json").read_text())
+
+
+class Mutant(NamedTuple):
+    file: str
+    line: int
+    before: str
+    after: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.file}:{self.before.strip()} => {self.after.strip()}"
+
+
+def mutants(file: str) -> Iterator[Mutant]:
+    """Every small change of the code lines of a file: comments, imports, declarations and pragmas are left alone."""
+    inside = False
+    for number, line in enumerate((ROOT / file).read_text().splitlines(), 1):
+        code = line.strip()
+        inside = inside or code.startswith(("function ", "constructor", "modifier "))
+        if not inside or not code or code.startswith(("//", "///", "*", "/*", "function", "returns", "import")):
+            continue
+        plain = line.split(" //")[0]
+        for pattern, other in SWAPS:
+            for found in re.finditer(pattern, plain):
+                yield Mutant(file, number, line, plain[: found.start()] + other + plain[found.end() :])
+        if code.startswith("require(") and code.endswith(");"):
+            yield Mutant(file, number, line, "")
+        elif STATEMENT.match(plain) and not code.startswith(("return", "emit")):
+            yield Mutant(file, number, line, "")
+
+
+def judge(project: Path, one: Mutant, guard: str) -> str:
+    """`killed`, `survived` or `stillborn` (it does not compile)."""
+    target = project / one.file
+    whole = target.read_text()
+    lines = whole.splitlines()
+    lines[one.line - 1] = one.after
+    target.write_text("\n".join(lines) + "\n")
+    command = [str(binary()), "test", "--match-contract", guard, "--fail-fast"]
+    try:
+        run = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600, check=False)
+    except subprocess.TimeoutExpired:
+        return "killed"
+    finally:
+        target.write_text(whole)
+    if run.returncode == 0:
+        return "survived"
+    return "stillborn" if "Compiler run failed" in run.stdout + run.stderr else "killed"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", help=f"of {', '.join(GUARDS)}; all by default")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="skip the mutants before this one")
+    parser.add_argument("--step", type=int, default=1, help="take every STEP-th mutant")
+    parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
+    chosen = parser.parse_args()
+    todo = [one for file in chosen.files or GUARDS for one in mutants(file)][chosen.first :: chosen.step]
+    if chosen.list:
+        for at, one in enumerate(todo):
+            print(at, f"{one.file}:{one.line}", one.before.strip(), "=>", one.after.strip() or "(nothing)")
+        return 0
+    counts = {"killed": 0, "survived": 0, "stillborn": 0, "equivalent": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "contracts"
+        shutil.copytree(ROOT, project, symlinks=True, ignore=shutil.ignore_patterns("node_modules"))
+        (project / "node_modules").symlink_to(ROOT / "node_modules")
+        for at, one in enumerate(todo):
+            fate = judge(project, one, GUARDS[one.file])
+            why = EQUIVALENT.get(one.key, "") if fate == "survived" else ""
+            fate = "equivalent" if why else fate
+            counts[fate] += 1
+            if fate in ("survived", "equivalent"):
+                print(
+                    json.dumps({"n": at, "fate": fate, "at": f"{one.file}:{one.line}", "mutant": one.key, "why": why})
+                )
+                sys.stdout.flush()
+    print(json.dumps(counts))
+    return 1 if counts["survived"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
