@@ -42,13 +42,11 @@ class StakingModel(Model):
         found = self._operators[operator]
         if found.owner == ZERO_ADDRESS:
             if sender != operator:
-                require(
-                    signer_of(StakeConsent(sender).digest(self._domain), consent) == operator, "BadConsent", operator
-                )
+                signer = signer_of(StakeConsent(sender).digest(self._domain), consent)
+                require(signer == operator, "BadConsent", operator)
+            self._owned_since[operator] = self.world.now
         else:
             require(found.owner == sender, "NotOwner", sender)
-        if found.owner == ZERO_ADDRESS:
-            self._owned_since[operator] = self.world.now
         total = Wei(found.stake + amount)
         self._operators[operator] = replace(found, owner=sender, stake=total)
         self.emit("Staked", operator, sender, amount, total)
