@@ -30,8 +30,6 @@ interface IAuditCourt is ICommittee {
         uint64 issuedAt;
     }
 
-    /// @notice The parameters contradict each other, or the other contracts do not fit.
-    error BadParams();
     /// @notice The receipt is not signed by the host that it names, for this contract and chain.
     error BadReceipt();
     /// @notice The host did not anchor this root, or the path does not lead from the receipt to it.

@@ -52,6 +52,8 @@ interface ICommittee is IPayments {
         bytes32 commitment;
     }
 
+    /// @notice At deployment: the parameters and the other contracts do not fit.
+    error BadParams();
     /// @notice The dispute is not in the phase for this.
     error WrongPhase(Phase phase);
     /// @notice Not before this block.
@@ -81,9 +83,9 @@ interface ICommittee is IPayments {
     event Voided(bytes32 indexed id, uint32 round);
 
     /// @notice Draws the committee from the hash of the draw block; anyone may send, the outcome is the same. Picks among the
-    /// operators that were active when the dispute (or appeal) was armed, whatever became of them since, except the two
-    /// sides, the consumer and whoever shares an owner with them. Fewer eligible than a quorum: void, or on appeal the ruling
-    /// stands.
+    /// operators that were active in the second before the dispute (or appeal) was armed, whatever became of them since, except
+    /// the two sides, the consumer and whoever shares an owner with them. Fewer eligible than a quorum: void, or on appeal the
+    /// ruling stands.
     function draw(bytes32 id) external;
 
     /// @notice A juror's sealed vote: keccak256(abi.encode(id, round, juror, verdict, evidence, salt)). Binds the juror, so a

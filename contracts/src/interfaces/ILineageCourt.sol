@@ -27,6 +27,10 @@ interface ILineageCourt is ICommittee {
     event Answered(bytes32 indexed id, address indexed owner, uint256 drawBlock);
     /// @notice The agent is now under the parent; silence admitted it, or a committee ruled so.
     event Upheld(bytes32 indexed id, bytes32 indexed agent, bytes32 indexed parent);
+    /// @notice The contest was right, but the registry cannot put the agent there: another contest came first.
+    event Moot(bytes32 indexed id, bytes32 indexed agent, bytes32 indexed parent);
+    /// @notice A committee ruled that the agent does not derive from the parent.
+    event Dismissed(bytes32 indexed id, bytes32 indexed agent, bytes32 indexed parent);
 
     /// @notice Claims that `agent`, a root, derives from the caller's `parent`. Takes the bond (needs an allowance).
     /// @param evidence digest of what the challenger will show the jurors
@@ -38,5 +42,9 @@ interface ILineageCourt is ICommittee {
     /// @notice Upholds a contest that was not answered in time; anyone may send. The bond goes back.
     function uphold(bytes32 id) external;
 
+    // ---- views
+
+    /// @notice What is contested, and by when the answer is due (a second, exclusive).
+    function contests(bytes32 id) external view returns (bytes32 agent, bytes32 parent, uint40 answerBy);
     function contestId(bytes32 agent, bytes32 parent, address challenger) external pure returns (bytes32);
 }

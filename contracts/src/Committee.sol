@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
+import {Coins} from "./Coins.sol";
+import {Lottery} from "./Lottery.sol";
+import {Payments} from "./Payments.sol";
+import {ICommittee} from "./interfaces/ICommittee.sol";
+import {IParameters} from "./interfaces/IParameters.sol";
+import {IStaking} from "./interfaces/IStaking.sol";
+
+/// @title Committees of operators that rule by commit and reveal
+/// @notice Owns draw, votes, rulings, appeals and bonds. What a case is about, who owns the accused and what a verdict does is
+/// its courts' business. Holds only bonds of open disputes and what a payee could not be paid.
+abstract contract Committee is Payments, ICommittee {
+    using Coins for IERC20;
+
+    uint8 public constant HONEST = 1;
+    uint8 public constant GUILTY = 2;
+    uint8 public constant MAX_APPEALS = 2;
+
+    /// @dev `firstRound` is the first round since the last opening; rounds count on when a void dispute is opened again, so
+    /// that no vote of an earlier opening can be taken for a new one. `asOf` is the second before the round was armed: `pool`
+    /// operators were active when it ended, and nobody can change that any more. `payer` is whose money `signer` spent.
+    struct Dispute {
+        address accused;
+        Phase phase;
+        uint8 verdict;
+        uint8 appeals;
+        uint32 round;
+        uint32 firstRound;
+        address challenger;
+        uint96 amount;
+        address signer;
+        uint48 drawBlock;
+        uint40 appealBy;
+        address payer;
+        uint40 asOf;
+        uint24 pool;
+        uint32 version;
+        bytes32 subject;
+    }
+
+    /// @dev Whoever armed the round put `bond` on `side`; it may be lost once the round is `ruled`.
+    struct Round {
+        address backer;
+        uint96 bond;
+        uint8 side;
+        bool ruled;
+        uint8 committed;
+        uint8 revealed;
+        uint8 guilty;
+        uint8 honest;
+        uint40 commitBy;
+        uint40 revealBy;
+        address[] jurors;
+    }
+
+    IStaking public immutable staking;
+    IParameters public immutable parameters;
+
+    mapping(bytes32 id => Dispute) internal _disputes;
+    mapping(bytes32 id => mapping(uint32 round => Round)) internal _rounds;
+    mapping(bytes32 id => mapping(uint32 round => mapping(address juror => Vote))) private _votes;
+
+    constructor(IERC20 coin_, IStaking staking_, IParameters parameters_) Payments(coin_) {
+        require(staking_.coin() == coin_, BadParams());
+        staking = staking_;
+        parameters = parameters_;
+    }
+
+    /// @inheritdoc ICommittee
+    function draw(bytes32 id) external {
+        Dispute storage d = _disputes[id];
+        require(d.phase == Phase.Drawing, WrongPhase(d.phase));
+        require(block.number > d.drawBlock, TooEarlyBlock(uint256(d.drawBlock) + 1));
+        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        bytes32 entropy = blockhash(d.drawBlock);
+        if (entropy == 0) {
+            _setDrawBlock(d, p);
+            emit Rearmed(id, d.drawBlock);
+            return;
+        }
+        uint256 size = p.committeeSize;
+        for (uint256 i = 0; i < d.appeals; ++i) {
+            size = 2 * size + 1;
+        }
+        bytes32 seed = keccak256(abi.encode(entropy, id, d.round));
+        address[] memory jurors = Lottery.pick(staking, seed, size, d.pool, d.asOf, _excluded(d));
+        if (jurors.length < p.quorum) {
+            _noQuorum(id, d);
+            return;
+        }
+        Round storage r = _rounds[id][d.round];
+        d.phase = Phase.Voting;
+        r.jurors = jurors;
+        r.commitBy = uint40(block.timestamp) + p.commitWindow;
+        r.revealBy = r.commitBy + p.revealWindow;
+        for (uint256 i = 0; i < jurors.length; ++i) {
+            _votes[id][d.round][jurors[i]].seated = true;
+        }
+        emit Drawn(id, d.round, jurors, r.commitBy, r.revealBy);
+    }
+
+    /// @inheritdoc ICommittee
+    function commit(bytes32 id, bytes32 commitment) external {
+        Dispute storage d = _disputes[id];
+        require(d.phase == Phase.Voting, WrongPhase(d.phase));
+        Round storage r = _rounds[id][d.round];
+        require(block.timestamp < r.commitBy, TooLate(r.commitBy));
+        Vote storage vote = _votes[id][d.round][msg.sender];
+        require(vote.seated && vote.commitment == 0 && commitment != 0, NoSeat(msg.sender));
+        vote.commitment = commitment;
+        ++r.committed;
+        emit Committed(id, d.round, msg.sender);
+    }
+
+    /// @inheritdoc ICommittee
+    function reveal(bytes32 id, uint8 verdict, bytes32 evidence, bytes32 salt) external {
+        Dispute storage d = _disputes[id];
+        require(d.phase == Phase.Voting, WrongPhase(d.phase));
+        Round storage r = _rounds[id][d.round];
+        require(block.timestamp >= r.commitBy || r.committed == r.jurors.length, TooEarly(r.commitBy));
+        require(block.timestamp < r.revealBy, TooLate(r.revealBy));
+        Vote storage vote = _votes[id][d.round][msg.sender];
+        require(vote.commitment != 0 && vote.verdict == 0, NoSeat(msg.sender));
+        require(verdict == HONEST || verdict == GUILTY, BadReveal());
+        require(vote.commitment == voteCommitment(id, d.round, msg.sender, verdict, evidence, salt), BadReveal());
+        vote.verdict = verdict;
+        ++r.revealed;
+        if (verdict == GUILTY) ++r.guilty;
+        else ++r.honest;
+        emit Revealed(id, d.round, msg.sender, verdict, evidence);
+    }
+
+    /// @inheritdoc ICommittee
+    function tally(bytes32 id) external {
+        Dispute storage d = _disputes[id];
+        require(d.phase == Phase.Voting, WrongPhase(d.phase));
+        Round storage r = _rounds[id][d.round];
+        uint256 seats = r.jurors.length;
+        bool committing = block.timestamp < r.commitBy && r.committed < seats;
+        bool revealing = block.timestamp < r.revealBy && r.revealed < r.committed;
+        require(!committing && !revealing, TooEarly(committing ? r.commitBy : r.revealBy));
+        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        uint256 quorum = seats / 2 + 1;
+        if (quorum < p.quorum) quorum = p.quorum;
+        if (r.guilty < quorum && r.honest < quorum) {
+            _noQuorum(id, d);
+            return;
+        }
+        uint8 verdict = r.guilty >= quorum ? GUILTY : HONEST;
+        r.ruled = true;
+        d.verdict = verdict;
+        d.phase = Phase.Ruled;
+        d.appealBy = uint40(block.timestamp) + p.appealWindow;
+        emit Ruled(id, d.round, verdict, d.appealBy);
+    }
+
+    /// @inheritdoc ICommittee
+    function appeal(bytes32 id) external {
+        Dispute storage d = _disputes[id];
+        require(d.phase == Phase.Ruled, WrongPhase(d.phase));
+        require(block.timestamp < d.appealBy, TooLate(d.appealBy));
+        bool guilty = d.verdict == GUILTY;
+        bool lost = guilty ? _speaksForAccused(d, msg.sender) : msg.sender == d.challenger;
+        require(lost && d.appeals < MAX_APPEALS, MayNotAppeal(msg.sender));
+        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        ++d.appeals;
+        uint96 bond = p.bond << d.appeals;
+        _pledge(id, d, guilty ? HONEST : GUILTY, bond);
+        _arm(d, p);
+        emit Appealed(id, d.round, msg.sender, bond, d.drawBlock);
+        coin.pull(msg.sender, bond);
+    }
+
+    /// @inheritdoc ICommittee
+    function execute(bytes32 id) external {
+        Dispute storage d = _disputes[id];
+        require(d.phase == Phase.Ruled, WrongPhase(d.phase));
+        require(block.timestamp >= d.appealBy, TooEarly(d.appealBy));
+        d.phase = Phase.Closed;
+        uint256 reward = _carryOut(id, d);
+        _settleBonds(id, d, reward);
+    }
+
+    /// @inheritdoc ICommittee
+    function disputes(bytes32 id) external view returns (DisputeView memory) {
+        Dispute storage d = _disputes[id];
+        Round storage r = _rounds[id][d.round];
+        return DisputeView({
+            phase: d.phase,
+            verdict: d.verdict,
+            appeals: d.appeals,
+            round: d.round,
+            accused: d.accused,
+            challenger: d.challenger,
+            signer: d.signer,
+            amount: d.amount,
+            subject: d.subject,
+            drawBlock: d.drawBlock,
+            commitBy: r.commitBy,
+            revealBy: r.revealBy,
+            appealBy: d.appealBy,
+            seats: uint8(r.jurors.length),
+            committed: r.committed,
+            revealed: r.revealed,
+            guilty: r.guilty,
+            honest: r.honest
+        });
+    }
+
+    /// @inheritdoc ICommittee
+    function jurorsOf(bytes32 id, uint32 round) external view returns (address[] memory) {
+        return _rounds[id][round].jurors;
+    }
+
+    /// @inheritdoc ICommittee
+    function votes(bytes32 id, uint32 round, address juror) external view returns (Vote memory) {
+        return _votes[id][round][juror];
+    }
+
+    /// @inheritdoc ICommittee
+    function params() external view returns (IParameters.CourtParams memory p) {
+        (, p) = parameters.court();
+    }
+
+    /// @inheritdoc ICommittee
+    function paramsOf(bytes32 id) external view returns (IParameters.CourtParams memory) {
+        return parameters.courtAt(_disputes[id].version);
+    }
+
+    /// @inheritdoc ICommittee
+    function voteCommitment(bytes32 id, uint32 round, address juror, uint8 verdict, bytes32 evidence, bytes32 salt)
+        public
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(id, round, juror, verdict, evidence, salt));
+    }
+
+    // ---- what a court decides
+
+    /// @dev Whom the accused belongs to: it may appeal, and gets what the accused wins.
+    function _accusedOwner(address accused) internal view virtual returns (address);
+
+    /// @dev Does what the final verdict says, the books first; returns what it adds to the jurors' pot.
+    function _carryOut(bytes32 id, Dispute storage d) internal virtual returns (uint256 reward);
+
+    /// @dev The dispute is void; its bonds go back afterwards.
+    function _release(Dispute storage d) internal virtual;
+
+    // ---- for the courts
+
+    /// @dev Starts a dispute, or one that was void once more, under the version in force.
+    function _begin(Dispute storage d) internal returns (IParameters.CourtParams memory p) {
+        (d.version, p) = parameters.court();
+        d.verdict = 0;
+        d.firstRound = d.round + 1;
+    }
+
+    /// @dev Begins a round with the caller's bond; the courts take the coins last.
+    function _pledge(bytes32 id, Dispute storage d, uint8 side, uint96 bond) internal {
+        ++d.round;
+        Round storage r = _rounds[id][d.round];
+        r.backer = msg.sender;
+        r.bond = bond;
+        r.side = side;
+    }
+
+    function _arm(Dispute storage d, IParameters.CourtParams memory p) internal {
+        d.phase = Phase.Drawing;
+        d.appealBy = 0;
+        _setDrawBlock(d, p);
+    }
+
+    function _pay(bytes32 id, address to, uint256 amount) internal {
+        if (amount == 0) return;
+        emit Paid(id, to, amount);
+        _send(to, amount);
+    }
+
+    /// @dev Fixes who can be drawn before the randomness is known.
+    function _setDrawBlock(Dispute storage d, IParameters.CourtParams memory p) private {
+        d.drawBlock = uint48(block.number) + p.drawDelayBlocks;
+        d.asOf = uint40(block.timestamp) - 1;
+        d.pool = uint24(staking.operatorCountAt(d.asOf));
+    }
+
+    function _speaksForAccused(Dispute storage d, address who) private view returns (bool) {
+        return who == d.accused || who == _accusedOwner(d.accused);
+    }
+
+    /// @dev The parties, the consumer, and whoever owns one of them. Owners count as of the arming, except the accused's, which
+    /// cannot change: a party that finds itself an owner after the randomness is known excludes nobody.
+    function _excluded(Dispute storage d) private view returns (address[] memory out) {
+        out = new address[](8);
+        address owner = _accusedOwner(d.accused);
+        out[0] = d.accused;
+        out[1] = owner == d.accused ? _ownerThen(d, owner) : owner;
+        out[2] = d.challenger;
+        out[3] = _ownerThen(d, d.challenger);
+        if (d.signer == address(0)) return out;
+        out[4] = d.signer;
+        out[5] = _ownerThen(d, d.signer);
+        if (d.payer == d.signer) return out;
+        out[6] = d.payer;
+        out[7] = _ownerThen(d, d.payer);
+    }
+
+    function _ownerThen(Dispute storage d, address who) private view returns (address) {
+        return staking.ownerAt(who, d.asOf);
+    }
+
+    /// @dev Without a quorum nobody is convicted: the dispute is void; an appeal leaves the ruling before it in force.
+    function _noQuorum(bytes32 id, Dispute storage d) private {
+        if (d.appeals != 0) {
+            d.phase = Phase.Ruled;
+            d.appealBy = uint40(block.timestamp);
+            emit Stands(id, d.round, d.verdict);
+            return;
+        }
+        d.phase = Phase.Void;
+        emit Voided(id, d.round);
+        _release(d);
+        for (uint32 n = d.firstRound; n <= d.round; ++n) {
+            _pay(id, _rounds[id][n].backer, _rounds[id][n].bond);
+        }
+    }
+
+    /// @dev Bonds on the right side, and those of rounds that found no quorum, go back. The others go half to the opponent,
+    /// half to the jurors who voted as ruled, in whatever round.
+    function _settleBonds(bytes32 id, Dispute storage d, uint256 pot) private {
+        address opponent = d.verdict == GUILTY ? d.challenger : _accusedOwner(d.accused);
+        uint256 toOpponent = 0;
+        uint256 winners = 0;
+        for (uint32 n = d.firstRound; n <= d.round; ++n) {
+            Round storage r = _rounds[id][n];
+            winners += d.verdict == GUILTY ? r.guilty : r.honest;
+            if (r.ruled && r.side != d.verdict) {
+                toOpponent += r.bond / 2;
+                pot += r.bond - r.bond / 2;
+            } else {
+                _pay(id, r.backer, r.bond);
+            }
+        }
+        _pay(id, opponent, toOpponent + pot % winners);
+        uint256 each = pot / winners;
+        for (uint32 n = d.firstRound; n <= d.round; ++n) {
+            address[] storage jurors = _rounds[id][n].jurors;
+            for (uint256 i = 0; i < jurors.length; ++i) {
+                address juror = jurors[i];
+                if (_votes[id][n][juror].verdict == d.verdict) _pay(id, staking.ownerOf(juror), each);
+            }
+        }
+    }
+}
