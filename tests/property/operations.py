@@ -55,10 +55,11 @@ def play(twins: Twins, areas: list[Area], script: list[Step]) -> list[Outcome]:
         elif name == "mine":
             twins.mine(*parts)
         else:
-            call: Callable[..., Call] = next(
+            verb: Callable[..., Call | list[Call]] = next(
                 getattr(area, f"_{name}") for area in areas if hasattr(area, f"_{name}")
             )
-            outcomes.append(twins.both(call(*parts)))
+            calls = verb(*parts)
+            outcomes += [twins.both(call) for call in ([calls] if isinstance(calls, Call) else calls)]
     return outcomes
 
 
