@@ -113,7 +113,7 @@ class MoneyArea(Area):
         domain = self.twins.deployment.settlement_domain
         nonce = self.view("settlement", "grantNonce", key(payer).address)[0]
         expiry = self.now + until
-        grant = SessionGrant(key(session).address, cap, expiry, nonce)
+        grant = SessionGrant(key(payer).address, key(session).address, cap, expiry, nonce)
         signed = key(payer if good[0] else "stranger").sign_digest(grant.digest(domain))
         consent = self._consent(payer, session, good[1])
         arguments = (key(payer).address, key(session).address, cap, expiry, consent, signed)

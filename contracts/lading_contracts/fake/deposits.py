@@ -51,13 +51,14 @@ class DepositsModel(Model):
     ) -> None:
         nonce = self._grants[payer]
         self._grants[payer] = nonce + 1
-        digest = SessionGrant(key, cap, expiry, nonce).digest(self._domain)
+        digest = SessionGrant(payer, key, cap, expiry, nonce).digest(self._domain)
         require(signed_by(payer, digest, signature), "BadGrant", payer)
         self._authorize(payer, key, cap, expiry, consent)
 
     def revoke(self, sender: Address, key: Address) -> None:
         require(self._sessions[key].payer == sender, "NotPayer", sender)
         self._sessions[key] = replace(self._sessions[key], expiry=0)
+        self._grants[sender] += 1
         self.emit("Revoked", sender, key)
 
     def request_exit(self, sender: Address, amount: int) -> None:
