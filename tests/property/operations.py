@@ -1,11 +1,13 @@
 """What the areas' random operations share: skewed choices, and how an operation's name becomes a call on both chains."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from lading_contracts import abi
 from property.twin_chains import Call, Outcome, Twins
 
 Step = tuple[Any, ...]
@@ -25,6 +27,16 @@ def wait(*seconds: int) -> Strategy:
     return op("wait", st.sampled_from(seconds))
 
 
+ENOUGH = settings(
+    max_examples=int(os.environ.get("LADING_EXAMPLES", "15")),
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+"""A bounded run; LADING_EXAMPLES asks for a longer one."""
+
+
 class Area:
     """Operations of one area. A method `_name` turns the operation `name` with its parts into a call; it may look at the fake
     chain for what a person would know: a nonce, a round."""
@@ -38,8 +50,6 @@ class Area:
 
     def view(self, contract: str, verb: str, *arguments: Any) -> Any:
         """What the fake chain answers now."""
-        from lading_contracts import abi
-
         to = self.twins.address(contract)
         item = abi.load(self.twins.names[to])
         return item.result(verb, self.twins.run(self.twins.fake.call(to, item.call(verb, *arguments))))
