@@ -28,13 +28,13 @@ def wait(*seconds: int) -> Strategy:
 
 
 ENOUGH = settings(
-    max_examples=int(os.environ.get("LADING_EXAMPLES", "15")),
+    max_examples=int(os.environ.get("CHAIN_EXAMPLES", "15")),
     deadline=None,
     database=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-"""A bounded run; LADING_EXAMPLES asks for a longer one."""
+"""A bounded run; CHAIN_EXAMPLES asks for a longer one."""
 
 
 class Area:

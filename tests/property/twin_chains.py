@@ -105,6 +105,11 @@ class Twins:
         assert on_real == on_fake, (call, self._shown(on_real), self._shown(on_fake))
         return on_real
 
+    def model(self, name: str) -> Any:
+        """The fake contract of this name in the package."""
+        (address,) = [address for address, one in self.names.items() if one == name]
+        return self.fake._world.contracts[address]
+
     def fake_contracts(self) -> Contracts:
         return Contracts(self.fake, self.deployment)
 
