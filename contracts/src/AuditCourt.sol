@@ -46,7 +46,8 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
         EIP712("Lading", "1")
         Committee(coin_, staking_, parameters_)
     {
-        require(staking_.court() == address(this) && settlement_.coin() == coin_, BadParams());
+        require(staking_.court() == address(this), BadParams());
+        require(address(settlement_.coin()) == address(coin_), BadParams());
         // Otherwise a host could be gone with its stake while its receipts can still be disputed.
         uint256 longest = parameters_.longestDispute() + parameters_.oldestReceipt();
         require(staking_.cooldown() > longest, BadParams());

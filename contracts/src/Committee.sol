@@ -65,7 +65,7 @@ abstract contract Committee is Payments, ICommittee {
     mapping(bytes32 id => mapping(uint32 round => mapping(address juror => Vote))) private _votes;
 
     constructor(IERC20 coin_, IStaking staking_, IParameters parameters_) Payments(coin_) {
-        require(staking_.coin() == coin_, BadParams());
+        require(address(staking_.coin()) == address(coin_), BadParams());
         staking = staking_;
         parameters = parameters_;
     }
