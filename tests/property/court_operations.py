@@ -3,10 +3,10 @@
 from typing import Any
 
 from hypothesis import strategies as st
+from lading_contracts.committee import Ballot, Verdict
 from msgspec.structs import astuple, replace
 
 from lading_contracts import abi
-from lading_contracts.committee import Ballot, Verdict
 from lading_protocol.ids import ZERO_ADDRESS, Address, Digest
 from lading_protocol.keys import keccak256
 from lading_protocol.receipts import Finish, Receipt, StakeConsent
@@ -14,9 +14,9 @@ from lading_protocol.transcript import sha256
 from property.chain_kit import AGENT, CHILD, PARAMETERS, key
 from property.operations import Area, Step, Strategy, mostly, op, wait
 from property.registry_operations import DIGESTS
-from property.twin_chains import OPENING, Call
+from property.twin_chains import OPENING, STAKES, Call
 
-OPERATORS = ("host1", "op2", "op3", "op4", "op5", "op6", "op7")
+OPERATORS = tuple(STAKES)
 OWNERS = ("host1", "cold", "warm")
 WINDOWS = PARAMETERS.court
 CHALLENGERS = ("alice", "op2")
@@ -29,7 +29,7 @@ n = mostly(0, 1, 2)
 case = st.one_of(*[st.tuples(st.just("court"), mostly("alice", "op2"), n)] * 3, st.tuples(st.just("lineage_court")))
 change = st.sampled_from(("longer", "shorter", "bond", "slots", "poor"))
 
-STAKES: Strategy = st.one_of(
+STAKING: Strategy = st.one_of(
     op("stake", owner, operator, amount, mostly(True, False)),
     op("request_unstake", owner, operator, amount),
     op("finish_unstake", operator),
@@ -115,7 +115,9 @@ class CourtArea(Area):
         return DIGESTS[2], AGENT, "maker"
 
     def _open(self, challenger: str, n: int, signature: str) -> Call:
-        signed = self.receipt(n).sign(self.twins.deployment.court_domain, key("op2" if signature == "forged" else "host1"))
+        signed = self.receipt(n).sign(
+            self.twins.deployment.court_domain, key("op2" if signature == "forged" else "host1")
+        )
         given = signed.signature[: 64 if signature == "short" else 65]
         return Call("court", "open", challenger, (astuple(signed.value), given))
 
@@ -184,7 +186,9 @@ class CourtArea(Area):
         court, market = PARAMETERS.court, PARAMETERS.market
         match kind:
             case "longer":
-                return "setCourt", astuple(replace(court, commit_window=court.commit_window + 5, committee_size=5, quorum=3))
+                return "setCourt", astuple(
+                    replace(court, commit_window=court.commit_window + 5, committee_size=5, quorum=3)
+                )
             case "bond":
                 return "setCourt", astuple(replace(court, bond=court.bond * 2, slash_bps=court.slash_bps - 1))
             case "slots":

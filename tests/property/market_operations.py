@@ -35,8 +35,17 @@ tenant, host = mostly(*TENANTS), mostly(*HOSTS)
 third, rest = LENGTH // 3, LENGTH - 2 * (LENGTH // 3)
 
 AUCTIONS: Strategy = st.one_of(
-    op("open_auction", mostly("oem", "maker"), mostly(CHILD, AGENT), epoch, st.sampled_from((0, 2, 3, 4, 5)),
-       st.sampled_from((0, 1, 1, 2, 2, 9)), mostly(100, 0, 3_000), base, mostly("all", "none", "forged")),
+    op(
+        "open_auction",
+        mostly("oem", "maker"),
+        mostly(CHILD, AGENT),
+        epoch,
+        st.sampled_from((0, 2, 3, 4, 5)),
+        st.sampled_from((0, 1, 1, 2, 2, 9)),
+        mostly(100, 0, 3_000),
+        base,
+        mostly("all", "none", "forged"),
+    ),
     op("seal_share", bidder, epoch, bps),
     op("open_share", bidder, epoch, base, mostly(True, False)),
     op("settle_shares", epoch, base),
@@ -47,8 +56,17 @@ AUCTIONS: Strategy = st.one_of(
     wait(1, third, rest, LENGTH, 2 * third),
 )
 LEASES: Strategy = st.one_of(
-    op("bid_lease", tenant, mostly("host1", None, "op2"), st.sampled_from((1, 2, 0)), st.sampled_from((0, 5, -1)),
-       mostly(10, 3), mostly(1, 2), st.sampled_from((0, 3, 11)), st.sampled_from((0, 3, 11))),
+    op(
+        "bid_lease",
+        tenant,
+        mostly("host1", None, "op2"),
+        st.sampled_from((1, 2, 0)),
+        st.sampled_from((0, 5, -1)),
+        mostly(10, 3),
+        mostly(1, 2),
+        st.sampled_from((0, 3, 11)),
+        st.sampled_from((0, 3, 11)),
+    ),
     op("cancel_lease", tenant, lease),
     op("accept_lease", st.sampled_from(("host1", "op2", "cold", "alice")), lease, host),
     op("collect_lease", lease, st.sampled_from((0, 1, 3, 7, 10, 11)), mostly("tenant", "stranger")),
@@ -189,5 +207,3 @@ def lease_views(area: MarketArea) -> list[Step]:
     asked += [("leases", "unpaid", who) for who in people] + [("offer_book", "floorOf", who) for who in people]
     asked += [("leases", view, area.lease(n)) for view in ("leases",) for n in range(4)]
     return asked + [("leases", "leaseId", n) for n in range(2)]
-
-

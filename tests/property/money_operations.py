@@ -56,7 +56,9 @@ COIN: Strategy = st.one_of(
     op("burn", payer, amount),
     op("burn_from", session, payer, amount),
     op("permit", payer, session, amount, until, good),
-    op("move_authorized", st.sampled_from(("transfer", "receive")), session, payer, session, amount, until, nonce, good),
+    op(
+        "move_authorized", st.sampled_from(("transfer", "receive")), session, payer, session, amount, until, nonce, good
+    ),
     op("cancel_authorization", payer, nonce, good),
     wait(1, 8, 40),
 )
@@ -137,7 +139,10 @@ class MoneyArea(Area):
         return Call("settlement", "redeem", "stranger", (key(host).address, self.terms(agent), epoch, packed))
 
     def _lock_and_redeem(self, host: str, agent: bytes, epoch: int, locks: Any, vouchers: Any) -> Call:
-        first, second = self._packed(Lock, host, agent, epoch, locks), self._packed(Voucher, host, agent, epoch, vouchers)
+        first, second = (
+            self._packed(Lock, host, agent, epoch, locks),
+            self._packed(Voucher, host, agent, epoch, vouchers),
+        )
         arguments = (key(host).address, self.terms(agent), epoch, first, second)
         return Call("settlement", "lockAndRedeem", host, arguments)
 
@@ -226,5 +231,3 @@ def money_views(area: MoneyArea) -> list[Step]:
                 named = [ChannelKey(key(one).address, key(host).address, terms, epoch) for one in SIGNERS]
                 asked += [("settlement", "channels", channel.id) for channel in named]
     return asked
-
-

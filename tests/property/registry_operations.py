@@ -122,5 +122,3 @@ def registry_views(area: RegistryArea) -> list[Step]:
             asked += [("registry", view, area.terms(agent, shape)) for view in ("terms", "isOpen")]
     asked += [("registry", "policyOf", key(name).address, role) for name in ("curator", "weaver") for role in range(6)]
     return [*asked, ("registry", "NOTICE"), ("registry", "auctions"), ("registry", "lineageCourt")]
-
-

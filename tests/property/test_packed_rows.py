@@ -4,11 +4,9 @@ The batches are what anybody may send: good rows, stale ones, rows of strangers,
 noise. The fake chain is held to the same answers.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +24,6 @@ from property.twin_chains import Call, Twins
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _SIZE = 76
 SIGNERS = ("alice", "bob", "session1", "session2", "stranger")
-ACTORS = (*SIGNERS, "host1", "host2")
 CUMULATIVE = st.sampled_from((0, 1, 7, 20, 31, 40, 41, 60, 99, 2**96 - 1))
 SPOILS = ("", "", "", "", "high", "parity", "more", "domain", "kind", "zero", "point")
 
@@ -34,7 +31,9 @@ good = st.tuples(st.sampled_from(SIGNERS), CUMULATIVE, st.sampled_from(SPOILS), 
 noise = st.binary(min_size=_SIZE, max_size=_SIZE)
 rows = st.lists(st.one_of(good, good, good, noise), max_size=8)
 ragged = st.sampled_from((b"", b"", b"", b"", b"", b"x", bytes(75)))
-batch = st.tuples(st.sampled_from(("host1", "host1", "host2")), st.sampled_from((AGENT, AGENT, CHILD)), st.integers(0, 1))
+batch = st.tuples(
+    st.sampled_from(("host1", "host1", "host2")), st.sampled_from((AGENT, AGENT, CHILD)), st.integers(0, 1)
+)
 step = st.one_of(
     st.tuples(st.just("lock"), batch, rows, ragged),
     st.tuples(st.just("redeem"), batch, rows, ragged),
@@ -137,18 +136,14 @@ class Packing(MoneyArea):
         return (cumulative.to_bytes(12, "big") + r + word.to_bytes(32, "big")) * times
 
 
-@pytest.fixture(scope="module")
-def twins() -> Iterator[Twins]:
-    world = Twins(ACTORS)
-    yield world
-    world.close()
-
-
 def begin(twins: Twins) -> Packing:
     """alice and bob have paid in; session1 is alice's for 45, session2 is bob's for 60 and a short time."""
     packing = Packing(twins)
     paid = [("deposit", "alice", 100), ("deposit", "bob", 50)]
-    sessions = [("authorize", "alice", "session1", 45, 10_000, "good"), ("authorize", "bob", "session2", 60, 20, "good")]
+    sessions = [
+        ("authorize", "alice", "session1", 45, 10_000, "good"),
+        ("authorize", "bob", "session2", 60, 20, "good"),
+    ]
     assert not any(outcome.refused for outcome in play(twins, [packing], [*paid, *sessions]))
     return packing
 
@@ -173,7 +168,9 @@ def test_rows_move_what_they_say_and_no_more(twins: Twins, script: list[tuple[An
         if cut is not None:
             assert (outcome.refused, outcome.arguments) == ("RaggedRows", (cut,))
             continue
-        signed = {kind: packing.signed_by(kind, host, terms, epoch, one) for kind, one in zip(kinds, packed, strict=True)}
+        signed = {
+            kind: packing.signed_by(kind, host, terms, epoch, one) for kind, one in zip(kinds, packed, strict=True)
+        }
         locked = model.lock(key(host).address, terms, epoch, signed.get(Lock, []), late)
         total, count = model.redeem(key(host).address, terms, epoch, signed.get(Voucher, []))
         assert _told(twins, outcome) == (locked, (total, count) if count else None)

@@ -4,12 +4,12 @@ An operation is a `Call`. Both chains must answer it alike: the same raw events 
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
 
-from lading_contracts import abi, events
+from lading_contracts import abi
 from lading_contracts.deploy import deploy
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.embedded.server import EmbeddedSettings, in_process
@@ -19,11 +19,17 @@ from lading_contracts.port import Chain
 from lading_contracts.rpc import RpcChain
 from lading_contracts.transports import InProcess
 from lading_protocol.ids import Address
-from lading_protocol.keys import PrivateKey
+from lading_protocol.receipts import StakeConsent
 from property.chain_kit import FAUCET, PARAMETERS, START, furnish, key
 
 T = TypeVar("T")
 CHAIN_ID = 31_337
+ACTORS = (
+    *("alice", "bob", "session1", "session2", "host1", "host2", "stranger"),
+    *("op2", "op3", "op4", "op5", "op6", "op7", "cold", "warm", "governor", "weaver"),
+)
+STAKES = {"host1": "host1", "op2": "cold", "op3": "warm", "op4": "cold", "op5": "warm", "op6": "cold", "op7": "warm"}
+"""Operators that have a stake from the beginning, and their owners."""
 OPENING = START + 1_000
 """The second at which every play begins."""
 
@@ -56,13 +62,13 @@ class Clock:
 
 
 class Twins:
-    def __init__(self, actors: Sequence[str]) -> None:
+    def __init__(self) -> None:
         self.clock = Clock()
         self.loop = asyncio.new_event_loop()
         self.answerer = in_process(EmbeddedSettings(chain_id=CHAIN_ID, block_time=0), clock=self.clock)
         self.fake = FakeChain(self.clock, chain_id=CHAIN_ID)
         self.fake._world.block_hash = self._real_hash
-        self.actors = {name: key(name) for name in actors}
+        self.actors = {name: key(name) for name in ACTORS}
         deployments = [self.run(self._prepare(chain)) for chain in self._adapters()]
         assert deployments[0] == deployments[1]
         self.deployment: Deployment = deployments[0]
@@ -147,10 +153,15 @@ class Twins:
         return RpcChain(InProcess(self.answerer), CHAIN_ID), self.fake
 
     def _real_hash(self, number: int) -> bytes:
-        found = self.answerer.request("eth_getBlockByNumber", [hex(number), False])
-        return bytes.fromhex(found["result"]["hash"][2:])
+        found = msgspec.json.encode(self.answerer.request("eth_getBlockByNumber", [hex(number), False])["result"])
+        return bytes.fromhex(msgspec.json.decode(found)["hash"][2:])
 
     async def _prepare(self, chain: Chain) -> Deployment:
         deployment = await deploy(chain, FAUCET, PARAMETERS)
-        await furnish(Contracts(chain, deployment), self.actors, coins=1_000)
+        contracts = Contracts(chain, deployment)
+        await furnish(contracts, self.actors, coins=1_000)
+        for operator, owner in STAKES.items():
+            paper = StakeConsent(key(owner).address).digest(deployment.staking_domain)
+            consent = key(operator).sign_digest(paper)
+            await contracts.staking.stake(key(owner), key(operator).address, 80, consent)
         return deployment

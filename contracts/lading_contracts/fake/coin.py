@@ -84,7 +84,9 @@ class CoinModel(Model):
         self._spend_allowance(owner, sender, amount)
         self.burn(owner, amount)
 
-    def permit(self, _sender: Address, owner: Address, spender: Address, value: int, deadline: int, *signed: Any) -> None:
+    def permit(
+        self, _sender: Address, owner: Address, spender: Address, value: int, deadline: int, *signed: Any
+    ) -> None:
         require(self.world.now <= deadline, "ERC2612ExpiredSignature", deadline)
         nonce = self._nonces[owner]
         self._nonces[owner] = nonce + 1

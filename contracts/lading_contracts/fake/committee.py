@@ -193,6 +193,18 @@ class CommitteeModel(PaymentsModel):
     def params_of(self, _sender: Address, id_: bytes) -> tuple[Any, ...]:
         return astuple(self._params(self._cases[id_]))
 
+    def vote_commitment(
+        self, _sender: Address, id_: bytes, round_: int, juror: Address, verdict: int, evidence: bytes, salt: bytes
+    ) -> bytes:
+        types = ("bytes32", "uint32", "address", "uint8", "bytes32", "bytes32")
+        return keccak256(abi.encode(types, (id_, round_, juror, verdict, evidence, salt)))
+
+    def staking(self, _sender: Address) -> Address:
+        return self._staking.address
+
+    def parameters(self, _sender: Address) -> Address:
+        return self._parameters.address
+
     # --- for the courts ---
 
     def _in(self, id_: bytes, phase: Phase) -> Case:

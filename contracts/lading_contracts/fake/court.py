@@ -5,7 +5,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from lading_contracts import abi
-
 from lading_contracts.committee import Phase, Verdict
 from lading_contracts.fake.committee import Case, CommitteeModel
 from lading_contracts.fake.settlement import SettlementModel
@@ -17,7 +16,6 @@ from lading_protocol.receipts import Receipt
 from lading_protocol.transcript import sha256
 
 _WHOLE = 10_000
-
 
 
 class CourtModel(CommitteeModel):
@@ -50,7 +48,13 @@ class CourtModel(CommitteeModel):
         return self._open(sender, receipt, fields)
 
     def open_anchored(
-        self, sender: Address, fields: tuple[Any, ...], signature: bytes, root: bytes, index: int, path: tuple[bytes, ...]
+        self,
+        sender: Address,
+        fields: tuple[Any, ...],
+        signature: bytes,
+        root: bytes,
+        index: int,
+        path: tuple[bytes, ...],
     ) -> bytes:
         require(len(signature) == 65, "BadReceipt")
         receipt = Receipt(*fields)
@@ -73,11 +77,17 @@ class CourtModel(CommitteeModel):
     def receipt_digest(self, _sender: Address, fields: tuple[Any, ...]) -> bytes:
         return Receipt(*fields).digest(self._domain)
 
+    def dispute_id(self, _sender: Address, *named: Any) -> bytes:
+        return keccak256(abi.encode(("address", "bytes32", "uint32", "address"), named))
+
+    def settlement(self, _sender: Address) -> Address:
+        return self._settlement.address
+
     # --- inside ---
 
     def _open(self, sender: Address, receipt: Receipt, fields: tuple[Any, ...]) -> bytes:
         about = (receipt.host, receipt.job, receipt.attempt)
-        id_ = keccak256(abi.encode(("address", "bytes32", "uint32", "address"), (*about, sender)))
+        id_ = self.dispute_id(sender, *about, sender)
         attempt = keccak256(abi.encode(("address", "bytes32", "uint32"), about))
         case = self._cases[id_]
         free = case.phase in (Phase.NONE, Phase.VOID) and not self._convicted[attempt]

@@ -95,6 +95,12 @@ class DepositsModel(Model):
     def grant_nonce(self, _sender: Address, payer: Address) -> int:
         return self._grants[payer]
 
+    def session_consent_digest(self, _sender: Address, payer: Address) -> bytes:
+        return SessionConsent(payer).digest(self._domain)
+
+    def session_grant_digest(self, _sender: Address, *fields: Any) -> bytes:
+        return SessionGrant(*fields).digest(self._domain)
+
     def coin(self, _sender: Address) -> Address:
         return self._coin.address
 

@@ -71,6 +71,9 @@ class LineageCourtModel(CommitteeModel):
     def contest_id(self, _sender: Address, agent: bytes, parent: bytes, challenger: Address) -> bytes:
         return keccak256(abi.encode(("bytes32", "bytes32", "address"), (agent, parent, challenger)))
 
+    def registry(self, _sender: Address) -> Address:
+        return self._registry.address
+
     # --- inside ---
 
     def _accused_owner(self, accused: Address) -> Address:

@@ -9,7 +9,11 @@ _PROBES_PER_SEAT, _SPARE_PROBES = 8, 32
 
 
 def pick(
-    listed: tuple[Address, ...], seed: bytes, size: int, out: Collection[Address], owner_of: Callable[[Address], Address]
+    listed: tuple[Address, ...],
+    seed: bytes,
+    size: int,
+    out: Collection[Address],
+    owner_of: Callable[[Address], Address],
 ) -> tuple[Address, ...]:
     """Up to `size` of `listed`; nobody in `out` judges, and nothing that somebody in `out` owns."""
     moved: dict[int, int] = {}

@@ -139,6 +139,12 @@ class SettlementModel(DepositsModel):
     def channel_id(self, _sender: Address, *named: Any) -> bytes:
         return ChannelKey(*named).id
 
+    def voucher_digest(self, _sender: Address, *fields: Any) -> bytes:
+        return Voucher(*fields).digest(self._domain)
+
+    def lock_digest(self, _sender: Address, *fields: Any) -> bytes:
+        return Lock(*fields).digest(self._domain)
+
     def offer_digest(self, _sender: Address, fields: tuple[Any, ...]) -> bytes:
         return Offer(*fields).digest(self._domain)
 

@@ -131,6 +131,12 @@ class ShareAuctionsModel(EpochsModel):
     def seal_of(self, _sender: Address, id_: bytes, bidder: Address, bps: int, salt: bytes) -> bytes:
         return keccak256(abi.encode(_SEAL, (self.world.chain_id, self.address, id_, bidder, bps, salt)))
 
+    def registry(self, _sender: Address) -> Address:
+        return self._registry.address
+
+    def parameters(self, _sender: Address) -> Address:
+        return self._parameters.address
+
     # --- inside ---
 
     def _require_owner_in_time(self, sender: Address, agent: bytes, epoch: int) -> None:

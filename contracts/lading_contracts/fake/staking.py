@@ -150,6 +150,9 @@ class StakingModel(Model):
             n -= 1
         return self._lists[n].operators
 
+    def stake_consent_digest(self, _sender: Address, owner: Address) -> bytes:
+        return StakeConsent(owner).digest(self._domain)
+
     def coin(self, _sender: Address) -> Address:
         return self._coin.address
 
