@@ -1,4 +1,4 @@
-"""Random operations on the coin and on Settlement: deposits of every kind, sessions, locks, vouchers, closes, claims."""
+"""Random operations on the coin and Settlement: deposits of every kind, sessions, locks, vouchers, closes, claims."""
 
 from typing import Any
 
@@ -104,7 +104,7 @@ class MoneyArea(Area):
         return Call("settlement", "depositWithPermit", payer, (amount, *signed))
 
     def _deposit_with_authorization(self, payer: str, amount: int, until: int, nonce: int, good: bool) -> Call:
-        from_, to, *rest = self._authorization("receive", payer, "settlement", amount, until, nonce, good)
+        from_, _, *rest = self._authorization("receive", payer, "settlement", amount, until, nonce, good)
         return Call("settlement", "depositWithAuthorization", "stranger", (from_, *rest))
 
     def _authorize(self, payer: str, session: str, cap: int, until: int, consent: str) -> Call:

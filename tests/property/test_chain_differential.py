@@ -24,8 +24,8 @@ SOME = 60
 
 
 class Play:
-    """Plays scripts with every area's operations, and compares views of the areas that it is about: `most` of them, others for
-    every script."""
+    """Plays scripts with every area's operations, and compares views of the areas that it is about: `most` of them, others
+    for every script."""
 
     def __init__(self, twins: Twins, *about: str, most: int = 1_000) -> None:
         self.twins = twins

@@ -1,7 +1,7 @@
 """The packed loop of Settlement against a model of its own, written from the interface's prose: bytes in, balances out.
 
-The batches are what anybody may send: good rows, stale ones, rows of strangers, forged and malleable signatures, rows twice,
-noise. The fake chain is held to the same answers.
+The batches are what anybody may send: good rows, stale ones, rows of strangers, forged and malleable signatures, rows
+twice, noise. The fake chain is held to the same answers.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from lading_protocol.keys import recover
 from lading_protocol.receipts import Lock, Voucher
 from property.chain_kit import AGENT, CHILD, key
 from property.money_operations import MoneyArea
-from property.operations import ENOUGH, play
+from property.operations import ENOUGH, mostly, play
 from property.twin_chains import Call, Twins
 
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
