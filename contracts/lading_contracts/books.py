@@ -1,7 +1,7 @@
 """All balances, from the contracts' events alone: what anybody can rebuild without asking a contract anything.
 
-Feed it what a Follower yields. It asks no chain and stores nothing: whoever wants to go on after a restart replays from the
-deployment's block, or keeps the events. The one thing that events do not say is in `ledgers.settlement.Range`.
+Feed it what a Follower yields. It asks no chain and stores nothing: whoever wants to go on after a restart replays from
+the deployment's block, or keeps the events. The one thing that events do not say is in `ledgers.settlement.Range`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _HOLDERS = ("Settlement", "Staking", "AuditCourt", "LineageCourt", "ShareAuction
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """What a contract holds, and what its books say that it must hold. More is held where somebody sent coins past the verbs."""
+    """What a contract holds, and what its books say that it must. More is held where somebody sent it coins past the verbs."""
 
     contract: str
     held: int
@@ -43,7 +43,7 @@ class Estate(msgspec.Struct, frozen=True):
 
 
 class Books:
-    """`contracts` maps each address to its contract's name, as `Deployment.names()` gives it and the Follower takes it."""
+    """`contracts` maps each address to its contract's name, as `Deployment.names()` gives it."""
 
     def __init__(self, contracts: Mapping[Address, str]) -> None:
         self._addresses = {name: address for address, name in contracts.items()}
@@ -110,7 +110,7 @@ class Books:
         return tuple(Holding(name, self.coins[self._addresses[name]], owed[name]) for name in _HOLDERS)
 
     def estate(self, who: Address) -> Estate:
-        """What belongs to `who`: coins, deposit, earnings, royalties, stakes that it owns, deposits of sealed bids, unpaid."""
+        """What belongs to `who`, wherever it lies."""
         sealed = (*self.share_auctions.deposits.items(), *self.promotion_auctions.deposits.items())
         return Estate(
             coins=self.coins[who],

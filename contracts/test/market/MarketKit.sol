@@ -15,8 +15,6 @@ import {Staking} from "../../src/Staking.sol";
 import {IAgentRegistry} from "../../src/interfaces/IAgentRegistry.sol";
 import {ILeases} from "../../src/interfaces/ILeases.sol";
 import {IParameters} from "../../src/interfaces/IParameters.sol";
-import {ISettlement} from "../../src/interfaces/ISettlement.sol";
-import {IStaking} from "../../src/interfaces/IStaking.sol";
 import {Vm} from "../Vm.sol";
 
 /// @notice The market with the real registry, parameters, stakes and settlement. The test contract is bank, governor and both
@@ -64,7 +62,7 @@ abstract contract MarketKit {
     address internal host = vm.addr(HOST_KEY);
 
     function deployMarket() internal {
-        deployMarketOn(new AICoin("Lading", "LADE", 1e12 * uint256(COIN), address(this)));
+        deployMarketOn(new AICoin("Lading", "LADE", 1e10 * uint256(COIN), address(this)));
     }
 
     /// @dev Now is the first second of the epoch before NEXT.
@@ -76,10 +74,10 @@ abstract contract MarketKit {
         settlement = new Settlement(coin, registry, 1 hours, 1 days);
         parameters = new Parameters(address(this), courtParams(), marketParams());
         staking = new Staking(coin, address(this), MIN_STAKE, 7 days);
-        book = new OfferBook(ISettlement(address(settlement)));
+        book = new OfferBook(settlement);
         shares = new ShareAuctions(coin, registry, parameters, GENESIS, EPOCH);
         promotions = new PromotionAuctions(coin, registry, parameters, GENESIS, EPOCH);
-        leases = new Leases(coin, IStaking(address(staking)), ISettlement(address(settlement)));
+        leases = new Leases(coin, staking, settlement);
         _enrol();
     }
 

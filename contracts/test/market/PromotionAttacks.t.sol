@@ -14,7 +14,7 @@ contract PromotionAttacksTest is MarketKit {
     TricksterCoin private trickster;
 
     function setUp() public {
-        trickster = new TricksterCoin(1e12 * uint256(COIN));
+        trickster = new TricksterCoin(1e10 * uint256(COIN));
         deployMarketOn(trickster);
         for (uint256 i = 0; i < 4; ++i) {
             fund(bidder(i), PURSE);

@@ -16,7 +16,7 @@ contract ShareAttacksTest is MarketKit {
     bytes32 private id;
 
     function setUp() public {
-        trickster = new TricksterCoin(1e12 * uint256(COIN));
+        trickster = new TricksterCoin(1e10 * uint256(COIN));
         deployMarketOn(trickster);
         for (uint256 i = 0; i < 4; ++i) {
             fund(bidder(i), 10 * COIN);

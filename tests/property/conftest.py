@@ -1,0 +1,14 @@
+"""The twin chains, deployed and furnished once for all property tests that play on them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from property.twin_chains import Twins
+
+
+@pytest.fixture(scope="session")
+def twins() -> Iterator[Twins]:
+    world = Twins()
+    yield world
+    world.close()

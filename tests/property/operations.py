@@ -1,0 +1,79 @@
+"""What the areas' random operations share: skewed choices, and how an operation becomes a call on both chains."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+
+from lading_contracts import abi
+from property.twin_chains import Call, Outcome, Twins
+
+Step = tuple[Any, ...]
+Strategy = st.SearchStrategy[Any]
+
+
+def mostly(first: Any, *others: Any) -> Strategy:
+    """The first three times out of four: operations must meet each other to be worth anything."""
+    return st.sampled_from((first,) * 3 * len(others) + others)
+
+
+def op(name: str, *parts: Strategy) -> Strategy:
+    return st.tuples(st.just(name), *parts)
+
+
+def wait(*seconds: int) -> Strategy:
+    return op("wait", st.sampled_from(seconds))
+
+
+ENOUGH = settings(
+    max_examples=int(os.environ.get("CHAIN_EXAMPLES", "15")),
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+"""A bounded run; CHAIN_EXAMPLES asks for a longer one."""
+
+
+class Area:
+    """Operations of one area. A method `_name` turns the operation `name` with its parts into a call, or into several; it
+    may look at the fake chain for what a person would know: a nonce, a round."""
+
+    def __init__(self, twins: Twins) -> None:
+        self.twins = twins
+
+    @property
+    def now(self) -> int:
+        return self.twins.clock.now
+
+    def view(self, contract: str, verb: str, *arguments: Any) -> Any:
+        """What the fake chain answers now."""
+        to = self.twins.address(contract)
+        item = abi.load(self.twins.names[to])
+        return item.result(verb, self.twins.run(self.twins.fake.call(to, item.call(verb, *arguments))))
+
+
+def play(twins: Twins, areas: list[Area], script: list[Step]) -> list[Outcome]:
+    """Runs a script from the beginning on both chains."""
+    twins.reset()
+    outcomes = []
+    for name, *parts in script:
+        if name == "wait":
+            twins.wait(*parts)
+        elif name == "mine":
+            twins.mine(*parts)
+        else:
+            verb: Callable[..., Call | list[Call]] = next(
+                getattr(area, f"_{name}") for area in areas if hasattr(area, f"_{name}")
+            )
+            calls = verb(*parts)
+            outcomes += [twins.both(call) for call in ([calls] if isinstance(calls, Call) else calls)]
+    return outcomes
+
+
+def compare_views(twins: Twins, asked: list[tuple[Any, ...]]) -> None:
+    """Each (contract, view, *arguments): the same bytes from both chains, or the same refusal."""
+    for contract, verb, *arguments in asked:
+        twins.both(Call(contract, verb, "stranger", tuple(arguments), view=True))
