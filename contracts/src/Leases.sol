@@ -63,16 +63,22 @@ contract Leases is EIP712, Payments, ILeases {
     function bid(Request calldata request) external returns (bytes32 id) {
         uint256 price = _priceOf(request);
         id = leaseId(count++);
-        Book storage book = _books[id];
-        (book.tenant, book.rate) = (msg.sender, request.rate);
-        (book.host, book.hostBond) = (request.host, request.hostBond);
-        book.tenantBond = request.tenantBond;
-        book.state = State.Bid;
-        book.slots = uint16(request.slots);
-        book.start = uint32(request.start);
-        book.duration = request.duration;
-        book.deadline = uint32(request.acceptBy);
-        book.agent = request.agent;
+        Book memory book = Book({
+            tenant: msg.sender,
+            rate: request.rate,
+            host: request.host,
+            hostBond: request.hostBond,
+            tenantBond: request.tenantBond,
+            state: State.Bid,
+            ownerPaid: false,
+            slots: uint16(request.slots),
+            start: uint32(request.start),
+            duration: request.duration,
+            served: 0,
+            deadline: uint32(request.acceptBy),
+            agent: request.agent
+        });
+        _books[id] = book;
         emit LeaseBid(id, msg.sender, request.host, _lease(book));
         coin.pull(msg.sender, price + request.tenantBond);
     }

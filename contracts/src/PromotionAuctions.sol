@@ -34,6 +34,13 @@ contract PromotionAuctions is Epochs, Payments, IPromotionAuctions {
         bytes32 agent;
     }
 
+    /// @dev What a version of the parameters says, kept at its first use because asking for it again costs more than a bid's seal.
+    struct Fees {
+        bool known;
+        uint96 deposit;
+        uint16 lineageBps;
+    }
+
     uint256 private constant WHOLE_BPS = 10_000;
     /// @dev No parameters allow more slots.
     uint256 private constant MAX_SLOTS = 32;
@@ -41,6 +48,7 @@ contract PromotionAuctions is Epochs, Payments, IPromotionAuctions {
     IAgentRegistry public immutable registry;
     IParameters public immutable parameters;
 
+    mapping(uint32 version => Fees) private _fees;
     mapping(uint256 key => Head) private _heads;
     mapping(uint256 key => Best) private _bests;
     mapping(uint256 key => mapping(address bidder => uint256 word)) private _bids;
@@ -58,22 +66,15 @@ contract PromotionAuctions is Epochs, Payments, IPromotionAuctions {
         _requireCommitting(epoch);
         uint256 key = _key(epoch, slot);
         Head memory head = _heads[key];
-        uint96 deposit;
-        if (head.committed == 0) {
-            (uint32 version, IParameters.MarketParams memory params) = parameters.market();
-            require(slot < params.promotionSlots, NoSuchSlot(params.promotionSlots));
-            (head.version, head.price, deposit) = (version, params.promotionReserve, params.promotionDeposit);
-        } else {
-            require(_bids[key][msg.sender] == 0, BidTaken(msg.sender));
-            deposit = parameters.marketAt(head.version).promotionDeposit;
-        }
+        if (head.committed == 0) (head.version, head.price) = _freeze(slot);
+        else require(_bids[key][msg.sender] == 0, BidTaken(msg.sender));
         uint32 order = ++head.committed;
         uint256 word = Seals.pack(seal, order);
         require(word != 0, BadReveal());
         _heads[key] = head;
         _bids[key][msg.sender] = word;
         emit PromotionSealed(epoch, slot, msg.sender, order);
-        coin.pull(msg.sender, deposit);
+        coin.pull(msg.sender, _fees[head.version].deposit);
     }
 
     /// @inheritdoc IPromotionAuctions
@@ -101,11 +102,11 @@ contract PromotionAuctions is Epochs, Payments, IPromotionAuctions {
         require(head.committed != 0 && !head.settled, NothingToSettle(epoch, slot));
         _heads[key].settled = true;
         Best memory best = _bests[key];
-        IParameters.MarketParams memory params = parameters.marketAt(head.version);
-        uint256 forfeited = uint256(head.committed - head.revealed) * params.promotionDeposit;
+        Fees memory fees = _fees[head.version];
+        uint256 forfeited = uint256(head.committed - head.revealed) * fees.deposit;
         uint96 price = best.winner == address(0) ? 0 : head.price;
         address above = _ownerAbove(best.agent);
-        uint96 toLineage = above == address(0) ? 0 : uint96(uint256(price) * params.lineageBps / WHOLE_BPS);
+        uint96 toLineage = above == address(0) ? 0 : uint96(uint256(price) * fees.lineageBps / WHOLE_BPS);
         uint96 destroyed = price - toLineage;
         emit Promoted(epoch, slot, best.agent, best.winner, price, toLineage, destroyed, forfeited);
         _send(best.winner, best.amount - price);
@@ -155,6 +156,15 @@ contract PromotionAuctions is Epochs, Payments, IPromotionAuctions {
         return keccak256(abi.encode(block.chainid, address(this), epoch, slot, bidder, agent, amount, salt));
     }
 
+    /// @dev What the slot is auctioned under from its first seal to its end.
+    function _freeze(uint8 slot) private returns (uint32 version, uint96 reserve) {
+        IParameters.MarketParams memory params;
+        (version, params) = parameters.market();
+        require(slot < params.promotionSlots, NoSuchSlot(params.promotionSlots));
+        if (!_fees[version].known) _fees[version] = Fees(true, params.promotionDeposit, params.lineageBps);
+        return (version, params.promotionReserve);
+    }
+
     /// @dev Enters the caller's opened bid in the books. A bid that is best or sets the price `counts`: the caller pays it, and `payee`
     /// gets `back`: whoever was best so far, or the caller, who only shows that it had the money.
     function _enter(uint256 key, bytes32 agent, uint96 amount, uint32 order)
@@ -163,7 +173,7 @@ contract PromotionAuctions is Epochs, Payments, IPromotionAuctions {
     {
         Head memory head = _heads[key];
         Best memory best = _bests[key];
-        deposit = parameters.marketAt(head.version).promotionDeposit;
+        deposit = _fees[head.version].deposit;
         ++head.revealed;
         if (best.winner == address(0) ? amount >= head.price : _beats(amount, order, best.amount, head.bestOrder)) {
             (counts, payee, back) = (true, best.winner, best.amount);

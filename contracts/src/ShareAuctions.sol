@@ -7,6 +7,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Coins} from "./Coins.sol";
 import {Epochs} from "./Epochs.sol";
 import {Payments} from "./Payments.sol";
+import {Rows} from "./Rows.sol";
 import {Seals} from "./Seals.sol";
 import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
@@ -175,7 +176,7 @@ contract ShareAuctions is Epochs, Payments, IShareAuctions {
         _requireRoom(auction, base.length, sum);
         (, IParameters.MarketParams memory params) = parameters.market();
         auction.deposit = params.shareDeposit;
-        auction.base = keccak256(abi.encode(auction.agent, base));
+        auction.base = Rows.tableHash(auction.agent, base);
         _auctions[id] = auction;
         emit AuctionOpened(
             id, auction.agent, auction.epoch, auction.role, auction.seats, auction.reserveBps, auction.deposit, base
@@ -184,7 +185,7 @@ contract ShareAuctions is Epochs, Payments, IShareAuctions {
 
     function _opened(bytes32 id, IAgentRegistry.Party[] calldata base) private view returns (Auction memory auction) {
         auction = _auctions[id];
-        bool fits = auction.state == State.Open && auction.base == keccak256(abi.encode(auction.agent, base));
+        bool fits = auction.state == State.Open && auction.base == Rows.tableHash(auction.agent, base);
         require(fits, WrongAuction(id));
     }
 

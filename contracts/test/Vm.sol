@@ -19,6 +19,7 @@ interface Vm {
     function snapshotState() external returns (uint256 id);
     function revertToState(uint256 id) external returns (bool done);
     function chainId(uint256 id) external;
+    function etch(address target, bytes calldata code) external;
     function setBlockhash(uint256 blockNumber, bytes32 hash) external;
     function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
     function getNonce(address account) external view returns (uint64);

@@ -193,9 +193,7 @@ contract PromotionAttacksTest is MarketKit {
         bytes32 seal = promotions.sealOf(NEXT, 0, bidder(0), AGENT, 20 * COIN, SALT);
         trickster.setFee(1);
         vm.prank(bidder(0));
-        vm.expectRevert(
-            abi.encodeWithSelector(Coins.ShortTransfer.selector, PROMOTION_DEPOSIT, PROMOTION_DEPOSIT - 1)
-        );
+        vm.expectRevert(abi.encodeWithSelector(Coins.ShortTransfer.selector, PROMOTION_DEPOSIT, PROMOTION_DEPOSIT - 1));
         promotions.commit(NEXT, 0, seal);
         trickster.setFee(0);
         vm.prank(bidder(0));

@@ -95,10 +95,7 @@ contract PromotionPricesTest is MarketKit {
         vm.assertTrue(_gain(bids, who, worth) <= honest, "no other bid gains more");
     }
 
-    function testFuzz_attack_outbid_oneself_with_a_second_key_never_pays_less(uint256 seed, uint256 extra)
-        public
-        pure
-    {
+    function testFuzz_attack_outbid_oneself_with_a_second_key_never_pays_less(uint256 seed, uint256 extra) public pure {
         uint256[] memory bids = _bids(seed);
         uint256[] memory more = new uint256[](bids.length + 1);
         for (uint256 i = 0; i < bids.length; ++i) {
