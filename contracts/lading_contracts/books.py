@@ -22,7 +22,7 @@ _HOLDERS = ("Settlement", "Staking", "AuditCourt", "LineageCourt", "ShareAuction
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """What a contract holds, and what its books say that it must. More is held where somebody sent it coins past the verbs."""
+    """What a contract holds, and what it must hold. It holds more where somebody sent it coins past the verbs."""
 
     contract: str
     held: int

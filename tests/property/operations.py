@@ -38,8 +38,8 @@ ENOUGH = settings(
 
 
 class Area:
-    """Operations of one area. A method `_name` turns the operation `name` with its parts into a call, or into several; it
-    may look at the fake chain for what a person would know: a nonce, a round."""
+    """Operations of one area. A method `_name` turns the operation `name` with its parts into a call, or into several.
+    It may look at the fake chain for what a person would know: a nonce, a round."""
 
     def __init__(self, twins: Twins) -> None:
         self.twins = twins

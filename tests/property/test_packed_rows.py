@@ -18,7 +18,7 @@ from lading_protocol.keys import recover
 from lading_protocol.receipts import Lock, Voucher
 from property.chain_kit import AGENT, CHILD, key
 from property.money_operations import MoneyArea
-from property.operations import ENOUGH, mostly, play
+from property.operations import ENOUGH, play
 from property.twin_chains import Call, Twins
 
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -106,7 +106,7 @@ class SettlementLedger:
         return self._share(Batch(channel.host, channel.terms, channel.epoch), record.locked)
 
     def at_hosts(self, payer: Address) -> Range:
-        """What the payer has in open channels, its own and its sessions'. Exact for one that is alone in its batches."""
+        """What the payer has in open channels, its own and its sessions'. Exact if it is alone in its batches."""
         locked: dict[Batch, int] = {}
         for key, record in self.channels.items():
             if record.payer == payer and not record.dead:
