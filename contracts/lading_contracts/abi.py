@@ -16,7 +16,21 @@ from lading_contracts.errors import BadAbi
 from lading_protocol.ids import Address
 from lading_protocol.keys import keccak256
 
-CONTRACTS = ("AICoin", "AgentRegistry", "Settlement", "Staking", "AuditCourt")
+CONTRACTS = (
+    "AICoin",
+    "AgentRegistry",
+    "Settlement",
+    "TimelockController",
+    "Parameters",
+    "Staking",
+    "AuditCourt",
+    "LineageCourt",
+    "OfferBook",
+    "ShareAuctions",
+    "PromotionAuctions",
+    "Leases",
+)
+"""In the order in which they are deployed."""
 
 
 class Item(msgspec.Struct, frozen=True):

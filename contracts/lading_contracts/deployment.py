@@ -1,4 +1,4 @@
-"""The deployment record: where the five contracts are. Read by every program, written by `deploy`."""
+"""The deployment record: where the contracts are. Read by every program, written by `deploy`."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,35 @@ import msgspec
 from lading_contracts.coin import Coin
 from lading_contracts.court import AuditCourt
 from lading_contracts.errors import BadDeployment
+from lading_contracts.leases import Leases
+from lading_contracts.lineage import LineageCourt
+from lading_contracts.offers import OfferBook
+from lading_contracts.parameters import Parameters
 from lading_contracts.port import Chain
+from lading_contracts.promotions import PromotionAuctions
 from lading_contracts.registry import AgentRegistry
 from lading_contracts.settlement import Settlement
+from lading_contracts.shares import ShareAuctions
 from lading_contracts.staking import Staking
+from lading_contracts.timelock import Timelock
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, address, to_hex
 
-_ADDRESSES = ("coin", "registry", "settlement", "staking", "court")
+_ADDRESSES = (
+    "coin",
+    "registry",
+    "settlement",
+    "timelock",
+    "parameters",
+    "staking",
+    "court",
+    "lineage_court",
+    "offer_book",
+    "share_auctions",
+    "promotion_auctions",
+    "leases",
+)
+_OLD = ("coin", "registry", "settlement", "staking", "court")
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,8 +48,15 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coin: Address
     registry: Address
     settlement: Address
+    timelock: Address
+    parameters: Address
     staking: Address
     court: Address
+    lineage_court: Address
+    offer_book: Address
+    share_auctions: Address
+    promotion_auctions: Address
+    leases: Address
     decimals: Annotated[int, msgspec.Meta(ge=0, le=36)] = 18
     symbol: Annotated[str, msgspec.Meta(min_length=1, max_length=16)] = "LADE"
 
@@ -38,13 +66,25 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.coin: Coin.NAME,
             self.registry: AgentRegistry.NAME,
             self.settlement: Settlement.NAME,
+            self.timelock: Timelock.NAME,
+            self.parameters: Parameters.NAME,
             self.staking: Staking.NAME,
             self.court: AuditCourt.NAME,
+            self.lineage_court: LineageCourt.NAME,
+            self.offer_book: OfferBook.NAME,
+            self.share_auctions: ShareAuctions.NAME,
+            self.promotion_auctions: PromotionAuctions.NAME,
+            self.leases: Leases.NAME,
         }
 
     @property
+    def registry_domain(self) -> Domain:
+        """Consents to split tables are signed for this."""
+        return Domain(self.chain_id, self.registry)
+
+    @property
     def settlement_domain(self) -> Domain:
-        """Vouchers, locks, session consents and offers are signed for this."""
+        """Vouchers, locks, session consents, session grants and offers are signed for this."""
         return Domain(self.chain_id, self.settlement)
 
     @property
@@ -56,6 +96,11 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def court_domain(self) -> Domain:
         """Receipts are signed for this."""
         return Domain(self.chain_id, self.court)
+
+    @property
+    def leases_domain(self) -> Domain:
+        """Seconds that a lease was served are signed for this."""
+        return Domain(self.chain_id, self.leases)
 
     def encode(self) -> bytes:
         fields = msgspec.structs.asdict(self)
@@ -71,7 +116,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Contracts:
-    """The five contracts of one deployment on one chain."""
+    """The contracts of one deployment on one chain."""
 
     def __init__(self, chain: Chain, deployment: Deployment) -> None:
         if chain.chain_id != deployment.chain_id:
@@ -83,8 +128,15 @@ class Contracts:
         self.coin = Coin(chain, deployment.coin)
         self.registry = AgentRegistry(chain, deployment.registry)
         self.settlement = Settlement(chain, deployment.settlement)
+        self.timelock = Timelock(chain, deployment.timelock)
+        self.parameters = Parameters(chain, deployment.parameters)
         self.staking = Staking(chain, deployment.staking)
         self.court = AuditCourt(chain, deployment.court)
+        self.lineage_court = LineageCourt(chain, deployment.lineage_court)
+        self.offer_book = OfferBook(chain, deployment.offer_book)
+        self.share_auctions = ShareAuctions(chain, deployment.share_auctions)
+        self.promotion_auctions = PromotionAuctions(chain, deployment.promotion_auctions)
+        self.leases = Leases(chain, deployment.leases)
 
     async def check(self) -> None:
         """Raises BadDeployment when an address of the record holds no contract."""
@@ -97,12 +149,22 @@ def decode(document: bytes, origin: str = "The document") -> Deployment:
     """Raises BadDeployment, naming the field."""
     try:
         fields = msgspec.json.decode(document, type=dict[str, Any])
+        _refuse_old(fields, origin)
         for name in _ADDRESSES:
             if isinstance(fields.get(name), str):
                 fields[name] = address(fields[name])
         return msgspec.convert(fields, Deployment)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadDeployment(f"{origin} is not a deployment record: {error}.") from error
+
+
+def _refuse_old(fields: dict[str, Any], origin: str) -> None:
+    """Records of before the courts of lineage and the market name five contracts, of another kind than today's."""
+    if set(fields) >= set(_OLD) and not set(fields) & set(_ADDRESSES) - set(_OLD):
+        raise BadDeployment(
+            f"{origin} is a deployment record of an older Lading: it knows no {_ADDRESSES[3]} and no auctions.",
+            hint="Deploy again (lading chain deploy), or fetch the present record from whoever deployed.",
+        )
 
 
 def load(path: Path) -> Deployment:

@@ -82,6 +82,13 @@ class BadDeployment(ChainError):
     hint = "Fetch the record again from whoever deployed the contracts, or deploy your own."
 
 
+class NoPermits(ChainError):
+    """The payment coin takes no signatures in place of transactions."""
+
+    code = "no_permits"
+    hint = "Approve the contract and deposit in two transactions instead."
+
+
 class BadAbi(ChainError):
     """Bytes from the chain do not decode, or the compiled contracts are not part of this installation."""
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from lading_contracts import abi
+from lading_contracts.coin import ReceiveWithAuthorization, vrs
 from lading_contracts.contract import Contract
 from lading_contracts.port import Signer, TxReceipt
 from lading_contracts.registry import Party, rows
 from lading_protocol.ids import Address, Digest, Signature, TermsId, Wei
 from lading_protocol.keys import keccak256
-from lading_protocol.receipts import pack_row
+from lading_protocol.receipts import SignedGrant, pack_row
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -86,9 +87,27 @@ class Settlement(Contract):
     async def deposit_for(self, signer: Signer, payer: Address, amount: int) -> TxReceipt:
         return await self._write(signer, "depositFor", payer, amount)
 
+    async def deposit_with_permit(self, signer: Signer, amount: int, deadline: int, permit: Signature) -> TxReceipt:
+        """`permit` is the signer's signature of a coin.Permit for this contract and amount: no allowance is needed."""
+        return await self._write(signer, "depositWithPermit", amount, deadline, *vrs(permit))
+
+    async def deposit_with_authorization(
+        self, signer: Signer, authorization: ReceiveWithAuthorization, signature: Signature
+    ) -> TxReceipt:
+        """Into the account of whoever signed the authorization to this contract; by anyone, who pays the gas."""
+        one = authorization
+        given = one.from_, one.value, one.valid_after, one.valid_before, one.nonce
+        return await self._write(signer, "depositWithAuthorization", *given, *vrs(signature))
+
     async def authorize(self, signer: Signer, key: Address, cap: int, expiry: int, consent: bytes = b"") -> TxReceipt:
         """`consent` is the key's signature of SessionConsent(payer); empty to change cap and expiry later."""
         return await self._write(signer, "authorize", key, cap, expiry, consent)
+
+    async def authorize_for(self, signer: Signer, grant: SignedGrant, consent: bytes = b"") -> TxReceipt:
+        """As `authorize`, by the payer's signature instead of its transaction; by anyone. See `grant_nonce`."""
+        one = grant.value
+        given = one.payer, one.key, one.cap, one.expiry, consent, grant.signature
+        return await self._write(signer, "authorizeFor", *given)
 
     async def revoke(self, signer: Signer, key: Address) -> TxReceipt:
         return await self._write(signer, "revoke", key)
@@ -141,6 +160,9 @@ class Settlement(Contract):
 
     # --- views ---
 
+    async def coin(self) -> Address:
+        return Address((await self._view("coin"))[0])
+
     async def account(self, payer: Address) -> Account:
         return Account(*await self._view("accounts", payer))
 
@@ -153,6 +175,10 @@ class Settlement(Contract):
 
     async def payer_of(self, signer: Address) -> Address:
         return Address((await self._view("payerOf", signer))[0])
+
+    async def grant_nonce(self, payer: Address) -> int:
+        """What the payer's next SessionGrant must name."""
+        return int((await self._view("grantNonce", payer))[0])
 
     async def host_balance(self, host: Address) -> Wei:
         return Wei((await self._view("hostBalance", host))[0])

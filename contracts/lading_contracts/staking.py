@@ -1,4 +1,7 @@
-"""Stakes of operators, as typed verbs. The operator is a node's hot key, the owner the cold address behind it."""
+"""Stakes of operators, as typed verbs. The operator is a node's hot key, the owner the cold address behind it.
+
+What only the audit court may call (slash, jail, openDispute, closeDispute) has no verb here.
+"""
 
 import msgspec
 
@@ -47,10 +50,44 @@ class Staking(Contract):
     async def slashable(self, operator: Address) -> Wei:
         return Wei((await self._view("slashable", operator))[0])
 
+    async def owner_of(self, operator: Address) -> Address:
+        """The zero address when nobody ever staked for it."""
+        return Address((await self._view("ownerOf", operator))[0])
+
+    async def operator_count(self) -> int:
+        """How many are active."""
+        return int((await self._view("operatorCount"))[0])
+
+    async def operator_at(self, place: int) -> Address:
+        """The active operators in a list without gaps; whoever leaves, the last one takes its place."""
+        return Address((await self._view("operatorAt", place))[0])
+
     async def operators(self) -> tuple[Address, ...]:
         """The active operators, one question each: for screens and small networks. Followers should use events."""
-        (count,) = await self._view("operatorCount")
-        return tuple([Address((await self._view("operatorAt", at))[0]) for at in range(count)])
+        return tuple([await self.operator_at(place) for place in range(await self.operator_count())])
+
+    async def operator_count_at(self, moment: int) -> int:
+        """How many were active when second `moment` ended; lotteries are held among those."""
+        return int((await self._view("operatorCountAt", moment))[0])
+
+    async def candidate(self, place: int, moment: int) -> tuple[Address, Address]:
+        """Operator and owner at that place when second `moment` ended; zero addresses past the end."""
+        operator, owner = await self._view("candidate", place, moment)
+        return operator, owner
+
+    async def owner_at(self, operator: Address, moment: int) -> Address:
+        """The zero address if nobody owned it when second `moment` ended."""
+        return Address((await self._view("ownerAt", operator, moment))[0])
 
     async def min_stake(self) -> Wei:
         return Wei((await self._view("minStake"))[0])
+
+    async def cooldown(self) -> int:
+        """Seconds that unbonding takes."""
+        return int((await self._view("cooldown"))[0])
+
+    async def coin(self) -> Address:
+        return Address((await self._view("coin"))[0])
+
+    async def court(self) -> Address:
+        return Address((await self._view("court"))[0])

@@ -7,26 +7,56 @@ the output does not depend on the machine, because the bytecode carries no metad
 
 import json
 import sys
+from typing import Any
 
 from forge import NO_NODE, ROOT, available, forge
 
 TARGET = ROOT / "lading_contracts" / "abi"
-CONTRACTS = ("AICoin", "AgentRegistry", "Settlement", "Staking", "AuditCourt")
+CONTRACTS = (
+    "AICoin",
+    "AgentRegistry",
+    "Settlement",
+    "TimelockController",
+    "Parameters",
+    "Staking",
+    "AuditCourt",
+    "LineageCourt",
+    "OfferBook",
+    "ShareAuctions",
+    "PromotionAuctions",
+    "Leases",
+)
+# OpenZeppelin's own, deployed as it is.
+EXTRA_SOURCES = ("node_modules/@openzeppelin/contracts/governance/TimelockController.sol",)
 
 
 def render(name: str) -> str:
-    """The text of one package data file; the ABI in a fixed order, so that a diff shows only what changed."""
+    """The text of one package data file; the ABI in a fixed order, so that a diff shows only what changed.
+
+    `runtime` is what stands on the chain, but for what a constructor fixes: `immutables` says where those bytes are.
+    """
     artifact = json.loads((ROOT / "out" / f"{name}.sol" / f"{name}.json").read_text())
     abi = sorted(artifact["abi"], key=lambda entry: (entry["type"], entry.get("name", ""), json.dumps(entry)))
-    content = {"contractName": name, "abi": abi, "bytecode": artifact["bytecode"]["object"]}
+    deployed = artifact["deployedBytecode"]
+    content = {
+        "contractName": name,
+        "abi": abi,
+        "bytecode": artifact["bytecode"]["object"],
+        "runtime": deployed["object"],
+        "immutables": _places(deployed.get("immutableReferences", {})),
+    }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _places(references: dict[str, list[dict[str, Any]]]) -> list[list[int]]:
+    return sorted([place["start"], place["length"]] for places in references.values() for place in places)
 
 
 def main() -> int:
     if not available():
         sys.stderr.write(NO_NODE + "\n")
         return 3
-    build = forge("build", "src")
+    build = forge("build", "src", *EXTRA_SOURCES)
     if build.returncode != 0:
         sys.stderr.write(build.stdout + build.stderr)
         return 1

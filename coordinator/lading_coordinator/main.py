@@ -20,7 +20,7 @@ from lading.blobs import BlobStore, serve_blobs
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading_contracts.deployment import Contracts
-from lading_contracts.events import CloseStarted, Event
+from lading_contracts.events import CloseStarted, Condemned, Event, TermsSunsetSet
 from lading_coordinator.agents import Agents
 from lading_coordinator.audits.auditor import Auditor
 from lading_coordinator.audits.checks import Checks
@@ -40,6 +40,7 @@ from lading_coordinator.gateway.server import HttpServer
 from lading_coordinator.http.app import create_app
 from lading_coordinator.http.views import Parts, Views
 from lading_coordinator.ledger import Ledger
+from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.peers import Index, announce, settle_handler
 from lading_coordinator.sessions import Bounds, Sessions
@@ -101,13 +102,14 @@ class Coordinator:
         self.dispatcher = self._dispatcher()
         self.records = Records(self.store, clock)
         self._auditing()
-        listeners = [self.sessions.notice, self.standing.notice, self._notice_close]
+        listeners = [self.sessions.notice, self.standing.notice, self.agents.notice, self._notice]
         self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
+        self.market = MarketWatch(outside.contracts, clock, self.directory.raise_floor)
         terms = Terms(settings.default_tokens, record.decimals, record.symbol)
         self.gateway = Gateway(
             self.dispatcher,
             self.sessions,
-            Models(self.catalogue, self.directory, clock, terms),
+            Models(self.catalogue, self.directory, clock, terms, self.market.promoted),
             self.metrics,
             clock=clock,
             fresh=outside.fresh,
@@ -118,10 +120,15 @@ class Coordinator:
         self.http_address = ("", 0)
         self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
 
-    def _notice_close(self, event: Event) -> None:
-        """A payer closes a channel that we pay into: go on in the next one."""
-        if isinstance(event, CloseStarted):
-            self.purse.closed(event.signer, event.host, event.terms, event.epoch)
+    def _notice(self, event: Event) -> None:
+        """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
+        match event:
+            case CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch):
+                self.purse.closed(signer, host, terms, epoch)
+            case TermsSunsetSet(id=terms, moment=moment) | Condemned(id=terms, moment=moment):
+                self.directory.sunset(terms, moment)
+            case _:
+                pass
 
     def _dispatcher(self) -> Dispatcher:
         settings, outside = self.settings, self.outside
@@ -186,7 +193,7 @@ class Coordinator:
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         outside = self.outside
-        services = [self.ledger.run(), self.index.tend(), self.watch.run(), self._prune()]
+        services = [self.ledger.run(), self.index.tend(), self.watch.run(), self.market.run(), self._prune()]
         if self.settings.audits:
             services.append(self.auditor.run())
         if outside.gossip is not None:
@@ -215,6 +222,7 @@ class Coordinator:
             catalogue=self.catalogue,
             purse=self.purse,
             watch=self.watch,
+            market=self.market,
             deployment=self.outside.contracts.deployment,
             detail=lambda: self._detail,
             address=self.outside.key.address,

@@ -24,6 +24,7 @@ class Sol(msgspec.Struct, frozen=True):
 
 U8 = Annotated[int, Sol("uint8")]
 U32 = Annotated[int, Sol("uint32")]
+U40 = Annotated[int, Sol("uint40")]
 U64 = Annotated[int, Sol("uint64")]
 U96 = Annotated[int, Sol("uint96")]
 Bytes32 = Annotated[bytes, Sol("bytes32")]

@@ -5,7 +5,7 @@ Each is declared once; eip712 derives what is hashed, and the contracts hash the
 
 from enum import IntEnum
 
-from lading_protocol.eip712 import U8, U32, U64, U96, Addr, Bytes32, Signable, Signed
+from lading_protocol.eip712 import U8, U32, U40, U64, U96, Addr, Bytes32, Signable, Signed
 from lading_protocol.errors import BadMessage
 from lading_protocol.ids import Digest, Signature
 from lading_protocol.transcript import sha256
@@ -45,6 +45,26 @@ class SessionConsent(Signable, frozen=True):
     """Signed by a session key: it agrees to spend for this payer, so that nobody else can claim the key."""
 
     payer: Addr
+
+
+class SessionGrant(Signable, frozen=True):
+    """Signed by a payer instead of a transaction: `key` may lock up to `cap` wei of its deposit until second `expiry`.
+
+    `nonce` is what the contract names as the payer's next: each grant counts once, and none after a revocation.
+    """
+
+    payer: Addr
+    key: Addr
+    cap: U96
+    expiry: U40
+    nonce: U64
+
+
+class TermsConsent(Signable, frozen=True):
+    """Signed by a party of a split table: it agrees to the table of this id, if it is on chain before `deadline`."""
+
+    terms: Bytes32
+    deadline: U40
 
 
 class StakeConsent(Signable, frozen=True):
@@ -97,10 +117,19 @@ class Receipt(Signable, frozen=True):
     issued_at: U64
 
 
+class Served(Signable, frozen=True):
+    """A tenant's cumulative word that its lease was served for so many seconds. A higher one replaces a lower one."""
+
+    lease: Bytes32
+    served: U32
+
+
 SignedVoucher = Signed[Voucher]
 SignedLock = Signed[Lock]
 SignedOffer = Signed[Offer]
 SignedReceipt = Signed[Receipt]
+SignedGrant = Signed[SessionGrant]
+SignedServed = Signed[Served]
 
 
 def pack_row(cumulative: int, signature: bytes) -> bytes:

@@ -19,6 +19,8 @@ app.command("lading.cli.consume:run", name="run", help="Ask a model, and see the
 app.command("lading.cli.consume:models", name="models", help="List the models on offer with their prices.")
 app.command("lading.cli.wallet:app", name="wallet", help="Keys, deposits, spending sessions and channels.")
 app.command("lading.cli.stake:app", name="stake", help="What your operators have at stake.")
+app.command("lading.cli.bid:app", name="bid", help="Bid for a share of an agent's revenue, or a place in the index.")
+app.command("lading.cli.lease:app", name="lease", help="Reserve capacity on a host, paid as it is served.")
 app.command("lading.cli.income:earnings", name="earnings", help="What is due to you, in every role.")
 app.command("lading.cli.income:settle", name="settle", help="Take everything that is due to you.")
 app.command("lading.cli.receipt:app", name="receipt", help="Check what a host signed for.")

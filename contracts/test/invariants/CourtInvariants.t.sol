@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IAuditCourt} from "../../src/interfaces/IAuditCourt.sol";
+import {ICommittee} from "../../src/interfaces/ICommittee.sol";
 import {CourtKit} from "../CourtKit.sol";
 
 /// @notice Does anything that hosts, challengers, jurors and passers-by may do, in any order and at any time.
@@ -103,13 +104,13 @@ contract CourtHandler is CourtKit {
 
     function execute(uint256 seed) external {
         bytes32 id = _id(seed);
-        IAuditCourt.DisputeView memory d = court.disputes(id);
-        uint256 before = staking.slashable(d.host);
+        ICommittee.DisputeView memory d = court.disputes(id);
+        uint256 before = staking.slashable(d.accused);
         try court.execute(id) {} catch {}
-        uint256 lost = before - staking.slashable(d.host);
+        uint256 lost = before - staking.slashable(d.accused);
         if (lost == 0) return;
         ++slashes;
-        bool due = d.phase == IAuditCourt.Phase.Ruled && d.verdict == GUILTY && vm.getBlockTimestamp() >= d.appealBy;
+        bool due = d.phase == ICommittee.Phase.Ruled && d.verdict == GUILTY && vm.getBlockTimestamp() >= d.appealBy;
         if (!due || !_someRoundConvicted(id, d.round) || lost > before / 2) slashedWrongly = true;
     }
 
@@ -154,7 +155,7 @@ contract CourtHandler is CourtKit {
     function bonds() external view returns (uint256 held, uint256 owed) {
         held = coin.balanceOf(address(court));
         for (uint256 i = 0; i < ids.length; ++i) {
-            IAuditCourt.DisputeView memory d = court.disputes(ids[i]);
+            ICommittee.DisputeView memory d = court.disputes(ids[i]);
             if (_isOpen(d.phase)) owed += courtParams().bond * ((2 << d.appeals) - 1);
         }
     }
@@ -177,8 +178,8 @@ contract CourtHandler is CourtKit {
         for (uint256 h = 0; h < HOSTS; ++h) {
             uint256 open_ = 0;
             for (uint256 i = 0; i < ids.length; ++i) {
-                IAuditCourt.DisputeView memory d = court.disputes(ids[i]);
-                if (d.host == _hostOf(h) && _isOpen(d.phase)) ++open_;
+                ICommittee.DisputeView memory d = court.disputes(ids[i]);
+                if (d.accused == _hostOf(h) && _isOpen(d.phase)) ++open_;
             }
             (,,,,, uint24 counted) = staking.operators(_hostOf(h));
             if (counted != open_) return false;
@@ -190,9 +191,9 @@ contract CourtHandler is CourtKit {
         return operators[i];
     }
 
-    function _isOpen(IAuditCourt.Phase phase) private pure returns (bool) {
+    function _isOpen(ICommittee.Phase phase) private pure returns (bool) {
         return
-            phase == IAuditCourt.Phase.Drawing || phase == IAuditCourt.Phase.Voting || phase == IAuditCourt.Phase.Ruled;
+            phase == ICommittee.Phase.Drawing || phase == ICommittee.Phase.Voting || phase == ICommittee.Phase.Ruled;
     }
 
     /// @dev Counts the votes again, one by one.

@@ -91,8 +91,19 @@ def unknown_model(model: str, names: Sequence[str]) -> ApiError:
     )
 
 
-def model_tree(entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol: str) -> dict[str, Any]:
-    """OpenAI's model object plus prices per 1,000 tokens (those of the cheapest offer). `offers` are the live ones."""
+def by_promotion(entries: Iterable[Entry], promoted: Sequence[AgentId]) -> list[Entry]:
+    """The promoted agents first, in the order of their slots; the others stay as they were."""
+    place = {agent: at for at, agent in enumerate(promoted)}
+    return sorted(entries, key=lambda entry: place.get(entry.agent, len(place)))
+
+
+def model_tree(
+    entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol: str, *, promoted: bool = False
+) -> dict[str, Any]:
+    """OpenAI's model object plus prices per 1,000 tokens (those of the cheapest offer). `offers` are the live ones.
+
+    `promoted` says that the agent's place in a list was paid for, in an auction on the chain.
+    """
     best = min(offers, key=lambda known: (known.price.input + known.price.output, known.host), default=None)
     price = None
     if best is not None:
@@ -118,5 +129,5 @@ def model_tree(entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol
         "width": entry.width,
         "hosts": len({known.host for known in offers}),
         "price": price,
-        "promoted": False,
+        "promoted": promoted,
     }

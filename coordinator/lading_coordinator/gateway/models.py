@@ -1,12 +1,13 @@
 """Which agents can be asked now: GET /v1/models, and the agent behind a request's `model`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from lading.core.matching import BEAT_LIMIT
 from lading.dispatch import Directory
-from lading_coordinator.core.catalogue import Catalogue, Entry, model_tree
+from lading_coordinator.core.catalogue import Catalogue, Entry, by_promotion, model_tree
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
 from lading_coordinator.gateway.reply import Reply
@@ -25,28 +26,39 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Models:
-    """`clock` gives Unix seconds."""
+    """`clock` gives Unix seconds, `promoted` the agents that are shown first."""
 
-    def __init__(self, catalogue: Catalogue, directory: Directory, clock: Callable[[], float], terms: Terms) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        directory: Directory,
+        clock: Callable[[], float],
+        terms: Terms,
+        promoted: Callable[[], Sequence[AgentId]] = tuple,
+    ) -> None:
         self._catalogue = catalogue
         self._directory = directory
         self._clock = clock
         self._terms = terms
+        self._promoted = promoted
 
     async def show_all(self, request: Request, reply: Reply) -> None:
         """GET /v1/models"""
-        trees = [
-            model_tree(entry, offers, self._terms.decimals, self._terms.symbol)
-            for entry in self._catalogue.entries()
-            if (offers := self.live(entry.agent))
-        ]
+        trees = [self.tree(entry) for entry in self.entries() if self.live(entry.agent)]
         reply.send(200, _encode({"object": "list", "data": trees}))
 
     async def show(self, request: Request, reply: Reply, name: str) -> None:
         """GET /v1/models/{id}"""
         entry = self._catalogue.resolve(name, self.alive)
-        tree = model_tree(entry, self.live(entry.agent), self._terms.decimals, self._terms.symbol)
-        reply.send(200, _encode(tree | {"id": name}))
+        reply.send(200, _encode(self.tree(entry) | {"id": name}))
+
+    def entries(self) -> list[Entry]:
+        """Every agent of the catalogue, promoted ones first."""
+        return by_promotion(self._catalogue.entries(), self._promoted())
+
+    def tree(self, entry: Entry) -> dict[str, Any]:
+        live, paid = self.live(entry.agent), entry.agent in self._promoted()
+        return model_tree(entry, live, self._terms.decimals, self._terms.symbol, promoted=paid)
 
     def live(self, agent: AgentId) -> list[KnownOffer]:
         """The offers of an agent whose hosts could be chosen now."""

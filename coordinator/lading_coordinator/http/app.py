@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from lading_coordinator.core.answer import error_body
 from lading_coordinator.core.bucket import Bucket
 from lading_coordinator.errors import ApiError, LedgerFailed, bad_request
-from lading_coordinator.http.page import render
+from lading_coordinator.http.market import MarketViews
+from lading_coordinator.http.page import render, render_market
 from lading_coordinator.http.views import Views
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import address, from_hex, to_hex
@@ -59,6 +60,10 @@ def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
         with contextlib.suppress(LedgerFailed):  # the page shows what is stored
             await views.parts.ledger.flush()
         return HTMLResponse(render(views))
+
+    @app.get("/market")
+    async def market() -> Response:
+        return HTMLResponse(render_market(views))
 
 
 def _sessions(app: FastAPI, views: Views) -> None:
@@ -117,9 +122,12 @@ def _records(app: FastAPI, views: Views) -> None:
 
     @app.get("/lading/v1/audits")
     async def audits(limit: str = "50") -> Response:
-        if not limit.isascii() or not limit.isdigit() or not 0 < int(limit[:9]) <= MAX_LISTED:
-            raise bad_request(f"'limit' is a number from 1 to {MAX_LISTED}.", param="limit")
-        return _json(views.audits(int(limit)))
+        return _json(views.audits(_limit(limit)))
+
+    @app.get("/lading/v1/market")
+    async def market(limit: str = "50") -> Response:
+        """Auctions, promotions, tables, leases and settlements, newest first, from the contracts' events."""
+        return _json(MarketViews(views).tree(_limit(limit)))
 
 
 def _errors(app: FastAPI) -> None:
@@ -140,6 +148,12 @@ def _errors(app: FastAPI) -> None:
 
 def _json(tree: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(tree), status, media_type="application/json")
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= MAX_LISTED:
+        raise bad_request(f"'limit' is a number from 1 to {MAX_LISTED}.", param="limit")
+    return int(text)
 
 
 def _job_id(text: str) -> bytes:

@@ -1,12 +1,13 @@
-"""The status page: one HTML document without scripts or outside assets, readable on a phone."""
+"""The status page and the market page: HTML without scripts or outside assets, readable on a phone."""
 
 import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, Template
+from jinja2 import Environment, FileSystemLoader
 
+from lading_coordinator.http.market import MarketViews
 from lading_coordinator.http.views import Views
 
 RECENT = 20
@@ -26,16 +27,29 @@ def render(views: Views) -> str:
         "http": parts.detail().http,
         "now": parts.clock(),
     }
-    return _template().render(values)
+    return _templates().get_template("page.html").render(values)
+
+
+def render_market(views: Views) -> str:
+    deployment = views.parts.deployment
+    tree = MarketViews(views).tree()
+    return (
+        _templates()
+        .get_template("market.html")
+        .render(market=tree, chain_id=deployment.chain_id, symbol=deployment.symbol)
+    )
 
 
 @cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+def _templates() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["short"] = lambda text: text[:10] + "…" if len(text) > 12 else text
     environment.filters["clock"] = lambda at: time.strftime("%H:%M:%S", time.gmtime(at))
+    environment.filters["moment"] = lambda at: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+    environment.filters["share"] = lambda bps: f"{bps / 100:g} %"
     environment.filters["coins"] = _coins
-    return environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
+    return environment
 
 
 def _coins(text: str) -> str:

@@ -12,11 +12,12 @@ from lading.dispatch import Directory, Purse
 from lading_contracts.deployment import Deployment
 from lading_coordinator.audits.records import Records
 from lading_coordinator.chainwatch import ChainWatch
-from lading_coordinator.core.catalogue import Catalogue, model_tree
+from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.core.standing import Seat, limit_of, refusal_of
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.ledger import JobRow, Ledger
+from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.sessions import Sessions
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Address, Wei, to_hex
@@ -39,6 +40,7 @@ class Parts(msgspec.Struct, frozen=True):
     catalogue: Catalogue
     purse: Purse
     watch: ChainWatch
+    market: MarketWatch
     deployment: Deployment
     detail: Callable[[], CoordinatorDetail]
     address: Address
@@ -138,20 +140,17 @@ class Views:
         }
 
     def recent_jobs(self, count: int) -> list[Tree]:
-        return [self._job(row) | {"name": self._name(row.agent)} for row in self.parts.ledger.recent(count)]
+        return [self._job(row) | {"name": self.name(row.agent)} for row in self.parts.ledger.recent(count)]
 
     def agents(self) -> list[Tree]:
-        record, models = self.parts.deployment, self.parts.gateway.models
-        return [
-            model_tree(entry, models.live(entry.agent), record.decimals, record.symbol)
-            for entry in self.parts.catalogue.entries()
-        ]
+        models = self.parts.gateway.models
+        return [models.tree(entry) for entry in models.entries()]
 
     def hosts(self) -> list[Tree]:
         parts, now, earned = self.parts, self.parts.clock(), self.parts.ledger.earned()
         offers: dict[Address, list[str]] = {}
         for known in parts.directory.offers():
-            offers.setdefault(known.host, []).append(self._name(known.agent) or known.detail.name)
+            offers.setdefault(known.host, []).append(self.name(known.agent) or known.detail.name)
         trees = []
         for host, state in sorted(parts.directory.hosts().items()):
             alive = state.beat_at is not None and now - state.beat_at <= BEAT_SECONDS
@@ -181,7 +180,7 @@ class Views:
                 "round": audit.round,
                 "host": to_hex(audit.host),
                 "agent": to_hex(audit.agent),
-                "name": self._name(audit.agent),
+                "name": self.name(audit.agent),
                 "state": audit.state,
                 "verdict": audit.verdict.name.lower(),
                 "reason": audit.reason,
@@ -215,7 +214,7 @@ class Views:
         hosts = sum(1 for tree in self.hosts() if tree["chosen"])
         return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": len(self.parts.catalogue.entries())}
 
-    def _name(self, agent: bytes) -> str:
+    def name(self, agent: bytes) -> str:
         for entry in self.parts.catalogue.entries():
             if entry.agent == agent:
                 return f"{entry.name}@{entry.version}"
