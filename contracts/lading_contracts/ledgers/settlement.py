@@ -79,8 +79,8 @@ class SettlementLedger:
             case events.Redeemed():
                 self._redeem(event)
             case events.CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch, closes_at=closes_at):
-                key = ChannelKey(signer, host, terms, epoch)
-                self.channels[key] = replace(self.channels[key], closes_at=closes_at)
+                channel = ChannelKey(signer, host, terms, epoch)
+                self.channels[channel] = replace(self.channels[channel], closes_at=closes_at)
             case events.Closed():
                 self._close(event)
             case events.Claimed(terms=terms, k=k, amount=amount):
