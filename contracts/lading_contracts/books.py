@@ -22,7 +22,7 @@ _HOLDERS = ("Settlement", "Staking", "AuditCourt", "LineageCourt", "ShareAuction
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """What a contract holds, and what its books say that it must. More is held where somebody sent it coins past the verbs."""
+    """What a contract holds, and what it must hold. It holds more where somebody sent it coins past the verbs."""
 
     contract: str
     held: int
@@ -30,7 +30,8 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class Estate(msgspec.Struct, frozen=True):
-    """All that belongs to one address, in wei. `at_hosts` is locked in channels and not redeemed."""
+    """All that belongs to one address, in wei. `at_hosts` is locked in channels and not redeemed; `in_auctions` are
+    deposits and best bids; `leased` is what its leases as a tenant hold for it."""
 
     coins: int
     free: int
@@ -38,7 +39,8 @@ class Estate(msgspec.Struct, frozen=True):
     earned: int
     royalties: int
     staked: int
-    deposits: int
+    in_auctions: int
+    leased: int
     unpaid: int
 
 
@@ -111,7 +113,6 @@ class Books:
 
     def estate(self, who: Address) -> Estate:
         """What belongs to `who`, wherever it lies."""
-        sealed = (*self.share_auctions.deposits.items(), *self.promotion_auctions.deposits.items())
         return Estate(
             coins=self.coins[who],
             free=self.settlement.accounts[who].free,
@@ -119,7 +120,8 @@ class Books:
             earned=self.settlement.hosts[who],
             royalties=self.settlement.royalties_of(who),
             staked=self.staking.stakes_of(who),
-            deposits=sum(amount for (_, bidder), amount in sealed if bidder == who),
+            in_auctions=self.share_auctions.deposits_of(who) + self.promotion_auctions.deposits_of(who),
+            leased=self.leases.held_for(who),
             unpaid=sum(amount for (_, payee), amount in self.unpaid.items() if payee == who),
         )
 

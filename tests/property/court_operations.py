@@ -3,10 +3,10 @@
 from typing import Any
 
 from hypothesis import strategies as st
-from lading_contracts.committee import Ballot, Verdict
 from msgspec.structs import astuple, replace
 
 from lading_contracts import abi
+from lading_contracts.committee import Ballot, Verdict
 from lading_protocol.ids import ZERO_ADDRESS, Address, Digest
 from lading_protocol.keys import keccak256
 from lading_protocol.receipts import Finish, Receipt, StakeConsent
@@ -76,7 +76,7 @@ class CourtArea(Area):
 
     def _stake(self, owner: str, operator: str, amount: int, good: bool) -> Call:
         signer = key(operator if good else "stranger")
-        consent = signer.sign_digest(StakeConsent(key(owner).address).digest(self.twins.deployment.staking_domain))
+        consent = signer.sign_digest(StakeConsent(key(owner).address).digest(self.stage.deployment.staking_domain))
         return Call("staking", "stake", owner, (key(operator).address, amount, consent))
 
     def _request_unstake(self, owner: str, operator: str, amount: int) -> Call:
@@ -116,7 +116,7 @@ class CourtArea(Area):
 
     def _open(self, challenger: str, n: int, signature: str) -> Call:
         signed = self.receipt(n).sign(
-            self.twins.deployment.court_domain, key("op2" if signature == "forged" else "host1")
+            self.stage.deployment.court_domain, key("op2" if signature == "forged" else "host1")
         )
         given = signed.signature[: 64 if signature == "short" else 65]
         return Call("court", "open", challenger, (astuple(signed.value), given))
@@ -200,7 +200,7 @@ class CourtArea(Area):
 
     def _operation(self, kind: str) -> tuple[Any, ...]:
         verb, values = self.change(kind)
-        return self.twins.deployment.parameters, 0, abi.load("Parameters").call(verb, values), bytes(32), b"s" * 32
+        return self.stage.deployment.parameters, 0, abi.load("Parameters").call(verb, values), bytes(32), b"s" * 32
 
     def _schedule(self, sender: str, kind: str, delay: int) -> Call:
         return Call("timelock", "schedule", sender, (*self._operation(kind), delay))
@@ -219,7 +219,7 @@ class CourtArea(Area):
 
 def court_views(area: CourtArea) -> list[Step]:
     people = [key(name).address for name in (*OPERATORS, *OWNERS, "alice", "maker", "weaver", "stranger")]
-    contracts = [area.twins.address(name) for name in ("staking", *COURTS)]
+    contracts = [area.stage.address(name) for name in ("staking", *COURTS)]
     asked: list[Step] = [("coin", "totalSupply"), *(("coin", "balanceOf", who) for who in (*people, *contracts))]
     for who in people:
         asked += [("staking", view, who) for view in ("operators", "ownerOf", "slashable", "isActive")]

@@ -130,7 +130,7 @@ class MarketArea(Area):
     # --- leases ---
 
     def lease(self, n: int) -> bytes:
-        deployment = self.twins.deployment
+        deployment = self.stage.deployment
         values = (deployment.chain_id, deployment.leases, n)
         return keccak256(abi.encode(("uint256", "address", "uint256"), values))
 
@@ -148,7 +148,7 @@ class MarketArea(Area):
         return Call("leases", "accept", sender, (self.lease(n), key(operator).address))
 
     def _collect_lease(self, n: int, served: int, signer: str) -> Call:
-        deployment, id_ = self.twins.deployment, self.lease(n)
+        deployment, id_ = self.stage.deployment, self.lease(n)
         tenant = self.view("leases", "leases", id_)[0][1]
         name = next((one for one in TENANTS if key(one).address == tenant), "stranger")
         paper = Served(id_, served).digest(Domain(deployment.chain_id, deployment.leases))
@@ -168,7 +168,7 @@ class MarketArea(Area):
 
     def _offer(self, host: str, sequence: int, ahead: int, good: bool) -> tuple[Any, ...]:
         offer = Offer(key(host).address, AGENT, b"t" * 32, 1, 2, 3, sequence, self.now + ahead, b"d" * 32)
-        signed = offer.sign(self.twins.deployment.settlement_domain, key(host if good else "stranger"))
+        signed = offer.sign(self.stage.deployment.settlement_domain, key(host if good else "stranger"))
         return astuple(offer), signed.signature
 
     def _publish(self, *given: Any) -> Call:
@@ -185,7 +185,7 @@ def auction_views(area: MarketArea) -> list[Step]:
     people = [key(name).address for name in (*BIDDERS, "maker", "oem")]
     asked: list[Step] = [("coin", "totalSupply")]
     for market in ("share_auctions", "promotion_auctions"):
-        asked += [("coin", "balanceOf", area.twins.address(market))]
+        asked += [("coin", "balanceOf", area.stage.address(market))]
         asked += [(market, "unpaid", who) for who in people]
         asked += [(market, view, n) for view in ("startOf", "commitEnds") for n in range(3)]
         asked += [(market, view) for view in ("currentEpoch", "genesis", "epochLength", "coin")]
@@ -203,7 +203,7 @@ def auction_views(area: MarketArea) -> list[Step]:
 def lease_views(area: MarketArea) -> list[Step]:
     people = [key(name).address for name in (*TENANTS, *HOSTS, "cold", "stranger")]
     asked: list[Step] = [("coin", "totalSupply"), ("leases", "count")]
-    asked += [("coin", "balanceOf", who) for who in (*people, area.twins.deployment.leases)]
+    asked += [("coin", "balanceOf", who) for who in (*people, area.stage.deployment.leases)]
     asked += [("leases", "unpaid", who) for who in people] + [("offer_book", "floorOf", who) for who in people]
     asked += [("leases", view, area.lease(n)) for view in ("leases",) for n in range(4)]
     return asked + [("leases", "leaseId", n) for n in range(2)]

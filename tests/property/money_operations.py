@@ -90,7 +90,7 @@ class MoneyArea(Area):
     def _cancel_authorization(self, owner: str, nonce: int, good: bool) -> Call:
         signer = key(owner if good else "stranger")
         number = nonce.to_bytes(32, "big")
-        signed = authorization(self.twins.deployment, signer, "CancelAuthorization", (key(owner).address, number))
+        signed = authorization(self.stage.deployment, signer, "CancelAuthorization", (key(owner).address, number))
         return Call("coin", "cancelAuthorization", "stranger", (key(owner).address, number, *signed))
 
     def _deposit(self, payer: str, amount: int) -> Call:
@@ -100,7 +100,7 @@ class MoneyArea(Area):
         return Call("settlement", "depositFor", sender, (key(payer).address, amount))
 
     def _deposit_with_permit(self, payer: str, amount: int, until: int, good: bool) -> Call:
-        signed = self._permitted(payer, self.twins.deployment.settlement, amount, until, good)
+        signed = self._permitted(payer, self.stage.deployment.settlement, amount, until, good)
         return Call("settlement", "depositWithPermit", payer, (amount, *signed))
 
     def _deposit_with_authorization(self, payer: str, amount: int, until: int, nonce: int, good: bool) -> Call:
@@ -112,7 +112,7 @@ class MoneyArea(Area):
         return Call("settlement", "authorize", payer, (key(session).address, cap, max(0, self.now + until), given))
 
     def _authorize_for(self, payer: str, session: str, cap: int, until: int, *good: bool) -> Call:
-        domain = self.twins.deployment.settlement_domain
+        domain = self.stage.deployment.settlement_domain
         nonce = self.view("settlement", "grantNonce", key(payer).address)[0]
         expiry = self.now + until
         grant = SessionGrant(key(payer).address, key(session).address, cap, expiry, nonce)
@@ -182,7 +182,7 @@ class MoneyArea(Area):
         return key(signer).address, key(host).address, self.terms(agent), epoch
 
     def _packed(self, kind: type[Lock] | type[Voucher], host: str, agent: bytes, epoch: int, rows: Any) -> bytes:
-        domain = self.twins.deployment.settlement_domain
+        domain = self.stage.deployment.settlement_domain
         signed = []
         for signer, cumulative, spoiled in rows:
             paper = kind(key(host).address, self.terms(agent), epoch, cumulative)
@@ -191,7 +191,7 @@ class MoneyArea(Area):
         return pack_rows(signed)
 
     def _consent(self, payer: str, session: str, good: bool) -> bytes:
-        paper = SessionConsent(key(payer).address).digest(self.twins.deployment.settlement_domain)
+        paper = SessionConsent(key(payer).address).digest(self.stage.deployment.settlement_domain)
         return key(session if good else "stranger").sign_digest(paper)
 
     def _permitted(self, owner: str, spender: bytes, amount: int, until: int, good: bool) -> tuple[Any, ...]:
@@ -200,21 +200,21 @@ class MoneyArea(Area):
         deadline = self.now + until
         signer = key(owner if good else "stranger")
         values = (key(owner).address, spender, amount, nonce, deadline)
-        return deadline, *permit(self.twins.deployment, signer, values)
+        return deadline, *permit(self.stage.deployment, signer, values)
 
     def _authorization(self, kind: str, owner: str, to: str, amount: int, until: int, nonce: int, good: bool) -> Any:
         """(from, to, value, validAfter, validBefore, nonce, v, r, s), good for the payee of the name."""
-        payee = self.twins.address(to) if to == "settlement" else key(to).address
+        payee = self.stage.address(to) if to == "settlement" else key(to).address
         number = nonce.to_bytes(32, "big")
         values = (key(owner).address, payee, amount, self.now - 5, self.now + until, number)
         signer = key(owner if good else "stranger")
-        return *values, *authorization(self.twins.deployment, signer, f"{kind.title()}WithAuthorization", values)
+        return *values, *authorization(self.stage.deployment, signer, f"{kind.title()}WithAuthorization", values)
 
 
 def money_views(area: MoneyArea) -> list[Step]:
     """Everything that money can be in."""
     people = [key(name).address for name in (*SIGNERS, *HOSTS, "maker", "oem", "curator", "stranger")]
-    places = [area.twins.deployment.settlement, *people]
+    places = [area.stage.deployment.settlement, *people]
     asked: list[Step] = [("coin", "totalSupply"), *(("coin", "balanceOf", place) for place in places)]
     for who in people:
         asked += [("settlement", view, who) for view in ("accounts", "sessions", "hostBalance", "payoutOf", "payerOf")]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from lading_contracts import abi
-from property.twin_chains import Call, Outcome, Twins
+from property.twin_chains import Call, Outcome, Stage
 
 Step = tuple[Any, ...]
 Strategy = st.SearchStrategy[Any]
@@ -38,42 +38,46 @@ ENOUGH = settings(
 
 
 class Area:
-    """Operations of one area. A method `_name` turns the operation `name` with its parts into a call, or into several; it
-    may look at the fake chain for what a person would know: a nonce, a round."""
+    """Operations of one area. A method `_name` turns the operation `name` with its parts into a call, or into several.
+    It may look at the fake chain for what a person would know: a nonce, a round."""
 
-    def __init__(self, twins: Twins) -> None:
-        self.twins = twins
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
 
     @property
     def now(self) -> int:
-        return self.twins.clock.now
+        return self.stage.clock.now
 
     def view(self, contract: str, verb: str, *arguments: Any) -> Any:
         """What the fake chain answers now."""
-        to = self.twins.address(contract)
-        item = abi.load(self.twins.names[to])
-        return item.result(verb, self.twins.run(self.twins.fake.call(to, item.call(verb, *arguments))))
+        to = self.stage.address(contract)
+        item = abi.load(self.stage.names[to])
+        return item.result(verb, self.stage.run(self.stage.fake.call(to, item.call(verb, *arguments))))
 
 
-def play(twins: Twins, areas: list[Area], script: list[Step]) -> list[Outcome]:
-    """Runs a script from the beginning on both chains."""
-    twins.reset()
-    outcomes = []
-    for name, *parts in script:
-        if name == "wait":
-            twins.wait(*parts)
-        elif name == "mine":
-            twins.mine(*parts)
-        else:
-            verb: Callable[..., Call | list[Call]] = next(
-                getattr(area, f"_{name}") for area in areas if hasattr(area, f"_{name}")
-            )
-            calls = verb(*parts)
-            outcomes += [twins.both(call) for call in ([calls] if isinstance(calls, Call) else calls)]
-    return outcomes
+def play(stage: Stage, areas: list[Area], script: list[Step]) -> list[Outcome]:
+    """Runs a script from the beginning."""
+    stage.reset()
+    return [outcome for step in script for outcome in perform(stage, areas, step)]
 
 
-def compare_views(twins: Twins, asked: list[tuple[Any, ...]]) -> None:
-    """Each (contract, view, *arguments): the same bytes from both chains, or the same refusal."""
+def perform(stage: Stage, areas: list[Area], step: Step) -> list[Outcome]:
+    """One step: time passes, blocks come, or an area's operation is done."""
+    name, *parts = step
+    if name == "wait":
+        stage.wait(*parts)
+        return []
+    if name == "mine":
+        stage.mine(*parts)
+        return []
+    verb: Callable[..., Call | list[Call]] = next(
+        getattr(area, f"_{name}") for area in areas if hasattr(area, f"_{name}")
+    )
+    calls = verb(*parts)
+    return [stage.do(call) for call in ([calls] if isinstance(calls, Call) else calls)]
+
+
+def compare_views(stage: Stage, asked: list[tuple[Any, ...]]) -> None:
+    """Each (contract, view, *arguments): the same bytes from all chains, or the same refusal."""
     for contract, verb, *arguments in asked:
-        twins.both(Call(contract, verb, "stranger", tuple(arguments), view=True))
+        stage.do(Call(contract, verb, "stranger", tuple(arguments), view=True))

@@ -92,7 +92,7 @@ class RegistryArea(Area):
     def consents(self, agent: bytes, shape: Any, kind: str) -> tuple[int, list[bytes]]:
         """(deadline, one signature for each party): good ones, or spoiled in one of the ways that there are."""
         deadline = self.now + (0 if kind == "late" else 100)
-        domain = Domain(self.twins.deployment.chain_id, self.twins.deployment.registry)
+        domain = Domain(self.stage.deployment.chain_id, self.stage.deployment.registry)
         paper = TermsConsent(self.terms(agent, shape), deadline).digest(domain)
         signed = [key("stranger" if kind == "forged" else name).sign_digest(paper) for name, _, _ in shape]
         match kind:

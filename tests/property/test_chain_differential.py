@@ -24,8 +24,8 @@ SOME = 60
 
 
 class Play:
-    """Plays scripts with every area's operations, and compares views of the areas that it is about: `most` of them, others
-    for every script."""
+    """Plays scripts with every area's operations, and compares views of the areas that it is about: `most` of them,
+    others for every script."""
 
     def __init__(self, twins: Twins, *about: str, most: int = 1_000) -> None:
         self.twins = twins
@@ -201,11 +201,11 @@ def test_an_auction_makes_terms_that_are_paid_alike(twins: Twins, role: int) -> 
 @pytest.mark.parametrize("end", ["quit_lease", "vacate_lease", "finish_lease"])
 def test_a_lease_is_served_and_ends_alike(twins: Twins, end: str) -> None:
     run = Play(twins, "leases", "money")
-    leaving = {"quit_lease": ("quit_lease", "cold", 0), "vacate_lease": ("vacate_lease", "alice", 0)}
+    leaving = {"quit_lease": ("quit_lease", "warm", 0), "vacate_lease": ("vacate_lease", "alice", 0)}
     outcomes = run([
         ("set_payout", "op3", "op3", "bob"),
         ("bid_lease", "alice", None, 2, 0, 10, 2, 3, 11),
-        ("accept_lease", "cold", 0, "op3"),
+        ("accept_lease", "warm", 0, "op3"),
         ("wait", 7),
         ("collect_lease", 0, 3, "tenant"),
         *([leaving[end]] if end in leaving else []),

@@ -18,7 +18,7 @@ from lading_protocol.keys import recover
 from lading_protocol.receipts import Lock, Voucher
 from property.chain_kit import AGENT, CHILD, key
 from property.money_operations import MoneyArea
-from property.operations import ENOUGH, mostly, play
+from property.operations import ENOUGH, play
 from property.twin_chains import Call, Twins
 
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -94,7 +94,7 @@ class Model:
 class Packing(MoneyArea):
     def signed_by(self, kind: type[Lock] | type[Voucher], host: str, terms: TermsId, epoch: int, packed: bytes) -> Any:
         """(signer, cumulative) of each whole row that somebody validly signed, read from the bytes alone."""
-        domain = self.twins.deployment.settlement_domain
+        domain = self.stage.deployment.settlement_domain
         found = []
         for at in range(0, len(packed) - _SIZE + 1, _SIZE):
             row = packed[at : at + _SIZE]
@@ -114,7 +114,7 @@ class Packing(MoneyArea):
         if isinstance(row, bytes):
             return row
         signer, cumulative, spoil, times = row
-        domain = self.twins.deployment.settlement_domain
+        domain = self.stage.deployment.settlement_domain
         if spoil == "domain":
             domain = msgspec.structs.replace(domain, chain_id=domain.chain_id + 1)
         if spoil == "kind":
@@ -163,7 +163,7 @@ def test_rows_move_what_they_say_and_no_more(twins: Twins, script: list[tuple[An
         whole = [packing.pack(kind, host, terms, epoch, given_[2 * at]) for at, kind in enumerate(kinds)]
         packed = [rows_ + given_[2 * at + 1] for at, rows_ in enumerate(whole)]
         name = {"lock": "lock", "redeem": "redeem", "both": "lockAndRedeem"}[verb]
-        outcome = twins.both(Call("settlement", name, "stranger", (key(host).address, terms, epoch, *packed)))
+        outcome = twins.do(Call("settlement", name, "stranger", (key(host).address, terms, epoch, *packed)))
         cut = next((len(one) for one in packed if len(one) % _SIZE), None)
         if cut is not None:
             assert (outcome.refused, outcome.arguments) == ("RaggedRows", (cut,))
@@ -197,7 +197,7 @@ def _compare(packing: Packing, model: Model) -> None:
         _, cap, locked, _ = packing.view("settlement", "sessions", session)
         assert cap - locked == room
     for id_, channel in model.channels.items():
-        on_real = packing.twins.both(Call("settlement", "channels", "stranger", (id_,), view=True))
+        on_real = packing.stage.do(Call("settlement", "channels", "stranger", (id_,), view=True))
         locked, redeemed, *_ = abi.decode(("uint96", "uint96", "uint40", "bool", "bool"), on_real.answer)
         assert (locked, redeemed) == (channel.locked, channel.redeemed)
     for agent in (AGENT, CHILD):

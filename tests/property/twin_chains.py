@@ -12,7 +12,7 @@ import msgspec
 from lading_contracts import abi
 from lading_contracts.deploy import deploy
 from lading_contracts.deployment import Contracts, Deployment
-from lading_contracts.embedded.server import EmbeddedSettings, in_process
+from lading_contracts.embedded.server import Answerer, EmbeddedSettings, in_process
 from lading_contracts.errors import Reverted
 from lading_contracts.fake import FakeChain
 from lading_contracts.port import Chain
@@ -61,63 +61,63 @@ class Clock:
         return float(self.now)
 
 
-class Twins:
+class Stage:
+    """The fake chain with the contracts deployed and everybody furnished, and what a play needs around it."""
+
     def __init__(self) -> None:
         self.clock = Clock()
         self.loop = asyncio.new_event_loop()
-        self.answerer = in_process(EmbeddedSettings(chain_id=CHAIN_ID, block_time=0), clock=self.clock)
         self.fake = FakeChain(self.clock, chain_id=CHAIN_ID)
-        self.fake._world.block_hash = self._real_hash
         self.actors = {name: key(name) for name in ACTORS}
-        deployments = [self.run(self._prepare(chain)) for chain in self._adapters()]
-        assert deployments[0] == deployments[1]
+        deployments = [self.run(self._prepare(chain)) for chain in self.chains()]
         self.deployment: Deployment = deployments[0]
+        assert all(deployment == self.deployment for deployment in deployments)
         self.names = self.deployment.names()
-        heads = [self.run(chain.block()) for chain in self._adapters()]
-        assert heads[0] is not None
-        assert heads[1] is not None
-        assert heads[0].number == heads[1].number, "a draw uses the same block's hash on both"
-        self.base = heads[0].number
-        self.real: Chain
+        heads = {self.head(chain) for chain in self.chains()}
+        assert len(heads) == 1, "a draw uses the same block's hash on all chains"
+        self.base = heads.pop()
         self.reset()
+
+    def chains(self) -> tuple[Chain, ...]:
+        """The chains that are played on, the fake one last."""
+        return (self.fake,)
 
     def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(asyncio.ensure_future(work, loop=self.loop))
 
+    def head(self, chain: Chain) -> int:
+        block = self.run(chain.block())
+        assert block is not None
+        return block.number
+
     def reset(self) -> None:
-        """Back to the beginning, with a new adapter: one that outlived this would remember nonces of undone blocks."""
+        """Back to the beginning."""
         self.clock.now = OPENING
-        self.answerer.request("evm_revert", [hex(self.base)])
         self.fake.rewind(self.base)
-        self.real = self._adapters()[0]
 
     def wait(self, seconds: int) -> None:
         self.clock.now += seconds
 
     def mine(self, count: int) -> None:
-        self.answerer.request("evm_mine", [{"blocks": count}])
         self.fake.mine(count)
 
     def close(self) -> None:
-        self.answerer.close()
         self.loop.close()
 
     def address(self, contract: str) -> Address:
         return getattr(self.deployment, contract)  # type: ignore[no-any-return]
 
-    def both(self, call: Call) -> Outcome:
-        """Does it on both chains, and wants them to agree."""
-        on_real, on_fake = (self.run(self._one(chain, call)) for chain in (self.real, self.fake))
-        assert on_real == on_fake, (call, self._shown(on_real), self._shown(on_fake))
-        return on_real
+    def do(self, call: Call) -> Outcome:
+        """Does it on all chains, and wants them to agree."""
+        first, *others = (self.run(self._one(chain, call)) for chain in self.chains())
+        for other in others:
+            assert first == other, (call, self._shown(first), self._shown(other))
+        return first
 
     def model(self, name: str) -> Any:
         """The fake contract of this name in the package."""
         (address,) = [address for address, one in self.names.items() if one == name]
         return self.fake._world.contracts[address]
-
-    def fake_contracts(self) -> Contracts:
-        return Contracts(self.fake, self.deployment)
 
     def happened(self, outcome: Outcome) -> list[str]:
         """The names of its events."""
@@ -149,13 +149,6 @@ class Twins:
             plain = [kind for kind, indexed in zip(item.inputs, item.indexed, strict=True) if not indexed]
             yield item.name, [topic.hex() for topic in topics[1:]], abi.decode(plain, data)
 
-    def _adapters(self) -> tuple[Chain, Chain]:
-        return RpcChain(InProcess(self.answerer), CHAIN_ID), self.fake
-
-    def _real_hash(self, number: int) -> bytes:
-        found = msgspec.json.encode(self.answerer.request("eth_getBlockByNumber", [hex(number), False])["result"])
-        return bytes.fromhex(msgspec.json.decode(found)["hash"][2:])
-
     async def _prepare(self, chain: Chain) -> Deployment:
         deployment = await deploy(chain, FAUCET, PARAMETERS)
         contracts = Contracts(chain, deployment)
@@ -165,3 +158,42 @@ class Twins:
             consent = key(operator).sign_digest(paper)
             await contracts.staking.stake(key(owner), key(operator).address, 80, consent)
         return deployment
+
+
+class Twins(Stage):
+    """The real contracts too."""
+
+    def __init__(self) -> None:
+        self.answerer: Answerer | None = None
+        super().__init__()
+
+    def chains(self) -> tuple[Chain, ...]:
+        if self.answerer is None:
+            settings = EmbeddedSettings(chain_id=CHAIN_ID, block_time=0)
+            self.answerer = in_process(settings, clock=self.clock)
+            self.real: Chain = RpcChain(InProcess(self.answerer), CHAIN_ID)
+            self.fake._world.block_hash = self._real_hash
+        return self.real, self.fake
+
+    def reset(self) -> None:
+        """With a new adapter: one that outlived this would remember nonces of undone blocks."""
+        super().reset()
+        self._ask("evm_revert", hex(self.base))
+        assert self.answerer is not None
+        self.real = RpcChain(InProcess(self.answerer), CHAIN_ID)
+
+    def mine(self, count: int) -> None:
+        super().mine(count)
+        self._ask("evm_mine", {"blocks": count})
+
+    def close(self) -> None:
+        if self.answerer is not None:
+            self.answerer.close()
+        super().close()
+
+    def _ask(self, method: str, *parameters: Any) -> Any:
+        assert self.answerer is not None
+        return msgspec.json.decode(msgspec.json.encode(self.answerer.request(method, list(parameters))["result"]))
+
+    def _real_hash(self, number: int) -> bytes:
+        return bytes.fromhex(self._ask("eth_getBlockByNumber", hex(number), False)["hash"][2:])

@@ -90,7 +90,7 @@ class CoinModel(Model):
         require(self.world.now <= deadline, "ERC2612ExpiredSignature", deadline)
         nonce = self._nonces[owner]
         self._nonces[owner] = nonce + 1
-        signer = signer_of(self._digest(_PERMIT, owner, spender, value, nonce, deadline), _joined(*vrs))
+        signer = signer_of(self._digest(_PERMIT, owner, spender, value, nonce, deadline), _joined(*signed))
         require(signer == owner, "ERC2612InvalidSigner", signer, owner)
         self.approve(owner, spender, value)
 

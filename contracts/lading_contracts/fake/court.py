@@ -60,7 +60,7 @@ class CourtModel(CommitteeModel):
         receipt = Receipt(*fields)
         leaf = sha256(receipt.words() + signature)
         count = self._anchors[receipt.host, root][1]
-        require(_leads(leaf, at, count, path) == root, "NotAnchored", root)
+        require(_leads(leaf, index, count, path) == root, "NotAnchored", root)
         return self._open(sender, receipt, fields)
 
     # --- views ---
@@ -147,7 +147,7 @@ class CourtModel(CommitteeModel):
 
 
 def _leads(leaf: bytes, index: int, count: int, path: tuple[bytes, ...]) -> bytes:
-    """The root that `path`, the siblings from the leaf up, leads to in a tree of `count` leaves; empty if there is none."""
+    """The root that `path`, the siblings from the leaf up, leads to in a tree of `count` leaves, if any."""
     if index >= count:
         return b""
     node, siblings, width = leaf, list(path), count

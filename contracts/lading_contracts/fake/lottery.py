@@ -1,4 +1,4 @@
-"""The draw of a committee: the contract's shuffle of the operators that were active at one moment, stopped when it is full."""
+"""The draw of a committee: the contract's shuffle of all operators of one moment, stopped when it is full."""
 
 from collections.abc import Callable, Collection
 

@@ -31,8 +31,8 @@ _NEVER = Dispute(
 
 
 class CourtLedger:
-    """Disputes as the court shows them, with one gap: a ruling that stands because an appeal found no quorum may be executed
-    at once, which is shown as an `appeal_by` of zero, because no event says when that was."""
+    """Disputes as the court shows them, with one gap: a ruling that stands because an appeal found no quorum may be
+    executed at once, which is shown as an `appeal_by` of zero, because no event says when that was."""
 
     def __init__(self, journal: Journal) -> None:
         self.disputes: Ledger[Digest, Dispute] = Ledger(journal, _NEVER)

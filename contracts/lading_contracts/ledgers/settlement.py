@@ -79,8 +79,8 @@ class SettlementLedger:
             case events.Redeemed():
                 self._redeem(event)
             case events.CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch, closes_at=closes_at):
-                key = ChannelKey(signer, host, terms, epoch)
-                self.channels[key] = replace(self.channels[key], closes_at=closes_at)
+                channel = ChannelKey(signer, host, terms, epoch)
+                self.channels[channel] = replace(self.channels[channel], closes_at=closes_at)
             case events.Closed():
                 self._close(event)
             case events.Claimed(terms=terms, k=k, amount=amount):
@@ -106,7 +106,7 @@ class SettlementLedger:
         return self._share(Batch(channel.host, channel.terms, channel.epoch), record.locked)
 
     def at_hosts(self, payer: Address) -> Range:
-        """What the payer has in open channels, its own and its sessions'. Exact for one that is alone in its batches."""
+        """What the payer has in open channels, its own and its sessions'. Exact if it is alone in its batches."""
         locked: dict[Batch, int] = {}
         for key, record in self.channels.items():
             if record.payer == payer and not record.dead:
