@@ -2,12 +2,15 @@
 
 The type string, the encoding, the digest and the wire form are all derived from it, so they cannot drift apart.
 On the wire a struct is its ABI words (32 bytes a field, as hashed) followed by the 65-byte signature.
+Payers sign and hosts verify a voucher a chunk, so what depends only on a class or a domain is worked out once.
 """
 
+from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Annotated, Any, Generic, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.structs import astuple
 
 from lading_protocol.errors import BadAmount, BadMessage, BadSignature
 from lading_protocol.ids import Address, Digest, Signature
@@ -50,15 +53,23 @@ def separator(domain: Domain) -> bytes:
     )
 
 
+@lru_cache(maxsize=64)
+def _prefix(domain: Domain) -> bytes:
+    """What comes before the struct's hash in every digest of a domain."""
+    return b"\x19\x01" + separator(domain)
+
+
 class Signable(msgspec.Struct, frozen=True):
     """Base of every signed struct. Subclasses only declare fields."""
 
     def words(self) -> bytes:
         """ABI encoding of the fields: 32 bytes each, in order. Raises BadAmount when a number does not fit."""
-        return b"".join(_word(kind, getattr(self, name)) for name, kind in _fields(type(self)))
+        return b"".join(
+            [encode(value) for encode, value in zip(_plan(type(self)).encoders, astuple(self), strict=True)]
+        )
 
     def digest(self, domain: Domain) -> Digest:
-        return keccak256(b"\x19\x01" + separator(domain) + keccak256(type_hash(type(self)) + self.words()))
+        return keccak256(_prefix(domain) + keccak256(_plan(type(self)).type_hash + self.words()))
 
     def sign(self, domain: Domain, key: PrivateKey) -> "Signed[Self]":
         return Signed(self, key.sign_digest(self.digest(domain)))
@@ -66,11 +77,10 @@ class Signable(msgspec.Struct, frozen=True):
     @classmethod
     def from_words(cls, words: bytes) -> Self:
         """The inverse of `words`. Raises BadMessage unless encoding it again gives the same bytes."""
-        fields = _fields(cls)
-        if len(words) != 32 * len(fields):
-            raise BadMessage(f"A {cls.__name__} has {32 * len(fields)} bytes, got {len(words)}.")
-        values = [_unword(kind, words[32 * i : 32 * i + 32]) for i, (_, kind) in enumerate(fields)]
-        return cls(*values)
+        decoders = _plan(cls).decoders
+        if len(words) != 32 * len(decoders):
+            raise BadMessage(f"A {cls.__name__} has {32 * len(decoders)} bytes, got {len(words)}.")
+        return cls(*[decode(words[32 * i : 32 * i + 32]) for i, decode in enumerate(decoders)])
 
 
 class Signed(msgspec.Struct, Generic[S], frozen=True):
@@ -129,22 +139,62 @@ def type_hash(struct: type[Signable]) -> bytes:
     return keccak256(type_string(struct).encode())
 
 
-def _word(kind: str, value: Any) -> bytes:
-    if kind.startswith("uint"):
-        bits = int(kind[4:])
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
-            raise BadAmount(f"{value!r} does not fit in {kind}.")
-        return value.to_bytes(32, "big")
+class _Codec(NamedTuple):
+    """A Solidity type as functions from a value to its 32-byte word and back."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+class _Plan(NamedTuple):
+    """What signing needs to know of a struct's class."""
+
+    type_hash: bytes
+    encoders: tuple[Callable[[Any], bytes], ...]
+    decoders: tuple[Callable[[bytes], Any], ...]
+
+
+@cache
+def _plan(struct: type[Signable]) -> _Plan:
+    codecs = [_uint(kind) if kind.startswith("uint") else _fixed(kind) for _, kind in _fields(struct)]
+    return _Plan(type_hash(struct), tuple(one.encode for one in codecs), tuple(one.decode for one in codecs))
+
+
+def _uint(kind: str) -> _Codec:
+    size = int(kind[4:]) // 8
+    zeros = bytes(32 - size)
+
+    def encode(value: Any) -> bytes:
+        if isinstance(value, int) and value is not True and value is not False:
+            try:
+                return zeros + value.to_bytes(size, "big")
+            except OverflowError:
+                pass
+        raise BadAmount(f"{value!r} does not fit in {kind}.")
+
+    def decode(word: bytes) -> int:
+        return int.from_bytes(_value(kind, word, zeros), "big")
+
+    return _Codec(encode, decode)
+
+
+def _fixed(kind: str) -> _Codec:
     size = 20 if kind == "address" else 32
-    if len(value) != size:
-        raise BadMessage(f"A field of type {kind} has {len(value)} bytes.")
-    return bytes(value).rjust(32, b"\0")
+    zeros = bytes(32 - size)
+
+    def encode(value: Any) -> bytes:
+        if len(value) != size:
+            raise BadMessage(f"A field of type {kind} has {len(value)} bytes.")
+        return zeros + bytes(value)
+
+    def decode(word: bytes) -> bytes:
+        return _value(kind, word, zeros)
+
+    return _Codec(encode, decode)
 
 
-def _unword(kind: str, word: bytes) -> Any:
-    if kind == "bytes32":
-        return word
-    size = 20 if kind == "address" else int(kind[4:]) // 8
-    if any(word[: 32 - size]):
+def _value(kind: str, word: bytes, zeros: bytes) -> bytes:
+    """The part of a word that carries the value. The rest must be zero, or two words would mean the same."""
+    if not word.startswith(zeros):
         raise BadMessage(f"A field of type {kind} is out of range.")
-    return word[32 - size :] if kind == "address" else int.from_bytes(word, "big")
+    return word[len(zeros) :]

@@ -7,21 +7,25 @@ import hashlib
 
 from coincurve import PrivateKey as _Secret
 from coincurve import PublicKey as _Public
-from Crypto.Hash import keccak
+from tiny_keccak import keccak256 as _keccak
 
 from lading_protocol.errors import BadKey, BadSignature
 from lading_protocol.ids import Address, Digest, Signature, from_hex
 
-_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_HALF_ORDER = bytes.fromhex("7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0")
 
 
 def keccak256(data: bytes) -> Digest:
-    return Digest(keccak.new(digest_bits=256, data=data).digest())
+    return Digest(_keccak(data))
 
 
 def address_of(public_key: bytes) -> Address:
     """The Ethereum address of a public key given in any SEC1 encoding."""
-    return Address(keccak256(_Public(public_key).format(compressed=False)[1:])[12:])
+    return _address(_Public(public_key).format(compressed=False))
+
+
+def _address(point: bytes) -> Address:
+    return Address(keccak256(point[1:])[12:])
 
 
 class PrivateKey:
@@ -71,10 +75,10 @@ def recover(digest: bytes, signature: bytes) -> Address:
     """The address that signed `digest`. Raises BadSignature for anything a contract would refuse too."""
     if len(signature) != 65 or signature[64] not in (27, 28):
         raise BadSignature("A signature has 65 bytes and ends in 27 or 28.")
-    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+    if signature[32:64] > _HALF_ORDER:
         raise BadSignature("The signature is malleable (its s is in the upper half).")
     try:
         public = _Public.from_signature_and_message(signature[:64] + bytes([signature[64] - 27]), digest, hasher=None)
     except Exception as error:  # coincurve raises bare Exception and ValueError for bad points
         raise BadSignature("The signature is not a point on the curve.") from error
-    return address_of(public.format())
+    return _address(public.format(compressed=False))

@@ -14,17 +14,15 @@ from pathlib import Path
 from . import ROOT, page
 from .report import BadLine, Line, emit, read, table
 
-GAS = ROOT / "contracts" / "tools" / "gas.py"
 TIMEOUT_SECONDS = 1800.0
 
 
 def commands() -> dict[str, list[str]]:
-    """By name. Every bench_NAME.py beside this file is one, and so is the contracts' own gas tool."""
-    found = {
+    """By name. Every bench_NAME.py beside this file is one."""
+    return {
         path.stem.removeprefix("bench_"): ["-m", f"{__package__}.{path.stem}"]
         for path in sorted(Path(__file__).parent.glob("bench_*.py"))
     }
-    return found | {"gas": [str(GAS)]}
 
 
 class Outcome:
@@ -83,7 +81,7 @@ def main() -> int:
     outcomes: dict[str, Outcome] = {}
     for name in chosen.names or known:
         print(f"bench {name} …", file=sys.stderr, flush=True)
-        more = ["--quick"] if chosen.quick and name != "gas" else []
+        more = ["--quick"] if chosen.quick else []
         more += ["--from-nothing"] if chosen.from_nothing and name == "demo" else []
         outcomes[name] = run([*known[name], *more])
     for name, outcome in outcomes.items():

@@ -28,6 +28,7 @@ TITLES = {
     "gateway": "The gateway against a direct call and a bare proxy",
     "link": "The direct link against TLS over TCP",
     "node": "A node against the bare engine loop",
+    "sign": "Signing and checking vouchers against eth-account",
 }
 
 
