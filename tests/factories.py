@@ -29,8 +29,15 @@ def network(chain_id: int = 1337) -> Deployment:
         coin=contract("coin"),
         registry=contract("registry"),
         settlement=contract("settlement"),
+        timelock=contract("timelock"),
+        parameters=contract("parameters"),
         staking=contract("staking"),
         court=contract("court"),
+        lineage_court=contract("lineage court"),
+        offer_book=contract("offer book"),
+        share_auctions=contract("share auctions"),
+        promotion_auctions=contract("promotion auctions"),
+        leases=contract("leases"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Turns a model folder into a package, agrees its terms on chain, and hands it to a coordinator.
+"""Turns a model folder into a package, and hands it to a coordinator. What goes on the chain is lading.release's.
 
 A project is a folder with an agent.toml. Nothing of it is run here; files are hashed, copied into a blob store, and
 served to the coordinator over the same link that asked it to hold them.
@@ -15,12 +15,10 @@ from msgspec import Meta
 
 from lading.blobs import BlobStore, serve_blobs
 from lading.errors import BadProject, PublishRefused
-from lading_contracts.deployment import Contracts
 from lading_contracts.registry import Party, Role
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
-from lading_protocol.ids import Address, AgentId, Digest, TermsId, address, digest, to_hex
-from lading_protocol.keys import PrivateKey
+from lading_protocol.ids import Address, AgentId, TermsId, address, digest, to_hex
 from lading_protocol.manifest import CHUNK_SIZE, SCHEMA, File, Manifest, Runtime, agent_id, dump
 from lading_protocol.messages import BLOB, PUBLISH, Held, Publish, ToPublisher
 
@@ -135,23 +133,6 @@ def parties(project: Project, publisher: Address) -> tuple[Party, ...]:
     if not table:
         raise BadProject("The project has no [[party]]: say who shares the revenue, at least the maker.")
     return tuple(table)
-
-
-async def register(
-    contracts: Contracts,
-    publisher: PrivateKey,
-    agent: AgentId,
-    parent: AgentId | None,
-    royalty_bps: int,
-    table: tuple[Party, ...],
-) -> TermsId:
-    """Put the agent and its terms on chain, each once; safe to repeat. Raises ChainError, PublishRefused."""
-    held = await contracts.registry.agent(agent)
-    if held is None:
-        await contracts.registry.register(publisher, agent, parent or Digest(bytes(32)), royalty_bps)
-    elif held.owner != publisher.address:
-        raise PublishRefused(f"Agent {to_hex(agent)} belongs to {to_hex(held.owner)} already.")
-    return await contracts.registry.agree_terms(publisher, agent, table)
 
 
 async def hand_over(

@@ -1,7 +1,7 @@
 """All balances, from the contracts' events alone: what anybody can rebuild without asking a contract anything.
 
-Feed it what a Follower yields. It asks no chain and stores nothing: whoever wants to go on after a restart replays from the
-deployment's block, or keeps the events. The one thing that events do not say is in `ledgers.settlement.Range`.
+Feed it what a Follower yields. It asks no chain and stores nothing: whoever wants to go on after a restart replays from
+the deployment's block, or keeps the events. The one thing that events do not say is in `ledgers.settlement.Range`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _HOLDERS = ("Settlement", "Staking", "AuditCourt", "LineageCourt", "ShareAuction
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """What a contract holds, and what its books say that it must hold. More is held where somebody sent coins past the verbs."""
+    """What a contract holds, and what it must hold. It holds more where somebody sent it coins past the verbs."""
 
     contract: str
     held: int
@@ -30,7 +30,8 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class Estate(msgspec.Struct, frozen=True):
-    """All that belongs to one address, in wei. `at_hosts` is locked in channels and not redeemed."""
+    """All that belongs to one address, in wei. `at_hosts` is locked in channels and not redeemed; `in_auctions` are
+    deposits and best bids; `leased` is what its leases as a tenant hold for it."""
 
     coins: int
     free: int
@@ -38,12 +39,13 @@ class Estate(msgspec.Struct, frozen=True):
     earned: int
     royalties: int
     staked: int
-    deposits: int
+    in_auctions: int
+    leased: int
     unpaid: int
 
 
 class Books:
-    """`contracts` maps each address to its contract's name, as `Deployment.names()` gives it and the Follower takes it."""
+    """`contracts` maps each address to its contract's name, as `Deployment.names()` gives it."""
 
     def __init__(self, contracts: Mapping[Address, str]) -> None:
         self._addresses = {name: address for address, name in contracts.items()}
@@ -110,8 +112,7 @@ class Books:
         return tuple(Holding(name, self.coins[self._addresses[name]], owed[name]) for name in _HOLDERS)
 
     def estate(self, who: Address) -> Estate:
-        """What belongs to `who`: coins, deposit, earnings, royalties, stakes that it owns, deposits of sealed bids, unpaid."""
-        sealed = (*self.share_auctions.deposits.items(), *self.promotion_auctions.deposits.items())
+        """What belongs to `who`, wherever it lies."""
         return Estate(
             coins=self.coins[who],
             free=self.settlement.accounts[who].free,
@@ -119,7 +120,8 @@ class Books:
             earned=self.settlement.hosts[who],
             royalties=self.settlement.royalties_of(who),
             staked=self.staking.stakes_of(who),
-            deposits=sum(amount for (_, bidder), amount in sealed if bidder == who),
+            in_auctions=self.share_auctions.deposits_of(who) + self.promotion_auctions.deposits_of(who),
+            leased=self.leases.held_for(who),
             unpaid=sum(amount for (_, payee), amount in self.unpaid.items() if payee == who),
         )
 

@@ -6,18 +6,21 @@ from typing import Protocol
 
 import msgspec
 
-from lading_contracts import anvil
-from lading_contracts.deploy import Parameters, deploy
+from lading_contracts import anvil, events
+from lading_contracts.deploy import Parameters, deploy, describe
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.embedded.server import EmbeddedChain, EmbeddedSettings
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.port import Signer
 from lading_contracts.rpc import RpcSettings, open_chain
+from lading_contracts.timelock import PROPOSER
+from lading_contracts.verify import Finding, verify
 from lading_protocol.ids import Address, Digest, Wei
 from lading_protocol.keys import PrivateKey
 
 FAUCET_COIN = Wei(10_000 * 10**18)
 FAUCET_GAS = Wei(10 * 10**18)
+_DEPLOYING_BLOCKS = 2_000
 
 
 class LocalChain(Protocol):
@@ -44,7 +47,10 @@ class ContractStatus(msgspec.Struct, frozen=True):
 
 
 class ChainStatus(msgspec.Struct, frozen=True):
-    """`age` is the newest block's age in seconds by this machine's clock."""
+    """`age` is the newest block's age in seconds by this machine's clock.
+
+    `governors` may propose changes of parameters, which take effect `timelock_delay` seconds later at the earliest.
+    """
 
     reachable: bool
     chain_id: int
@@ -54,6 +60,8 @@ class ChainStatus(msgspec.Struct, frozen=True):
     supply: Wei = Wei(0)
     deposited: Wei = Wei(0)
     staked: Wei = Wei(0)
+    governors: tuple[Address, ...] = ()
+    timelock_delay: int = 0
     problem: str = ""
 
 
@@ -106,9 +114,42 @@ async def chain_status(endpoint: Endpoint, deployment: Deployment | None = None)
             supply=await contracts.coin.supply(),
             deposited=await contracts.coin.balance(deployment.settlement),
             staked=await contracts.coin.balance(deployment.staking),
+            governors=await _governors(contracts),
+            timelock_delay=await contracts.timelock.min_delay(),
         )
     except ChainUnreachable as error:
         return ChainStatus(False, endpoint.chain_id, problem=str(error))
+    finally:
+        await chain.close()
+
+
+async def _governors(contracts: Contracts) -> tuple[Address, ...]:
+    """Who was made proposer at deployment and still is; the timelock itself may name others later."""
+    record = contracts.deployment
+    head = await contracts.chain.block()
+    last = min(record.block + _DEPLOYING_BLOCKS, record.block if head is None else head.number)
+    found = []
+    for log in await contracts.chain.logs((record.timelock,), record.block, last):
+        entry = events.decode(contracts.timelock.NAME, log)
+        if entry is not None and isinstance(entry.event, events.RoleGranted) and entry.event.role == PROPOSER:
+            found.append(entry.event.account)
+    return tuple([account for account in found if await contracts.timelock.may_propose(account)])
+
+
+async def chain_verify(endpoint: Endpoint, deployment: Deployment) -> tuple[Finding, ...]:
+    """Whether the contracts are this version's and wired as the record says. Raises ChainUnreachable, WrongChain."""
+    chain = open_chain(endpoint.url, endpoint.chain_id)
+    try:
+        return await verify(chain, deployment)
+    finally:
+        await chain.close()
+
+
+async def coin_decimals(endpoint: Endpoint, coin: Address) -> int:
+    """Of an ERC-20 that exists. Raises BadDeployment when there is none."""
+    chain = open_chain(endpoint.url, endpoint.chain_id)
+    try:
+        return (await describe(chain, coin)).decimals
     finally:
         await chain.close()
 

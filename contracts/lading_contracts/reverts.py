@@ -34,6 +34,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "BadReveal": ("The opening does not match what was sealed, or nothing was", "Open exactly what was sealed."),
     "ShortTransfer": ("Fewer coins came than were sent: this coin takes a fee", "Use a coin that moves what is asked."),
+    "PullInPull": ("The coin called back while it was being paid", "Use a coin that calls nobody."),
     "NothingUnpaid": ("Nothing waits for this account", "There is nothing to do."),
     # AICoin and OpenZeppelin's ERC-20
     "SupplyTooLarge": ("The supply does not fit 96 bits", "Choose a smaller supply."),

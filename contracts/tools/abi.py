@@ -33,7 +33,7 @@ EXTRA_SOURCES = ("node_modules/@openzeppelin/contracts/governance/TimelockContro
 def render(name: str) -> str:
     """The text of one package data file; the ABI in a fixed order, so that a diff shows only what changed.
 
-    `runtime` is what stands on the chain, but for the bytes that a constructor fixes: `immutables` says where those are.
+    `runtime` is what stands on the chain, but for what a constructor fixes: `immutables` says where those bytes are.
     """
     artifact = json.loads((ROOT / "out" / f"{name}.sol" / f"{name}.json").read_text())
     abi = sorted(artifact["abi"], key=lambda entry: (entry["type"], entry.get("name", ""), json.dumps(entry)))

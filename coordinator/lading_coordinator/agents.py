@@ -11,6 +11,7 @@ import msgspec
 
 from lading.blobs import BlobStore, fetch_package
 from lading_contracts.errors import ChainError
+from lading_contracts.events import Condemned, Event, TermsSunsetSet
 from lading_contracts.registry import AgentRegistry
 from lading_coordinator.core.catalogue import Catalogue, Entry
 from lading_coordinator.store import Store
@@ -50,7 +51,7 @@ class Agents:
         self._catalogue = catalogue
         self._transport = transport
         self._looking: set[AgentId] = set()
-        self._agreed: set[tuple[AgentId, TermsId]] = set()
+        self._agreed: dict[tuple[AgentId, TermsId], int] = {}
         self._fetching = asyncio.Semaphore(2)
         for agent, manifest, registered_at in store.rows("select agent, manifest, registered_at from agents"):
             catalogue.add(entry_of(AgentId(agent), load(manifest), registered_at))
@@ -76,7 +77,7 @@ class Agents:
     async def _hold(self, ask: Publish, link: Link) -> Manifest:
         agent = AgentId(ask.agent)
         terms = await self._registry.terms(ask.terms)
-        if terms is None or terms.agent != agent:
+        if terms is None or not terms.belongs_to(agent):
             raise BadManifest("These terms were not agreed for this agent.", hint="Register the agent and its terms.")
         manifest = await fetch_package(lambda: link.open(BLOB), agent, self._blobs)
         await self._adopt(agent, manifest, self._blobs.read(agent, 0, MAX_MANIFEST))
@@ -91,10 +92,20 @@ class Agents:
                 found = await self._registry.terms(terms)
             except ChainError:
                 return True
-            if found is None or found.agent != agent:
+            if found is None or not found.belongs_to(agent):
                 return False
-            self._agreed.add((agent, terms))
+            self._agreed[agent, terms] = found.sunset_at
         return True
+
+    def sunset_of(self, agent: AgentId, terms: TermsId) -> int:
+        """From which second on nothing is locked under the terms, as `sold_under` found it; 0: none is announced."""
+        return self._agreed.get((agent, terms), 0)
+
+    def notice(self, event: Event) -> None:
+        """A sunset was announced, moved or called off: the terms are looked up again when next a host names them."""
+        if isinstance(event, TermsSunsetSet | Condemned):
+            for known in [known for known in self._agreed if known[1] == event.id]:
+                del self._agreed[known]
 
     async def learn(self, agent: AgentId, host: Address) -> None:
         """Get the manifest of an agent that a linked host offers and nobody published here. Failures are logged."""

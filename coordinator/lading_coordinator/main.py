@@ -20,7 +20,7 @@ from lading.blobs import BlobStore, serve_blobs
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading_contracts.deployment import Contracts
-from lading_contracts.events import CloseStarted, Event
+from lading_contracts.events import CloseStarted, Condemned, Event, TermsSunsetSet
 from lading_coordinator.agents import Agents
 from lading_coordinator.audits.auditor import Auditor
 from lading_coordinator.audits.checks import Checks
@@ -102,7 +102,7 @@ class Coordinator:
         self.dispatcher = self._dispatcher()
         self.records = Records(self.store, clock)
         self._auditing()
-        listeners = [self.sessions.notice, self.standing.notice, self._notice_close]
+        listeners = [self.sessions.notice, self.standing.notice, self.agents.notice, self._notice]
         self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
         self.market = MarketWatch(outside.contracts, clock, self.directory.raise_floor)
         terms = Terms(settings.default_tokens, record.decimals, record.symbol)
@@ -120,10 +120,15 @@ class Coordinator:
         self.http_address = ("", 0)
         self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
 
-    def _notice_close(self, event: Event) -> None:
-        """A payer closes a channel that we pay into: go on in the next one."""
-        if isinstance(event, CloseStarted):
-            self.purse.closed(event.signer, event.host, event.terms, event.epoch)
+    def _notice(self, event: Event) -> None:
+        """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
+        match event:
+            case CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch):
+                self.purse.closed(signer, host, terms, epoch)
+            case TermsSunsetSet(id=terms, moment=moment) | Condemned(id=terms, moment=moment):
+                self.directory.sunset(terms, moment)
+            case _:
+                pass
 
     def _dispatcher(self) -> Dispatcher:
         settings, outside = self.settings, self.outside

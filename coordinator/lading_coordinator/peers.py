@@ -109,7 +109,7 @@ class Index:
         except TimeoutError:
             log.info("Host %s: the chain is slow to say whether it has a stake", short(host))
         new = host not in {known.host for known in self._directory.offers()}
-        self._directory.replace(host, offers)
+        self._place(host, offers)
         self._directory.forgive(host)
         if new:
             log.info("Host %s is here with %s", short(host), ", ".join(one.detail.name for one in offers) or "no offer")
@@ -126,6 +126,11 @@ class Index:
             else:
                 log.warning("Host %s offers %s under foreign terms", short(known.host), short(known.agent))
         return fair
+
+    def _place(self, host: Address, offers: list[KnownOffer]) -> None:
+        self._directory.replace(host, offers)
+        for known in offers:
+            self._directory.sunset(known.terms, self._agents.sunset_of(known.agent, known.terms))
 
     def _checked(self, advert: Advert, host: Address) -> KnownOffer | None:
         try:
@@ -189,7 +194,7 @@ class Index:
             offers = [known for known in self._directory.offers() if known.host == host]
             fair = await self._fair(offers)
             if len(fair) < len(offers):
-                self._directory.replace(host, fair)
+                self._place(host, fair)
             for known in fair:
                 await self._agents.learn(known.agent, host)
 

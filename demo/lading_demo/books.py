@@ -129,8 +129,16 @@ class Books:
         for operator in self.operators:
             if held := await chain.staking.operator(operator):
                 staked += held.stake + held.unbonding
+        # Whatever these took has been paid out again: bonds of disputes are closed, nobody bids here.
+        idle = [
+            ("AuditCourt", record.court),
+            ("LineageCourt", record.lineage_court),
+            ("ShareAuctions", record.share_auctions),
+            ("PromotionAuctions", record.promotion_auctions),
+            ("Leases", record.leases),
+        ]
         return [
             Holdings("Settlement", await chain.coin.balance(record.settlement), owed),
             Holdings("Staking", await chain.coin.balance(record.staking), staked),
-            Holdings("AuditCourt", await chain.coin.balance(record.court), 0),
+            *[Holdings(name, await chain.coin.balance(where), 0) for name, where in idle],
         ]

@@ -40,12 +40,12 @@ def parameters() -> Parameters:
 async def chain_and_contracts(t: Theatre) -> None:
     async with t.screen.scene("A chain and its contracts"):
         await t.raise_chain()
-        async with t.screen.waiting("deploying five contracts"):
+        async with t.screen.waiting("deploying twelve contracts"):
             await t.deploy(parameters())
         record = t.contracts.deployment
         t.screen.fact(f"embedded EVM at {t.chain_url}, chain id {record.chain_id}")
         for where, name in record.names().items():
-            t.screen.fact(f"{name:<14} {to_hex(where)}")
+            t.screen.fact(f"{name:<18} {to_hex(where)}")
         async with t.screen.waiting("handing out coins"):
             for host in t.cast.operators:
                 await t.fund(host, 1_100 * COIN)
@@ -55,7 +55,7 @@ async def chain_and_contracts(t: Theatre) -> None:
             await t.fund(t.cast.oem, 0)
         await t.contracts.check()
         supply = await t.contracts.coin.supply()
-        t.screen.claim(f"all five contracts are there; {lade(supply)} exist", supply == parameters().supply)
+        t.screen.claim(f"all twelve contracts are there; {lade(supply)} exist", supply == parameters().supply)
 
 
 async def a_coordinator_and_agents(t: Theatre) -> None:
@@ -65,6 +65,11 @@ async def a_coordinator_and_agents(t: Theatre) -> None:
         t.screen.fact(f"bootstrap   {t.bootstrap}")
         maker, curator = party_flag(t.cast.maker, "maker", 1000), party_flag(t.cast.curator, "curator", 300)
         oem = party_flag(t.cast.oem, "oem", 700)
+        # Nobody stands in a table against its will. The maker gets what its base asks of descendants, the OEM publishes
+        # its own agent; the curator, who brings the demand, says once what it works for.
+        async with t.screen.waiting("the curator consents"):
+            told = await t.lading(t.cast.curator, "agent", "policy", "curator", "3%")
+        t.screen.fact(f"the curator consents on chain to any table that gives it at least {told['policy'] / 100:g} %")
         async with t.screen.waiting("publishing"):
             base = await t.publish(base_project(t), t.cast.maker, *maker)
             lineage = ("--parent", base["agent"])

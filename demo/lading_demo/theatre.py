@@ -157,6 +157,18 @@ class Theatre:
         published: dict[str, Any] = json.loads(told)
         return published
 
+    async def lading(self, who: Party, *words: str) -> dict[str, Any]:
+        """A command of `who`'s on this chain; what it says."""
+        told = await self.stage.call(
+            " ".join(words),
+            [
+                *("lading.cli.main", *words, "--json", "--home", str(self.home(who))),
+                *("--deployment", str(self.deployment), "--chain-url", self.chain_url),
+            ],
+        )
+        said: dict[str, Any] = json.loads(told)
+        return said
+
     def served_by(self, host: Party) -> list[str]:
         """Two nodes serve embeddings besides; a chat model is enough for the others."""
         return list(self.agents) if host in self.cast.hosts[:2] else list(self.agents)[:1]

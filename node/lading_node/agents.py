@@ -5,6 +5,7 @@ Knows engines and offers; who asks for work, and what it earns, is not its busin
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -29,20 +30,31 @@ CRASH_WINDOW = 60.0
 HEALTH_SECONDS = 1.0
 BACKOFF = (0.2, 1.0, 3.0)
 FETCH_RETRY_SECONDS = 1.0
+# A lock must land before its terms sunset; this many seconds are kept for that.
+LANDING_SECONDS = 20
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """What the operator wants to serve, and for how much. `credit` is in output tokens."""
+    """What the operator wants to serve, and for how much. `credit` is in output tokens.
+
+    `sunset_at` is the second from which nothing is locked under the terms (0: none is announced); `named` whether the
+    operator chose the terms.
+    """
 
     agent: AgentId
     terms: TermsId
     price: Price
     slots: int = 4
     credit: int = 64
+    sunset_at: int = 0
+    named: bool = True
 
 
 class Agent:
-    """`state` is one of fetching, loading, serving, restarting, withdrawn, stopped; `why` says it in words."""
+    """`state` is one of fetching, loading, serving, sunset, restarting, withdrawn, stopped; `why` says it in words.
+
+    Sunset: the engine runs, but nothing can be locked under the terms any more, so nothing is offered.
+    """
 
     def __init__(self, serving: Serving, doors: Doors, endpoints: Callable[[], tuple[str, ...]]) -> None:
         self.serving = serving
@@ -94,12 +106,28 @@ class Agent:
             if self.state != "withdrawn":
                 self._withdraw("stopped", "The node is shutting down.")
 
+    def sell_under(self, terms: TermsId, sunset_at: int) -> None:
+        """From now on offer under these terms, until they sunset. Offers that are out stay good."""
+        serving = msgspec.structs.replace(self.serving, terms=terms, sunset_at=sunset_at)
+        if serving == self.serving:
+            return
+        if terms != self.serving.terms:
+            log.info("agent %s is offered under terms %s now", short(serving.agent), short(terms))
+        self.serving = serving
+        if self.offer is not None or self.state == "sunset":
+            self.renew()
+
     def renew(self) -> None:
         """Sign a fresh offer. The sequence is the time, so that it grows over restarts."""
         if self.package is None or self.ready is None:
             return
         serving, doors, package = self.serving, self._doors, self.package
         now = doors.clock()
+        expires = self._expiry(int(now))
+        if expires <= now:
+            self._stop_offering()
+            return
+        self.state, self.why = "serving", ""
         offer = Offer(
             host=doors.key.address,
             agent=serving.agent,
@@ -108,7 +136,7 @@ class Agent:
             price_out=serving.price.output,
             slots=serving.slots,
             sequence=int(now * 1000),
-            expires=int(now) + OFFER_SECONDS,
+            expires=expires,
             detail=bytes(32),
         )
         detail = OfferDetail(
@@ -126,6 +154,22 @@ class Agent:
         self.offer = check_advert(make_advert(offer, detail, domain, doors.key), domain, now)
         self._recent = {id: known for id, known in self._recent.items() if known.offer.expires > now}
         self._recent[self.offer.id] = self.offer
+        self._tell()
+
+    def _expiry(self, now: int) -> int:
+        """No offer outlives its terms: a lock under them could not land."""
+        usual = now + OFFER_SECONDS
+        sunset = self.serving.sunset_at
+        return min(usual, sunset - LANDING_SECONDS) if sunset else usual
+
+    def _stop_offering(self) -> None:
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.serving.sunset_at))
+        self.state, self.offer = "sunset", None
+        self.why = (
+            f"The terms {short(self.serving.terms)} sunset at {when}: nothing can be locked under them then, so the "
+            "agent is not offered until it has new terms."
+        )
+        log.warning("agent %s: %s", short(self.serving.agent), self.why)
         self._tell()
 
     async def _fetch(self) -> Package:
@@ -157,7 +201,7 @@ class Agent:
         return await self._crashed("its process died")
 
     async def _watch(self, engine: Engine) -> None:
-        renew_at = self._doors.clock() + RENEW_SECONDS
+        renew_at = self._next_renewal()
         while engine.health().alive:
             self._look.clear()
             try:
@@ -166,8 +210,13 @@ class Agent:
             except TimeoutError:
                 pass
             if self._doors.clock() >= renew_at:
-                self.renew()
-                renew_at = self._doors.clock() + RENEW_SECONDS
+                if self.offer is not None:
+                    self.renew()
+                renew_at = self._next_renewal()
+
+    def _next_renewal(self) -> float:
+        usual = self._doors.clock() + RENEW_SECONDS
+        return usual if self.offer is None else min(usual, self.offer.offer.expires)
 
     async def _crashed(self, how: str) -> bool:
         self.crashes += 1

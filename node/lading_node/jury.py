@@ -113,7 +113,7 @@ class Juror:
         if head is None:
             return False
         if dispute is not None:
-            duty.challenger, duty.receipt_digest = dispute.challenger, dispute.receipt_digest
+            duty.challenger, duty.receipt_digest = dispute.challenger, dispute.subject
         match next_step(_docket(dispute), duty.seat, head.timestamp):
             case Next.WAIT:
                 return False

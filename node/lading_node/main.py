@@ -33,7 +33,7 @@ from lading_node.packages import StoredPackages
 from lading_node.ports import Doors
 from lading_node.settings import NodeSettings
 from lading_node.store import Identity, Ledger
-from lading_node.terms import find_terms
+from lading_node.terms import Found, find_terms
 from lading_protocol.ids import TermsId, to_hex
 
 log = logging.getLogger(__name__)
@@ -145,13 +145,14 @@ async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) 
         agent = settings_.agent_of(one)
         note = f"terms:{agent.hex()}:{one.terms}"
         try:
-            terms = await find_terms(contracts, agent, one.terms)
-            await ledger.put_note(note, terms)
+            found = await find_terms(contracts, agent, one.terms, time.time())
+            await ledger.put_note(note, found.terms)
         except ChainUnreachable:
             known = await ledger.note(note)
             if known is None:
                 raise
             log.warning("the chain does not answer; agent %s is served under the terms of last time", one.digest)
-            terms = TermsId(known)
-        serving.append(settings_.serving(one, terms, settings, contracts.deployment.decimals))
+            found = Found(TermsId(known))
+        wanted = settings_.serving(one, found.terms, settings, contracts.deployment.decimals)
+        serving.append(msgspec.structs.replace(wanted, sunset_at=found.sunset_at, named=bool(one.terms)))
     return tuple(serving)

@@ -24,6 +24,7 @@ from lading_node.ports import Doors
 from lading_node.presence import Presence
 from lading_node.settle import Collector, Settler
 from lading_node.standing import Standing
+from lading_node.terms import TermsWatch
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, TermsId
 from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS
@@ -77,6 +78,7 @@ class Node:
         self.auditor = Auditor(doors, self.agents)
         self.juror = Juror(doors, self.auditor, self.presence.link_to)
         self.standing = Standing(doors)
+        self.terms = TermsWatch(doors.contracts, self.agents, doors.clock)
         self.since = doors.clock()
         self._stop = asyncio.Event()
 
@@ -103,7 +105,7 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(agent.run()) for agent in self.agents]
-                others = (self.presence, self.settler, self.collector, self.juror, self.standing)
+                others = (self.presence, self.settler, self.collector, self.juror, self.standing, self.terms)
                 tasks += [group.create_task(part.run()) for part in others]
                 tasks.append(group.create_task(self._follow()))
                 self.started.set()

@@ -117,6 +117,7 @@ def _agent(agent: Any) -> dict[str, Any]:
         "state": agent.state,
         "why": agent.why,
         "terms": to_hex(agent.serving.terms),
+        "terms_sunset_at": agent.serving.sunset_at or None,
         "price_in": str(agent.serving.price.input),
         "price_out": str(agent.serving.price.output),
         "slots": agent.serving.slots,

@@ -1,29 +1,14 @@
-"""Two chains side by side: the real contracts on py-evm in this process, and the fake; one clock, the same keys.
+"""The keys, parameters and tables of every test that deploys the contracts."""
 
-Also the builders that the integration tests of the chain share.
-"""
+from lading_contracts.parameters import CourtParams, MarketParams
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-
-import msgspec
-
-from lading_contracts import events
-from lading_contracts.court import CourtParams
-from lading_contracts.deploy import Parameters, deploy
-from lading_contracts.deployment import Contracts, Deployment
-from lading_contracts.embedded.server import EmbeddedSettings, faucet_key, in_process
-from lading_contracts.errors import Reverted
-from lading_contracts.fake import FakeChain
-from lading_contracts.port import Chain, TxReceipt
+from lading_contracts.deploy import Parameters
+from lading_contracts.deployment import Contracts
+from lading_contracts.embedded.server import faucet_key
 from lading_contracts.registry import Party, Role
-from lading_contracts.rpc import RpcChain
-from lading_contracts.transports import InProcess
-from lading_protocol.ids import AgentId, TermsId, Wei
+from lading_protocol.ids import Address, AgentId, Wei
 from lading_protocol.keys import PrivateKey
 
-T = TypeVar("T")
 CHAIN_ID = 31_337
 START = 1_800_000_000
 FAUCET = faucet_key("lading")
@@ -37,8 +22,12 @@ def key(name: str) -> PrivateKey:
 PARAMETERS = Parameters(
     exit_delay=10,
     close_delay=10,
+    governor=key("governor").address,
+    timelock_delay=20,
     min_stake=Wei(50),
-    cooldown=100,
+    cooldown=500,
+    epoch_genesis=START + 999,
+    epoch_length=30,
     court=CourtParams(
         bond=Wei(7),
         slash_bps=5_001,
@@ -53,79 +42,40 @@ PARAMETERS = Parameters(
         appeal_window=10,
         receipt_max_age=100,
         jail_time=30,
+        answer_window=15,
+    ),
+    market=MarketParams(
+        share_deposit=Wei(5),
+        promotion_deposit=Wei(3),
+        promotion_reserve=Wei(4),
+        promotion_slots=2,
+        lineage_bps=3_333,
     ),
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return float(self.now)
-
-
-class World:
-    """The two chains with the contracts deployed, the actors funded, and two split tables agreed."""
-
-    def __init__(self, actors: tuple[str, ...]) -> None:
-        self.clock = Clock()
-        self.loop = asyncio.new_event_loop()
-        self.answerer = in_process(EmbeddedSettings(chain_id=CHAIN_ID, block_time=0), clock=self.clock)
-        self.fake = FakeChain(self.clock, chain_id=CHAIN_ID)
-        self.actors = {name: key(name) for name in actors}
-        self.deployments = [self.run(self._prepare(chain)) for chain in self.chains()]
-        assert self.deployments[0] == self.deployments[1]
-        head = self.run(self.fake.block())
-        assert head is not None
-        self.base = head.number
-
-    @property
-    def deployment(self) -> Deployment:
-        return self.deployments[0]
-
-    def run(self, work: Awaitable[T]) -> T:
-        return self.loop.run_until_complete(asyncio.ensure_future(work, loop=self.loop))
-
-    def chains(self) -> tuple[Chain, Chain]:
-        """A new adapter each time: one that outlived `reset` would remember nonces of the undone blocks."""
-        return RpcChain(InProcess(self.answerer), CHAIN_ID), self.fake
-
-    def reset(self) -> tuple[Contracts, Contracts]:
-        self.clock.now = START + 1_000
-        self.answerer.request("evm_revert", [hex(self.base)])
-        self.fake.rewind(self.base)
-        real, fake = self.chains()
-        return Contracts(real, self.deployment), Contracts(fake, self.deployment)
-
-    def mine(self, count: int) -> None:
-        self.answerer.request("evm_mine", [{"blocks": count}])
-        self.fake.mine(count)
-
-    def close(self) -> None:
-        self.answerer.close()
-        self.loop.close()
-
-    async def _prepare(self, chain: Chain) -> Deployment:
-        deployment = await deploy(chain, FAUCET, PARAMETERS)
-        await furnish(Contracts(chain, deployment), self.actors, coins=1_000)
-        return deployment
+"""Short times and small odd amounts: what is divided leaves a rest."""
 
 
 async def furnish(contracts: Contracts, actors: dict[str, PrivateKey], coins: int) -> None:
     """Coins, gas and allowances for everyone; AGENT with its child, and the tables of `tables()`."""
-    for actor in actors.values():
+    people = {**{name: key(name) for name in ("maker", "oem", "curator")}, **actors}
+    for actor in people.values():
         await contracts.chain.send(FAUCET, actor.address, b"", 10**18)
         await contracts.coin.transfer(FAUCET, actor.address, coins)
-        for spender in (contracts.settlement, contracts.staking, contracts.court):
-            await contracts.coin.approve(actor, spender.address, 2**256 - 1)
+        for spender in spenders(contracts):
+            await contracts.coin.approve(actor, spender, 2**256 - 1)
     maker, oem = key("maker"), key("oem")
-    for owner in (maker, oem):
-        await contracts.chain.send(FAUCET, owner.address, b"", 10**18)
     await contracts.registry.register(maker, AGENT, royalty_bps=500)
     await contracts.registry.register(oem, CHILD, AGENT)
+    await contracts.registry.set_policy(key("curator"), Role.CURATOR, 1)
     await contracts.registry.agree_terms(maker, AGENT, tables()[AGENT])
     await contracts.registry.agree_terms(oem, CHILD, tables()[CHILD])
+
+
+def spenders(contracts: Contracts) -> tuple[Address, ...]:
+    """Every contract that takes coins."""
+    record = contracts.deployment
+    courts, auctions = (record.court, record.lineage_court), (record.share_auctions, record.promotion_auctions)
+    return record.settlement, record.staking, *courts, *auctions, record.leases
 
 
 def tables() -> dict[AgentId, tuple[Party, ...]]:
@@ -134,35 +84,3 @@ def tables() -> dict[AgentId, tuple[Party, ...]]:
         AGENT: (Party(maker, Role.MAKER, 3_333), Party(curator, Role.CURATOR, 1)),
         CHILD: (Party(oem, Role.OEM, 1_111), Party(maker, Role.MAKER, 777), Party(curator, Role.CURATOR, 333)),
     }
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a transaction came to: its events as a set (a lottery may order them otherwise), or the refusal."""
-
-    events: tuple[str, ...] = ()
-    refused: str = ""
-    arguments: tuple[Any, ...] = ()
-
-
-Verb = Callable[[Contracts], Awaitable[TxReceipt | TermsId | bytes | None]]
-
-
-async def attempt(contracts: Contracts, verb: Verb) -> Outcome:
-    before = await contracts.chain.block()
-    assert before is not None
-    try:
-        await verb(contracts)
-    except Reverted as error:
-        return Outcome(refused=error.name, arguments=error.arguments)
-    names = contracts.deployment.names()
-    after = await contracts.chain.block()
-    assert after is not None
-    logs = await contracts.chain.logs(tuple(names), before.number + 1, after.number)
-    decoded = [events.decode(names[log.address], log) for log in logs]
-    return Outcome(tuple(sorted(_shown(entry.event) for entry in decoded if entry is not None)))
-
-
-def _shown(event: events.Event) -> str:
-    if isinstance(event, events.Drawn):
-        event = msgspec.structs.replace(event, jurors=tuple(sorted(event.jurors)))
-    return repr(event)

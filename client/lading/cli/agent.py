@@ -1,7 +1,9 @@
 """`lading agent`: from a model folder to a published agent."""
 
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,19 +13,25 @@ from cyclopts import App, Parameter
 
 from lading import publisher
 from lading.blobs import BlobStore
-from lading.cli import context
-from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Record
+from lading.cli import consents, context, lineage
+from lading.cli.consents import Parties, typed_parent
+from lading.cli.flags import BaseUrl, DryRun, Json, Network
+from lading.cli.intent import Intent
 from lading.cli.output import emit, out, plain, transfer
-from lading.errors import BadProject, BadSettings, GatewayError
+from lading.cli.tables import typed_consents, typed_party
+from lading.errors import BadProject, GatewayError
+from lading.release import Release, agree, agreement_words, register, registration_words, survey
 from lading.routes.gateway import root_of, unreachable
 from lading.settings import Settings
-from lading_contracts.registry import Party, Role
+from lading_contracts.deployment import Contracts
 from lading_protocol.errors import BadManifest
-from lading_protocol.ids import AgentId, TermsId, address, digest, to_hex
+from lading_protocol.ids import address, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import agent_id, load
 
-app = App(name="agent", help="Publish agents and look into packages.")
+app = App(name="agent", help="Publish agents, consent to their terms, and look into packages.")
+for command in (consents.consent, consents.policy, lineage.terms, lineage.sunset, lineage.supersede):
+    app.command(command)
 
 EXAMPLE = """\
 # An agent: what it is, how it runs, and who shares in what it earns.
@@ -133,21 +141,21 @@ async def publish(
     folder: Path,
     /,
     *,
-    party: Annotated[
-        list[str] | None, Parameter(negative="", help="ROLE=ADDRESS:BPS; replaces the project's table.")
+    party: Parties = None,
+    consent: Annotated[
+        list[str] | None, Parameter(negative="", help="What `lading agent consent` printed for a party (repeatable).")
     ] = None,
     parent: str | None = None,
     to: str | None = None,
     base_url: BaseUrl = None,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     """Register an agent and its revenue terms on chain, and hand the package to a coordinator.
 
-    The key pays for the registration and owns the agent.
+    The key pays for the registration and owns the agent. Every party of the table must consent: see `lading agent
+    consent` and `lading agent policy`.
 
     Parameters
     ----------
@@ -158,25 +166,33 @@ async def publish(
     to
         Direct-link endpoint of the coordinator; found through --base-url when left out.
     """
-    chosen = context.settings(home=home, key=key, deployment=deployment, chain_url=chain_url, base_url=base_url)
+    chosen = context.settings(**asdict(network), base_url=base_url)
     mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
-    table = tuple(map(_party, party)) if party else publisher.parties(project, mine.address)
-    base = _digest(parent or project.agent.parent)
-    endpoint = to or await _endpoint(chosen)
+    table = tuple(map(typed_party, party)) if party else publisher.parties(project, mine.address)
+    base = typed_parent(parent or project.agent.parent)
+    endpoint = to or ("" if dry_run else await _endpoint(chosen))
     store = BlobStore(chosen.home_path / "packages")
     agent, manifest = publisher.pack(project, folder, mine.address, store, base)
-    async with context.contracts(chosen) as (chain, _):
-        terms = await publisher.register(chain, mine, agent, base, project.agent.royalty_bps, table)
+    async with context.contracts(chosen) as (chain, record):
+        given = typed_consents(record, agent, table, consent or [])
+        release = Release(agent, table, base, project.agent.royalty_bps, given)
+        intent = await _intent(chain, mine, release)
+        if (intent.words or dry_run) and not await intent.carry_out(dry_run, as_json):
+            return 0
     with transfer(f"publishing {manifest.name}") as progress:
         task = progress.tasks[0].id
         await _hand_over(
-            mine, endpoint, store, agent, terms, lambda done, total: progress.update(task, completed=done, total=total)
+            mine,
+            endpoint,
+            store,
+            release,
+            lambda done, total: progress.update(task, completed=done, total=total),
         )
     emit(
         {
             "agent": to_hex(agent),
-            "terms": to_hex(terms),
+            "terms": to_hex(release.terms),
             "name": f"{manifest.name} {manifest.version}",
             "bytes": manifest.size,
             "held_by": endpoint,
@@ -186,40 +202,31 @@ async def publish(
     return 0
 
 
+async def _intent(chain: Contracts, mine: PrivateKey, release: Release) -> Intent:
+    """What is not on the chain yet. Raises PublishRefused before anything is signed."""
+    found = await survey(chain, mine.address, release, time.time())
+    intent = Intent(chain, mine)
+    if not found.registered:
+        intent.will(registration_words(release), lambda c: register(c, mine, release))
+    if not found.agreed:
+        intent.will(agreement_words(release), lambda c: agree(c, mine, release))
+    return intent
+
+
 async def _hand_over(
     mine: PrivateKey,
     endpoint: str,
     store: BlobStore,
-    agent: AgentId,
-    terms: TermsId,
+    release: Release,
     progress: Callable[[int, int], None],
 ) -> None:
     from lading_net.direct import DirectTransport
 
     transport = DirectTransport(mine)
     try:
-        await publisher.hand_over(transport, endpoint, store, agent, terms, progress)
+        await publisher.hand_over(transport, endpoint, store, release.agent, release.terms, progress)
     finally:
         await transport.close()
-
-
-def _digest(text: str | None) -> AgentId | None:
-    try:
-        return AgentId(digest(text)) if text else None
-    except ValueError as error:
-        raise BadSettings(f"The parent is no agent's digest: {error}.", hint="Write 0x and 64 digits.") from None
-
-
-def _party(text: str) -> Party:
-    try:
-        role, _, rest = text.partition("=")
-        payee, _, bps = rest.partition(":")
-        return Party(address(payee), Role[role.upper()], int(bps))
-    except (KeyError, ValueError) as error:
-        raise BadSettings(
-            f"--party {text!r} is wrong: {error}.",
-            hint="Write it as maker=0x…:1500, with role maker, oem, weaver or curator.",
-        ) from error
 
 
 async def _endpoint(chosen: Settings) -> str:

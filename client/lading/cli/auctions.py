@@ -7,8 +7,6 @@ import time
 from typing import Any
 
 import msgspec
-from lading_contracts.epochs import Calendar
-from lading_contracts.shares import HOSTS
 
 from lading.cli import context, history
 from lading.cli.context import Desk
@@ -16,7 +14,9 @@ from lading.core.bidding import ShareRules
 from lading.errors import BadSettings
 from lading.seals import Seals
 from lading_contracts import events
+from lading_contracts.epochs import Calendar
 from lading_contracts.registry import Party, Role
+from lading_contracts.shares import HOSTS
 from lading_protocol.ids import AgentId, Digest, digest, short, to_hex
 
 _ROLES = {"host": HOSTS, **{role.name.lower(): int(role) for role in Role}}

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
@@ -15,7 +16,7 @@ from lading.errors import BadSettings
 from lading_contracts import deployment as deployments
 from lading_contracts.deploy import Parameters
 from lading_contracts.embedded.server import DEFAULT_CHAIN_ID
-from lading_protocol.ids import to_hex
+from lading_protocol.ids import Address, to_hex
 from lading_protocol.pricing import format_amount, parse_amount
 
 app = App(name="chain", help="A local chain for development, and the contracts on it.")
@@ -79,13 +80,16 @@ async def deploy(
     deployment: str | None = None,
     key: Key = None,
     seed: str | None = None,
+    coin: str | None = None,
+    governor: str | None = None,
     devnet: Switch = False,
     replace: Switch = False,
     as_json: Json = False,
 ) -> int:
     """Deploy the contracts and write the deployment record that every program reads.
 
-    The deploying account gets the whole supply of coins.
+    The deploying account gets the whole supply of coins, unless --coin names one that exists. Use a key that does
+    nothing else meanwhile.
 
     Parameters
     ----------
@@ -95,12 +99,16 @@ async def deploy(
         Where to write the record (default ~/.lading/deployment.json).
     seed
         Deploy with the faucet of a local chain of this seed instead.
+    coin
+        Take this ERC-20, by its 0x address, as the payment coin instead of a new one.
+    governor
+        Who may propose changes of parameters to the timelock (default the deploying account).
     devnet
         Delays of seconds instead of days.
     replace
         Write over a record that is there; the contracts that it names are then found nowhere else.
     """
-    from lading_contracts.commands import Endpoint, chain_deploy
+    from lading_contracts.commands import Endpoint, chain_deploy, coin_decimals
     from lading_contracts.embedded.server import faucet_key
 
     chosen = context.settings(chain_url=chain_url, deployment=deployment, key=key)
@@ -109,8 +117,14 @@ async def deploy(
             f"{chosen.deployment_path} names contracts already.", hint="Keep them, give --deployment, or --replace it."
         )
     signer = faucet_key(seed) if seed is not None else context.load_key(chosen.key_path)
+    endpoint = Endpoint(chosen.chain_url, chain_id)
     parameters = Parameters.devnet() if devnet else Parameters()
-    record = await chain_deploy(Endpoint(chosen.chain_url, chain_id), signer, chosen.deployment_path, parameters)
+    if coin is not None:
+        given = context.typed_address(coin, "coin")
+        parameters = msgspec.structs.replace(parameters.in_units(await coin_decimals(endpoint, given)), coin=given)
+    if governor is not None:
+        parameters = msgspec.structs.replace(parameters, governor=context.typed_address(governor, "governor"))
+    record = await chain_deploy(endpoint, signer, chosen.deployment_path, parameters)
     names = {name: to_hex(where) for where, name in record.names().items()}
     emit({"record": str(chosen.deployment_path), "chain_id": record.chain_id} | names, as_json)
     return 0
@@ -146,7 +160,10 @@ async def status(
             "block": found.block,
             "deposited": f"{format_amount(found.deposited, decimals)} {symbol}",
             "staked": f"{format_amount(found.staked, decimals)} {symbol}",
-        },
+            "governor": [to_hex(one) for one in found.governors] if as_json else _listed(found.governors),
+            "timelock": found.timelock_delay if as_json else f"{found.timelock_delay} s before a change takes effect",
+        }
+        | ({"contracts": {row.name: to_hex(row.address) for row in found.contracts}} if as_json else {}),
         as_json,
     )
     if not as_json and found.contracts:
@@ -158,6 +175,29 @@ async def status(
     if found.problem:
         err.print(found.problem, style="yellow", markup=False, soft_wrap=True)
     return 0 if found.reachable and not found.problem else UNHEALTHY
+
+
+@app.command
+async def verify(*, chain_url: ChainUrl = None, deployment: Record = None, as_json: Json = False) -> int:
+    """Compare the contracts' code and wiring with this version's and the record. Exit code 3 when they differ.
+
+    Trusts the chain's endpoint for the code and nobody else.
+    """
+    from lading_contracts.commands import Endpoint, chain_verify
+
+    chosen = context.settings(chain_url=chain_url, deployment=deployment)
+    record = deployments.load(chosen.deployment_path)
+    found = await chain_verify(Endpoint(chosen.chain_url, record.chain_id), record)
+    rows = [
+        {"contract": one.contract, "address": to_hex(one.address), "finding": one.problem or one.note or "genuine"}
+        for one in found
+    ]
+    emit_rows(rows, as_json, "")
+    return UNHEALTHY if any(one.problem for one in found) else 0
+
+
+def _listed(addresses: tuple[Address, ...]) -> str:
+    return ", ".join(map(to_hex, addresses)) or "nobody"
 
 
 @app.command

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ def typed_address(text: str, what: str) -> Address:
         return address(text)
     except ValueError as error:
         raise BadSettings(f"The {what} is no address: {error}.", hint="Write 0x and 40 hexadecimal digits.") from None
+
+
+def typed_day(text: str) -> int:
+    """The first second (UTC) of a day that a person typed. Raises BadSettings."""
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise BadSettings(f"{text!r} is no day.", hint="Write it as YYYY-MM-DD, such as 2027-01-31.") from None
 
 
 @asynccontextmanager

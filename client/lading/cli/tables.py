@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from lading.errors import BadSettings
 from lading_contracts.deployment import Deployment
 from lading_contracts.registry import Consents, Party, Role, terms_id
-from lading_protocol.eip712 import unpack
+from lading_protocol.eip712 import Signed, unpack
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import address, from_hex, short, to_hex
+from lading_protocol.ids import Address, Signature, address, short, to_hex
 from lading_protocol.receipts import TermsConsent
 
-_PACKED = 2 * 32 + 65
+_WORDS = 2 * 32
 
 
 def typed_party(text: str) -> Party:
@@ -27,25 +27,35 @@ def typed_party(text: str) -> Party:
 
 
 def typed_consents(record: Deployment, agent: bytes, table: Sequence[Party], given: Iterable[str]) -> Consents:
-    """What `lading agent consent` printed, each for exactly this table. Raises BadSettings."""
+    """What `lading agent consent` printed, each for exactly this table. Raises BadSettings.
+
+    A party that is a contract is named before its consent, as ADDRESS=0x…: the signature is whatever it accepts.
+    """
     wanted = terms_id(agent, table)
     payees = {party.payee for party in table}
     signatures, deadlines = {}, set()
     for text in given:
-        try:
-            signed = unpack(TermsConsent, from_hex(text, _PACKED))
-            who = signed.signer(record.registry_domain)
-        except (ValueError, LadingError) as error:
-            raise BadSettings(
-                f"A consent does not read: {error}", hint="Give what lading agent consent printed."
-            ) from None
+        who, signed = _consent(record, text)
         if signed.value.terms != wanted or who not in payees:
             raise BadSettings(
                 f"A consent, signed by {to_hex(who)}, is for another table or by nobody in this one.",
                 hint=f"This table is {short(wanted)}: each party signs it with lading agent consent.",
             )
-        signatures[who] = signed.signature
+        signatures[who] = bytes(signed.signature)
         deadlines.add(signed.value.deadline)
     if len(deadlines) > 1:
         raise BadSettings("The consents have different deadlines.", hint="Let all parties sign for the same --until.")
     return Consents(next(iter(deadlines), 0), signatures)
+
+
+def _consent(record: Deployment, text: str) -> tuple[Address, Signed[TermsConsent]]:
+    wallet, _, packed = text.rpartition("=")
+    try:
+        data = bytes.fromhex(packed.removeprefix("0x"))
+        if wallet:
+            value = TermsConsent.from_words(data[:_WORDS])
+            return address(wallet), Signed(value, Signature(data[_WORDS:]))
+        signed = unpack(TermsConsent, data)
+        return signed.signer(record.registry_domain), signed
+    except (ValueError, LadingError) as error:
+        raise BadSettings(f"A consent does not read: {error}", hint="Give what lading agent consent printed.") from None

@@ -13,12 +13,15 @@ from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price, attempt_amount, prompt_bound
 
 BEAT_LIMIT = 5.0
+# A lock must land before its terms sunset; this many seconds are kept for that.
+LANDING_SECONDS = 20
 
 
 class Candidate(msgspec.Struct, frozen=True):
     """An offer and what is known of its host. `beat_at` is None where nobody reports load (peer to peer).
 
-    `busy` counts this side's own running jobs on the host, which a report may not show yet.
+    `busy` counts this side's own running jobs on the host, which a report may not show yet. `sunset_at` is the second
+    from which nothing is locked under the offer's terms; 0: none is announced.
     """
 
     offer: KnownOffer
@@ -29,6 +32,7 @@ class Candidate(msgspec.Struct, frozen=True):
     failures: int = 0
     shunned_until: float = 0.0
     barred: str = ""
+    sunset_at: int = 0
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -82,6 +86,8 @@ def _refusal(candidate: Candidate, want: Want, now: float) -> tuple[str, str] | 
         return "operation", f"does not serve {operation(want.request)} requests with this agent"
     if offer.expires <= now:
         return "expired", "has only an expired offer"
+    if candidate.sunset_at and candidate.sunset_at <= now + LANDING_SECONDS:
+        return "terms", "offers it under terms that have sunset, so no payment to it could be locked any more"
     if candidate.beat_at is not None and now - candidate.beat_at > BEAT_LIMIT:
         return "silent", f"was last heard of {now - candidate.beat_at:.0f} s ago"
     if candidate.shunned_until > now:

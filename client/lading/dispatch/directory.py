@@ -34,6 +34,7 @@ class Directory:
         self._hosts: dict[Address, HostState] = {}
         self._count: dict[Address, int] = {}
         self._floors: dict[Address, int] = {}
+        self._sunsets: dict[bytes, int] = {}
         self._total = 0
 
     def put(self, known: KnownOffer) -> bool:
@@ -72,6 +73,13 @@ class Directory:
         for slot in self._offers.values():
             for key in [key for key, known in slot.items() if key[0] == host and known.offer.sequence < sequence]:
                 self._drop(slot, key)
+
+    def sunset(self, terms: bytes, moment: int) -> None:
+        """From second `moment` on nothing is locked under these terms; 0: none is announced, or it was called off."""
+        if moment:
+            self._sunsets[terms] = moment
+        else:
+            self._sunsets.pop(terms, None)
 
     def beat(self, host: Address, free: int, waiting: int, now: float) -> None:
         state = self.host(host)
@@ -114,6 +122,9 @@ class Directory:
                 self._drop(slot, key)
             if not slot:
                 del self._offers[agent]
+        named = {terms for slot in self._offers.values() for _, terms in slot}
+        # Others are looked up when a host names them.
+        self._sunsets = {terms: moment for terms, moment in self._sunsets.items() if terms in named}
         for host in [host for host, state in self._hosts.items() if host not in self._count and not state.busy]:
             # A barred host is looked up again when it comes back; keys are free, so nobody stays for being barred.
             if self._hosts[host].beat_at is None and self._hosts[host].shunned_until <= now:
@@ -155,6 +166,7 @@ class Directory:
             failures=state.failures,
             shunned_until=state.shunned_until,
             barred=barred,
+            sunset_at=self._sunsets.get(known.terms, 0),
         )
 
     def _drop(self, slot: dict[tuple[Address, bytes], KnownOffer], key: tuple[Address, bytes]) -> None:

@@ -22,12 +22,13 @@ from lading.dispatch.dispatcher import Event
 from lading.errors import BadRequest, NoHost, UnknownJob, UnknownModel
 from lading.lock import FolderLock
 from lading_contracts.deployment import Contracts, Deployment
+from lading_contracts.registry import Terms
 from lading_contracts.rpc import open_chain
 from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import AgentId, JobId, TermsId, Wei, from_hex, to_hex
+from lading_protocol.ids import JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _adverts = msgspec.msgpack.Decoder(Adverts)
 FRESH_SECONDS = 30.0
+# A sunset is announced days ahead.
+TERMS_SECONDS = 3600.0
 KEPT_JOBS = 64
 
 
@@ -58,7 +61,7 @@ class PeerRoute:
         self._lock = lock
         self._ended: dict[JobId, Ended] = {}
         self._asked_at = -FRESH_SECONDS
-        self._agents: dict[TermsId, AgentId | None] = {}
+        self._terms: dict[TermsId, tuple[float, Terms | None]] = {}
         self._directory = Directory(needs_beats=False)
         self._dispatcher = Dispatcher(
             transport, self._directory, purse, contracts.deployment, time.time, random.SystemRandom()
@@ -199,10 +202,11 @@ class PeerRoute:
 
     async def _pays_the_right_people(self, known: KnownOffer) -> bool:
         """Whether its terms are those of its agent: a host could name a table of its own instead of the makers'."""
-        if known.terms not in self._agents:
+        asked_at, found = self._terms.get(known.terms, (-TERMS_SECONDS, None))
+        if time.monotonic() - asked_at >= TERMS_SECONDS:
             found = await self._contracts.registry.terms(known.terms)
-            self._agents[known.terms] = found.agent if found is not None else None
-        return self._agents[known.terms] == known.agent
+            self._terms[known.terms] = time.monotonic(), found
+        return found is not None and found.belongs_to(known.agent)
 
     async def _ask(self, endpoint: str) -> None:
         async with asyncio.timeout(10):
@@ -218,6 +222,8 @@ class PeerRoute:
                 known = check_advert(advert, self._contracts.deployment.settlement_domain, time.time())
                 if await self._pays_the_right_people(known):
                     self._directory.put(known)
+                    _, terms = self._terms[known.terms]
+                    self._directory.sunset(known.terms, 0 if terms is None else terms.sunset_at)
             except LadingError:
                 continue  # a peer may hold stale adverts; the good ones count
 

@@ -14,9 +14,16 @@ from lading_contracts import abi, events, reverts
 from lading_contracts.errors import ChainUnreachable, Reverted, RpcFailed
 from lading_contracts.fake.coin import CoinModel
 from lading_contracts.fake.court import CourtModel
+from lading_contracts.fake.leases import LeasesModel
+from lading_contracts.fake.lineage_court import LineageCourtModel
+from lading_contracts.fake.offer_book import OfferBookModel
+from lading_contracts.fake.parameters import ParametersModel
+from lading_contracts.fake.promotion_auctions import PromotionAuctionsModel
 from lading_contracts.fake.registry import RegistryModel
 from lading_contracts.fake.settlement import SettlementModel
+from lading_contracts.fake.share_auctions import ShareAuctionsModel
 from lading_contracts.fake.staking import StakingModel
+from lading_contracts.fake.timelock import TimelockModel
 from lading_contracts.fake.world import Model, Refused, Undo, World
 from lading_contracts.port import Block, Log, Signer, TxReceipt
 from lading_contracts.transactions import created_address
@@ -27,8 +34,15 @@ _MODELS: dict[str, type[Any]] = {
     "AICoin": CoinModel,
     "AgentRegistry": RegistryModel,
     "Settlement": SettlementModel,
+    "TimelockController": TimelockModel,
+    "Parameters": ParametersModel,
     "Staking": StakingModel,
     "AuditCourt": CourtModel,
+    "LineageCourt": LineageCourtModel,
+    "OfferBook": OfferBookModel,
+    "ShareAuctions": ShareAuctionsModel,
+    "PromotionAuctions": PromotionAuctionsModel,
+    "Leases": LeasesModel,
 }
 _MOST_EMPTY = 300
 _NOBODY = Address(bytes(20))

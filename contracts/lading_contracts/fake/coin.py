@@ -10,9 +10,9 @@ from lading_protocol.keys import keccak256
 _FOR_EVER = 2**256 - 1
 _DOMAIN = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _PERMIT = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
-_MOVE = "Authorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+_MOVE = "WithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+_IN_BLOCKS = 1 << 47
 _CANCEL = "CancelAuthorization(address authorizer,bytes32 nonce)"
-Signature = tuple[int, bytes, bytes]
 
 
 class CoinModel(Model):
@@ -93,6 +93,39 @@ class CoinModel(Model):
         signer = signer_of(self._digest(_PERMIT, owner, spender, value, nonce, deadline), _joined(*signed))
         require(signer == owner, "ERC2612InvalidSigner", signer, owner)
         self.approve(owner, spender, value)
+
+    def transfer_with_authorization(self, _sender: Address, *given: Any) -> None:
+        """(from, to, value, validAfter, validBefore, nonce, v, r, s)."""
+        self._check_signer("Transfer" + _MOVE, given[:6], given[6:])
+        self._move_as_signed(*given[:6])
+
+    def receive_with_authorization(self, sender: Address, *given: Any) -> None:
+        self._check_signer("Receive" + _MOVE, given[:6], given[6:])
+        require(given[1] == sender, "ERC20InvalidReceiver", given[1])
+        self._move_as_signed(*given[:6])
+
+    def cancel_authorization(self, _sender: Address, authorizer: Address, nonce: bytes, *signed: Any) -> None:
+        self._check_signer(_CANCEL, (authorizer, nonce), signed)
+        self._spend(authorizer, nonce)
+        self.emit("AuthorizationCanceled", authorizer, nonce)
+
+    def _check_signer(self, declared: str, values: tuple[Any, ...], signed: tuple[Any, ...]) -> None:
+        signer = signer_of(self._digest(declared, *values), _joined(*signed))
+        require(signer == values[0], "ERC3009InvalidSignature")
+
+    def _move_as_signed(self, from_: Address, to: Address, value: int, after: int, before: int, nonce: bytes) -> None:
+        """OpenZeppelin counts blocks instead of seconds when both bounds carry its flag."""
+        flag = after & before & _IN_BLOCKS
+        current = self.world.number if flag else self.world.now
+        in_time = (after & ~flag) < current < (before & ~flag)
+        require(in_time, "ERC3009InvalidAuthorizationTime", after, before)
+        self._spend(from_, nonce)
+        self.emit("AuthorizationUsed", from_, nonce)
+        self.transfer(from_, to, value)
+
+    def _spend(self, authorizer: Address, nonce: bytes) -> None:
+        require(not self._spent[authorizer, nonce], "ERC3009UsedAuthorization", authorizer, nonce)
+        self._spent[authorizer, nonce] = True
 
     def _spend_allowance(self, owner: Address, spender: Address, amount: int) -> None:
         allowed = self._allowances[owner, spender]

@@ -58,6 +58,7 @@ class DepositsModel(Model):
     def revoke(self, sender: Address, key: Address) -> None:
         require(self._sessions[key].payer == sender, "NotPayer", sender)
         self._sessions[key] = replace(self._sessions[key], expiry=0)
+        self._grants[sender] += 1
         self.emit("Revoked", sender, key)
 
     def request_exit(self, sender: Address, amount: int) -> None:
@@ -93,6 +94,12 @@ class DepositsModel(Model):
 
     def grant_nonce(self, _sender: Address, payer: Address) -> int:
         return self._grants[payer]
+
+    def session_consent_digest(self, _sender: Address, payer: Address) -> bytes:
+        return SessionConsent(payer).digest(self._domain)
+
+    def session_grant_digest(self, _sender: Address, *fields: Any) -> bytes:
+        return SessionGrant(*fields).digest(self._domain)
 
     def coin(self, _sender: Address) -> Address:
         return self._coin.address

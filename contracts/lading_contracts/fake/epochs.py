@@ -11,7 +11,7 @@ _TIME_BITS = 40
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """A sealed bid. `order` counts from 1; `kept` are the bits of the seal that the contract keeps, empty once it is opened."""
+    """A sealed bid. `order` counts from 1; `kept` is what the contract keeps of it, empty once it is opened."""
 
     order: int = 0
     kept: bytes = b""

@@ -150,6 +150,12 @@ class LeasesModel(PaymentsModel):
     def served_digest(self, _sender: Address, id_: bytes, served: int) -> bytes:
         return Served(id_, served).digest(self._domain)
 
+    def staking(self, _sender: Address) -> Address:
+        return self._staking.address
+
+    def settlement(self, _sender: Address) -> Address:
+        return self._settlement.address
+
     # --- inside ---
 
     def _in(self, id_: bytes, state: int) -> Entry:

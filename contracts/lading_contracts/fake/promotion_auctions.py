@@ -107,6 +107,12 @@ class PromotionAuctionsModel(EpochsModel):
         values = (self.world.chain_id, self.address, epoch, slot, bidder, agent, amount, salt)
         return keccak256(abi.encode(_SEAL, values))
 
+    def registry(self, _sender: Address) -> Address:
+        return self._registry.address
+
+    def parameters(self, _sender: Address) -> Address:
+        return self._parameters.address
+
     # --- inside ---
 
     def _enter(self, sender: Address, key: Key, agent: bytes, amount: int) -> None:

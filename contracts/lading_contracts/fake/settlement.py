@@ -71,6 +71,7 @@ class SettlementModel(DepositsModel):
     def lock_and_redeem(
         self, sender: Address, host: Address, terms: bytes, epoch: int, locks: bytes, vouchers: bytes
     ) -> None:
+        _check_rows(locks)
         moved = self._lock(host, terms, epoch, locks) if self._registry.is_open(sender, terms) else 0
         moved += self._redeem(host, terms, epoch, vouchers)
         require(moved != 0, "NoProgress")
@@ -138,6 +139,12 @@ class SettlementModel(DepositsModel):
     def channel_id(self, _sender: Address, *named: Any) -> bytes:
         return ChannelKey(*named).id
 
+    def voucher_digest(self, _sender: Address, *fields: Any) -> bytes:
+        return Voucher(*fields).digest(self._domain)
+
+    def lock_digest(self, _sender: Address, *fields: Any) -> bytes:
+        return Lock(*fields).digest(self._domain)
+
     def offer_digest(self, _sender: Address, fields: tuple[Any, ...]) -> bytes:
         return Offer(*fields).digest(self._domain)
 
@@ -160,7 +167,7 @@ class SettlementModel(DepositsModel):
             yield signer, cumulative, ChannelKey(signer, host, TermsId(terms), epoch).id
 
     def _lock(self, host: Address, terms: bytes, epoch: int, rows: bytes) -> int:
-        require(len(rows) % ROW_SIZE == 0, "RaggedRows", len(rows))
+        _check_rows(rows)
         moved = 0
         for signer, cumulative, key in self._rows(Lock, host, terms, epoch, rows):
             total = self._move_to_channel(signer, cumulative, key)
@@ -191,7 +198,7 @@ class SettlementModel(DepositsModel):
         return total
 
     def _redeem(self, host: Address, terms: bytes, epoch: int, rows: bytes) -> int:
-        require(len(rows) % ROW_SIZE == 0, "RaggedRows", len(rows))
+        _check_rows(rows)
         require(self._registry.royalty_bps(terms) != 0, "UnknownTerms", terms)
         total = moved = 0
         for _, cumulative, key in self._rows(Voucher, host, terms, epoch, rows):
@@ -225,3 +232,7 @@ class SettlementModel(DepositsModel):
             return 0
         weighted = self.earned(ZERO_ADDRESS, terms) * bps
         return -(-weighted // royalty_bps) if k == 0 else weighted // royalty_bps
+
+
+def _check_rows(rows: bytes) -> None:
+    require(len(rows) % ROW_SIZE == 0, "RaggedRows", len(rows))

@@ -131,6 +131,12 @@ class ShareAuctionsModel(EpochsModel):
     def seal_of(self, _sender: Address, id_: bytes, bidder: Address, bps: int, salt: bytes) -> bytes:
         return keccak256(abi.encode(_SEAL, (self.world.chain_id, self.address, id_, bidder, bps, salt)))
 
+    def registry(self, _sender: Address) -> Address:
+        return self._registry.address
+
+    def parameters(self, _sender: Address) -> Address:
+        return self._parameters.address
+
     # --- inside ---
 
     def _require_owner_in_time(self, sender: Address, agent: bytes, epoch: int) -> None:
@@ -176,7 +182,7 @@ def _require_room(role: int, seats: int, reserve: int, base: Table, total: int) 
 
 
 def _final_table(auction: Auction, base: Table, winners: tuple[Address, ...], price: int) -> Table:
-    """What the winners left of what was put up goes to party 0; with the role of hosts that is all but what the host keeps."""
+    """What the winners left of what was put up goes to party 0; with the role of hosts, all but what the host keeps."""
     (payee, role, bps), *others = base
     if auction.role == _HOSTS:
         return ((payee, role, WHOLE_BPS - price - sum(share for _, _, share in others)), *others)

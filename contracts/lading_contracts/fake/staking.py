@@ -1,7 +1,8 @@
-"""Staking in memory: stakes, cooldown, the active list in the contract's own order."""
+"""Staking in memory: stakes, cooldown, the active list in the contract's own order, now and at every moment before."""
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from lading_contracts.fake.coin import CoinModel
@@ -14,16 +15,26 @@ from lading_protocol.receipts import StakeConsent
 _NOBODY = Operator(ZERO_ADDRESS, Wei(0), Wei(0), 0, 0, 0)
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """The active operators from second `since` on, until the next list."""
+
+    since: int
+    operators: tuple[Address, ...]
+
+
 class StakingModel(Model):
     def __init__(self, world: World, address: Address, sender: Address, *given: Any) -> None:
         super().__init__(world, address)
         coin, self._court, self._min_stake, self._cooldown = given
+        require(any(coin) and any(self._court), "ZeroAddress")
         require(self._min_stake != 0, "ZeroAmount")
         require(self._cooldown <= 365 * 86_400, "CooldownTooLong")
         self._coin: CoinModel = world.contracts[coin]
         self._domain = Domain(world.chain_id, address)
         self._operators: Book[Address, Operator] = Book(world, _NOBODY)
-        self._active: Book[str, tuple[tuple[Address, int], ...]] = Book(world, ())
+        self._owned_since: Book[Address, int] = Book(world, 0)
+        self._lists: Book[int, Listed] = Book(world, Listed(0, ()))
+        self._changes: Book[str, int] = Book(world, 0)
 
     def stake(self, sender: Address, operator: Address, amount: int, consent: bytes) -> None:
         require(amount != 0, "ZeroAmount")
@@ -31,9 +42,9 @@ class StakingModel(Model):
         found = self._operators[operator]
         if found.owner == ZERO_ADDRESS:
             if sender != operator:
-                require(
-                    signer_of(StakeConsent(sender).digest(self._domain), consent) == operator, "BadConsent", operator
-                )
+                signer = signer_of(StakeConsent(sender).digest(self._domain), consent)
+                require(signer == operator, "BadConsent", operator)
+            self._owned_since[operator] = self.world.now
         else:
             require(found.owner == sender, "NotOwner", sender)
         total = Wei(found.stake + amount)
@@ -114,17 +125,33 @@ class StakingModel(Model):
         return self._operators[operator].stake + self._operators[operator].unbonding
 
     def is_active(self, _sender: Address, operator: Address) -> bool:
-        return any(listed == operator for listed, _ in self._active["list"])
+        return operator in self._active()
 
     def operator_count(self, _sender: Address) -> int:
-        return len(self._active["list"])
+        return len(self._active())
 
-    def operator_at(self, _sender: Address, index: int) -> Address:
-        return self._active["list"][index][0]
+    def operator_at(self, _sender: Address, place: int) -> Address:
+        return _at(self._active(), place)
 
-    def candidates(self) -> tuple[tuple[Address, int], ...]:
-        """(operator, active since) in the contract's order."""
-        return self._active["list"]
+    def operator_count_at(self, _sender: Address, moment: int) -> int:
+        return len(self.active_at(moment))
+
+    def candidate(self, _sender: Address, place: int, moment: int) -> tuple[Address, Address]:
+        operator = _at(self.active_at(moment), place)
+        return operator, self._operators[operator].owner
+
+    def owner_at(self, _sender: Address, operator: Address, moment: int) -> Address:
+        return self._operators[operator].owner if self._owned_since[operator] <= moment else ZERO_ADDRESS
+
+    def active_at(self, moment: int) -> tuple[Address, ...]:
+        """Who was active when `moment` ended, in the contract's order."""
+        n = self._changes["n"]
+        while n and self._lists[n].since > moment:
+            n -= 1
+        return self._lists[n].operators
+
+    def stake_consent_digest(self, _sender: Address, owner: Address) -> bytes:
+        return StakeConsent(owner).digest(self._domain)
 
     def coin(self, _sender: Address) -> Address:
         return self._coin.address
@@ -140,19 +167,27 @@ class StakingModel(Model):
 
     # --- inside ---
 
+    def _active(self) -> tuple[Address, ...]:
+        return self._lists[self._changes["n"]].operators
+
     def _relist(self, operator: Address) -> None:
         """Leaving moves the last of the list into the gap, as the contract does: the order matters to the lottery."""
         found = self._operators[operator]
         fit = found.stake >= self._min_stake and self.world.now >= found.jailed_until
-        listed = self._active["list"]
-        place = next((at for at, (one, _) in enumerate(listed) if one == operator), None)
-        if fit == (place is not None):
+        listed = list(self._active())
+        if fit == (operator in listed):
             return
-        if place is None:
-            self._active["list"] = (*listed, (operator, self.world.now))
-            self.emit("Activated", operator)
-            return
-        moved = list(listed)
-        moved[place] = moved[-1]
-        self._active["list"] = tuple(moved[:-1])
-        self.emit("Deactivated", operator)
+        if fit:
+            listed.append(operator)
+        else:
+            listed[listed.index(operator)] = listed[-1]
+            listed.pop()
+        n = self._changes["n"]
+        if not n or self._lists[n].since != self.world.now:
+            self._changes["n"] = n + 1
+        self._lists[self._changes["n"]] = Listed(self.world.now, tuple(listed))
+        self.emit("Activated" if fit else "Deactivated", operator)
+
+
+def _at(listed: tuple[Address, ...], place: int) -> Address:
+    return listed[place] if place < len(listed) else ZERO_ADDRESS

@@ -1,4 +1,4 @@
-"""OpenZeppelin's TimelockController in memory: single calls scheduled, cancelled and executed. Batches are not modelled."""
+"""OpenZeppelin's TimelockController in memory: single calls without coins, scheduled, cancelled and executed."""
 
 from typing import Any
 

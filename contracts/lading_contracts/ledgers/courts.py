@@ -2,10 +2,11 @@
 
 from msgspec.structs import replace
 
-from lading_contracts import events
+from lading_contracts import abi, events
 from lading_contracts.committee import Dispute, Phase, Verdict
 from lading_contracts.ledgers.journal import Amounts, Journal, Ledger
 from lading_protocol.ids import ZERO_ADDRESS, Address, AgentId, Digest, Wei
+from lading_protocol.keys import keccak256
 
 _NEVER = Dispute(
     phase=Phase.NONE,
@@ -30,8 +31,8 @@ _NEVER = Dispute(
 
 
 class CourtLedger:
-    """Disputes as the court shows them, with one gap: a ruling that stands because an appeal found no quorum may be executed at
-    once, which is shown as an `appeal_by` of zero, because no event says when that was."""
+    """Disputes as the court shows them, with one gap: a ruling that stands because an appeal found no quorum may be
+    executed at once, which is shown as an `appeal_by` of zero, because no event says when that was."""
 
     def __init__(self, journal: Journal) -> None:
         self.disputes: Ledger[Digest, Dispute] = Ledger(journal, _NEVER)
@@ -53,8 +54,10 @@ class CourtLedger:
                 self._open(id_, Phase.DRAWING, receipt.host, challenger)
                 found = replace(self.disputes[id_], signer=receipt.signer, amount=receipt.amount)
                 self.disputes[id_] = replace(found, subject=event.receipt_digest, draw_block=event.draw_block)
-            case events.Contested(id=id_, agent=agent, challenger=challenger):
+            case events.Contested(id=id_, agent=agent, parent=parent, challenger=challenger, evidence=evidence):
                 self._open(id_, Phase.ASKED, self._owners[agent], challenger)
+                claim = abi.encode(("bytes32", "bytes32", "bytes32"), (agent, parent, evidence))
+                self._change(id_, subject=keccak256(claim))
             case events.Answered(id=id_, draw_block=draw_block):
                 self._arm(id_, draw_block, self.bonds[id_])
             case events.Appealed(id=id_, bond=bond, draw_block=draw_block):
@@ -63,7 +66,9 @@ class CourtLedger:
             case events.Executed(id=id_):
                 self._change(id_, phase=Phase.CLOSED)
                 self.pots.add(id_, event.slashed - event.burnt - event.refunded)
-            case events.Upheld(id=id_):
+            case events.Upheld(id=id_) | events.Moot(id=id_):
+                self._change(id_, phase=Phase.CLOSED, verdict=Verdict.GUILTY)
+            case events.Dismissed(id=id_):
                 self._change(id_, phase=Phase.CLOSED)
             case events.Paid(id=id_, amount=amount):
                 self.pots.add(id_, -amount)

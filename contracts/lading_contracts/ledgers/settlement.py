@@ -1,6 +1,6 @@
 """Deposits, sessions, channels, pools and host balances, from Settlement's events.
 
-One thing no event says: which channels of a batch a redemption took from. Everything else is exact to the wei. See `Range`.
+One thing no event says: which channels of a batch a redemption took from. All else is exact to the wei. See `Range`.
 """
 
 import msgspec
@@ -17,7 +17,7 @@ _NO_ACCOUNT = Account(Wei(0), Wei(0), 0)
 
 
 class Range(msgspec.Struct, frozen=True):
-    """`least` and `most` are equal unless somebody else has an open channel with the same host, terms and epoch, too."""
+    """Wei between two bounds; equal unless others have open channels with the same host, terms and epoch, too."""
 
     least: int
     most: int
@@ -79,8 +79,8 @@ class SettlementLedger:
             case events.Redeemed():
                 self._redeem(event)
             case events.CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch, closes_at=closes_at):
-                key = ChannelKey(signer, host, terms, epoch)
-                self.channels[key] = replace(self.channels[key], closes_at=closes_at)
+                channel = ChannelKey(signer, host, terms, epoch)
+                self.channels[channel] = replace(self.channels[channel], closes_at=closes_at)
             case events.Closed():
                 self._close(event)
             case events.Claimed(terms=terms, k=k, amount=amount):
@@ -95,7 +95,8 @@ class SettlementLedger:
     # --- questions ---
 
     def payout_of(self, host: Address) -> Address:
-        return self.payouts[host] if host in self.payouts else host
+        payout = self.payouts[host]
+        return payout if any(payout) else host
 
     def outstanding_of(self, channel: ChannelKey) -> Range:
         """What is still locked in one channel."""
@@ -105,7 +106,7 @@ class SettlementLedger:
         return self._share(Batch(channel.host, channel.terms, channel.epoch), record.locked)
 
     def at_hosts(self, payer: Address) -> Range:
-        """What the payer has in open channels, its own and its sessions'. Exact for a payer that is alone in its batches."""
+        """What the payer has in open channels, its own and its sessions'. Exact if it is alone in its batches."""
         locked: dict[Batch, int] = {}
         for key, record in self.channels.items():
             if record.payer == payer and not record.dead:

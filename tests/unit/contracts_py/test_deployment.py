@@ -6,29 +6,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from lading_contracts import deployment
+from factories import network
+from lading_contracts import abi, deployment
+from lading_contracts.contract import Contract
 from lading_contracts.errors import BadDeployment
 from lading_contracts.fake import FakeChain
-from lading_protocol.ids import Address
+from lading_protocol.ids import to_hex
 
-RECORD = deployment.Deployment(
-    chain_id=31_337,
-    block=7,
-    coin=Address(b"\x01" * 20),
-    registry=Address(b"\x02" * 20),
-    settlement=Address(b"\x03" * 20),
-    staking=Address(b"\x04" * 20),
-    court=Address(b"\x05" * 20),
-)
+RECORD = msgspec.structs.replace(network(31_337), block=7)
+# What an older Lading wrote.
+OLD = {
+    "chain_id": 31_337,
+    "block": 7,
+    **{
+        name: "0x" + f"{n:02x}" * 20 for n, name in enumerate(("coin", "registry", "settlement", "staking", "court"), 1)
+    },
+    "decimals": 18,
+    "symbol": "LADE",
+}
 
 
 def test_a_record_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "deployment.json"
     RECORD.save(path)
     assert deployment.load(path) == RECORD
-    assert json.loads(path.read_text())["settlement"] == "0x" + "03" * 20
+    assert json.loads(path.read_text())["settlement"] == to_hex(RECORD.settlement)
     assert [entry.name for entry in path.parent.iterdir()] == ["deployment.json"]
 
 
@@ -56,6 +61,20 @@ def test_a_wrong_field_is_named(change: dict[str, Any]) -> None:
 def test_other_documents_are_refused(document: bytes) -> None:
     with pytest.raises(BadDeployment, match="not a deployment record"):
         deployment.decode(document)
+
+
+def test_a_record_of_an_older_lading_says_what_to_do() -> None:
+    with pytest.raises(BadDeployment, match="of an older Lading") as caught:
+        deployment.decode(json.dumps(OLD).encode(), "deployment.json")
+    assert "lading chain deploy" in str(caught.value)
+
+
+def test_every_contract_has_an_address_of_its_own_and_a_class() -> None:
+    names = RECORD.names()
+    assert list(names.values()) == list(abi.CONTRACTS)
+    contracts = deployment.Contracts(FakeChain(lambda: 0.0, chain_id=31_337), RECORD)
+    held = {part.address: part.NAME for part in vars(contracts).values() if isinstance(part, Contract)}
+    assert held == names
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
