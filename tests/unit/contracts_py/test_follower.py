@@ -79,7 +79,7 @@ def test_confirmations_hold_events_back() -> None:
 def test_a_reorganisation_takes_events_back_and_brings_others() -> None:
     async def main() -> None:
         chain, contracts = await a_chain()
-        follower = Follower(chain, contracts.deployment.names())
+        follower = Follower(chain, contracts.deployment.names(), Following(lag=0.0))
         cursor = Cursor(contracts.deployment.block)
         seen: list[tuple[int, int]] = []
         for amount in (1, 2, 3):

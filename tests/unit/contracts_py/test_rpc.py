@@ -17,6 +17,7 @@ from lading_protocol.ids import Address, to_hex
 from lading_protocol.keys import PrivateKey
 
 T = TypeVar("T")
+HASH = "0x" + "77" * 32
 CHAIN_ID = 31_339
 FAUCET = faucet_key("lading")
 BOB = PrivateKey(b"\x0b" * 32).address
@@ -113,7 +114,7 @@ def test_after_a_lost_connection_the_chain_is_identified_again(line: Crooked) ->
 def test_a_transaction_that_no_block_takes_is_offered_more_and_then_reported(line: Crooked) -> None:
     async def main() -> None:
         chain = RpcChain(line, CHAIN_ID, QUICK)
-        line.before = lambda method, _: Answer("0x00") if method == "eth_sendRawTransaction" else None
+        line.before = lambda method, _: Answer(HASH) if method == "eth_sendRawTransaction" else None
         with pytest.raises(NotIncluded, match="No block took") as caught:
             await chain.send(FAUCET, BOB, b"", 7)
         assert len(set(line.sent)) >= 2
@@ -133,7 +134,7 @@ def test_a_dearer_rival_that_is_taken_is_the_transaction(line: Crooked) -> None:
         chain = RpcChain(line, CHAIN_ID, QUICK)
 
         def swallow(method: str, _params: list[Any]) -> Answer | None:
-            return Answer("0x00") if method == "eth_sendRawTransaction" and len(line.sent) == 1 else None
+            return Answer(HASH) if method == "eth_sendRawTransaction" and len(line.sent) == 1 else None
 
         line.before = swallow
         receipt = await chain.send(FAUCET, BOB, b"", 7)
