@@ -99,7 +99,11 @@ def status(node: Node) -> dict[str, Any]:
             }
             for one in node.presence.coordinators
         ],
-        "settling": {"status": node.settler.status, "transactions": node.settler.transactions},
+        "settling": {
+            "status": node.settler.status,
+            "transactions": node.settler.transactions,
+            "on_the_way": node.settler.on_the_way,
+        },
         "chain": {"trouble": node.chain_trouble},
         "stake": _stake(node),
         "jury": [

@@ -1,4 +1,4 @@
-"""The node's ledger: channels, vouchers, locks, receipts, redemptions and jury votes in one sqlite file.
+"""The node's ledger: channels, vouchers, locks, receipts, sendings, redemptions, jury votes in one sqlite file.
 
 One thread writes, many writes share one sync to disk (group commit), and a write that failed waits and is tried again,
 so that a full disk stops new work but loses nothing. Decides nothing about money.
@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from lading_node.core.channel import ChannelId
+from lading_node.core.sending import Sending
 from lading_node.errors import DiskFull, FolderBusy, LedgerBusy, LedgerError
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei, short
@@ -44,9 +45,11 @@ create table if not exists attempts (
 ) without rowid;
 create index if not exists attempts_at on attempts (at);
 create table if not exists redemptions (
-    tx blob primary key, terms blob not null, epoch integer not null, rows integer not null, amount blob not null,
-    at real not null
+    block integer not null, log integer not null, tx blob not null, terms blob not null, epoch integer not null,
+    rows integer not null, amount blob not null, at real not null,
+    primary key (block, log)
 ) without rowid;
+create table if not exists sendings (number integer primary key, body blob not null) without rowid;
 create table if not exists votes (
     dispute blob not null, round integer not null, verdict integer not null, evidence blob not null,
     salt blob not null, finding blob not null, stage text not null, at real not null,
@@ -92,8 +95,13 @@ class AttemptRow(msgspec.Struct, frozen=True):
 
 
 class Redemption(msgspec.Struct, frozen=True):
-    """One transaction that paid this host. `amount` is what its channels moved (wei), the parties' share included."""
+    """An event of the chain that paid this host, whoever sent the batch; `log` is its place in the block.
 
+    `amount` is what its channels moved (wei), the parties' share included; `at` is when we heard of it.
+    """
+
+    block: int
+    log: int
     tx: Digest
     terms: TermsId
     epoch: int
@@ -193,9 +201,23 @@ class Ledger:
         sql = f"update attempts set finish=4, code='crashed' {_OF} and finish=0 and at<?"
         await self._write((sql, (*_key(id), before)))
 
-    async def put_redemption(self, row: Redemption) -> None:
-        values = (row.tx, row.terms, row.epoch, row.rows, _wei(row.amount), row.at)
-        await self._write(("insert or ignore into redemptions values (?,?,?,?,?,?)", values))
+    async def put_sending(self, sending: Sending) -> None:
+        """Returns once it is on disk: only then may it be broadcast."""
+        body = msgspec.msgpack.encode(sending)
+        await self._write(("insert or replace into sendings values (?,?)", (sending.number, body)))
+
+    async def drop_sending(self, sending: Sending) -> None:
+        await self._write(("delete from sendings where number=?", (sending.number,)))
+
+    async def follow(self, cursor: bytes, undo_above: int | None, redemptions: Sequence[Redemption]) -> None:
+        """All of it or nothing: forget what the chain took back, add what it says now, and remember up to where.
+
+        So the redemptions are at every moment those of the blocks below the cursor, each once.
+        """
+        undo: Write = () if undo_above is None else (("delete from redemptions where block>?", (undo_above,)),)
+        keep = "insert or replace into redemptions values (?,?,?,?,?,?,?,?)"
+        rows = [(keep, (r.block, r.log, r.tx, r.terms, r.epoch, r.rows, _wei(r.amount), r.at)) for r in redemptions]
+        await self._write(*undo, *rows, ("insert or replace into meta values ('cursor',?)", (cursor,)))
 
     async def put_vote(self, vote: Vote) -> None:
         """A vote's verdict and salt are never overwritten; only its stage moves on."""
@@ -248,8 +270,16 @@ class Ledger:
         return [ChannelId(Address(row[0]), TermsId(row[1]), row[2]) for row in rows]
 
     async def redemptions(self) -> list[Redemption]:
-        rows = await self._read("select tx, terms, epoch, rows, amount, at from redemptions order by at")
-        return [Redemption(Digest(r[0]), TermsId(r[1]), r[2], r[3], _amount(r[4]), r[5]) for r in rows]
+        sql = "select block, log, tx, terms, epoch, rows, amount, at from redemptions order by block, log"
+        return [
+            Redemption(r[0], r[1], Digest(r[2]), TermsId(r[3]), r[4], r[5], _amount(r[6]), r[7])
+            for r in await self._read(sql)
+        ]
+
+    async def sendings(self) -> list[Sending]:
+        """The oldest first."""
+        rows = await self._read("select body from sendings order by number")
+        return [msgspec.msgpack.decode(row[0], type=Sending) for row in rows]
 
     async def votes(self) -> list[Vote]:
         rows = await self._read("select dispute, round, verdict, evidence, salt, finding, stage, at from votes")
@@ -361,6 +391,7 @@ def _connect(path: str, identity: Identity, busy_seconds: float) -> sqlite3.Conn
     try:
         db.execute("pragma journal_mode=wal")
         db.execute("pragma synchronous=full")
+        _modernize(db)
         db.executescript(_SCHEMA)
         _check_identity(db, identity)
     except sqlite3.Error as error:
@@ -370,6 +401,13 @@ def _connect(path: str, identity: Identity, busy_seconds: float) -> sqlite3.Conn
         db.close()
         raise
     return db
+
+
+def _modernize(db: sqlite3.Connection) -> None:
+    """Redemptions once were what we had sent; now they are the chain's own events, read again from its start."""
+    columns = {row[1] for row in db.execute("pragma table_info(redemptions)")}
+    if columns and "block" not in columns:
+        db.executescript("drop table redemptions; delete from meta where name='cursor';")
 
 
 def peek(folder: Path) -> list[ChannelRow]:
