@@ -36,6 +36,7 @@ _CHEAP = ("underpriced", "base fee", "fee too low", "gas price too low", "feetoo
 _RAISE_PERCENT = 25
 _USUAL_TIP = 10**9
 _FIRST_LOOK = 0.02
+_EMPTY_GAS = 21_000
 
 
 class Line(Protocol):
@@ -179,6 +180,7 @@ class RpcOutbox:
         loop = asyncio.get_running_loop()
         started = offered = loop.time()
         taken_since: float | None = None
+        gap_since: float | None = None
         pause = _FIRST_LOOK
         while True:
             found = await self._glance(voyage)
@@ -190,8 +192,12 @@ class RpcOutbox:
             if now - started > self._settings.inclusion_timeout:
                 raise _not_included(voyage, now - started, taken=taken_since is not None)
             if pause >= self._settings.poll:
-                taken = await self._taken(voyage)
-                taken_since = None if not taken else now if taken_since is None else taken_since
+                used = await self._used(voyage)
+                taken_since = _since(taken_since, now, used > voyage.draft.nonce)
+                gap_since = _since(gap_since, now, used < voyage.draft.nonce)
+                if gap_since is not None and now - gap_since >= self._settings.sure_after:
+                    gap_since = None
+                    await self._fill(voyage, used)
             if taken_since is None and now - offered > self._settings.raise_fees_after:
                 offered = now
                 await self._offer_more(voyage)
@@ -224,14 +230,24 @@ class RpcOutbox:
             return receipt
         return None
 
-    async def _taken(self, voyage: _Voyage) -> bool:
-        """Whether the newest block counts one of this nonce. Ours may be it: then its receipt comes a look later."""
+    async def _used(self, voyage: _Voyage) -> int:
+        """How many nonces the newest block has used. Is ours among them, its receipt comes a look later."""
         try:
-            count = await self._line.number("eth_getTransactionCount", [to_hex(voyage.signer.address), "latest"])
+            return await self._line.number("eth_getTransactionCount", [to_hex(voyage.signer.address), "latest"])
         except ChainError as error:
             voyage.trouble = error.message
-            return False
-        return count > voyage.draft.nonce
+            return voyage.draft.nonce
+
+    async def _fill(self, voyage: _Voyage, nonce: int) -> None:
+        """An earlier nonce of this key is missing. If no pool has it either, no block can ever take ours: fill it."""
+        who = voyage.signer.address
+        try:
+            if await self._line.number("eth_getTransactionCount", [to_hex(who), "pending"]) > nonce:
+                return
+            empty = Unsigned(self._chain_id, nonce, await self._fees(), _EMPTY_GAS, who, 0, b"")
+            await self._line.once("eth_sendRawTransaction", [to_hex(sign(empty, voyage.signer).raw)])
+        except ChainError as error:
+            voyage.trouble = error.message
 
     async def _offer_more(self, voyage: _Voyage) -> None:
         """A dearer rival for the same nonce, or the same bytes again at the limit. Whichever is taken is the one."""
@@ -299,6 +315,13 @@ def _not_included(voyage: _Voyage, waited: float, *, taken: bool) -> NotIncluded
     if voyage.trouble:
         words += f" The endpoint said last: {voyage.trouble}"
     return NotIncluded(words, tx=voyage.newest.hash)
+
+
+def _since(before: float | None, now: float, holds: bool) -> float | None:
+    """Since when it holds without a break."""
+    if not holds:
+        return None
+    return now if before is None else before
 
 
 def _any(phrases: tuple[str, ...], words: str) -> bool:

@@ -88,8 +88,9 @@ class Outbox(Protocol):
     async def resume(self, signer: Signer, sent: Sequence[Signed], note: Note | None = None) -> TxReceipt:
         """Take up what an earlier `send` left open: look for it, broadcast it again, offer more for it, and wait.
 
-        `sent` share one nonce, oldest first; nothing is ever signed for another one. Raises as `send` does, and
-        ChainUnreachable while nothing can be asked, which leaves its fate as open as it was.
+        `sent` share one nonce, oldest first; no other nonce is ever used for it. Should a nonce below it have been
+        forgotten by all pools, so that no block could ever take it, an empty transaction fills that. Raises as `send`
+        does, and ChainUnreachable while nothing can be asked, which leaves its fate as open as it was.
         """
         ...
 

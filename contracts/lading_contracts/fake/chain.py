@@ -36,6 +36,7 @@ _MOST_EMPTY = 300
 _NOBODY = Address(bytes(20))
 _FREE = Fees(0, 0)
 _PATIENCE = 180.0
+_SURE = 60.0
 
 
 class _Pooled(msgspec.Struct):
@@ -125,7 +126,7 @@ class FakeChain:
                 await self.step("noted")
             self._hand_over(signed)
         await self.step("broadcast")
-        return await self._arrive(signer.address, (signed,))
+        return await self._arrive(signer, (signed,))
 
     async def resume(self, signer: Signer, sent: Sequence[Signed], note: Note | None = None) -> TxReceipt:
         self._reach()
@@ -133,7 +134,7 @@ class FakeChain:
         if not any(one.hash in self._outcomes for one in sent):
             self._hand_over(sent[-1])
             await self.step("broadcast again")
-        return await self._arrive(signer.address, sent)
+        return await self._arrive(signer, sent)
 
     async def logs(self, addresses: Sequence[Address], first: int, last: int) -> tuple[Log, ...]:
         self._reach()
@@ -246,8 +247,8 @@ class FakeChain:
         except RpcFailed:
             pass  # its nonce is used: `_arrive` tells by whom
 
-    async def _arrive(self, sender: Address, sent: Sequence[Signed]) -> TxReceipt:
-        waited = -1.0
+    async def _arrive(self, signer: Signer, sent: Sequence[Signed]) -> TxReceipt:
+        waited, nonce = -1.0, sent[-1].nonce
         while True:
             if not self.down:
                 self._catch_up()
@@ -255,8 +256,10 @@ class FakeChain:
                     if (outcome := self._outcomes.get(one.hash)) is not None:
                         await self.step("included")
                         return _opened(outcome, one.hash)
-                if self._world.nonces[sender] > sent[-1].nonce:
-                    raise Replaced(f"Another transaction of this key took nonce {sent[-1].nonce}.")
+                if self._world.nonces[signer.address] > nonce:
+                    raise Replaced(f"Another transaction of this key took nonce {nonce}.")
+                if waited >= _SURE:
+                    self._fill(signer, nonce)
             if waited >= _PATIENCE:
                 raise NotIncluded(f"No block took the transaction in {waited:.0f} s.", tx=sent[-1].hash)
             if waited < 0:
@@ -269,6 +272,14 @@ class FakeChain:
                 await self._sleep(1.0)
                 waited += 1.0
             await self.step("waited")
+
+    def _fill(self, signer: Signer, nonce: int) -> None:
+        """Empty transactions for what is missing before this nonce and waits in no pool."""
+        waiting = {one.signed.nonce for one in self._pool.values() if one.sender == signer.address}
+        for missing in range(self._world.nonces[signer.address], nonce):
+            if missing not in waiting:
+                empty = Unsigned(self.chain_id, missing, _FREE, 0, signer.address, 0, b"")
+                self.post(sign(empty, signer).raw)
 
     def _enter(self, now: float | None = None) -> None:
         """Execution sees the next block, as a pending transaction does."""

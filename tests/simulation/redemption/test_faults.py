@@ -1,0 +1,170 @@
+"""Every step of a redemption, times everything that may befall the world just there, times a crash or none.
+
+Then the world goes on, a second voucher comes, and the books must be right.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from lading_net.clock import run_virtual
+from lading_node import settle
+from simulation.redemption.dock import Dock, Killed
+
+Fault = Callable[[Dock], Awaitable[None]]
+LATER = 950.0
+END = 1_300.0
+# A disk in memory, where there is one: what a real one does in a crash is sqlite's business and tested by it.
+SHM = Path("/dev/shm")
+DISK = str(SHM) if SHM.is_dir() else None
+
+
+async def nothing(dock: Dock) -> None:
+    pass
+
+
+async def short_outage(dock: Dock) -> None:
+    await dock.outage(7.0)
+
+
+async def long_outage(dock: Dock) -> None:
+    """Longer than anybody waits for a transaction, and than a node looks away."""
+    await dock.outage(500.0)
+
+
+def reorganisation(depth: int, *, keep: bool, after: float = 0.0) -> Fault:
+    """The newest `depth` blocks go (but for the deposits); their transactions come back (`keep`) or are forgotten."""
+
+    async def happen(dock: Dock) -> None:
+        def turn() -> None:
+            head = dock.chain._blocks[-1].block.number
+            dock.chain.rewind(max(dock.base, head - depth), keep=keep)
+            if not keep:
+                dock.chain.forget()
+
+        asyncio.get_running_loop().call_later(after, turn) if after else turn()
+
+    return happen
+
+
+async def rival_first(dock: Dock) -> None:
+    dock.rival_lands_the_rows()
+
+
+async def rival_undone(dock: Dock) -> None:
+    """Somebody else lands the rows, and a moment later no block has them."""
+    dock.rival_lands_the_rows()
+    await reorganisation(10, keep=False, after=6.0)(dock)
+
+
+async def nonce_used(dock: Dock) -> None:
+    dock.nonce_is_used_elsewhere()
+
+
+async def forgotten(dock: Dock) -> None:
+    dock.chain.forget()
+
+
+async def disk_full(dock: Dock) -> None:
+    ledger = dock.life.ledger
+    ledger.full = True
+    asyncio.get_running_loop().call_later(20.0, setattr, ledger, "full", False)
+
+
+FAULTS: dict[str, Fault] = {
+    "nothing": nothing,
+    "short outage": short_outage,
+    "long outage": long_outage,
+    "shallow reorganisation": reorganisation(1, keep=True),
+    "shallow reorganisation that forgets": reorganisation(1, keep=False),
+    "deep reorganisation": reorganisation(99, keep=True),
+    "deep reorganisation that forgets": reorganisation(99, keep=False),
+    "reorganisation while it is watched": reorganisation(5, keep=True, after=30.0),
+    "reorganisation while it is watched that forgets": reorganisation(5, keep=False, after=30.0),
+    "reorganisation of what was final": reorganisation(999, keep=True, after=LATER),
+    "reorganisation of what was final that forgets": reorganisation(999, keep=False, after=LATER),
+    "rival first": rival_first,
+    "rival undone": rival_undone,
+    "nonce used elsewhere": nonce_used,
+    "forgotten": forgotten,
+    "disk full": disk_full,
+}
+# How much later than usual the world is at rest.
+LASTS = {long_outage: 600.0} | {fault: LATER + 300.0 for name, fault in FAULTS.items() if "was final" in name}
+
+
+@pytest.fixture(autouse=True)
+def slower_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an hour of looking every five seconds would be most of these tests' time."""
+    monkeypatch.setattr(settle, "LOOK_SECONDS", 30.0)
+
+
+async def go_on(dock: Dock, until: float) -> None:
+    """Life after life, until that time."""
+    dock.life.go_on()
+    while (left := until - asyncio.get_running_loop().time()) > 0:
+        try:
+            async with asyncio.timeout(left):
+                await dock.killed.wait()
+        except TimeoutError:
+            return
+        await dock.again()
+        dock.life.go_on()
+
+
+async def story(folder: Path, fault: Fault, at: int, crash: bool) -> list[str]:
+    """What happens at step `at` of the first redemption; returns the names of its steps."""
+    dock = Dock(folder)
+    await dock.open()
+
+    async def hand(label: str) -> None:
+        if len(dock.labels) == at + 1:
+            await fault(dock)
+            if crash:
+                dock.crash()
+
+    dock.hand = hand
+    try:
+        with contextlib.suppress(Killed):
+            await dock.life.settler.settle()
+        labels, dock.hand = dock.labels, None
+        if dock.killed.is_set():
+            await dock.again()
+        await go_on(dock, 300.0)
+        await dock.promise(0, 555)
+        await go_on(dock, END + LASTS.get(fault, 0.0))
+        await dock.check()
+        assert not dock.chain.beside_another
+        return labels
+    finally:
+        await dock.life.end()
+
+
+def play(fault: Fault, at: int, crash: bool) -> list[str]:
+    with tempfile.TemporaryDirectory(dir=DISK) as folder:
+        return run_virtual(story(Path(folder), fault, at, crash), at, limit=3 * END)
+
+
+STEPS = play(nothing, -1, False)
+
+
+def test_the_steps_are_those_that_a_redemption_has() -> None:
+    assert len(STEPS) >= 15
+    for label in ("asking", "estimated", "signed", "writing", "written", "noted", "broadcast", "waited"):
+        assert label in STEPS, STEPS
+    assert STEPS.index("noted") < STEPS.index("broadcast") < STEPS.index("included")
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["", "and a crash"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_voucher_is_lost_or_redeemed_twice(name: str, crash: bool) -> None:
+    for at in range(len(STEPS)):
+        try:
+            play(FAULTS[name], at, crash)
+        except BaseException as error:
+            error.add_note(f"{name} at step {at}, {STEPS[at]!r}{', and a crash' * crash}")
+            raise
