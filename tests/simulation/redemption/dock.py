@@ -8,15 +8,16 @@ sides of every write to the disk.
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from factories import key
+from lading_contracts import abi
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts
 from lading_contracts.fake import FakeChain
-from lading_contracts.port import Block, Signer
+from lading_contracts.port import Block
 from lading_contracts.registry import Party, Role
 from lading_contracts.settlement import ChannelKey, pack_rows
 from lading_contracts.transactions import Fees, Unsigned, read, sign
@@ -30,15 +31,20 @@ from lading_node.settle import Settler
 from lading_node.store import Identity, Ledger
 from lading_node.watch import Watch
 from lading_protocol.ids import Address, Digest, TermsId, Wei
+from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 from simulation.flow.people import copy_disk
 from simulation.node_world import AGENT, EPOCH, Shelf
 
 HOST, PAYERS = key("host"), (key("payer one"), key("payer two"))
 MAKER, RIVAL, TREASURY = key("maker"), key("rival"), key("treasury")
-LOCKED = 1_000
+LOCKED, FIRST, SECOND = 1_000, 100, 555
 ALWAYS = Policy(Wei(1), 0.0)
 POLL = 20.0
+
+
+def now() -> float:
+    return EPOCH + asyncio.get_running_loop().time()
 
 
 class Killed(BaseException):
@@ -90,24 +96,25 @@ class PerilousLedger(Ledger):
 class Life:
     """The settling parts of a node, from a start to a crash or the end."""
 
-    def __init__(self, dock: "Dock", folder: Path) -> None:
-        record = dock.contracts.deployment
+    def __init__(self, contracts: Contracts, folder: Path, step: Hand) -> None:
+        record = contracts.deployment
         opened = PerilousLedger.open(folder, Identity(HOST.address, record.chain_id, record.settlement))
         assert isinstance(opened, PerilousLedger)
+        self.contracts = contracts
         self.ledger = opened
-        self.ledger.step = dock.chain.step
+        self.ledger.step = step
         doors = Doors(
             key=HOST,
             transport=MemoryNetwork(0).transport(HOST),
             gossip=None,
-            contracts=dock.contracts,
+            contracts=contracts,
             ledger=self.ledger,
             packages=Shelf(),
             engine=MemoryEngine,
-            clock=dock.now,
+            clock=now,
             rng=random.Random(0),
         )
-        self.channels = Channels(HOST.address, self.ledger, dock.contracts, dock.now)
+        self.channels = Channels(HOST.address, self.ledger, contracts, now)
         self.settler = Settler(doors, self.channels, ALWAYS)
         self.watch = Watch(doors, self.channels, self.settler.poke, POLL)
         self.tasks: list[asyncio.Task[None]] = []
@@ -116,6 +123,40 @@ class Life:
         loop = asyncio.get_running_loop()
         self.tasks = [loop.create_task(self.settler.run()), loop.create_task(self.watch.run())]
 
+    async def receive(self, papers: "Papers", payers: Sequence[PrivateKey] = PAYERS) -> None:
+        """A lock and a first voucher of each payer, as jobs would have brought them."""
+        for payer in payers:
+            await self.ledger.put_lock(papers.id(payer), papers.lock(payer), payer.address)
+            await self.promise(papers, payer, FIRST)
+        await self.channels.load()
+
+    async def promise(self, papers: "Papers", payer: PrivateKey, cumulative: int) -> None:
+        await self.ledger.put_voucher(papers.id(payer), papers.voucher(payer, cumulative), payer.address, now())
+
+    async def check(self, terms: TermsId, *, watched: bool = False) -> None:
+        """All that was promised is redeemed once, the host's book says the same as the chain, and nothing hangs.
+
+        `watched`: the newest blocks may still be, and nothing else.
+        """
+        settlement, coin = self.contracts.settlement, self.contracts.coin
+        free = sum([(await settlement.account(payer.address)).free for payer in PAYERS])
+        redeemed = locked = 0
+        for row in await self.ledger.channels():
+            channel = await settlement.channel(ChannelKey(row.id.signer, HOST.address, terms, 0))
+            assert channel.redeemed == row.signed, "a voucher's money is not redeemed, or more than it"
+            assert (row.locked, row.redeemed) == (channel.locked, channel.redeemed)
+            redeemed += channel.redeemed
+            locked += channel.locked - channel.redeemed
+        assert redeemed == await settlement.gross(terms)
+        host, pool = await settlement.host_balance(HOST.address), await settlement.earned(terms)
+        assert host + pool == redeemed
+        assert await coin.balance(settlement.address) == free + locked + host + pool
+        assert sum(one.amount for one in await self.ledger.redemptions()) == redeemed, "the book differs from the chain"
+        sendings = await self.ledger.sendings()
+        assert not [one for one in sendings if one.open or not watched]
+        assert len(self.settler.on_the_way) == len(sendings)
+        assert (self.settler.status, self.watch.trouble) == ("", "")
+
     async def end(self) -> None:
         for task in self.tasks:
             task.cancel()
@@ -123,21 +164,53 @@ class Life:
         await self.ledger.close()
 
 
+class Papers:
+    """What the payers sign, under one table of terms."""
+
+    def __init__(self, contracts: Contracts, terms: TermsId) -> None:
+        self._domain = contracts.deployment.settlement_domain
+        self._settlement = contracts.settlement
+        self._terms = terms
+
+    def id(self, payer: PrivateKey) -> ChannelId:
+        return ChannelId(payer.address, self._terms, 0)
+
+    def lock(self, payer: PrivateKey) -> SignedLock:
+        return Lock(HOST.address, self._terms, 0, LOCKED).sign(self._domain, payer)
+
+    def voucher(self, payer: PrivateKey, cumulative: int) -> SignedVoucher:
+        return Voucher(HOST.address, self._terms, 0, cumulative).sign(self._domain, payer)
+
+    def call(self, payers: Sequence[PrivateKey] = PAYERS) -> bytes:
+        """All first rows, as anybody may send them."""
+        locks = pack_rows((LOCKED, self.lock(payer).signature) for payer in payers)
+        vouchers = pack_rows((FIRST, self.voucher(payer, FIRST).signature) for payer in payers)
+        return abi.load("Settlement").call("lockAndRedeem", HOST.address, self._terms, 0, locks, vouchers)
+
+
+async def furnish(contracts: Contracts, treasury: PrivateKey) -> TermsId:
+    """Terms that split, and a deposit of each payer."""
+    await contracts.registry.register(MAKER, AGENT)
+    share = [Party(MAKER.address, Role.MAKER, 1_234)]
+    terms = await contracts.registry.agree_terms(MAKER, AGENT, share)
+    for payer in PAYERS:
+        await contracts.coin.transfer(treasury, payer.address, LOCKED)
+        await contracts.coin.allow(payer, contracts.settlement.address, LOCKED)
+        await contracts.settlement.deposit(payer, LOCKED)
+    return TermsId(terms)
+
+
 class Dock:
     """`labels` are the steps so far; `hand` is called with each, and may do anything."""
 
     def __init__(self, folder: Path) -> None:
-        self.chain = Perilous(self.now, inclusion_delay=4.0, block_time=12.0)
+        self.chain = Perilous(now, inclusion_delay=4.0, block_time=12.0)
         self.chain.step = self._step
         self.labels: list[str] = []
         self.hand: Hand | None = None
         self.killed = asyncio.Event()
         self._folder = folder
         self._crashes = 0
-
-    @staticmethod
-    def now() -> float:
-        return EPOCH + asyncio.get_running_loop().time()
 
     @property
     def home(self) -> Path:
@@ -152,23 +225,15 @@ class Dock:
         """Deposits, terms, and a host that holds a lock and a voucher of two payers."""
         delay, self.chain.inclusion_delay = self.chain.inclusion_delay, 0.0
         self.contracts = Contracts(self.chain, await deploy(self.chain, TREASURY, Parameters.devnet()))
-        await self.contracts.registry.register(MAKER, AGENT)
-        share = [Party(MAKER.address, Role.MAKER, 1_234)]
-        self.terms = TermsId(await self.contracts.registry.agree_terms(MAKER, AGENT, share))
-        for payer in PAYERS:
-            await self.contracts.coin.transfer(TREASURY, payer.address, LOCKED)
-            await self.contracts.coin.allow(payer, self.contracts.settlement.address, LOCKED)
-            await self.contracts.settlement.deposit(payer, LOCKED)
+        self.terms = await furnish(self.contracts, TREASURY)
+        self.papers = Papers(self.contracts, self.terms)
         self.chain.inclusion_delay = delay
         self.chain.mine(3)
         head = await self.chain.block()
         assert head is not None
         self.base = head.number
-        self.life = Life(self, self.home)
-        for at, payer in enumerate(PAYERS):
-            await self.life.ledger.put_lock(self.id(payer), self.lock(payer), payer.address)
-            await self.promise(at, 100 + at)
-        await self.life.channels.load()
+        self.life = Life(self.contracts, self.home, self._step)
+        await self.life.receive(self.papers)
 
     def crash(self) -> None:
         """What a restart will find is what the disk has now; what this life still does reaches no disk any more."""
@@ -181,39 +246,19 @@ class Dock:
         """The next life, over the disk that the crash left."""
         self.killed.clear()
         await self.life.end()
-        self.life = Life(self, self.home)
+        self.life = Life(self.contracts, self.home, self._step)
         await self.life.channels.load()
-
-    # Papers
-
-    def id(self, payer: Signer) -> ChannelId:
-        return ChannelId(payer.address, self.terms, 0)
-
-    def lock(self, payer: Any) -> SignedLock:
-        return Lock(HOST.address, self.terms, 0, LOCKED).sign(self.contracts.deployment.settlement_domain, payer)
-
-    def voucher(self, payer: Any, cumulative: int) -> SignedVoucher:
-        return Voucher(HOST.address, self.terms, 0, cumulative).sign(self.contracts.deployment.settlement_domain, payer)
-
-    async def promise(self, at: int, cumulative: int) -> None:
-        payer = PAYERS[at]
-        await self.life.ledger.put_voucher(self.id(payer), self.voucher(payer, cumulative), payer.address, self.now())
 
     # What others do
 
     def rival_lands_the_rows(self) -> None:
-        locks = pack_rows((LOCKED, self.lock(payer).signature) for payer in PAYERS)
-        papers = [(100 + at, self.voucher(payer, 100 + at).signature) for at, payer in enumerate(PAYERS)]
-        data = self.contracts.settlement._abi.call(
-            "lockAndRedeem", HOST.address, self.terms, 0, locks, pack_rows(papers)
-        )
-        self._at_once(RIVAL, self.contracts.settlement.address, data)
+        self._at_once(RIVAL, self.contracts.settlement.address, self.papers.call())
 
     def nonce_is_used_elsewhere(self) -> None:
         """The operator's wallet uses the node's key: whatever waits under this nonce is pushed out."""
         self._at_once(HOST, MAKER.address, b"")
 
-    def _at_once(self, who: Any, to: Address, data: bytes) -> None:
+    def _at_once(self, who: PrivateKey, to: Address, data: bytes) -> None:
         delay, self.chain.inclusion_delay = self.chain.inclusion_delay, 0.0
         nonce = self.chain._world.nonces[who.address]
         self.chain.post(sign(Unsigned(self.chain.chain_id, nonce, Fees(9, 9), 0, to, 0, data), who).raw)
@@ -223,26 +268,3 @@ class Dock:
     async def outage(self, seconds: float) -> None:
         self.chain.down = True
         asyncio.get_running_loop().call_later(seconds, setattr, self.chain, "down", False)
-
-    # What must hold
-
-    async def check(self) -> None:
-        """All that was promised is redeemed once, the host's book says the same as the chain, and nothing hangs."""
-        settlement, coin = self.contracts.settlement, self.contracts.coin
-        redeemed = free = locked = 0
-        for row in await self.life.ledger.channels():
-            where = ChannelKey(row.id.signer, HOST.address, self.terms, 0)
-            channel = await settlement.channel(where)
-            assert channel.redeemed == row.signed, "a voucher's money is not redeemed, or more than it"
-            assert (row.locked, row.redeemed) == (channel.locked, channel.redeemed)
-            redeemed += channel.redeemed
-            locked += channel.locked - channel.redeemed
-            free += (await settlement.account(row.id.signer)).free
-        assert redeemed == await settlement.gross(self.terms)
-        host, pool = await settlement.host_balance(HOST.address), await settlement.earned(self.terms)
-        assert host + pool == redeemed
-        assert await coin.balance(settlement.address) == free + locked + host + pool
-        book = await self.life.ledger.redemptions()
-        assert sum(one.amount for one in book) == redeemed, "the book differs from the chain"
-        assert await self.life.ledger.sendings() == []
-        assert (self.life.settler.on_the_way, self.life.settler.status, self.life.watch.trouble) == ([], "", "")

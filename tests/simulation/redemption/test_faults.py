@@ -13,10 +13,10 @@ import pytest
 
 from lading_net.clock import run_virtual
 from lading_node import settle
-from simulation.redemption.dock import Dock, Killed
+from simulation.redemption.dock import PAYERS, SECOND, Dock, Killed
 
 Fault = Callable[[Dock], Awaitable[None]]
-LATER = 950.0
+LATER = 1_300.0
 END = 1_300.0
 # A disk in memory, where there is one: what a real one does in a crash is sqlite's business and tested by it.
 SHM = Path("/dev/shm")
@@ -61,6 +61,12 @@ async def rival_undone(dock: Dock) -> None:
     await reorganisation(10, keep=False, after=6.0)(dock)
 
 
+async def rival_undone_when_final(dock: Dock) -> None:
+    """And nothing of our own tells that something was taken back."""
+    dock.rival_lands_the_rows()
+    await reorganisation(999, keep=False, after=LATER)(dock)
+
+
 async def nonce_used(dock: Dock) -> None:
     dock.nonce_is_used_elsewhere()
 
@@ -89,6 +95,7 @@ FAULTS: dict[str, Fault] = {
     "reorganisation of what was final that forgets": reorganisation(999, keep=False, after=LATER),
     "rival first": rival_first,
     "rival undone": rival_undone,
+    "rival undone, of what was final": rival_undone_when_final,
     "nonce used elsewhere": nonce_used,
     "forgotten": forgotten,
     "disk full": disk_full,
@@ -116,10 +123,11 @@ async def go_on(dock: Dock, until: float) -> None:
         dock.life.go_on()
 
 
-async def story(folder: Path, fault: Fault, at: int, crash: bool) -> list[str]:
-    """What happens at step `at` of the first redemption; returns the names of its steps."""
+async def story(folder: Path, fault: Fault, at: int, crash: bool, first: Fault = nothing) -> list[str]:
+    """What happens at step `at` of the first redemption, after a `first` thing before it; the names of its steps."""
     dock = Dock(folder)
     await dock.open()
+    await first(dock)
 
     async def hand(label: str) -> None:
         if len(dock.labels) == at + 1:
@@ -135,18 +143,18 @@ async def story(folder: Path, fault: Fault, at: int, crash: bool) -> list[str]:
         if dock.killed.is_set():
             await dock.again()
         await go_on(dock, 300.0)
-        await dock.promise(0, 555)
+        await dock.life.promise(dock.papers, PAYERS[0], SECOND)
         await go_on(dock, END + LASTS.get(fault, 0.0))
-        await dock.check()
+        await dock.life.check(dock.terms)
         assert not dock.chain.beside_another
         return labels
     finally:
         await dock.life.end()
 
 
-def play(fault: Fault, at: int, crash: bool) -> list[str]:
+def play(fault: Fault, at: int, crash: bool, first: Fault = nothing) -> list[str]:
     with tempfile.TemporaryDirectory(dir=DISK) as folder:
-        return run_virtual(story(Path(folder), fault, at, crash), at, limit=3 * END)
+        return run_virtual(story(Path(folder), fault, at, crash, first), at, limit=5 * END)
 
 
 STEPS = play(nothing, -1, False)
@@ -168,3 +176,12 @@ def test_no_voucher_is_lost_or_redeemed_twice(name: str, crash: bool) -> None:
         except BaseException as error:
             error.add_note(f"{name} at step {at}, {STEPS[at]!r}{', and a crash' * crash}")
             raise
+
+
+@pytest.mark.parametrize("then", ["shallow reorganisation that forgets", "deep reorganisation that forgets"])
+def test_what_others_landed_is_taken_back_while_the_host_is_dead(then: str) -> None:
+    """The disk says that all is redeemed, and nothing of the host's own contradicts it."""
+    steps = play(nothing, -1, False, rival_first)
+    assert "estimated" not in steps
+    for at in range(len(steps)):
+        play(FAULTS[then], at, True, rival_first)
