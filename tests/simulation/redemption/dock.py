@@ -1,8 +1,8 @@
 """One host's redemption under a magnifying glass: every step has a name, and something may befall the world at any.
 
 `Dock` is the world: a chain with a payer's two session keys on it, and a host's disk. A `Life` is one run of the
-host's settling parts over that disk. A step is every question to the chain, every stage of a transaction, and both
-sides of every write to the disk.
+host's settling parts over that disk. A step is every question to the chain, every stage of a transaction, and
+every write to the disk: what comes after one step comes before the next.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ HOST, PAYERS = key("host"), (key("payer one"), key("payer two"))
 MAKER, RIVAL, TREASURY = key("maker"), key("rival"), key("treasury")
 LOCKED, FIRST, SECOND = 1_000, 100, 555
 ALWAYS = Policy(Wei(1), 0.0)
-POLL = 20.0
+POLL = 50.0
 
 
 def now() -> float:
@@ -85,7 +85,6 @@ class PerilousLedger(Ledger):
     async def _write(self, *write: Any) -> None:
         await self.step("writing")
         await super()._write(*write)
-        await self.step("written")
 
     def _commit(self, writes: Iterable[Any]) -> None:
         if self.full:
@@ -200,40 +199,64 @@ async def furnish(contracts: Contracts, treasury: PrivateKey) -> TermsId:
     return TermsId(terms)
 
 
-class Dock:
-    """`labels` are the steps so far; `hand` is called with each, and may do anything."""
+class Harbour:
+    """The chain with all that stories begin with. Made once: each story rewinds it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.chain = Perilous(now, inclusion_delay=4.0, block_time=12.0)
-        self.chain.step = self._step
+    made: "Harbour | None" = None
+
+    @classmethod
+    async def open(cls) -> "Harbour":
+        if cls.made is None:
+            cls.made = cls()
+            await cls.made._build()
+        harbour = cls.made
+        harbour.chain.down = False
+        harbour.chain.forget()
+        harbour.chain.rewind(harbour.base)
+        harbour.chain.beside_another = 0
+        return harbour
+
+    async def _build(self) -> None:
+        self.chain = Perilous(now, block_time=60.0)
+        self.contracts = Contracts(self.chain, await deploy(self.chain, TREASURY, Parameters.devnet()))
+        self.terms = await furnish(self.contracts, TREASURY)
+        self.papers = Papers(self.contracts, self.terms)
+        self.chain.mine(3)
+        self.base = self.chain._blocks[-1].block.number
+        self.chain.inclusion_delay = 4.0
+
+
+class Dock:
+    """A story's beginning: a host that holds a lock and a voucher of each payer.
+
+    `labels` are the steps so far; `hand` is called with each, and may do anything.
+    """
+
+    def __init__(self, folder: Path, harbour: Harbour) -> None:
+        self.chain, self.contracts, self.base = harbour.chain, harbour.contracts, harbour.base
+        self.terms, self.papers = harbour.terms, harbour.papers
+        self.chain.step = self.step
         self.labels: list[str] = []
         self.hand: Hand | None = None
         self.killed = asyncio.Event()
         self._folder = folder
         self._crashes = 0
 
+    @classmethod
+    async def open(cls, folder: Path) -> "Dock":
+        dock = cls(folder, await Harbour.open())
+        dock.life = Life(dock.contracts, dock.home, dock.step)
+        await dock.life.receive(dock.papers)
+        return dock
+
     @property
     def home(self) -> Path:
         return self._folder / str(self._crashes)
 
-    async def _step(self, label: str) -> None:
+    async def step(self, label: str) -> None:
         if self.hand is not None:
             self.labels.append(label)
             await self.hand(label)
-
-    async def open(self) -> None:
-        """Deposits, terms, and a host that holds a lock and a voucher of two payers."""
-        delay, self.chain.inclusion_delay = self.chain.inclusion_delay, 0.0
-        self.contracts = Contracts(self.chain, await deploy(self.chain, TREASURY, Parameters.devnet()))
-        self.terms = await furnish(self.contracts, TREASURY)
-        self.papers = Papers(self.contracts, self.terms)
-        self.chain.inclusion_delay = delay
-        self.chain.mine(3)
-        head = await self.chain.block()
-        assert head is not None
-        self.base = head.number
-        self.life = Life(self.contracts, self.home, self._step)
-        await self.life.receive(self.papers)
 
     def crash(self) -> None:
         """What a restart will find is what the disk has now; what this life still does reaches no disk any more."""
@@ -246,7 +269,7 @@ class Dock:
         """The next life, over the disk that the crash left."""
         self.killed.clear()
         await self.life.end()
-        self.life = Life(self.contracts, self.home, self._step)
+        self.life = Life(self.contracts, self.home, self.step)
         await self.life.channels.load()
 
     # What others do

@@ -17,7 +17,7 @@ from simulation.redemption.dock import PAYERS, SECOND, Dock, Killed
 
 Fault = Callable[[Dock], Awaitable[None]]
 LATER = 1_300.0
-END = 1_300.0
+END = 1_400.0
 # A disk in memory, where there is one: what a real one does in a crash is sqlite's business and tested by it.
 SHM = Path("/dev/shm")
 DISK = str(SHM) if SHM.is_dir() else None
@@ -101,13 +101,13 @@ FAULTS: dict[str, Fault] = {
     "disk full": disk_full,
 }
 # How much later than usual the world is at rest.
-LASTS = {long_outage: 600.0} | {fault: LATER + 300.0 for name, fault in FAULTS.items() if "was final" in name}
+LASTS = {long_outage: 600.0} | {fault: LATER + 200.0 for name, fault in FAULTS.items() if "was final" in name}
 
 
 @pytest.fixture(autouse=True)
 def slower_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half an hour of looking every five seconds would be most of these tests' time."""
-    monkeypatch.setattr(settle, "LOOK_SECONDS", 30.0)
+    monkeypatch.setattr(settle, "LOOK_SECONDS", 50.0)
 
 
 async def go_on(dock: Dock, until: float) -> None:
@@ -125,8 +125,7 @@ async def go_on(dock: Dock, until: float) -> None:
 
 async def story(folder: Path, fault: Fault, at: int, crash: bool, first: Fault = nothing) -> list[str]:
     """What happens at step `at` of the first redemption, after a `first` thing before it; the names of its steps."""
-    dock = Dock(folder)
-    await dock.open()
+    dock = await Dock.open(folder)
     await first(dock)
 
     async def hand(label: str) -> None:
@@ -139,6 +138,7 @@ async def story(folder: Path, fault: Fault, at: int, crash: bool, first: Fault =
     try:
         with contextlib.suppress(Killed):
             await dock.life.settler.settle()
+            await dock.step("done")
         labels, dock.hand = dock.labels, None
         if dock.killed.is_set():
             await dock.again()
@@ -162,7 +162,7 @@ STEPS = play(nothing, -1, False)
 
 def test_the_steps_are_those_that_a_redemption_has() -> None:
     assert len(STEPS) >= 15
-    for label in ("asking", "estimated", "signed", "writing", "written", "noted", "broadcast", "waited"):
+    for label in ("asking", "estimated", "signed", "writing", "noted", "broadcast", "waited"):
         assert label in STEPS, STEPS
     assert STEPS.index("noted") < STEPS.index("broadcast") < STEPS.index("included")
 
@@ -170,7 +170,8 @@ def test_the_steps_are_those_that_a_redemption_has() -> None:
 @pytest.mark.parametrize("crash", [False, True], ids=["", "and a crash"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_voucher_is_lost_or_redeemed_twice(name: str, crash: bool) -> None:
-    for at in range(len(STEPS)):
+    # What happens long after does not mind so much at which step it was that the long time began.
+    for at in range(0, len(STEPS), 4 if LASTS.get(FAULTS[name], 0.0) > LATER else 1):
         try:
             play(FAULTS[name], at, crash)
         except BaseException as error:
