@@ -203,7 +203,7 @@ class Ledger:
 
     async def put_sending(self, sending: Sending) -> None:
         """Returns once it is on disk: only then may it be broadcast."""
-        body = msgspec.msgpack.encode(sending)
+        body = msgspec.json.encode(sending)  # msgpack has no numbers as wide as an amount
         await self._write(("insert or replace into sendings values (?,?)", (sending.number, body)))
 
     async def drop_sending(self, sending: Sending) -> None:
@@ -279,7 +279,7 @@ class Ledger:
     async def sendings(self) -> list[Sending]:
         """The oldest first."""
         rows = await self._read("select body from sendings order by number")
-        return [msgspec.msgpack.decode(row[0], type=Sending) for row in rows]
+        return [msgspec.json.decode(row[0], type=Sending) for row in rows]
 
     async def votes(self) -> list[Vote]:
         rows = await self._read("select dispute, round, verdict, evidence, salt, finding, stage, at from votes")

@@ -263,11 +263,12 @@ class FakeChain:
             if waited >= _PATIENCE:
                 raise NotIncluded(f"No block took the transaction in {waited:.0f} s.", tx=sent[-1].hash)
             if waited < 0:
-                waited = self.inclusion_delay
-                await self._sleep(self.inclusion_delay)
-                for one in sent:  # the clock may be one that stands still
-                    if (pooled := self._pool.get(one.hash)) is not None:
-                        pooled.due = min(pooled.due, self._now())
+                delay = self.inclusion_delay
+                waited = min(delay, _PATIENCE)
+                await self._sleep(waited)
+                pooled = self._pool.get(sent[-1].hash)
+                if pooled is not None and waited == delay:
+                    pooled.due = min(pooled.due, self._now())  # the clock may be one that stands still
             else:
                 await self._sleep(1.0)
                 waited += 1.0

@@ -34,11 +34,11 @@ from lading_protocol.ids import Address, Digest, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 from simulation.flow.people import copy_disk
-from simulation.node_world import AGENT, EPOCH, Shelf
+from simulation.node_world import AGENT, COIN, EPOCH, Shelf
 
 HOST, PAYERS = key("host"), (key("payer one"), key("payer two"))
 MAKER, RIVAL, TREASURY = key("maker"), key("rival"), key("treasury")
-LOCKED, FIRST, SECOND = 1_000, 100, 555
+LOCKED, FIRST, SECOND = 1_000 * COIN, 100 * COIN + 7, 555 * COIN + 1
 ALWAYS = Policy(Wei(1), 0.0)
 POLL = 50.0
 
@@ -58,6 +58,7 @@ class Perilous(FakeChain):
     """The fake chain, with a step before every question; what comes after an answer is before the next step."""
 
     beside_another = 0
+    posted = 0
 
     async def call(self, to: Address, data: bytes, sender: Address | None = None) -> bytes:
         await self.step("asking")
@@ -73,6 +74,7 @@ class Perilous(FakeChain):
         waiting = [one.said for one in self._pool.values() if one.sender == sender == HOST.address]
         if said.data and said not in waiting and any(one.data and one.nonce != said.nonce for one in waiting):
             self.beside_another += 1
+        self.posted += 1
         return super().post(raw)
 
 

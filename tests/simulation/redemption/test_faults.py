@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lading_net.clock import run_virtual
 from lading_node import settle
+from lading_protocol.ids import Wei
 from simulation.redemption.dock import PAYERS, SECOND, Dock, Killed
 
 Fault = Callable[[Dock], Awaitable[None]]
@@ -186,3 +188,72 @@ def test_what_others_landed_is_taken_back_while_the_host_is_dead(then: str) -> N
     assert "estimated" not in steps
     for at in range(len(steps)):
         play(FAULTS[then], at, True, rival_first)
+
+
+async def open_dock(folder: Path, delay: float) -> Dock:
+    dock = await Dock.open(folder)
+    dock.chain.inclusion_delay = delay
+    dock.life.go_on()
+    return dock
+
+
+def test_the_operator_reads_what_is_unknown_and_nothing_is_sent_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        dock = await open_dock(tmp_path, 2_000.0)  # no block wants it
+        try:
+            await asyncio.sleep(400.0)
+            (words,) = dock.life.settler.on_the_way
+            assert "no block has it yet" in words
+            assert "no block has it yet" in dock.life.settler.status
+            await dock.life.promise(dock.papers, PAYERS[0], SECOND)
+            await asyncio.sleep(400.0)
+            assert len(dock.chain._pool) == 1
+            await asyncio.sleep(1_300.0)
+            (words, *_) = dock.life.settler.on_the_way
+            assert "is in block" in words
+            dock.chain.inclusion_delay = 4.0
+            dock.chain._pool = {tx: replace(one, due=0.0) for tx, one in dock.chain._pool.items()}
+            await asyncio.sleep(END)
+            await dock.life.check(dock.terms)
+        finally:
+            dock.chain.inclusion_delay = 4.0
+            await dock.life.end()
+
+    run_virtual(main())
+
+
+def test_the_operator_reads_that_the_chain_is_away(tmp_path: Path) -> None:
+    async def main() -> None:
+        dock = await open_dock(tmp_path, 4.0)
+        try:
+            await asyncio.sleep(1.0)
+            dock.chain.down = True
+            await asyncio.sleep(400.0)
+            assert "signed" in dock.life.settler.status or "down" in dock.life.settler.status
+            assert dock.life.watch.trouble
+            dock.chain.down = False
+            await asyncio.sleep(END)
+            await dock.life.check(dock.terms)
+        finally:
+            await dock.life.end()
+
+    run_virtual(main())
+
+
+def test_lookers_on_see_no_second_batch_while_servers_show_the_state_before_the_first(tmp_path: Path) -> None:
+    """A server that lags shows the vouchers as unredeemed for a while after their block."""
+
+    async def main() -> None:
+        dock = await Dock.open(tmp_path)
+        try:
+            await dock.life.settler.settle()
+            posted = dock.chain.posted
+            for id in (dock.papers.id(payer) for payer in PAYERS):
+                seen = dock.life.channels.get(id)
+                dock.life.channels.put(replace(seen, locked=Wei(0), redeemed=Wei(0)))
+            await dock.life.settler.settle("at once")
+            assert dock.chain.posted == posted
+        finally:
+            await dock.life.end()
+
+    run_virtual(main())
