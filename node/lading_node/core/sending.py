@@ -22,7 +22,7 @@ Row = tuple[Address, int]
 
 
 class Sending(msgspec.Struct, frozen=True):
-    """`signed` are rivals for one nonce: at most one is ever included. `number` tells sendings apart for ever.
+    """`signed` are rivals for one nonce: at most one is ever included. `number` tells the kept sendings apart.
 
     `since` is when it was signed, `included` when a block was seen that has it (0: its fate is open); both Unix
     seconds. `block` and `block_hash` are the last block that was seen to have it.

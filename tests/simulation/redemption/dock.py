@@ -25,10 +25,11 @@ from lading_net.memory import MemoryNetwork
 from lading_node.channels import Channels
 from lading_node.core.channel import ChannelId
 from lading_node.core.policy import Policy
+from lading_node.disk import Identity
 from lading_node.engines.memory import MemoryEngine
 from lading_node.ports import Doors
 from lading_node.settle import Settler
-from lading_node.store import Identity, Ledger
+from lading_node.store import Ledger
 from lading_node.watch import Watch
 from lading_protocol.ids import Address, Digest, TermsId, Wei
 from lading_protocol.keys import PrivateKey

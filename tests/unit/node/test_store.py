@@ -11,8 +11,9 @@ from factories import contract, key
 from lading_contracts.port import Signed
 from lading_node.core.channel import ChannelId
 from lading_node.core.sending import Sending
+from lading_node.disk import Identity
 from lading_node.errors import DiskFull, FolderBusy, LedgerBusy, LedgerError
-from lading_node.store import AttemptRow, Identity, Ledger, Redemption, Vote, peek
+from lading_node.store import AttemptRow, Ledger, Redemption, Vote, peek
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import AgentId, Digest, JobId, TermsId, Wei
 from lading_protocol.receipts import Lock as LockPaper
