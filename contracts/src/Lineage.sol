@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
+import {Tables} from "./Tables.sol";
 
 /// @title Who owns an agent, what it derives from, and what its ancestors are owed
 /// @notice Every edge leads to an agent that was registered earlier, so there are no cycles: `register` asks that the parent exists,
@@ -11,18 +12,20 @@ import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
 abstract contract Lineage is IAgentRegistry {
     /// @inheritdoc IAgentRegistry
     uint32 public constant NOTICE = 7 days;
-    uint256 public constant MAX_DEPTH = 8;
-    uint256 public constant MAX_LINEAGE_BPS = 5_000;
+    uint256 internal constant MAX_DEPTH = 8;
+    uint256 internal constant MAX_LINEAGE_BPS = 5_000;
     /// @notice How many ancestors are asked for what they want. Eight generations under an adopted root, and the nine it came under:
     /// only an agent below two adoptions can have more.
-    uint256 public constant MAX_ANCESTORS = 17;
+    uint256 internal constant MAX_ANCESTORS = 17;
 
-    /// @dev What a table owes: `owners` of ancestors that ask for something, each once, `asked` by each in all. `short` is the first
-    /// ancestor, from below, whose owner is offered less than it and those below it ask.
+    /// @dev What a table owes: `owners` of ancestors that ask for something, each once, `asked` by each in all. `theirs` has one bit
+    /// for each party that is one of them. `short` is the first ancestor, from below, whose owner is offered less than it and those
+    /// below it ask.
     struct Owed {
         uint256 count;
         address[MAX_ANCESTORS] owners;
         uint256[MAX_ANCESTORS] asked;
+        uint256 theirs;
         bytes32 short;
         uint256 wanted;
         uint256 offered;
@@ -155,12 +158,9 @@ abstract contract Lineage is IAgentRegistry {
         if (i == owed.count) owed.owners[owed.count++] = owner;
         asked += owed.asked[i];
         owed.asked[i] = asked;
-        if (owed.short != 0) return;
-        uint256 offered = 0;
-        for (uint256 p = 0; p < parties.length; ++p) {
-            if (parties[p].payee == owner) offered += parties[p].bps;
-        }
-        if (offered < asked) (owed.short, owed.wanted, owed.offered) = (ancestor, asked, offered);
+        (uint256 offered, uint256 places) = Tables.sharesOf(parties, owner);
+        owed.theirs |= places;
+        if (offered < asked && owed.short == 0) (owed.short, owed.wanted, owed.offered) = (ancestor, asked, offered);
     }
 
     function _askedFrom(bytes32 agent) private view returns (uint256 asked) {

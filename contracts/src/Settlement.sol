@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC3009} from "@openzeppelin/contracts/interfaces/draft-IERC3009.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {AgentRegistry} from "./AgentRegistry.sol";
+import {Coins} from "./Coins.sol";
 import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
 import {ISettlement} from "./interfaces/ISettlement.sol";
 import {Rows} from "./Rows.sol";
@@ -25,34 +27,41 @@ contract Settlement is EIP712, ISettlement {
     bytes32 public constant LOCK_TYPEHASH =
         keccak256("Lock(address host,bytes32 terms,uint32 epoch,uint96 cumulative)");
     bytes32 public constant SESSION_CONSENT_TYPEHASH = keccak256("SessionConsent(address payer)");
+    bytes32 public constant SESSION_GRANT_TYPEHASH =
+        keccak256("SessionGrant(address payer,address key,uint96 cap,uint40 expiry,uint64 nonce)");
     bytes32 public constant OFFER_TYPEHASH = keccak256(
         "Offer(address host,bytes32 agent,bytes32 terms,uint96 priceIn,uint96 priceOut,uint32 slots,uint64 sequence,uint64 expires,bytes32 detail)"
     );
     uint256 private constant WHOLE_BPS = 10_000;
     uint256 private constant MAX_DELAY = 90 days;
-    /// @dev The flags in a channel's word: after locked and redeemed (96 bits each) and closesAt (40).
-    uint256 private constant VIA_SESSION = 1 << 232;
-    uint256 private constant DEAD = 1 << 240;
 
     /// @dev `royaltyBps` is the registry's, kept here at the first redemption: terms never change.
     struct Pool {
         uint128 gross;
         uint16 royaltyBps;
+        // A table that has earned anything has no more parties than this.
+        uint256[16] claimed;
     }
 
     IERC20 public immutable coin;
-    AgentRegistry public immutable registry;
+    IAgentRegistry public immutable registry;
     uint40 public immutable exitDelay;
     uint40 public immutable closeDelay;
 
-    mapping(address payer => Account) public accounts;
-    mapping(address key => Session) public sessions;
+    /// @dev What an address owns, and whose key it is: together, because a lock looks for both and one place costs one hash.
+    struct Book {
+        Account account;
+        Session session;
+    }
+
+    /// @dev `channels` follows right after: Rows finds it by that, and by the order in which structs hold their words.
+    mapping(address => Book) private _books;
     mapping(bytes32 id => Channel) public channels;
+    mapping(address payer => uint64) public grantNonce;
     mapping(address host => Host) private _hosts;
     mapping(bytes32 terms => Pool) private _pools;
-    mapping(bytes32 terms => mapping(uint256 k => uint256)) public claimed;
 
-    constructor(IERC20 coin_, AgentRegistry registry_, uint40 exitDelay_, uint40 closeDelay_) EIP712("Lading", "1") {
+    constructor(IERC20 coin_, IAgentRegistry registry_, uint40 exitDelay_, uint40 closeDelay_) EIP712("Lading", "1") {
         require(address(coin_) != address(0) && address(registry_) != address(0), ZeroAddress());
         require(exitDelay_ <= MAX_DELAY && closeDelay_ <= MAX_DELAY, DelayTooLong());
         coin = coin_;
@@ -78,31 +87,53 @@ contract Settlement is EIP712, ISettlement {
     }
 
     /// @inheritdoc ISettlement
+    function depositWithAuthorization(
+        address payer,
+        uint96 amount,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external {
+        _credit(payer, payer, amount);
+        uint256 before = Coins.startPull(coin);
+        IERC3009(address(coin))
+            .receiveWithAuthorization(payer, address(this), amount, validAfter, validBefore, nonce, v, r, s);
+        Coins.finishPull(coin, before, amount);
+    }
+
+    /// @inheritdoc ISettlement
     function authorize(address key, uint96 cap, uint40 expiry, bytes calldata consent) external {
-        Session storage session = sessions[key];
-        address payer = session.payer;
-        if (payer == address(0)) {
-            bool consents = ECDSA.recoverCalldata(sessionConsentDigest(msg.sender), consent) == key;
-            require(consents && key != msg.sender, BadConsent(key));
-            session.payer = msg.sender;
-        } else {
-            require(payer == msg.sender, KeyTaken(key, payer));
-        }
-        session.cap = cap;
-        session.expiry = expiry;
-        emit Authorized(msg.sender, key, cap, expiry);
+        _authorize(msg.sender, key, cap, expiry, consent);
+    }
+
+    /// @inheritdoc ISettlement
+    function authorizeFor(
+        address payer,
+        address key,
+        uint96 cap,
+        uint40 expiry,
+        bytes calldata consent,
+        bytes calldata signature
+    ) external {
+        bytes32 digest = sessionGrantDigest(payer, key, cap, expiry, grantNonce[payer]++);
+        require(SignatureChecker.isValidSignatureNowCalldata(payer, digest, signature), BadGrant(payer));
+        _authorize(payer, key, cap, expiry, consent);
     }
 
     /// @inheritdoc ISettlement
     function revoke(address key) external {
-        require(sessions[key].payer == msg.sender, NotPayer(msg.sender));
-        sessions[key].expiry = 0;
+        require(_books[key].session.payer == msg.sender, NotPayer(msg.sender));
+        _books[key].session.expiry = 0;
+        ++grantNonce[msg.sender];
         emit Revoked(msg.sender, key);
     }
 
     /// @inheritdoc ISettlement
     function requestExit(uint96 amount) external {
-        Account storage account = accounts[msg.sender];
+        Account storage account = _books[msg.sender].account;
         require(amount <= account.free, OverFree(account.free));
         uint40 exitAt = amount == 0 ? 0 : uint40(block.timestamp) + exitDelay;
         account.exitAmount = amount;
@@ -112,7 +143,7 @@ contract Settlement is EIP712, ISettlement {
 
     /// @inheritdoc ISettlement
     function finishExit() external {
-        Account storage account = accounts[msg.sender];
+        Account storage account = _books[msg.sender].account;
         uint96 amount = account.exitAmount;
         require(amount != 0, NoExit());
         require(block.timestamp >= account.exitAt, TooEarly(account.exitAt));
@@ -126,6 +157,7 @@ contract Settlement is EIP712, ISettlement {
 
     /// @inheritdoc ISettlement
     function lock(address host, bytes32 terms, uint32 epoch, bytes calldata rows) external {
+        require(registry.isOpen(terms), TermsClosed(terms));
         require(_lock(host, terms, epoch, rows) != 0, NoProgress());
     }
 
@@ -138,7 +170,8 @@ contract Settlement is EIP712, ISettlement {
     function lockAndRedeem(address host, bytes32 terms, uint32 epoch, bytes calldata locks, bytes calldata vouchers)
         external
     {
-        uint256 moved = _lock(host, terms, epoch, locks);
+        Rows.check(locks);
+        uint256 moved = registry.isOpen(terms) ? _lock(host, terms, epoch, locks) : 0;
         moved += _redeem(host, terms, epoch, vouchers);
         require(moved != 0, NoProgress());
     }
@@ -147,7 +180,7 @@ contract Settlement is EIP712, ISettlement {
     function startClose(address signer, address host, bytes32 terms, uint32 epoch) external {
         Channel storage channel = channels[channelId(signer, host, terms, epoch)];
         require(channel.locked != 0 && channel.closesAt == 0, NotClosable());
-        address payer = channel.viaSession ? sessions[signer].payer : signer;
+        address payer = channel.viaSession ? _books[signer].session.payer : signer;
         require(payer == msg.sender, NotPayer(msg.sender));
         uint40 closesAt = uint40(block.timestamp) + closeDelay;
         channel.closesAt = closesAt;
@@ -164,10 +197,10 @@ contract Settlement is EIP712, ISettlement {
         channel.dead = true;
         address payer = signer;
         if (channel.viaSession) {
-            payer = sessions[signer].payer;
-            sessions[signer].locked -= rest;
+            payer = _books[signer].session.payer;
+            _books[signer].session.locked -= rest;
         }
-        accounts[payer].free += rest;
+        _books[payer].account.free += rest;
         emit Closed(signer, host, terms, epoch, payer, rest);
     }
 
@@ -181,20 +214,24 @@ contract Settlement is EIP712, ISettlement {
 
     /// @inheritdoc ISettlement
     function withdraw(address host) external {
-        Host memory due = _hosts[host];
-        uint256 amount = due.balance;
+        Host storage due = _hosts[host];
+        uint256 word;
+        // One word, balance | payout << 96: read and written once.
+        assembly ("memory-safe") {
+            word := sload(due.slot)
+            sstore(due.slot, shl(96, shr(96, word)))
+        }
+        uint256 amount = uint96(word);
         require(amount != 0, NothingDue());
-        _hosts[host] = Host(0, due.payout);
-        address payout = due.payout == address(0) ? host : due.payout;
+        address payout = word >> 96 == 0 ? host : address(uint160(word >> 96));
         emit Withdrawn(host, payout, amount);
         coin.safeTransfer(payout, amount);
     }
 
     /// @inheritdoc ISettlement
     function claim(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k) external {
-        require(k < parties.length, WrongParty(k));
-        address payee = parties[k].payee;
-        uint256 amount = _take(agent, parties, k, payee);
+        (address payee, uint256 bps) = _party(parties, k);
+        uint256 amount = _take(Rows.tableHash(agent, parties), bps, k, payee);
         require(amount != 0, NothingDue());
         coin.safeTransfer(payee, amount);
     }
@@ -204,12 +241,24 @@ contract Settlement is EIP712, ISettlement {
         uint256 amount = 0;
         for (uint256 i = 0; i < shares.length; ++i) {
             Share calldata share = shares[i];
-            bool theirs = share.k < share.parties.length && share.parties[share.k].payee == payee;
-            require(theirs, WrongParty(share.k));
-            amount += _take(share.agent, share.parties, share.k, payee);
+            (address party, uint256 bps) = _party(share.parties, share.k);
+            require(party == payee, WrongParty(share.k));
+            amount += _take(Rows.tableHash(share.agent, share.parties), bps, share.k, payee);
         }
         require(amount != 0, NothingDue());
         coin.safeTransfer(payee, amount);
+    }
+
+    /// @inheritdoc ISettlement
+    function accounts(address payer) external view returns (uint96 free, uint96 exitAmount, uint40 exitAt) {
+        Account storage a = _books[payer].account;
+        return (a.free, a.exitAmount, a.exitAt);
+    }
+
+    /// @inheritdoc ISettlement
+    function sessions(address key) external view returns (address payer, uint96 cap, uint96 locked, uint40 expiry) {
+        Session storage s = _books[key].session;
+        return (s.payer, s.cap, s.locked, s.expiry);
     }
 
     /// @inheritdoc ISettlement
@@ -225,8 +274,8 @@ contract Settlement is EIP712, ISettlement {
 
     /// @inheritdoc ISettlement
     function earned(bytes32 terms) external view returns (uint256) {
-        Pool storage pool = _pools[terms];
-        return _earned(pool.gross, pool.royaltyBps);
+        uint256 word = _word(_pools[terms]);
+        return _earned(uint128(word), word >> 128);
     }
 
     /// @inheritdoc ISettlement
@@ -235,19 +284,24 @@ contract Settlement is EIP712, ISettlement {
     }
 
     /// @inheritdoc ISettlement
+    function claimed(bytes32 terms, uint256 k) public view returns (uint256) {
+        return k < 16 ? _pools[terms].claimed[k] : 0;
+    }
+
+    /// @inheritdoc ISettlement
     function claimable(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k)
         external
         view
         returns (uint256)
     {
-        require(k < parties.length, WrongParty(k));
+        (, uint256 bps) = _party(parties, k);
         bytes32 terms = Rows.tableHash(agent, parties);
-        return _entitled(terms, parties[k].bps, k) - claimed[terms][k];
+        return _entitled(_word(_pools[terms]), bps, k) - claimed(terms, k);
     }
 
     /// @inheritdoc ISettlement
     function payerOf(address signer) external view returns (address) {
-        address payer = sessions[signer].payer;
+        address payer = _books[signer].session.payer;
         return payer == address(0) ? signer : payer;
     }
 
@@ -276,85 +330,68 @@ contract Settlement is EIP712, ISettlement {
     }
 
     /// @inheritdoc ISettlement
+    function sessionGrantDigest(address payer, address key, uint96 cap, uint40 expiry, uint64 nonce)
+        public
+        view
+        returns (bytes32)
+    {
+        return _hashTypedDataV4(keccak256(abi.encode(SESSION_GRANT_TYPEHASH, payer, key, cap, expiry, nonce)));
+    }
+
+    /// @inheritdoc ISettlement
     function offerDigest(Offer calldata offer) external view returns (bytes32) {
         return _hashTypedDataV4(keccak256(abi.encode(OFFER_TYPEHASH, offer)));
     }
 
     function _deposit(address payer, uint96 amount) private {
+        _credit(payer, msg.sender, amount);
+        Coins.pull(coin, msg.sender, amount);
+    }
+
+    /// @dev Whoever calls this takes the coins in next, or reverts.
+    function _credit(address payer, address from, uint96 amount) private {
         require(amount != 0, ZeroAmount());
         require(payer != address(0), ZeroAddress());
-        accounts[payer].free += amount;
-        emit Deposited(payer, msg.sender, amount);
-        coin.safeTransferFrom(msg.sender, address(this), amount);
+        _books[payer].account.free += amount;
+        emit Deposited(payer, from, amount);
+    }
+
+    function _authorize(address payer, address key, uint96 cap, uint40 expiry, bytes calldata consent) private {
+        Session storage session = _books[key].session;
+        address owner = session.payer;
+        if (owner == address(0)) {
+            bool consents = ECDSA.recoverCalldata(sessionConsentDigest(payer), consent) == key;
+            require(consents && key != payer, BadConsent(key));
+            session.payer = payer;
+        } else {
+            require(owner == payer, KeyTaken(key, owner));
+        }
+        session.cap = cap;
+        session.expiry = expiry;
+        emit Authorized(payer, key, cap, expiry);
     }
 
     /// @dev Returns the number of rows that moved something.
-    function _lock(address host, bytes32 terms, uint32 epoch, bytes calldata rows) private returns (uint256 moved) {
+    function _lock(address host, bytes32 terms, uint32 epoch, bytes calldata rows) private returns (uint256) {
         Rows.check(rows);
         uint256 form = Rows.prepare(_domainSeparatorV4(), LOCK_TYPEHASH, host, terms, epoch);
-        (uint256 row, uint256 end) = Rows.span(rows);
-        while (row < end) {
-            (address signer, uint256 cumulative, bytes32 id) = Rows.read(form, row);
-            uint256 total = signer == address(0) ? 0 : _moveToChannel(signer, cumulative, id);
-            // Neither can overflow: both count through calldata.
-            unchecked {
-                row += Rows.SIZE;
-                if (total != 0) ++moved;
-            }
-            if (total != 0) emit Locked(signer, host, terms, epoch, total);
-        }
-    }
-
-    /// @dev Returns the channel's new lock, or zero if the row moves nothing. Reads and writes the channel's and the account's
-    /// slot as one word each, laid out as `Channel` and `Account` are: `locked` and `free` are the low 96 bits.
-    function _moveToChannel(address signer, uint256 cumulative, bytes32 id) private returns (uint256) {
-        Channel storage channel = channels[id];
-        uint256 word;
+        uint256 books;
+        uint256 row;
         assembly ("memory-safe") {
-            word := sload(channel.slot)
+            books := _books.slot
+            row := rows.offset
         }
-        uint256 locked = uint96(word);
-        if (cumulative <= locked || word & DEAD != 0) return 0;
-        address payer = sessions[signer].payer;
-        uint256 via = payer == address(0) ? 0 : VIA_SESSION;
-        // The key became a session after it opened this channel with its own money: the two must never mix.
-        if (locked != 0 && word & VIA_SESSION != via) return 0;
-        Account storage account = accounts[via == 0 ? signer : payer];
-        uint256 purse;
-        assembly ("memory-safe") {
-            purse := sload(account.slot)
-        }
-        unchecked {
-            uint256 amount = cumulative - locked;
-            if (amount > uint96(purse)) amount = uint96(purse);
-            if (via != 0) amount = _spendSession(sessions[signer], amount);
-            if (amount == 0) return 0;
-            // amount <= free, and locked + amount <= cumulative: neither leaves its 96 bits.
-            assembly ("memory-safe") {
-                sstore(account.slot, sub(purse, amount))
-                sstore(channel.slot, or(add(word, amount), via))
-            }
-            return locked + amount;
-        }
-    }
-
-    /// @dev Returns how much of `amount` the session may lock, and books it.
-    function _spendSession(Session storage session, uint256 amount) private returns (uint256) {
-        uint256 locked = session.locked;
-        uint256 cap = session.cap;
-        if (block.timestamp >= session.expiry || locked >= cap) return 0;
-        if (amount > cap - locked) amount = cap - locked;
-        session.locked = uint96(locked + amount);
-        return amount;
+        return Rows.lock(form, row, row + rows.length, books);
     }
 
     /// @dev Returns the number of rows that moved something.
     function _redeem(address host, bytes32 terms, uint32 epoch, bytes calldata rows) private returns (uint256 moved) {
         Rows.check(rows);
-        Pool memory pool = _pools[terms];
-        if (pool.royaltyBps == 0) {
-            (, pool.royaltyBps,,) = registry.terms(terms);
-            require(pool.royaltyBps != 0, UnknownTerms(terms));
+        uint256 word = _word(_pools[terms]);
+        if (word == 0) {
+            (, uint16 royaltyBps,,,) = registry.terms(terms);
+            require(royaltyBps != 0, UnknownTerms(terms));
+            word = uint256(royaltyBps) << 128;
         }
         uint256 form = Rows.prepare(_domainSeparatorV4(), VOUCHER_TYPEHASH, host, terms, epoch);
         uint256 slot;
@@ -364,50 +401,73 @@ contract Settlement is EIP712, ISettlement {
         uint256 total;
         (total, moved) = Rows.redeem(form, rows, slot);
         if (moved == 0) return 0;
-        (uint256 hostAmount, uint256 royalty) = _credit(host, terms, pool, total);
+        (uint256 hostAmount, uint256 royalty) = _share(host, terms, word, total);
         emit Redeemed(host, terms, epoch, hostAmount, royalty, moved);
     }
 
     /// @dev The pool is owed floor(gross * royaltyBps / 10000) at any time, whatever the batches were: the host gets the rest.
-    function _credit(address host, bytes32 terms, Pool memory pool, uint256 total)
+    function _share(address host, bytes32 terms, uint256 word, uint256 total)
         private
         returns (uint256 hostAmount, uint256 royalty)
     {
-        uint256 royaltyBps = pool.royaltyBps;
-        uint256 sum = pool.gross;
-        royalty = _earned(sum + total, royaltyBps) - _earned(sum, royaltyBps);
+        uint256 royaltyBps = word >> 128;
+        uint256 gross_ = uint128(word);
+        royalty = _earned(gross_ + total, royaltyBps) - _earned(gross_, royaltyBps);
         hostAmount = total - royalty;
         // Both sums are made of parts of the coin's supply, so they fit; a coin that does not would stop here, not wrap.
-        _pools[terms] = Pool(SafeCast.toUint128(sum + total), uint16(royaltyBps));
+        word = royaltyBps << 128 | SafeCast.toUint128(gross_ + total);
+        Pool storage pool = _pools[terms];
+        assembly ("memory-safe") {
+            sstore(pool.slot, word)
+        }
         Host storage balance = _hosts[host];
         balance.balance = SafeCast.toUint96(balance.balance + hostAmount);
     }
 
     /// @dev Books party k's share as claimed and returns it. The table is authentic if its hash has earned anything.
-    function _take(bytes32 agent, IAgentRegistry.Party[] calldata parties, uint256 k, address payee)
-        private
-        returns (uint256 amount)
-    {
-        bytes32 terms = Rows.tableHash(agent, parties);
-        uint256 entitled = _entitled(terms, parties[k].bps, k);
-        mapping(uint256 => uint256) storage before = claimed[terms];
-        amount = entitled - before[k];
+    function _take(bytes32 terms, uint256 bps, uint256 k, address payee) private returns (uint256 amount) {
+        Pool storage pool = _pools[terms];
+        uint256 entitled = _entitled(_word(pool), bps, k);
+        if (entitled == 0) return 0;
+        uint256 before = pool.claimed[k];
+        amount = entitled - before;
         if (amount == 0) return 0;
-        before[k] = entitled;
+        pool.claimed[k] = entitled;
         emit Claimed(terms, payee, k, amount);
+    }
+
+    /// @dev Takes the words as they came: with dirty bits in them the table has a hash that nobody ever agreed.
+    function _party(IAgentRegistry.Party[] calldata parties, uint256 k)
+        private
+        pure
+        returns (address payee, uint256 bps)
+    {
+        require(k < parties.length, WrongParty(k));
+        assembly ("memory-safe") {
+            let at := add(parties.offset, mul(k, 0x60))
+            payee := shr(96, shl(96, calldataload(at)))
+            bps := and(calldataload(add(at, 0x40)), 0xffff)
+        }
+    }
+
+    /// @dev A pool's first word: gross | royaltyBps << 128.
+    function _word(Pool storage pool) private view returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := sload(pool.slot)
+        }
     }
 
     /// @dev What party k may have claimed in all, out of the pool's total T: grows with T for every k, so nobody is ever ahead
     /// of its share. Party 0 rounds up, the others down, and together they never pass T: the others' sum is an integer
     /// not above T - x_0, hence not above T - ceil(x_0).
-    function _entitled(bytes32 terms, uint256 bps, uint256 k) private view returns (uint256) {
-        Pool storage pool = _pools[terms];
-        uint256 royaltyBps = pool.royaltyBps;
+    function _entitled(uint256 word, uint256 bps, uint256 k) private pure returns (uint256) {
+        uint256 royaltyBps = word >> 128;
         if (royaltyBps == 0) return 0;
         // A 128-bit total times two numbers below 10,000.
         unchecked {
-            uint256 weighted = _earned(pool.gross, royaltyBps) * bps;
-            return k == 0 ? (weighted + royaltyBps - 1) / royaltyBps : weighted / royaltyBps;
+            uint256 weighted = (uint128(word) * royaltyBps / WHOLE_BPS) * bps;
+            if (k == 0) weighted += royaltyBps - 1;
+            return weighted / royaltyBps;
         }
     }
 

@@ -3,11 +3,11 @@ pragma solidity 0.8.37;
 
 import {AICoin} from "../src/AICoin.sol";
 import {IAICoin} from "../src/interfaces/IAICoin.sol";
-import {Kit} from "./Kit.sol";
+import {MoneyKit} from "./MoneyKit.sol";
 
-contract AICoinTest is Kit {
+contract AICoinTest is MoneyKit {
     function setUp() public {
-        deployAll();
+        deployMoney();
     }
 
     function test_the_whole_supply_goes_to_the_holder_and_must_fit_96_bits() public {

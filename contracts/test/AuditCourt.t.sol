@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AICoin} from "../src/AICoin.sol";
 import {AuditCourt} from "../src/AuditCourt.sol";
 import {Staking} from "../src/Staking.sol";
-import {IAICoin} from "../src/interfaces/IAICoin.sol";
 import {IAuditCourt} from "../src/interfaces/IAuditCourt.sol";
+import {ICommittee} from "../src/interfaces/ICommittee.sol";
 import {CourtKit} from "./CourtKit.sol";
 
 /// @notice Disputes from opening to execution, and every way in which one must not get there.
@@ -85,7 +86,7 @@ contract AuditCourtTest is CourtKit {
         eq(staking.slashable(host), HOST_STAKE / 2, "once");
         eq(coin.balanceOf(second), bond, "whoever was right has its bond back");
         eq(coin.balanceOf(address(court)), 0, "nothing sticks");
-        vm.assertTrue(court.disputes(other).phase == IAuditCourt.Phase.Closed, "closed");
+        vm.assertTrue(court.disputes(other).phase == ICommittee.Phase.Closed, "closed");
     }
 
     function test_an_old_receipt_and_a_host_without_stake_are_refused() public {
@@ -225,7 +226,7 @@ contract AuditCourtTest is CourtKit {
         skip(courtParams().commitWindow);
         unseal(id, jurors[0], GUILTY);
         court.tally(id);
-        vm.assertTrue(court.disputes(id).phase == IAuditCourt.Phase.Void, "void");
+        vm.assertTrue(court.disputes(id).phase == ICommittee.Phase.Void, "void");
         eq(coin.balanceOf(challenger), BANKROLL, "bond is back");
         vm.expectRevert();
         court.execute(id);
@@ -241,7 +242,7 @@ contract AuditCourtTest is CourtKit {
         drawn(id);
         skip(courtParams().commitWindow + courtParams().revealWindow);
         court.tally(id);
-        vm.assertTrue(court.disputes(id).phase == IAuditCourt.Phase.Void, "void");
+        vm.assertTrue(court.disputes(id).phase == ICommittee.Phase.Void, "void");
         eq(staking.slashable(host), HOST_STAKE, "untouched");
     }
 
@@ -257,7 +258,7 @@ contract AuditCourtTest is CourtKit {
         court.commit(id, sealed0);
         vote(id, jurors[2], GUILTY);
         unseal(id, jurors[0], GUILTY);
-        vm.expectRevert(IAuditCourt.BadReveal.selector);
+        vm.expectRevert(ICommittee.BadReveal.selector);
         vm.prank(jurors[1]);
         court.reveal(id, GUILTY, EVIDENCE, SALT);
     }
@@ -265,11 +266,11 @@ contract AuditCourtTest is CourtKit {
     function test_votes_are_sealed_seated_once_and_in_time() public {
         bytes32 id = openDispute(receipt());
         address[] memory jurors = drawn(id);
-        vm.expectRevert(abi.encodeWithSelector(IAuditCourt.NoSeat.selector, challenger));
+        vm.expectRevert(abi.encodeWithSelector(ICommittee.NoSeat.selector, challenger));
         vm.prank(challenger);
         court.commit(id, keccak256("x"));
         vote(id, jurors[0], GUILTY);
-        vm.expectRevert(abi.encodeWithSelector(IAuditCourt.NoSeat.selector, jurors[0]));
+        vm.expectRevert(abi.encodeWithSelector(ICommittee.NoSeat.selector, jurors[0]));
         vm.prank(jurors[0]);
         court.commit(id, keccak256("changed my mind"));
         // Nobody can show a vote while another may still be cast.
@@ -280,11 +281,11 @@ contract AuditCourtTest is CourtKit {
         vm.expectRevert();
         vm.prank(jurors[1]);
         court.commit(id, keccak256("late"));
-        vm.expectRevert(abi.encodeWithSelector(IAuditCourt.NoSeat.selector, jurors[1]));
+        vm.expectRevert(abi.encodeWithSelector(ICommittee.NoSeat.selector, jurors[1]));
         vm.prank(jurors[1]);
         court.reveal(id, GUILTY, EVIDENCE, SALT);
         unseal(id, jurors[0], GUILTY);
-        vm.expectRevert(abi.encodeWithSelector(IAuditCourt.NoSeat.selector, jurors[0]));
+        vm.expectRevert(abi.encodeWithSelector(ICommittee.NoSeat.selector, jurors[0]));
         vm.prank(jurors[0]);
         court.reveal(id, GUILTY, EVIDENCE, SALT);
     }
@@ -296,7 +297,7 @@ contract AuditCourtTest is CourtKit {
         vm.prank(jurors[0]);
         court.commit(id, sealed3);
         skip(courtParams().commitWindow);
-        vm.expectRevert(IAuditCourt.BadReveal.selector);
+        vm.expectRevert(ICommittee.BadReveal.selector);
         vm.prank(jurors[0]);
         court.reveal(id, 3, EVIDENCE, SALT);
     }
@@ -306,7 +307,7 @@ contract AuditCourtTest is CourtKit {
     function test_an_appeal_with_twice_the_bond_draws_a_larger_committee_and_can_reverse() public {
         bytes32 id = openDispute(receipt());
         rule(id, 3, GUILTY);
-        vm.expectRevert(abi.encodeWithSelector(IAuditCourt.MayNotAppeal.selector, challenger));
+        vm.expectRevert(abi.encodeWithSelector(ICommittee.MayNotAppeal.selector, challenger));
         vm.prank(challenger);
         court.appeal(id);
         uint256 before = coin.balanceOf(address(this));
@@ -360,7 +361,7 @@ contract AuditCourtTest is CourtKit {
         rule(id, 7, GUILTY);
         court.appeal(id);
         rule(id, 7, GUILTY);
-        vm.expectRevert(abi.encodeWithSelector(IAuditCourt.MayNotAppeal.selector, address(this)));
+        vm.expectRevert(abi.encodeWithSelector(ICommittee.MayNotAppeal.selector, address(this)));
         court.appeal(id);
         skip(courtParams().appealWindow);
         vm.expectRevert();
@@ -372,22 +373,32 @@ contract AuditCourtTest is CourtKit {
     // ---- deployment
 
     function test_the_court_refuses_a_staking_that_names_another_court_or_pays_out_too_early() public {
-        IAICoin c = IAICoin(address(coin));
-        Staking other = new Staking(c, address(0xBAD), MIN_STAKE, COOLDOWN);
-        vm.expectRevert(IAuditCourt.BadParams.selector);
-        new AuditCourt(c, other, settlement, courtParams());
-        uint256 nonce = vm.getNonce(address(this));
-        address next = vm.computeCreateAddress(address(this), nonce + 1);
-        other = new Staking(c, next, MIN_STAKE, 3 days - 1);
-        vm.expectRevert(IAuditCourt.BadParams.selector);
-        new AuditCourt(c, other, settlement, courtParams());
+        Staking other = new Staking(coin, address(0xBAD), MIN_STAKE, COOLDOWN);
+        vm.expectRevert(ICommittee.BadParams.selector);
+        new AuditCourt(coin, other, settlement, parameters);
+        uint256 longest = parameters.longestDispute() + parameters.oldestReceipt();
+        eq(longest, 3 * 2 * (600 + 300 + 1 days) + 3 days, "three rounds, all windows doubled, then the oldest receipt");
+        other = _stakingForNext(coin, longest);
+        vm.expectRevert(ICommittee.BadParams.selector);
+        new AuditCourt(coin, other, settlement, parameters);
+        other = _stakingForNext(coin, longest + 1);
+        new AuditCourt(coin, other, settlement, parameters);
     }
 
-    function test_anchors_count() public {
-        eq(court.anchor(keccak256("root"), 5), 0, "first");
-        vm.expectEmit(true, true, true, true, address(court));
-        emit IAuditCourt.Anchored(address(this), 1, keccak256("root 2"), 6);
-        eq(court.anchor(keccak256("root 2"), 6), 1, "second");
+    function test_the_court_refuses_contracts_of_another_coin() public {
+        AICoin other = new AICoin("Other", "OTHER", 1, address(this));
+        Staking elsewhere = _stakingForNext(other, COOLDOWN);
+        vm.expectRevert(ICommittee.BadParams.selector);
+        new AuditCourt(coin, elsewhere, settlement, parameters);
+        elsewhere = _stakingForNext(other, COOLDOWN);
+        vm.expectRevert(ICommittee.BadParams.selector);
+        new AuditCourt(other, elsewhere, settlement, parameters);
+    }
+
+    /// @dev The court is created after it; a creation that reverts takes its nonce back.
+    function _stakingForNext(AICoin c, uint256 cooldown) private returns (Staking) {
+        address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
+        return new Staking(c, next, MIN_STAKE, uint40(cooldown));
     }
 
     function _refuseOpen(bytes4 selector, IAuditCourt.Receipt memory r, bytes memory signature) private {

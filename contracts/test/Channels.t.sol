@@ -2,12 +2,12 @@
 pragma solidity 0.8.37;
 
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
-import {Kit} from "./Kit.sol";
+import {MoneyKit} from "./MoneyKit.sol";
 
 /// @notice Locks, vouchers and closes.
-contract ChannelsTest is Kit {
+contract ChannelsTest is MoneyKit {
     function setUp() public {
-        deployAll();
+        deployMoney();
         fund(payer, 100 * COIN);
     }
 

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IAuditCourt} from "../src/interfaces/IAuditCourt.sol";
+import {ICommittee} from "../src/interfaces/ICommittee.sol";
 import {Kit} from "./Kit.sol";
 
 /// @notice A host owned by the test contract, jurors with an owner each, a challenger with a bankroll.
@@ -63,23 +64,33 @@ abstract contract CourtKit is Kit {
         return court.open(r, signature);
     }
 
+    /// @dev The court whose disputes the rest is about.
+    function sitting() internal view virtual returns (ICommittee) {
+        return court;
+    }
+
     function drawn(bytes32 id) internal returns (address[] memory) {
-        uint256 drawBlock = court.disputes(id).drawBlock;
+        uint256 drawBlock = sitting().disputes(id).drawBlock;
+        return drawnWith(id, keccak256(abi.encode(id, drawBlock)));
+    }
+
+    function drawnWith(bytes32 id, bytes32 entropy) internal returns (address[] memory) {
+        uint256 drawBlock = sitting().disputes(id).drawBlock;
         vm.roll(drawBlock + 1);
-        vm.setBlockhash(drawBlock, keccak256(abi.encode(id, drawBlock)));
-        court.draw(id);
-        return court.jurorsOf(id, court.disputes(id).round);
+        vm.setBlockhash(drawBlock, entropy);
+        sitting().draw(id);
+        return sitting().jurorsOf(id, sitting().disputes(id).round);
     }
 
     function vote(bytes32 id, address juror, uint8 verdict) internal {
-        bytes32 sealed_ = court.voteCommitment(id, court.disputes(id).round, juror, verdict, EVIDENCE, SALT);
+        bytes32 sealed_ = sitting().voteCommitment(id, sitting().disputes(id).round, juror, verdict, EVIDENCE, SALT);
         vm.prank(juror);
-        court.commit(id, sealed_);
+        sitting().commit(id, sealed_);
     }
 
     function unseal(bytes32 id, address juror, uint8 verdict) internal {
         vm.prank(juror);
-        court.reveal(id, verdict, EVIDENCE, SALT);
+        sitting().reveal(id, verdict, EVIDENCE, SALT);
     }
 
     /// @dev A whole round in which everybody votes the same, without waiting for any window.
@@ -92,6 +103,28 @@ abstract contract CourtKit is Kit {
         for (uint256 i = 0; i < jurors.length; ++i) {
             unseal(id, jurors[i], verdict);
         }
-        court.tally(id);
+        sitting().tally(id);
+    }
+
+    /// @dev A whole round of one vote a juror: 0 says nothing, 1 honest, 2 guilty, 3 guilty but never revealed.
+    function ballot(bytes32 id, uint8[] memory votes) internal {
+        ICommittee on = sitting();
+        address[] memory jurors = on.jurorsOf(id, on.disputes(id).round);
+        for (uint256 i = 0; i < jurors.length; ++i) {
+            if (votes[i] != 0) vote(id, jurors[i], votes[i] == HONEST ? HONEST : GUILTY);
+        }
+        ICommittee.DisputeView memory d = on.disputes(id);
+        if (d.committed < d.seats) vm.warp(d.commitBy);
+        for (uint256 i = 0; i < jurors.length; ++i) {
+            if (votes[i] == HONEST || votes[i] == GUILTY) unseal(id, jurors[i], votes[i]);
+        }
+        d = on.disputes(id);
+        if (d.revealed < d.committed) vm.warp(d.revealBy);
+        on.tally(id);
+    }
+
+    function pastAppeal(bytes32 id) internal {
+        uint256 appealBy = sitting().disputes(id).appealBy;
+        if (vm.getBlockTimestamp() < appealBy) vm.warp(appealBy);
     }
 }

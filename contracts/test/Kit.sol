@@ -1,70 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {AICoin} from "../src/AICoin.sol";
-import {AgentRegistry} from "../src/AgentRegistry.sol";
 import {AuditCourt} from "../src/AuditCourt.sol";
-import {Settlement} from "../src/Settlement.sol";
+import {Parameters} from "../src/Parameters.sol";
 import {Staking} from "../src/Staking.sol";
-import {IAICoin} from "../src/interfaces/IAICoin.sol";
-import {IAgentRegistry} from "../src/interfaces/IAgentRegistry.sol";
-import {IAuditCourt} from "../src/interfaces/IAuditCourt.sol";
-import {Vm} from "./Vm.sol";
+import {IParameters} from "../src/interfaces/IParameters.sol";
+import {MoneyKit} from "./MoneyKit.sol";
 
-/// @notice Deploys the five contracts as a deployer would, and builds what tests sign. Keys are small integers.
-abstract contract Kit {
-    Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
-
-    uint96 internal constant COIN = 1e18;
-    uint40 internal constant EXIT_DELAY = 1 hours;
-    uint40 internal constant CLOSE_DELAY = 1 days;
-    uint40 internal constant COOLDOWN = 7 days;
+/// @notice The money's contracts and, on top, parameters, staking and court. The test contract is the governor.
+abstract contract Kit is MoneyKit {
+    uint40 internal constant COOLDOWN = 10 days;
     uint96 internal constant MIN_STAKE = 100 * COIN;
 
-    bytes32 internal constant AGENT = keccak256("agent");
-    address internal constant MAKER = address(0xA1);
-    address internal constant OEM = address(0xA2);
-    address internal constant CURATOR = address(0xA3);
-    address internal constant AUCTIONS = address(0xA0C);
-    address internal constant LINEAGE_COURT = address(0xC0);
-    uint256 internal constant PAYER_KEY = 0x101;
-    uint256 internal constant SESSION_KEY = 0x102;
-    uint256 internal constant HOST_KEY = 0x103;
-
-    AICoin internal coin;
-    AgentRegistry internal registry;
-    Settlement internal settlement;
+    Parameters internal parameters;
     Staking internal staking;
     AuditCourt internal court;
-    address internal payer = vm.addr(PAYER_KEY);
-    address internal session = vm.addr(SESSION_KEY);
-    address internal host = vm.addr(HOST_KEY);
-    bytes32 internal terms;
 
-    /// @dev The test contract is the bank: it holds the supply and approves everybody.
     function deployAll() internal {
-        vm.warp(1_800_000_000);
-        vm.roll(1_000);
-        coin = new AICoin("Lading", "LADE", 1e9 * uint256(COIN), address(this));
-        registry = new AgentRegistry(AUCTIONS, LINEAGE_COURT);
-        settlement = new Settlement(coin, registry, EXIT_DELAY, CLOSE_DELAY);
-        address expected = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        staking = new Staking(IAICoin(address(coin)), expected, MIN_STAKE, COOLDOWN);
-        court = new AuditCourt(IAICoin(address(coin)), staking, settlement, courtParams());
-        coin.approve(address(settlement), type(uint256).max);
-        coin.approve(address(staking), type(uint256).max);
-        vm.prank(MAKER);
-        registry.register(AGENT, 0, 500);
-        vm.prank(OEM);
-        registry.setPolicy(2, 1);
-        vm.prank(CURATOR);
-        registry.setPolicy(4, 1);
-        vm.prank(MAKER);
-        terms = registry.agreeTerms(AGENT, table(), 0, new bytes[](0));
+        deployMoney();
+        deployCourt();
     }
 
-    function courtParams() internal pure returns (IAuditCourt.Params memory) {
-        return IAuditCourt.Params({
+    /// @dev On whatever coin and settlement are there.
+    function deployCourt() internal {
+        parameters = new Parameters(address(this), courtParams(), marketParams());
+        address expected = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
+        staking = new Staking(coin, expected, MIN_STAKE, COOLDOWN);
+        court = new AuditCourt(coin, staking, settlement, parameters);
+        coin.approve(address(staking), type(uint256).max);
+    }
+
+    function courtParams() internal pure returns (IParameters.CourtParams memory) {
+        return IParameters.CourtParams({
             bond: 10 * COIN,
             slashBps: 5_000,
             burnBps: 4_000,
@@ -77,85 +44,18 @@ abstract contract Kit {
             revealWindow: 300,
             appealWindow: 1 days,
             receiptMaxAge: 3 days,
-            jailTime: 30 days
+            jailTime: 30 days,
+            answerWindow: 2 days
         });
     }
 
-    /// @dev 1,000 + 500 + 300 of 10,000: royalties of 18 %.
-    function table() internal pure returns (IAgentRegistry.Party[] memory parties) {
-        parties = new IAgentRegistry.Party[](3);
-        parties[0] = IAgentRegistry.Party(MAKER, 1, 1_000);
-        parties[1] = IAgentRegistry.Party(OEM, 2, 500);
-        parties[2] = IAgentRegistry.Party(CURATOR, 4, 300);
-    }
-
-    function fund(address who, uint256 amount) internal {
-        settlement.depositFor(who, uint96(amount));
-    }
-
-    function openSession(uint96 cap, uint40 expiry) internal {
-        bytes memory consent = sign65(SESSION_KEY, settlement.sessionConsentDigest(payer));
-        vm.prank(payer);
-        settlement.authorize(session, cap, expiry, consent);
-    }
-
-    function voucher(uint256 key, uint96 cumulative) internal view returns (bytes memory) {
-        return voucherFor(key, host, terms, 0, cumulative);
-    }
-
-    function voucherFor(uint256 key, address to, bytes32 under, uint32 epoch, uint96 cumulative)
-        internal
-        view
-        returns (bytes memory)
-    {
-        return row(key, cumulative, settlement.voucherDigest(to, under, epoch, cumulative));
-    }
-
-    function lockRow(uint256 key, uint96 cumulative) internal view returns (bytes memory) {
-        return lockRowFor(key, host, terms, 0, cumulative);
-    }
-
-    function lockRowFor(uint256 key, address to, bytes32 under, uint32 epoch, uint96 cumulative)
-        internal
-        view
-        returns (bytes memory)
-    {
-        return row(key, cumulative, settlement.lockDigest(to, under, epoch, cumulative));
-    }
-
-    /// @dev 76 bytes: cumulative, r, yParityAndS.
-    function row(uint256 key, uint96 cumulative, bytes32 digest) internal pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        return abi.encodePacked(cumulative, r, bytes32(uint256(s) | (uint256(v - 27) << 255)));
-    }
-
-    function sign65(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        return abi.encodePacked(r, s, v);
-    }
-
-    function channelOf(address signer, uint32 epoch)
-        internal
-        view
-        returns (uint256 locked, uint256 redeemed, uint256 closesAt, bool dead)
-    {
-        bytes32 id = settlement.channelId(signer, host, terms, epoch);
-        (locked, redeemed, closesAt,, dead) = settlement.channels(id);
-    }
-
-    function freeOf(address who) internal view returns (uint256 free) {
-        (free,,) = settlement.accounts(who);
-    }
-
-    function skip(uint256 delta) internal {
-        vm.warp(vm.getBlockTimestamp() + delta);
-    }
-
-    function bound(uint256 x, uint256 low, uint256 high) internal pure returns (uint256) {
-        return low + x % (high - low + 1);
-    }
-
-    function eq(uint256 a, uint256 b, string memory why) internal pure {
-        vm.assertEq(a, b, why);
+    function marketParams() internal pure returns (IParameters.MarketParams memory) {
+        return IParameters.MarketParams({
+            shareDeposit: COIN,
+            promotionDeposit: 2 * COIN,
+            promotionReserve: 5 * COIN,
+            promotionSlots: 4,
+            lineageBps: 2_000
+        });
     }
 }

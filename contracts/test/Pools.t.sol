@@ -3,14 +3,14 @@ pragma solidity 0.8.37;
 
 import {IAgentRegistry} from "../src/interfaces/IAgentRegistry.sol";
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
-import {Kit} from "./Kit.sol";
+import {MoneyKit} from "./MoneyKit.sol";
 
 /// @notice Split pools: who may claim what, in any order, to the wei.
-contract PoolsTest is Kit {
+contract PoolsTest is MoneyKit {
     uint96 private spent;
 
     function setUp() public {
-        deployAll();
+        deployMoney();
         fund(payer, 1_000 * COIN);
         settlement.lock(host, terms, 0, lockRow(PAYER_KEY, 1_000 * COIN));
     }
@@ -78,7 +78,7 @@ contract PoolsTest is Kit {
         two[0] = IAgentRegistry.Party(MAKER, 1, 333);
         two[1] = IAgentRegistry.Party(OEM, 2, 77);
         vm.prank(MAKER);
-        bytes32 terms2 = registry.agreeTerms(AGENT, two);
+        bytes32 terms2 = registry.agreeTerms(AGENT, two, 0, new bytes[](0));
         amount = uint96(bound(amount, 100, 500 * COIN));
         fund(vm.addr(9), amount);
         bytes memory locks = lockRowFor(9, host, terms2, 0, amount);
@@ -91,7 +91,7 @@ contract PoolsTest is Kit {
         IAgentRegistry.Party[] memory second = table();
         second[0].bps = 2_000;
         vm.prank(MAKER);
-        bytes32 terms2 = registry.agreeTerms(AGENT, second);
+        bytes32 terms2 = registry.agreeTerms(AGENT, second, 0, new bytes[](0));
         fund(vm.addr(9), 10_000);
         settlement.lockAndRedeem(
             host, terms2, 0, lockRowFor(9, host, terms2, 0, 10_000), voucherFor(9, host, terms2, 0, 10_000)

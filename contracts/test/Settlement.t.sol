@@ -3,12 +3,12 @@ pragma solidity 0.8.37;
 
 import {Settlement} from "../src/Settlement.sol";
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
-import {Kit} from "./Kit.sol";
+import {MoneyKit} from "./MoneyKit.sol";
 
 /// @notice Deposits, exits and session keys.
-contract SettlementTest is Kit {
+contract SettlementTest is MoneyKit {
     function setUp() public {
-        deployAll();
+        deployMoney();
     }
 
     function test_deposit_credits_the_named_payer_and_touches_no_exit() public {

@@ -162,4 +162,55 @@ contract StakingTest is Kit {
         staking.stake(gone, 1, "");
         vm.assertEq(staking.operatorAt(4), gone, "back at the end");
     }
+
+    /// @dev Who was at which place in which second, kept the plain way.
+    address[][] private _history;
+
+    /// forge-config: default.fuzz.runs = 32
+    function test_the_past_of_the_list_never_changes(uint256 seed) public {
+        uint256 start = vm.getBlockTimestamp();
+        for (uint256 i = 0; i < 30; ++i) {
+            uint256 dice = uint256(keccak256(abi.encode(seed, i)));
+            uint256 key = 1 + dice % 5;
+            address operator = vm.addr(key);
+            if (staking.isActive(operator)) staking.requestUnstake(operator, MIN_STAKE);
+            else staking.stake(operator, MIN_STAKE, sign65(key, staking.stakeConsentDigest(address(this))));
+            _endSeconds((dice >> 8) % 3);
+        }
+        _endSeconds(1);
+        for (uint256 n = 0; n < _history.length; ++n) {
+            uint40 moment = uint40(start + n);
+            eq(staking.operatorCountAt(moment), _history[n].length, "how many");
+            for (uint256 place = 0; place < _history[n].length; ++place) {
+                (address operator, address owner) = staking.candidate(place, moment);
+                vm.assertEq(operator, _history[n][place], "who");
+                vm.assertEq(owner, address(this), "whose");
+            }
+            (address nobody,) = staking.candidate(_history[n].length, moment);
+            vm.assertEq(nobody, address(0), "past the end");
+        }
+        eq(staking.operatorCountAt(uint40(start - 1)), 0, "before everything");
+    }
+
+    /// @dev A second that ends remembers the list as it is then; several actions may share one.
+    function _endSeconds(uint256 count) private {
+        for (uint256 i = 0; i < count; ++i) {
+            address[] memory list = new address[](staking.operatorCount());
+            for (uint256 place = 0; place < list.length; ++place) {
+                list[place] = staking.operatorAt(place);
+            }
+            _history.push(list);
+            skip(1);
+        }
+    }
+
+    function test_ownership_counts_from_the_second_it_began() public {
+        uint40 now_ = uint40(vm.getBlockTimestamp());
+        _stake(COIN);
+        skip(5);
+        _stake(COIN);
+        vm.assertEq(staking.ownerAt(host, now_ - 1), address(0), "not yet");
+        vm.assertEq(staking.ownerAt(host, now_), COLD, "from then on");
+        vm.assertEq(staking.ownerAt(vm.addr(0x999), now_), address(0), "nobody's");
+    }
 }

@@ -16,6 +16,8 @@ interface Vm {
     function prank(address sender) external;
     function warp(uint256 timestamp) external;
     function roll(uint256 blockNumber) external;
+    function snapshotState() external returns (uint256 id);
+    function revertToState(uint256 id) external returns (bool done);
     function chainId(uint256 id) external;
     function etch(address target, bytes calldata code) external;
     function setBlockhash(uint256 blockNumber, bytes32 hash) external;

@@ -73,7 +73,7 @@ interface ISettlement {
     error OverFree(uint256 free);
     /// @notice The session key did not sign SessionConsent for this payer, or the key is the payer's own.
     error BadConsent(address key);
-    /// @notice The payer did not sign SessionGrant(key,cap,expiry,nonce) with its present nonce.
+    /// @notice The payer did not sign SessionGrant(payer,key,cap,expiry,nonce) with its present nonce.
     error BadGrant(address payer);
     /// @notice The key belongs to another payer, for ever.
     error KeyTaken(address key, address payer);
@@ -102,6 +102,7 @@ interface ISettlement {
     /// @notice There is nothing to pay.
     error NothingDue();
 
+    /// @notice The coins were `from`'s.
     event Deposited(address indexed payer, address indexed from, uint256 amount);
     event Authorized(address indexed payer, address indexed key, uint96 cap, uint40 expiry);
     event Revoked(address indexed payer, address indexed key);
@@ -158,8 +159,9 @@ interface ISettlement {
     /// empty when the key is the caller's already: then only cap and expiry change.
     function authorize(address key, uint96 cap, uint40 expiry, bytes calldata consent) external;
 
-    /// @notice The same with the payer's signature of SessionGrant(key,cap,expiry,nonce) instead of its transaction; anyone may
-    /// send. A payer that is a contract (ERC-1271) thereby pays through a session key, whose rows are plain signatures.
+    /// @notice The same with the payer's signature of SessionGrant(payer,key,cap,expiry,nonce) instead of its transaction; anyone may
+    /// send. A payer that is a contract (ERC-1271) thereby pays through a session key, whose rows are plain signatures. The
+    /// grant names the payer, because wallets of one owner may accept the same signature.
     function authorizeFor(
         address payer,
         address key,
@@ -169,7 +171,8 @@ interface ISettlement {
         bytes calldata signature
     ) external;
 
-    /// @notice Ends a session key now: no further lock of it lands. Money locked before stays redeemable by its vouchers.
+    /// @notice Ends a session key now: no further lock of it lands. Money locked before stays redeemable by its vouchers. Grants that
+    /// the caller signed and nobody has landed are void: they cannot bring the key back.
     function revoke(address key) external;
 
     /// @notice Asks for `amount` of the free balance to leave after the exit delay. A second request replaces the first and
@@ -257,6 +260,9 @@ interface ISettlement {
     function voucherDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative) external view returns (bytes32);
     function lockDigest(address host, bytes32 terms, uint32 epoch, uint96 cumulative) external view returns (bytes32);
     function sessionConsentDigest(address payer) external view returns (bytes32);
-    function sessionGrantDigest(address key, uint96 cap, uint40 expiry, uint64 nonce) external view returns (bytes32);
+    function sessionGrantDigest(address payer, address key, uint96 cap, uint40 expiry, uint64 nonce)
+        external
+        view
+        returns (bytes32);
     function offerDigest(Offer calldata offer) external view returns (bytes32);
 }

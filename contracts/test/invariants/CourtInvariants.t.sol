@@ -2,9 +2,11 @@
 pragma solidity 0.8.37;
 
 import {IAuditCourt} from "../../src/interfaces/IAuditCourt.sol";
+import {ICommittee} from "../../src/interfaces/ICommittee.sol";
+import {IParameters} from "../../src/interfaces/IParameters.sol";
 import {CourtKit} from "../CourtKit.sol";
 
-/// @notice Does anything that hosts, challengers, jurors and passers-by may do, in any order and at any time.
+/// @notice Does anything that hosts, challengers, jurors, passers-by and the governor may do, in any order and at any time.
 /// Two hosts with an owner each, six jurors. Calls that the contracts refuse are part of it.
 contract CourtHandler is CourtKit {
     uint256 private constant HOSTS = 2;
@@ -17,6 +19,12 @@ contract CourtHandler is CourtKit {
     /// @notice Set when a stake shrank other than by its owner's unstaking or by a guilty ruling that was due.
     bool public slashedWrongly;
     uint256 public slashes;
+    /// @dev What the list of active operators looked like when a second had ended, by moment.
+    uint40[] private moments;
+    mapping(uint40 moment => bytes32) private pictures;
+    /// @notice Set when an open dispute's parameters were not those that it had opened with.
+    bool public retunedWrongly;
+    mapping(bytes32 id => bytes32) private openedWith;
 
     constructor() {
         deployAll();
@@ -50,9 +58,49 @@ contract CourtHandler is CourtKit {
         bytes memory signature = sign65(_hostKey(seed % HOSTS), court.receiptDigest(r));
         vm.prank(challenger);
         try court.open(r, signature) returns (bytes32 id) {
-            if (!known[id]) ids.push(id);
-            known[id] = true;
+            _opened(id);
         } catch {}
+    }
+
+    /// @notice The same by way of a root that the host anchored, alone in its tree.
+    function openAnchored(uint256 seed) external {
+        IAuditCourt.Receipt memory r = receipt();
+        r.host = _hostOf(seed % HOSTS);
+        r.job = bytes32(bound(seed >> 8, 0, 3));
+        bytes memory signature = new bytes(65);
+        bytes32 leaf = sha256(bytes.concat(abi.encode(r), signature));
+        if (seed % 5 != 0) {
+            vm.prank(r.host);
+            court.anchor(leaf, 1);
+        }
+        (, uint32 count) = court.anchorOf(r.host, leaf);
+        vm.prank(challenger);
+        try court.openAnchored(r, signature, leaf, 0, new bytes32[](0)) returns (bytes32 id) {
+            if (count == 0) slashedWrongly = true;
+            _opened(id);
+        } catch {}
+    }
+
+    function _opened(bytes32 id) private {
+        if (!known[id]) ids.push(id);
+        known[id] = true;
+        openedWith[id] = keccak256(abi.encode(court.params()));
+    }
+
+    /// @notice The governor, anywhere within the bounds.
+    function retune(uint256 seed) external {
+        IParameters.CourtParams memory p = courtParams();
+        p.bond = uint96(bound(seed, p.bond / 4, p.bond * 4));
+        p.slashBps = uint16(bound(seed >> 32, 1, p.slashBps));
+        p.rewardBps = uint16(bound(seed >> 64, 0, p.rewardBps));
+        p.committeeSize = uint8(bound(seed >> 96, 3, 7));
+        p.quorum = uint8(bound(seed >> 112, p.committeeSize / 2 + 1, p.committeeSize));
+        p.commitWindow = uint32(bound(seed >> 128, p.commitWindow, 2 * p.commitWindow));
+        p.appealWindow = uint32(bound(seed >> 160, p.appealWindow, 2 * p.appealWindow));
+        parameters.setCourt(p);
+        for (uint256 i = 0; i < ids.length; ++i) {
+            if (openedWith[ids[i]] != keccak256(abi.encode(court.paramsOf(ids[i])))) retunedWrongly = true;
+        }
     }
 
     function draw(uint256 seed, uint256 lateness) external {
@@ -103,13 +151,13 @@ contract CourtHandler is CourtKit {
 
     function execute(uint256 seed) external {
         bytes32 id = _id(seed);
-        IAuditCourt.DisputeView memory d = court.disputes(id);
-        uint256 before = staking.slashable(d.host);
+        ICommittee.DisputeView memory d = court.disputes(id);
+        uint256 before = staking.slashable(d.accused);
         try court.execute(id) {} catch {}
-        uint256 lost = before - staking.slashable(d.host);
+        uint256 lost = before - staking.slashable(d.accused);
         if (lost == 0) return;
         ++slashes;
-        bool due = d.phase == IAuditCourt.Phase.Ruled && d.verdict == GUILTY && vm.getBlockTimestamp() >= d.appealBy;
+        bool due = d.phase == ICommittee.Phase.Ruled && d.verdict == GUILTY && vm.getBlockTimestamp() >= d.appealBy;
         if (!due || !_someRoundConvicted(id, d.round) || lost > before / 2) slashedWrongly = true;
     }
 
@@ -138,7 +186,17 @@ contract CourtHandler is CourtKit {
     }
 
     function wait(uint256 delta) external {
+        uint40 moment = uint40(vm.getBlockTimestamp());
+        moments.push(moment);
+        pictures[moment] = _picture(moment);
         skip(bound(delta, 1, 1 days));
+    }
+
+    function _picture(uint40 moment) private view returns (bytes32 picture) {
+        for (uint256 place = 0; place <= staking.operatorCountAt(moment); ++place) {
+            (address operator, address owner) = staking.candidate(place, moment);
+            picture = keccak256(abi.encode(picture, operator, owner));
+        }
     }
 
     // ---- what the invariants read
@@ -154,8 +212,8 @@ contract CourtHandler is CourtKit {
     function bonds() external view returns (uint256 held, uint256 owed) {
         held = coin.balanceOf(address(court));
         for (uint256 i = 0; i < ids.length; ++i) {
-            IAuditCourt.DisputeView memory d = court.disputes(ids[i]);
-            if (_isOpen(d.phase)) owed += courtParams().bond * ((2 << d.appeals) - 1);
+            ICommittee.DisputeView memory d = court.disputes(ids[i]);
+            if (_isOpen(d.phase)) owed += uint256(court.paramsOf(ids[i]).bond) * ((2 << d.appeals) - 1);
         }
     }
 
@@ -173,12 +231,22 @@ contract CourtHandler is CourtKit {
         return active == staking.operatorCount();
     }
 
+    /// @dev The last three pictures and the first.
+    function pastIsKept() external view returns (bool) {
+        uint256 n = moments.length;
+        for (uint256 i = 0; i < 4 && i < n; ++i) {
+            uint40 moment = moments[i == 3 ? 0 : n - 1 - i];
+            if (_picture(moment) != pictures[moment]) return false;
+        }
+        return true;
+    }
+
     function disputeCountsAreRight() external view returns (bool) {
         for (uint256 h = 0; h < HOSTS; ++h) {
             uint256 open_ = 0;
             for (uint256 i = 0; i < ids.length; ++i) {
-                IAuditCourt.DisputeView memory d = court.disputes(ids[i]);
-                if (d.host == _hostOf(h) && _isOpen(d.phase)) ++open_;
+                ICommittee.DisputeView memory d = court.disputes(ids[i]);
+                if (d.accused == _hostOf(h) && _isOpen(d.phase)) ++open_;
             }
             (,,,,, uint24 counted) = staking.operators(_hostOf(h));
             if (counted != open_) return false;
@@ -190,9 +258,8 @@ contract CourtHandler is CourtKit {
         return operators[i];
     }
 
-    function _isOpen(IAuditCourt.Phase phase) private pure returns (bool) {
-        return
-            phase == IAuditCourt.Phase.Drawing || phase == IAuditCourt.Phase.Voting || phase == IAuditCourt.Phase.Ruled;
+    function _isOpen(ICommittee.Phase phase) private pure returns (bool) {
+        return phase == ICommittee.Phase.Drawing || phase == ICommittee.Phase.Voting || phase == ICommittee.Phase.Ruled;
     }
 
     /// @dev Counts the votes again, one by one.
@@ -223,12 +290,14 @@ contract CourtInvariants is CourtKit {
 
     /// forge-config: default.invariant.runs = 24
     /// forge-config: default.invariant.depth = 150
-    function invariant_C1_to_C5() external view {
+    function invariant_C1_to_C7() external view {
         _C1_stakes_conserved();
         _C2_court_holds_exactly_the_open_bonds();
         _C3_no_slash_without_quorum_and_window();
         _C4_open_disputes_are_counted();
         _C5_active_list_is_right();
+        _C6_the_past_is_kept();
+        _C7_open_disputes_keep_their_parameters();
     }
 
     /// @notice The same handler convicts when it is driven straight: the campaign can reach a slash.
@@ -266,5 +335,13 @@ contract CourtInvariants is CourtKit {
 
     function _C5_active_list_is_right() private view {
         vm.assertTrue(handler.activeListIsRight(), "C5: active list");
+    }
+
+    function _C6_the_past_is_kept() private view {
+        vm.assertTrue(handler.pastIsKept(), "C6: who was active when");
+    }
+
+    function _C7_open_disputes_keep_their_parameters() private view {
+        vm.assertTrue(!handler.retunedWrongly(), "C7: paramsOf an open dispute");
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Kit} from "../Kit.sol";
+import {MoneyKit} from "../MoneyKit.sol";
 
 /// @notice Does anything that anybody may do with the settlement, in any order, with good and bad rows, and keeps the sums.
 /// Three payers sign for themselves, one of them also through two capped session keys; two hosts, three epochs.
-contract SettlementHandler is Kit {
+contract SettlementHandler is MoneyKit {
     uint256 private constant SIGNERS = 5;
     address[] public hosts;
     /// @dev Kept, because deriving an address from a key is what a campaign would spend its time on.
@@ -16,7 +16,7 @@ contract SettlementHandler is Kit {
     bool public overLocked;
 
     constructor() {
-        deployAll();
+        deployMoney();
         hosts.push(vm.addr(0xB1));
         hosts.push(vm.addr(0xB2));
         for (uint256 i = 0; i < SIGNERS; ++i) {
@@ -193,7 +193,7 @@ contract SettlementHandler is Kit {
     }
 }
 
-contract SettlementInvariants is Kit {
+contract SettlementInvariants is MoneyKit {
     SettlementHandler private handler;
 
     function setUp() public {
