@@ -36,6 +36,25 @@ class RpcFailed(ChainError):
     hint = "Read the endpoint's own words above; many public endpoints limit rates and ranges."
 
 
+class BadAnswer(RpcFailed):
+    """The endpoint's answer has not the form that the method promises."""
+
+    code = "chain_bad_answer"
+    hint = "Check that the URL is the RPC endpoint of an EVM chain, or use another endpoint."
+
+
+class TooWide(RpcFailed):
+    """The endpoint does not answer a question about events over so many blocks, or with so many results."""
+
+    code = "chain_range_too_wide"
+
+
+class TxRefused(RpcFailed):
+    """The endpoint did not take the transaction at all, so it did not happen and will not."""
+
+    code = "transaction_refused"
+
+
 class Reverted(ChainError):
     """A contract refused. `name` is the contract's error, `args_` its arguments as decoded (bytes, int)."""
 
@@ -58,7 +77,7 @@ class Reverted(ChainError):
 
 
 class NotIncluded(ChainError):
-    """A transaction was broadcast but no block took it in time. It may still be included: `tx` is its hash."""
+    """A transaction was, or may have been, broadcast; its fate is open: it may still be included. `tx` is its hash."""
 
     code = "not_included"
     hint = "Look the transaction up before sending again; it may still be taken."
@@ -66,6 +85,13 @@ class NotIncluded(ChainError):
     def __init__(self, message: str, *, tx: bytes) -> None:
         super().__init__(message)
         self.tx = tx
+
+
+class Replaced(ChainError):
+    """Another transaction of the same key took the nonce: this one did not happen and cannot happen any more."""
+
+    code = "transaction_replaced"
+    hint = "It may be sent again. Two programs that use one key do this to each other."
 
 
 class NoFunds(ChainError):

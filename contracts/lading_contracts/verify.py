@@ -1,7 +1,7 @@
 """Whether what stands on the chain is what this package was built from, byte for byte, and wired as the record says.
 
-Trusts the RPC endpoint for the code and nothing else: no explorer, no compiler. What a constructor fixed (immutables) is
-masked in the code and asked for by name instead.
+Trusts the RPC endpoint for the code and nothing else: no explorer, no compiler. What a constructor fixed (immutables)
+is masked in the code and asked for by name instead.
 """
 
 import json

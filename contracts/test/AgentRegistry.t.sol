@@ -90,6 +90,23 @@ contract AgentRegistryTest is RegistryKit {
 
     // ---- consent
 
+    /// @dev The type string is spelled out here once more: what a wallet shows is what the contract checks.
+    function test_the_consent_digest_is_eip_712() public view {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Lading"),
+                keccak256("1"),
+                block.chainid,
+                address(registry)
+            )
+        );
+        bytes32 content =
+            keccak256(abi.encode(keccak256("TermsConsent(bytes32 terms,uint40 deadline)"), _id(), uint40(9)));
+        bytes32 expected = keccak256(abi.encodePacked(hex"1901", domain, content));
+        vm.assertEq(registry.consentDigest(_id(), 9), expected, "digest");
+    }
+
     function test_signatures_consent_each_in_either_form() public {
         eq(registry.checkTable(AGENT, MAKER, table(), FOREVER, signatures(_id(), FOREVER)), 1_800, "checked");
         _agreed();

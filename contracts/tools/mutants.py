@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Breaks the money path one small piece at a time and asks whether any test notices. Knows no contract's meaning.
 
-`python contracts/tools/mutants.py [FILE ...] [--from N] [--list]` works on a copy of the project, compiles each mutant, runs the
-suites that guard it and prints a JSON object a line: killed, survived, or does not compile. Mutants that change nothing
-anybody can observe are named in EQUIVALENT with the reason; a survivor that is not named there makes the exit code 1.
+`python contracts/tools/mutants.py [FILE ...] [--from N] [--list]` works on a copy of the project, compiles each mutant,
+runs the suites that guard it and prints those that no test noticed, one JSON object a line, then how many were killed.
+Mutants that change nothing anybody can observe are named in equivalent.json with the reason; a survivor that is not
+named there makes the exit code 1.
 """
 
 import argparse
@@ -52,7 +53,7 @@ SWAPS = (
     (r"\biszero\(", "("),
 )
 STATEMENT = re.compile(r"^\s+[A-Za-z_][\w.\[\]()+]*(\(.*\)| [-+*/|]?= .*|\+\+);$|^\s+(\+\+|--).*;$")
-# "FILE:the mutated line, stripped": why nobody can tell the difference. Read by a person, so keep it true.
+# Why nobody can tell the difference, by Mutant.key. Read by a person, so keep it true.
 EQUIVALENT: dict[str, str] = json.loads((ROOT / "tools" / "equivalent.json").read_text())
 
 
@@ -79,9 +80,9 @@ def mutants(file: str) -> Iterator[Mutant]:
         for pattern, other in SWAPS:
             for found in re.finditer(pattern, plain):
                 yield Mutant(file, number, line, plain[: found.start()] + other + plain[found.end() :])
-        if code.startswith("require(") and code.endswith(");"):
-            yield Mutant(file, number, line, "")
-        elif STATEMENT.match(plain) and not code.startswith(("return", "emit")):
+        if (code.startswith("require(") and code.endswith(");")) or (
+            STATEMENT.match(plain) and not code.startswith(("return", "emit"))
+        ):
             yield Mutant(file, number, line, "")
 
 

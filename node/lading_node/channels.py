@@ -19,6 +19,11 @@ from lading_protocol.ids import MAX_U96, Address, Wei, short
 
 # How long a channel's facts are good without asking again; closes are announced by events long before they matter.
 FRESH_SECONDS = 60.0
+# When facts that are new to us are looked at again: the block that said so may be taken back without anybody telling.
+DOUBT_SECONDS = (0.0, 15.0, 60.0, 240.0, 900.0)
+# How many of them are looked at in one turn, and how many questions are under way at a time.
+DOUBTS_A_TURN = 200
+ASK_AT_ONCE = 8
 
 
 class LookUp(msgspec.Struct, frozen=True):
@@ -27,6 +32,17 @@ class LookUp(msgspec.Struct, frozen=True):
     channel: Channel
     account: Account | None
     error: str = ""
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """Facts that became known at `since` and were confirmed by so many `looks` after that."""
+
+    since: float
+    looks: int = 0
+
+    @property
+    def due(self) -> float:
+        return self.since + DOUBT_SECONDS[self.looks]
 
 
 class Channels:
@@ -43,6 +59,7 @@ class Channels:
         self._payers: dict[Address, Address] = {}
         self._watchers: dict[ChannelId, list[Callable[[], None]]] = {}
         self._interrupted: set[ChannelId] = set()
+        self._doubts: dict[ChannelId, Doubt] = {}
 
     async def load(self) -> list[ChannelRow]:
         """Take up where the last run ended."""
@@ -60,6 +77,7 @@ class Channels:
             if row.peer:
                 self._peers[row.id] = row.peer
         self._interrupted = set(await self._ledger.interrupted())
+        self.doubt()
         return rows
 
     def get(self, id: ChannelId) -> Channel:
@@ -135,12 +153,37 @@ class Channels:
         if not self.known(id) and not seen.locked:
             # Anyone can name a channel; one without money is not worth remembering.
             return core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at), seen.dead)
-        self._checked[id] = self._clock()
+        self._checked[id] = now = self._clock()
         channel = core.see_chain(before, seen.locked, seen.redeemed, bool(seen.closes_at), seen.dead)
         self.put(channel)
         if (before.locked, before.redeemed, before.closing) != (channel.locked, channel.redeemed, channel.closing):
+            self._doubts[id] = Doubt(now, 1)
             await self._ledger.see_chain(id, channel.locked, channel.redeemed, channel.closing)
         return channel
+
+    def doubt(self) -> None:
+        """The chain may have taken back what it told us, or a crash cut us off: look at every channel again."""
+        now = self._clock()
+        self._checked.clear()
+        self._doubts = {id: Doubt(now) for id in self._channels}
+
+    async def recheck(self) -> None:
+        """Look again at the facts that are due for it, oldest first. Raises ChainError."""
+        now = self._clock()
+        waiting = [id for id, doubt in self._doubts.items() if doubt.due <= now]
+        due = sorted(waiting, key=lambda id: self._doubts[id].due)[:DOUBTS_A_TURN]
+        for at in range(0, len(due), ASK_AT_ONCE):
+            await asyncio.gather(*(self._confirm(id) for id in due[at : at + ASK_AT_ONCE]))
+
+    async def _confirm(self, id: ChannelId) -> None:
+        doubt = self._doubts[id]
+        await self.refresh(id)
+        if self._doubts.get(id) is not doubt:
+            return  # it has changed, and is in doubt anew
+        if doubt.looks + 1 < len(DOUBT_SECONDS):
+            self._doubts[id] = msgspec.structs.replace(doubt, looks=doubt.looks + 1)
+        else:
+            del self._doubts[id]
 
     async def _account(self, id: ChannelId) -> Account:
         settlement = self._contracts.settlement

@@ -24,6 +24,7 @@ from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectTransport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
+from lading_node.disk import Identity
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import EngineSpec
 from lading_node.http import StatusPage
@@ -32,7 +33,7 @@ from lading_node.node import Node
 from lading_node.packages import StoredPackages
 from lading_node.ports import Doors
 from lading_node.settings import NodeSettings
-from lading_node.store import Identity, Ledger
+from lading_node.store import Ledger
 from lading_node.terms import Found, find_terms
 from lading_protocol.ids import TermsId, to_hex
 

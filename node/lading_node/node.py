@@ -4,19 +4,17 @@
 """
 
 import asyncio
+import contextlib
 import logging
 
 import msgspec
 
 from lading_contracts import events
-from lading_contracts.errors import ChainError
-from lading_contracts.follower import Cursor, Follower, Following
 from lading_net.peer import Endpoint
 from lading_net.ports import Link
 from lading_node.agents import Agent, Serving
 from lading_node.audit import Auditor
 from lading_node.channels import Channels
-from lading_node.core.channel import ChannelId
 from lading_node.core.policy import Policy
 from lading_node.jobs import Desk
 from lading_node.jury import Juror
@@ -25,14 +23,15 @@ from lading_node.presence import Presence
 from lading_node.settle import Collector, Settler
 from lading_node.standing import Standing
 from lading_node.terms import TermsWatch
+from lading_node.watch import Watch
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, TermsId
+from lading_protocol.ids import Address
 from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS
 
 log = logging.getLogger(__name__)
 
-CHAIN_RETRY_SECONDS = 5.0
-CURSOR_BLOCKS = 100
+# How long a shutdown waits for its last redemption; what is on its way then is found by the next start.
+LAST_REDEMPTION_SECONDS = 60.0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -67,7 +66,6 @@ class Node:
         self.address: Address = doors.key.address
         self.endpoints: tuple[str, ...] = ()
         self.started = asyncio.Event()
-        self.chain_trouble = ""
         self.agents = [Agent(serving, doors, lambda: self.endpoints) for serving in plan.agents]
         self.channels = Channels(self.address, doors.ledger, doors.contracts, doors.clock)
         self.settler = Settler(doors, self.channels, plan.policy)
@@ -79,11 +77,18 @@ class Node:
         self.juror = Juror(doors, self.auditor, self.presence.link_to)
         self.standing = Standing(doors)
         self.terms = TermsWatch(doors.contracts, self.agents, doors.clock)
+        self.watch = Watch(doors, self.channels, self.settler.poke, plan.chain_poll)
+        self.watch.listeners.append(self._hear)
+        self.watch.before_forgetting = self.juror.save
         self.since = doors.clock()
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
         self._stop.set()
+
+    @property
+    def chain_trouble(self) -> str:
+        return self.watch.trouble
 
     @property
     def draining(self) -> bool:
@@ -105,9 +110,8 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(agent.run()) for agent in self.agents]
-                others = (self.presence, self.settler, self.collector, self.juror, self.standing, self.terms)
-                tasks += [group.create_task(part.run()) for part in others]
-                tasks.append(group.create_task(self._follow()))
+                chainside = (self.settler, self.juror, self.standing, self.terms, self.watch)
+                tasks += [group.create_task(part.run()) for part in (self.presence, self.collector, *chainside)]
                 self.started.set()
                 await self._stop.wait()
                 await self._drain()
@@ -124,7 +128,9 @@ class Node:
             agent.withdraw()
         await self.desk.stop(self.plan.drain)
         if self.plan.redeem_at_stop:
-            await self.settler.settle("the node stops")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_REDEMPTION_SECONDS):
+                    await self.settler.settle("the node stops")
         try:
             await self.doors.ledger.flush()
         except LadingError as error:
@@ -135,43 +141,8 @@ class Node:
         if self.channels.owing(Address(link.peer)):
             self.desk.later(self.collector.collect(link))
 
-    # The chain's events
-
-    async def _follow(self) -> None:
-        deployment = self.doors.contracts.deployment
-        wanted = {deployment.settlement, deployment.staking, deployment.court}
-        names = {address: name for address, name in deployment.names().items() if address in wanted}
-        follower = Follower(self.doors.contracts.chain, names, Following(poll=self.plan.chain_poll))
-        saved = await self.doors.ledger.note("cursor")
-        cursor = msgspec.msgpack.decode(saved, type=Cursor) if saved else Cursor(deployment.block)
-        saved_at = cursor.next
-        while True:
-            try:
-                batch = await follower.step(cursor)
-                self.chain_trouble = ""
-                if batch is None:
-                    await asyncio.sleep(self.plan.chain_poll)
-                    continue
-                for entry in batch.entries:
-                    await self._hear(entry.event)
-                cursor = batch.cursor
-                # Empty blocks are cheap to read again; events are not forgotten before what they led to is kept.
-                if batch.entries or cursor.next >= saved_at + CURSOR_BLOCKS:
-                    await self.juror.save()
-                    await self.doors.ledger.put_note("cursor", msgspec.msgpack.encode(cursor))
-                    saved_at = cursor.next
-            except LadingError as error:
-                if not self.chain_trouble:
-                    log.warning("the chain does not answer: %s", error)
-                self.chain_trouble = str(error)
-                await asyncio.sleep(CHAIN_RETRY_SECONDS)
-
-    async def _hear(self, event: events.Event) -> None:
+    def _hear(self, event: events.Event) -> None:
         match event:
-            case events.CloseStarted() | events.Closed() | events.Locked():
-                id = ChannelId(event.signer, TermsId(event.terms), event.epoch)
-                if event.host == self.address and self.channels.known(id):
-                    await self._refresh(id)
             case events.Opened():
                 self.standing.accused(event, self.address)
             case events.Drawn():
@@ -181,13 +152,6 @@ class Node:
                     self.standing.look()
             case _:
                 pass
-
-    async def _refresh(self, id: ChannelId) -> None:
-        try:
-            await self.channels.refresh(id)
-        except ChainError:
-            log.debug("a channel's state is read again later")
-        self.settler.poke()
 
 
 def _reachable(bound: str, outward: str) -> str:

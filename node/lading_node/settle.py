@@ -1,29 +1,33 @@
 """Vouchers into money: brings locks to the chain, redeems in batches, and asks payers for what they still owe.
 
 Everything here may be repeated after a crash: the chain skips stale rows, and what it says was redeemed is believed
-over our own books. An unreachable chain only delays.
+over our own books. An unreachable chain only delays. docs/decisions/0006 says why it is done in this way.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable
 
 import msgspec
 
-from lading_contracts.errors import NoFunds, Reverted
-from lading_contracts.settlement import Batch
+from lading_contracts.errors import NoFunds, NotIncluded, Replaced, Reverted, TxRefused
+from lading_contracts.port import Note, Signed, TxReceipt
+from lading_contracts.settlement import Batch, Row
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Link
 from lading_node.channels import Channels
-from lading_node.core.channel import Channel, ChannelId, read_lock
+from lading_node.core import sending
+from lading_node.core.channel import ChannelId, read_lock
 from lading_node.core.policy import Claim, Policy, Transaction, plan
+from lading_node.core.sending import Sending, landed
 from lading_node.jobs import Desk
 from lading_node.ports import Doors
-from lading_node.store import ChannelRow, Redemption
+from lading_node.store import ChannelRow
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, TermsId, Wei, short
+from lading_protocol.ids import Address, TermsId, short
 from lading_protocol.messages import SETTLE, VOUCHER_PAGE, Collect, Vouchers
 from lading_protocol.receipts import Voucher
 
@@ -39,11 +43,14 @@ _vouchers = msgspec.msgpack.Decoder(Vouchers)
 
 
 class Settler:
-    """`status` says in words what keeps it from working, "" when nothing does."""
+    """`status` says in words what keeps it from working, "" when nothing does; `on_the_way` what it watches.
+
+    Any step may be the last one before a crash. What is signed is written down before it is broadcast, and a
+    transaction whose fate is open is followed to its end before anything else is sent.
+    """
 
     def __init__(self, doors: Doors, channels: Channels, policy: Policy) -> None:
         self.status = ""
-        self.redeemed = 0
         self.transactions = 0
         self._doors = doors
         self._channels = channels
@@ -52,10 +59,19 @@ class Settler:
         self._turn = asyncio.Lock()
         self._backoff = 0.0
         self._lock_tried: dict[tuple[ChannelId, int], float] = {}
+        self._sendings: dict[int, Sending] = {}
+        self._number = 0
+        self._loaded = False
+        self._looked = -LOOK_SECONDS
 
     def poke(self, id: ChannelId | None = None) -> None:
         """A paper came in, or the chain said something: look soon."""
         self._wake.set()
+
+    @property
+    def on_the_way(self) -> list[str]:
+        """What is watched, in words."""
+        return [sending.words(one, self._doors.clock()) for one in self._sendings.values() if one.signed]
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -73,26 +89,51 @@ class Settler:
         """Send what is due; `force` gives a reason to redeem all. False when the chain kept us from it."""
         async with self._turn:
             try:
-                rows = {row.id: row for row in await self._doors.ledger.channels()}
-                for batch in plan(self._claims(rows), self._policy, self._doors.clock(), force=force):
-                    await self._send(batch, rows)
+                refused = await self._settle(force)
             except NoFunds as error:
                 self._wait(f"This node's key {short(self._doors.key.address)} cannot pay for gas: {error}")
+                return False
+            except NotIncluded as error:
+                self._wait(" ".join([*self._open_words(), error.message]))
                 return False
             except LadingError as error:
                 self._wait(str(error))
                 return False
+            if refused:
+                self._wait(refused)
+                return False
             self.status, self._backoff = "", 0.0
             return True
 
+    async def _settle(self, force: str) -> str:
+        """One turn; says why the chain refused a batch, "" when it refused none. Raises LadingError."""
+        if not self._loaded:
+            self._sendings = {one.number: one for one in await self._doors.ledger.sendings()}
+            self._number = max(self._sendings, default=0)
+            self._loaded = True
+        if self._doors.clock() - self._looked >= LOOK_SECONDS or any(one.open for one in self._sendings.values()):
+            await self._reconcile()
+            await self._channels.recheck()
+            self._looked = self._doors.clock()
+        rows = {row.id: row for row in await self._doors.ledger.channels()}
+        planned = plan(self._claims(rows), self._policy, self._doors.clock(), force=force)
+        if planned and self._sendings:
+            await self._reconcile()  # what was taken back must not be sent a second time beside itself
+            planned = plan(self._claims(rows), self._policy, self._doors.clock(), force=force)
+        return " ".join([words for batch in planned if (words := await self._send(batch, rows))])
+
     def _claims(self, rows: dict[ChannelId, ChannelRow]) -> list[Claim]:
         now = self._doors.clock()
+        locks, vouchers = landed(self._sendings.values(), now)
         claims = []
         for id, row in rows.items():
             lock = row.lock.value.cumulative if row.lock is not None else 0
-            if now - self._lock_tried.get((id, lock), -LOCK_RETRY_SECONDS) < LOCK_RETRY_SECONDS:
+            tried = now - self._lock_tried.get((id, lock), -LOCK_RETRY_SECONDS) < LOCK_RETRY_SECONDS
+            if tried or lock <= locks.get(id, 0):
                 lock = 0
-            channel = msgspec.structs.replace(self._channels.get(id), signed=row.signed)
+            seen = self._channels.get(id)
+            redeemed = max(seen.redeemed, vouchers.get(id, 0))
+            channel = msgspec.structs.replace(seen, signed=row.signed, redeemed=redeemed)
             claims.append(Claim(channel, lock, row.changed))
         return claims
 
@@ -102,62 +143,128 @@ class Settler:
         self.status = words
         self._backoff = min(LONGEST_BACKOFF, 2 * self._backoff or 1.0)
 
-    async def _send(self, planned: Transaction, rows: dict[ChannelId, ChannelRow]) -> None:
-        """One batch. The chain is asked first, for a crash may have hidden that an earlier one went through."""
-        ids = dict.fromkeys((*planned.locks, *planned.vouchers))
-        before = {id: await self._channels.refresh(id) for id in ids}
-        locks = [rows[id].lock for id in planned.locks]
-        lock_rows = [
-            (lock.value.cumulative, lock.signature)
-            for id, lock in zip(planned.locks, locks, strict=True)
-            if lock is not None and lock.value.cumulative > before[id].locked
-        ]
-        vouchers = [(id, rows[id].voucher) for id in planned.vouchers if rows[id].signed > before[id].redeemed]
-        voucher_rows = [(v.value.cumulative, v.signature) for _, v in vouchers if v is not None]
-        if not lock_rows and not voucher_rows:
-            return
-        contract = self._doors.contracts.settlement
-        batch = Batch(self._doors.key.address, planned.terms, planned.epoch)
+    def _open_words(self) -> list[str]:
+        return [sending.words(one, self._doors.clock()) for one in self._sendings.values() if one.open and one.signed]
+
+    # What is on its way
+
+    async def _reconcile(self) -> None:
+        """Find out what became of all that was sent and is not beyond doubt. Raises LadingError while it is open."""
+        for number in sorted(self._sendings):
+            one = self._sendings[number]
+            if not one.open:
+                block = await self._doors.contracts.chain.block(one.block)
+                if block is not None and block.hash == one.block_hash:
+                    if sending.final(one, self._doors.clock()):
+                        await self._drop(one)
+                    continue
+                log.warning("the chain took back block %d, which had a batch of ours", one.block)
+                one = await self._keep(sending.reopen(one))
+                self._channels.doubt()
+            await self._follow(one, self._doors.contracts.chain.resume(self._doors.key, one.signed, self._noting(one)))
+
+    async def _follow(self, one: Sending, way: Awaitable[TxReceipt]) -> str:
+        """Await the end of a transaction and book it; says why the chain refuses its rows, "" when it does not.
+
+        Raises NotIncluded (or, of an older one, ChainUnreachable) while its fate is open, and what kept it at home.
+        """
         try:
-            if not voucher_rows:
-                sent = await contract.lock(self._doors.key, batch, lock_rows)
-            elif not lock_rows:
-                sent = await contract.redeem(self._doors.key, batch, voucher_rows)
-            else:
-                sent = await contract.lock_and_redeem(self._doors.key, batch, lock_rows, voucher_rows)
-        except Reverted as error:
+            receipt = await way
+        except (Reverted, Replaced) as error:
             # Someone else may have sent the rows (anyone may), or the chain refuses them for good.
-            log.warning("the chain refused a batch of %d rows: %s", len(lock_rows) + len(voucher_rows), error)
-            await self._after(before)
-            self._give_up(planned, rows)
-            return
-        self.transactions += 1
-        moved = await self._after(before)
-        self._give_up(planned, rows)
-        if moved:
-            self.redeemed += moved
-            now = self._doors.clock()
-            await self._doors.ledger.put_redemption(
-                Redemption(sent.tx, planned.terms, planned.epoch, len(voucher_rows), Wei(moved), now)
-            )
-            log.info("redeemed %d wei in one batch of %d vouchers: %s", moved, len(voucher_rows), planned.why)
+            log.warning("a batch of %d rows came to nothing: %s", len(one.locks) + len(one.vouchers), error)
+            await self._drop(one)
+            await self._after(one)
+            return f"The chain refuses a batch: {error}" if isinstance(error, Reverted) and self._due(one) else ""
+        except (NoFunds, TxRefused):
+            await self._drop(one)
+            raise
+        one = self._sendings.get(one.number, one)
+        first = not one.block
+        await self._keep(sending.include(one, receipt, self._doors.clock()))
+        self.transactions += first
+        await self._after(one)
+        log.info("block %d has a batch of %d vouchers", receipt.block, len(one.vouchers))
+        return ""
 
-    async def _after(self, before: dict[ChannelId, Channel]) -> int:
-        """Read the truth back; returns what the batch moved."""
-        moved = 0
-        for id, channel in before.items():
-            now = await self._channels.refresh(id)
-            moved += now.redeemed - channel.redeemed
-        return moved
+    def _due(self, one: Sending) -> bool:
+        """Whether a voucher of it would still move money, as far as we know."""
+        seen = [(self._channels.get(ChannelId(who, one.terms, one.epoch)), amount) for who, amount in one.vouchers]
+        return any(min(amount, channel.locked) > channel.redeemed for channel, amount in seen)
 
-    def _give_up(self, planned: Transaction, rows: dict[ChannelId, ChannelRow]) -> None:
-        """A lock that the chain skipped counts no longer; it is tried again after a while."""
-        for id in planned.locks:
-            lock = rows[id].lock
-            if lock is not None and self._channels.get(id).locked < lock.value.cumulative:
-                self._lock_tried[id, lock.value.cumulative] = self._doors.clock()
+    def _noting(self, one: Sending) -> Note:
+        """Writes down what is signed for this sending, before it goes out."""
+
+        async def note(signed: Signed) -> None:
+            await self._keep(sending.sign(self._sendings.get(one.number, one), signed))
+
+        return note
+
+    async def _keep(self, one: Sending) -> Sending:
+        await self._doors.ledger.put_sending(one)
+        self._sendings[one.number] = one
+        return one
+
+    async def _drop(self, one: Sending) -> None:
+        """Its rows are due again, as far as the chain does not say otherwise."""
+        self._sendings.pop(one.number, None)
+        await self._doors.ledger.drop_sending(one)
+
+    # Sending
+
+    async def _send(self, planned: Transaction, rows: dict[ChannelId, ChannelRow]) -> str:
+        """One batch. The chain is asked first, for others may have sent its rows. Says why the chain refused it."""
+        before = {id: await self._channels.refresh(id) for id in dict.fromkeys((*planned.locks, *planned.vouchers))}
+        locks = [
+            (id, lock.value.cumulative, lock.signature)
+            for id in planned.locks
+            if (lock := rows[id].lock) is not None and lock.value.cumulative > before[id].locked
+        ]
+        vouchers = [
+            (id, voucher.value.cumulative, voucher.signature)
+            for id in planned.vouchers
+            if (voucher := rows[id].voucher) is not None and voucher.value.cumulative > before[id].redeemed
+        ]
+        if not locks and not vouchers:
+            return ""
+        self._number += 1
+        one = Sending(
+            self._number,
+            planned.terms,
+            planned.epoch,
+            tuple((id.signer, cumulative) for id, cumulative, _ in locks),
+            tuple((id.signer, cumulative) for id, cumulative, _ in vouchers),
+            self._doors.clock(),
+        )
+        return await self._follow(one, self._first(one, [row[1:] for row in locks], [row[1:] for row in vouchers]))
+
+    async def _first(self, one: Sending, locks: list[Row], vouchers: list[Row]) -> TxReceipt:
+        """A batch as a new transaction. Raises what `send` raises; forgets the batch when nothing went out."""
+        key = self._doors.key
+        contract = self._doors.contracts.settlement.noting(self._noting(one))
+        batch = Batch(key.address, one.terms, one.epoch)
+        try:
+            if not vouchers:
+                return await contract.lock(key, batch, locks)
+            if not locks:
+                return await contract.redeem(key, batch, vouchers)
+            return await contract.lock_and_redeem(key, batch, locks, vouchers)
+        except (NotIncluded, Reverted, Replaced):
+            raise
+        except LadingError:
+            await self._drop(one)
+            raise
+
+    async def _after(self, one: Sending) -> None:
+        """Read the truth back. A lock that the chain skipped counts no longer; it is tried again after a while."""
+        for id in one.channels:
+            await self._channels.refresh(id)
+        for signer, cumulative in one.locks:
+            id = ChannelId(signer, one.terms, one.epoch)
+            if self._channels.get(id).locked < cumulative:
+                self._lock_tried[id, cumulative] = self._doors.clock()
                 self._channels.lock_failed(id)
-                log.warning("a lock of %s did not land: its deposit or cap does not cover it", short(id.signer))
+                log.warning("a lock of %s did not land: its deposit or cap does not cover it", short(signer))
 
 
 class Collector:

@@ -99,7 +99,7 @@ def status(node: Node) -> dict[str, Any]:
             }
             for one in node.presence.coordinators
         ],
-        "settling": {"status": node.settler.status, "transactions": node.settler.transactions},
+        "settling": _settling(node),
         "chain": {"trouble": node.chain_trouble},
         "stake": _stake(node),
         "jury": [
@@ -125,6 +125,11 @@ def _agent(agent: Any) -> dict[str, Any]:
         "crashes": agent.crashes,
         "offer": to_hex(agent.offer.id) if agent.offer else None,
     }
+
+
+def _settling(node: Node) -> dict[str, Any]:
+    settler = node.settler
+    return {"status": settler.status, "transactions": settler.transactions, "on_the_way": settler.on_the_way}
 
 
 def _stake(node: Node) -> dict[str, Any]:

@@ -1,15 +1,13 @@
-"""The node's ledger: channels, vouchers, locks, receipts, redemptions and jury votes in one sqlite file.
+"""The node's ledger: channels, vouchers, locks, receipts, sendings, redemptions, jury votes in one sqlite file.
 
 One thread writes, many writes share one sync to disk (group commit), and a write that failed waits and is tried again,
 so that a full disk stops new work but loses nothing. Decides nothing about money.
 """
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -17,42 +15,17 @@ from typing import IO, Any
 import msgspec
 
 from lading_node.core.channel import ChannelId
-from lading_node.errors import DiskFull, FolderBusy, LedgerBusy, LedgerError
+from lading_node.core.sending import Sending
+from lading_node.disk import Identity, claim, connect, open_file, translate
+from lading_node.errors import LedgerError
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei, short
+from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei
 from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 
 _RETRY_SECONDS = 1.0
 # How long a receipt's note may wait for the voucher to travel with, and how many attempts `seen` remembers itself.
 _NOTE_SECONDS = 0.05
 _NOTED = 1 << 16
-_VERSION = 1
-_SCHEMA = """
-create table if not exists meta (name text primary key, value blob not null) without rowid;
-create table if not exists channels (
-    signer blob not null, terms blob not null, epoch integer not null, peer blob not null default x'',
-    earned blob not null default x'', locked blob not null default x'', redeemed blob not null default x'',
-    closing integer not null default 0, cumulative blob not null default x'', voucher blob not null default x'',
-    lock blob not null default x'', changed real not null default 0,
-    primary key (signer, terms, epoch)
-) without rowid;
-create table if not exists attempts (
-    job blob not null, attempt integer not null, signer blob not null, terms blob not null, epoch integer not null,
-    agent blob not null, tokens integer not null default 0, amount blob not null default x'', finish integer not null,
-    code text not null default '', receipt blob not null default x'', at real not null,
-    primary key (job, attempt)
-) without rowid;
-create index if not exists attempts_at on attempts (at);
-create table if not exists redemptions (
-    tx blob primary key, terms blob not null, epoch integer not null, rows integer not null, amount blob not null,
-    at real not null
-) without rowid;
-create table if not exists votes (
-    dispute blob not null, round integer not null, verdict integer not null, evidence blob not null,
-    salt blob not null, finding blob not null, stage text not null, at real not null,
-    primary key (dispute, round)
-) without rowid;
-"""
 
 
 class ChannelRow(msgspec.Struct, frozen=True):
@@ -92,8 +65,13 @@ class AttemptRow(msgspec.Struct, frozen=True):
 
 
 class Redemption(msgspec.Struct, frozen=True):
-    """One transaction that paid this host. `amount` is what its channels moved (wei), the parties' share included."""
+    """An event of the chain that paid this host, whoever sent the batch; `log` is its place in the block.
 
+    `amount` is what its channels moved (wei), the parties' share included; `at` is when we heard of it.
+    """
+
+    block: int
+    log: int
     tx: Digest
     terms: TermsId
     epoch: int
@@ -113,14 +91,6 @@ class Vote(msgspec.Struct, frozen=True):
     finding: bytes
     stage: str
     at: float
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Whose ledger it is. Vouchers of another chain or contract are worthless here."""
-
-    operator: Address
-    chain_id: int
-    settlement: Address
 
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -149,11 +119,11 @@ class Ledger:
     @classmethod
     def open(cls, folder: Path | None, identity: Identity, *, busy_seconds: float = 2.0) -> "Ledger":
         """The ledger in `folder`, or one in memory (None). Raises FolderBusy, LedgerError."""
-        lock = _claim(folder) if folder is not None else None
+        lock = claim(folder) if folder is not None else None
         path = str(folder / "ledger.sqlite") if folder is not None else ":memory:"
         try:
-            db = _connect(path, identity, busy_seconds)
-            reader = _open(path, busy_seconds) if folder is not None else db
+            db = connect(path, identity, busy_seconds)
+            reader = open_file(path, busy_seconds) if folder is not None else db
             return cls(db, reader, lock)
         except BaseException:
             if lock is not None:
@@ -193,9 +163,23 @@ class Ledger:
         sql = f"update attempts set finish=4, code='crashed' {_OF} and finish=0 and at<?"
         await self._write((sql, (*_key(id), before)))
 
-    async def put_redemption(self, row: Redemption) -> None:
-        values = (row.tx, row.terms, row.epoch, row.rows, _wei(row.amount), row.at)
-        await self._write(("insert or ignore into redemptions values (?,?,?,?,?,?)", values))
+    async def put_sending(self, sending: Sending) -> None:
+        """Returns once it is on disk: only then may it be broadcast."""
+        body = msgspec.json.encode(sending)  # msgpack has no numbers as wide as an amount
+        await self._write(("insert or replace into sendings values (?,?)", (sending.number, body)))
+
+    async def drop_sending(self, sending: Sending) -> None:
+        await self._write(("delete from sendings where number=?", (sending.number,)))
+
+    async def follow(self, cursor: bytes, undo_above: int | None, redemptions: Sequence[Redemption]) -> None:
+        """All of it or nothing: forget what the chain took back, add what it says now, and remember up to where.
+
+        So the redemptions are at every moment those of the blocks below the cursor, each once.
+        """
+        undo: Write = () if undo_above is None else (("delete from redemptions where block>?", (undo_above,)),)
+        keep = "insert or replace into redemptions values (?,?,?,?,?,?,?,?)"
+        rows = [(keep, (r.block, r.log, r.tx, r.terms, r.epoch, r.rows, _wei(r.amount), r.at)) for r in redemptions]
+        await self._write(*undo, *rows, ("insert or replace into meta values ('cursor',?)", (cursor,)))
 
     async def put_vote(self, vote: Vote) -> None:
         """A vote's verdict and salt are never overwritten; only its stage moves on."""
@@ -248,8 +232,16 @@ class Ledger:
         return [ChannelId(Address(row[0]), TermsId(row[1]), row[2]) for row in rows]
 
     async def redemptions(self) -> list[Redemption]:
-        rows = await self._read("select tx, terms, epoch, rows, amount, at from redemptions order by at")
-        return [Redemption(Digest(r[0]), TermsId(r[1]), r[2], r[3], _amount(r[4]), r[5]) for r in rows]
+        sql = "select block, log, tx, terms, epoch, rows, amount, at from redemptions order by block, log"
+        return [
+            Redemption(r[0], r[1], Digest(r[2]), TermsId(r[3]), r[4], r[5], _amount(r[6]), r[7])
+            for r in await self._read(sql)
+        ]
+
+    async def sendings(self) -> list[Sending]:
+        """The oldest first."""
+        rows = await self._read("select body from sendings order by number")
+        return [msgspec.json.decode(row[0], type=Sending) for row in rows]
 
     async def votes(self) -> list[Vote]:
         rows = await self._read("select dispute, round, verdict, evidence, salt, finding, stage, at from votes")
@@ -313,7 +305,7 @@ class Ledger:
             try:
                 await loop.run_in_executor(self._thread, self._commit, [write for write, _ in batch])
             except sqlite3.Error as error:
-                self._failed(batch, _translate(error))
+                self._failed(batch, translate(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             self.trouble = ""
@@ -346,30 +338,7 @@ class Ledger:
         try:
             return await loop.run_in_executor(self._reading, lambda: self._reader.execute(sql, values).fetchall())
         except sqlite3.Error as error:
-            raise _translate(error) from error
-
-
-def _open(path: str, busy_seconds: float) -> sqlite3.Connection:
-    try:
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_seconds)
-    except sqlite3.Error as error:
-        raise _translate(error) from error
-
-
-def _connect(path: str, identity: Identity, busy_seconds: float) -> sqlite3.Connection:
-    db = _open(path, busy_seconds)
-    try:
-        db.execute("pragma journal_mode=wal")
-        db.execute("pragma synchronous=full")
-        db.executescript(_SCHEMA)
-        _check_identity(db, identity)
-    except sqlite3.Error as error:
-        db.close()
-        raise _translate(error) from error
-    except LedgerError:
-        db.close()
-        raise
-    return db
+            raise translate(error) from error
 
 
 def peek(folder: Path) -> list[ChannelRow]:
@@ -384,7 +353,7 @@ def peek(folder: Path) -> list[ChannelRow]:
         finally:
             db.close()
     except sqlite3.Error as error:
-        raise _translate(error) from error
+        raise translate(error) from error
 
 
 def _touch(id: ChannelId, peer: bytes = b"") -> Write:
@@ -432,47 +401,3 @@ def _wei(amount: int) -> bytes:
 
 def _amount(data: bytes) -> Wei:
     return Wei(int.from_bytes(data, "big"))
-
-
-def _claim(folder: Path) -> IO[str]:
-    """Hold the folder's lock for as long as the returned file is open; the kernel lets go of it when we die."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (folder / "node.lock").open("a+")
-    except OSError as error:
-        raise LedgerError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        owner = file.read().strip()
-        file.close()
-        who = f" (process {owner})" if owner.isdigit() else ""
-        raise FolderBusy(f"Another node{who} works on {folder}.") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def _check_identity(db: sqlite3.Connection, identity: Identity) -> None:
-    data = msgspec.msgpack.encode((_VERSION, identity.operator, identity.chain_id, identity.settlement))
-    row = db.execute("select value from meta where name='identity'").fetchone()
-    if row is None:
-        db.execute("insert into meta values ('identity', ?)", (data,))
-    elif row[0] != data:
-        version, operator, chain_id, settlement = msgspec.msgpack.decode(row[0])
-        raise LedgerError(
-            f"This ledger belongs to operator {short(operator)} on chain {chain_id} with settlement contract "
-            f"{short(settlement)} (format {version}); this node is another.",
-            hint="Give each key and network its own data folder.",
-        )
-
-
-def _translate(error: sqlite3.Error) -> LedgerError:
-    text = str(error)
-    if "full" in text or "disk I/O" in text:
-        return DiskFull(f"The ledger cannot be written: {text}.")
-    if "locked" in text or "busy" in text:
-        return LedgerBusy(f"The ledger cannot be written: {text}.")
-    return LedgerError(f"The ledger failed: {text}.")

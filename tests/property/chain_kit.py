@@ -1,10 +1,9 @@
 """The keys, parameters and tables of every test that deploys the contracts."""
 
-from lading_contracts.parameters import CourtParams, MarketParams
-
 from lading_contracts.deploy import Parameters
 from lading_contracts.deployment import Contracts
 from lading_contracts.embedded.server import faucet_key
+from lading_contracts.parameters import CourtParams, MarketParams
 from lading_contracts.registry import Party, Role
 from lading_protocol.ids import Address, AgentId, Wei
 from lading_protocol.keys import PrivateKey

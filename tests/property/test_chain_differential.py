@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lading_contracts.committee import Verdict
 
 from lading_contracts import abi, events
+from lading_contracts.committee import Verdict
 from property.chain_kit import AGENT, CHILD, PARAMETERS
 from property.court_operations import DISPUTES, GOVERNANCE, STAKING, CourtArea, court_views, governance_views
 from property.market_operations import AUCTIONS, BASES, LEASES, LENGTH, MarketArea, auction_views, lease_views

@@ -23,12 +23,13 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream, Transport
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
+from lading_node.disk import Identity
 from lading_node.engines.memory import MemoryEngine
 from lading_node.engines.port import EngineSpec
 from lading_node.errors import NoPackage
 from lading_node.node import Node, Plan
 from lading_node.ports import Doors, Package
-from lading_node.store import Identity, Ledger
+from lading_node.store import Ledger
 from lading_protocol.ids import AgentId, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import Manifest, Runtime, agent_id, describe_file, dump

@@ -10,10 +10,11 @@ import msgspec
 
 from lading.cli.output import emit, out, plain
 from lading_contracts.deployment import Contracts
-from lading_contracts.port import Block, Chain, Log, Signer, TxReceipt
+from lading_contracts.port import Block, Chain, Log, Note, Signed, Signer, TxReceipt
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import ZERO_DIGEST, Address, Digest, Wei, to_hex
 
+_NOTHING = TxReceipt(Digest(ZERO_DIGEST), 0, 0, Digest(ZERO_DIGEST), 0, Wei(0), ())
 Act = Callable[[Contracts], Awaitable[Any]]
 
 
@@ -92,12 +93,18 @@ class Rehearsal:
     async def call(self, to: Address, data: bytes, sender: Address | None = None) -> bytes:
         return await self._chain.call(to, data, sender)
 
-    async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
+    async def send(
+        self, signer: Signer, to: Address | None, data: bytes, value: int = 0, note: Note | None = None
+    ) -> TxReceipt:
         """Raises Reverted as the transaction would."""
         if to is not None:
             await self._chain.call(to, data, signer.address)
         self.sent += 1
-        return TxReceipt(Digest(ZERO_DIGEST), 0, 0, Digest(ZERO_DIGEST), 0, Wei(0), ())
+        return _NOTHING
+
+    async def resume(self, signer: Signer, sent: Sequence[Signed], note: Note | None = None) -> TxReceipt:
+        """A rehearsal leaves nothing open."""
+        return _NOTHING
 
     async def logs(self, addresses: Sequence[Address], first: int, last: int) -> tuple[Log, ...]:
         return await self._chain.logs(addresses, first, last)

@@ -1,17 +1,19 @@
-"""FakeChain: the chain port over the fake contracts. Time comes from outside, outages and delays on demand.
+"""FakeChain: the chain port over the fake contracts. Time comes from outside; outages, delays, lost and rival
+transactions and reorganisations on demand.
 
 Every transaction makes a block. With `block_time`, idle time makes empty blocks too, so that block delays pass; they
-are counted when somebody looks, at most a few hundred at once, so that a jump of a year costs nothing.
+are counted when somebody looks, at most a few hundred at once, so that a jump of a year costs nothing. Transactions
+wait in a pool until they are due, whatever becomes of their sender, and are real ones: signed, with real hashes.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from lading_contracts import abi, events, reverts
-from lading_contracts.errors import ChainUnreachable, Reverted, RpcFailed
+from lading_contracts.errors import ChainUnreachable, NotIncluded, Replaced, Reverted, RpcFailed
 from lading_contracts.fake.coin import CoinModel
 from lading_contracts.fake.court import CourtModel
 from lading_contracts.fake.leases import LeasesModel
@@ -25,8 +27,8 @@ from lading_contracts.fake.share_auctions import ShareAuctionsModel
 from lading_contracts.fake.staking import StakingModel
 from lading_contracts.fake.timelock import TimelockModel
 from lading_contracts.fake.world import Model, Refused, Undo, World
-from lading_contracts.port import Block, Log, Signer, TxReceipt
-from lading_contracts.transactions import created_address
+from lading_contracts.port import Block, Log, Note, Signed, Signer, TxReceipt
+from lading_contracts.transactions import Fees, Unsigned, created_address, read, sign
 from lading_protocol.ids import Address, Digest, Wei
 from lading_protocol.keys import keccak256
 
@@ -46,19 +48,36 @@ _MODELS: dict[str, type[Any]] = {
 }
 _MOST_EMPTY = 300
 _NOBODY = Address(bytes(20))
+_FREE = Fees(0, 0)
+_PATIENCE = 180.0
+_SURE = 60.0
+
+
+class _Pooled(msgspec.Struct):
+    """A transaction that no block has yet; `due` is when one takes it."""
+
+    signed: Signed
+    said: Unsigned
+    sender: Address
+    due: float
 
 
 class _Mined(msgspec.Struct):
     block: Block
     logs: tuple[Log, ...]
     undo: Undo
+    transaction: _Pooled | None = None
+
+
+Outcome: TypeAlias = TxReceipt | Refused
 
 
 class FakeChain:
     """Implements port.Chain. `down = True` makes every question fail with ChainUnreachable.
 
     A transaction that is on its way when the chain becomes unreachable is still included; its sender hears of it when
-    the chain is reachable again, as on a real chain. Gas is free.
+    the chain is reachable again, as on a real chain. Gas is free. `step` is told by name of every step of a `send` or
+    `resume`, so that a story can let something happen just there.
     """
 
     def __init__(
@@ -72,6 +91,10 @@ class FakeChain:
     ) -> None:
         self.down = False
         self.inclusion_delay = inclusion_delay
+        self.step: Callable[[str], Awaitable[None]] = _go_on
+        self._pool: dict[Digest, _Pooled] = {}
+        self._outcomes: dict[Digest, Outcome] = {}
+        self._locks: dict[Address, asyncio.Lock] = {}
         self._now = now
         self._sleep = sleep
         self._block_time = block_time
@@ -104,16 +127,29 @@ class FakeChain:
         finally:
             self._world.roll_back()
 
-    async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
-        await self.call_as_sent(signer.address, to, data, value)  # the estimate: refuses what would revert now
-        if self.inclusion_delay:
-            await self._sleep(self.inclusion_delay)
-        outcome = self._include(signer.address, to, data, value)
-        while self.down:
-            await self._sleep(1.0)
-        if isinstance(outcome, Refused):
-            raise reverts.explain(_revert_data(outcome)) from outcome
-        return outcome
+    async def send(
+        self, signer: Signer, to: Address | None, data: bytes, value: int = 0, note: Note | None = None
+    ) -> TxReceipt:
+        async with self._locks.setdefault(signer.address, asyncio.Lock()):
+            await self.call_as_sent(signer.address, to, data, value)  # the estimate: refuses what would revert now
+            await self.step("estimated")
+            draft = Unsigned(self.chain_id, self._next_nonce(signer.address), _FREE, 0, to, value, data)
+            signed = sign(draft, signer)
+            if note is not None:
+                await self.step("signed")
+                await note(signed)
+                await self.step("noted")
+            self._hand_over(signed)
+        await self.step("broadcast")
+        return await self._arrive(signer, (signed,))
+
+    async def resume(self, signer: Signer, sent: Sequence[Signed], note: Note | None = None) -> TxReceipt:
+        self._reach()
+        await self.step("asked again")
+        if not any(one.hash in self._outcomes for one in sent):
+            self._hand_over(sent[-1])
+            await self.step("broadcast again")
+        return await self._arrive(signer, sent)
 
     async def logs(self, addresses: Sequence[Address], first: int, last: int) -> tuple[Log, ...]:
         self._reach()
@@ -146,14 +182,45 @@ class FakeChain:
 
     def mine(self, count: int = 1) -> None:
         for _ in range(count):
-            self._append((), [])
+            self._append((), [], self._now())
 
-    def rewind(self, number: int) -> None:
-        """A reorganisation: forget the blocks above `number` and what they did. New blocks get other hashes."""
+    def rewind(self, number: int, *, keep: bool = False) -> None:
+        """A reorganisation: forget the blocks above `number` and what they did. New blocks get other hashes.
+
+        `keep`: their transactions go back to the pool and are included again after the usual delay.
+        """
         while self._blocks[-1].block.number > number:
-            self._world.undo = self._blocks.pop().undo
+            mined = self._blocks.pop()
+            self._world.undo = mined.undo
             self._world.roll_back()
+            if (back := mined.transaction) is not None:
+                del self._outcomes[back.signed.hash]
+                if keep:
+                    self._pool[back.signed.hash] = msgspec.structs.replace(back, due=self._now() + self.inclusion_delay)
         self._fork += 1
+
+    def post(self, raw: bytes) -> Digest:
+        """Take signed bytes into the pool, from whomever. A later one of the same nonce pushes the earlier one out.
+
+        Raises RpcFailed when the nonce is used already.
+        """
+        said, sender = read(raw)
+        tx = Signed(raw, keccak256(raw), said.nonce)
+        if tx.hash in self._pool or tx.hash in self._outcomes:
+            return tx.hash
+        if said.nonce < self._world.nonces[sender]:
+            raise RpcFailed(f"nonce too low: next nonce {self._world.nonces[sender]}, tx nonce {said.nonce}")
+        self._pool = {
+            known: one for known, one in self._pool.items() if (one.sender, one.signed.nonce) != (sender, said.nonce)
+        }
+        self._pool[tx.hash] = _Pooled(tx, said, sender, self._now() + self.inclusion_delay)
+        return tx.hash
+
+    def forget(self) -> int:
+        """All pools lose what they hold; how many transactions that were."""
+        lost = len(self._pool)
+        self._pool.clear()
+        return lost
 
     # --- inside ---
 
@@ -163,44 +230,110 @@ class FakeChain:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        if self._block_time > 0:
-            idle = int((self._now() - self._blocks[-1].block.timestamp) / self._block_time)
-            self.mine(min(idle, _MOST_EMPTY))
+        now = self._now()
+        while (one := self._ready(now)) is not None:
+            self._idle(one.due)
+            del self._pool[one.signed.hash]
+            self._include(one)
+        self._idle(now)
 
-    def _enter(self) -> None:
+    def _idle(self, until: float) -> None:
+        if self._block_time > 0:
+            idle = int((until - self._blocks[-1].block.timestamp) / self._block_time)
+            for _ in range(min(idle, _MOST_EMPTY)):
+                self._append((), [], until)
+
+    def _ready(self, now: float) -> _Pooled | None:
+        """What the next block takes: what is longest due, of each sender the next nonce first."""
+        nonces = self._world.nonces
+        ready = [one for one in self._pool.values() if one.due <= now and one.signed.nonce == nonces[one.sender]]
+        return min(ready, key=lambda one: one.due, default=None)
+
+    def _next_nonce(self, sender: Address) -> int:
+        waiting = [one.signed.nonce + 1 for one in self._pool.values() if one.sender == sender]
+        return max([self._world.nonces[sender], *waiting])
+
+    def _hand_over(self, signed: Signed) -> None:
+        if self.down:
+            raise NotIncluded("The chain went down (an outage of the simulation).", tx=signed.hash)
+        self._catch_up()
+        try:
+            self.post(signed.raw)
+        except RpcFailed:
+            pass  # its nonce is used: `_arrive` tells by whom
+
+    async def _arrive(self, signer: Signer, sent: Sequence[Signed]) -> TxReceipt:
+        waited, nonce = -1.0, sent[-1].nonce
+        while True:
+            if not self.down:
+                self._catch_up()
+                for one in sent:
+                    if (outcome := self._outcomes.get(one.hash)) is not None:
+                        await self.step("included")
+                        return _opened(outcome, one.hash)
+                if self._world.nonces[signer.address] > nonce:
+                    raise Replaced(f"Another transaction of this key took nonce {nonce}.")
+                if waited >= _SURE:
+                    self._fill(signer, nonce)
+            if waited >= _PATIENCE:
+                raise NotIncluded(f"No block took the transaction in {waited:.0f} s.", tx=sent[-1].hash)
+            if waited < 0:
+                delay = self.inclusion_delay
+                waited = min(delay, _PATIENCE)
+                await self._sleep(waited)
+                pooled = self._pool.get(sent[-1].hash)
+                if pooled is not None and waited == delay:
+                    pooled.due = min(pooled.due, self._now())  # the clock may be one that stands still
+            else:
+                await self._sleep(1.0)
+                waited += 1.0
+            await self.step("waited")
+
+    def _fill(self, signer: Signer, nonce: int) -> None:
+        """Empty transactions for what is missing before this nonce and waits in no pool."""
+        waiting = {one.signed.nonce for one in self._pool.values() if one.sender == signer.address}
+        for missing in range(self._world.nonces[signer.address], nonce):
+            if missing not in waiting:
+                empty = Unsigned(self.chain_id, missing, _FREE, 0, signer.address, 0, b"")
+                self.post(sign(empty, signer).raw)
+
+    def _enter(self, now: float | None = None) -> None:
         """Execution sees the next block, as a pending transaction does."""
-        self._world.now = max(int(self._now()), self._blocks[-1].block.timestamp)
+        moment = self._now() if now is None else now
+        self._world.now = max(int(moment), self._blocks[-1].block.timestamp)
         self._world.number = len(self._blocks)
         self._world.undo = []
         self._world.emitted.clear()
 
-    def _include(self, sender: Address, to: Address | None, data: bytes, value: int) -> TxReceipt | Refused:
-        self._catch_up()
-        self._enter()
-        nonce = self._world.nonces[sender]
+    def _include(self, one: _Pooled) -> None:
+        sender, said, tx = one.sender, one.said, one.signed.hash
+        self._enter(one.due)
         refused: Refused | None = None
         created: Address | None = None
         try:
-            created = self._transact(sender, to, data, value)
+            created = self._transact(sender, said.to, said.data, said.value)
         except Refused as caught:
             refused = caught
             self._world.roll_back()
             self._world.emitted.clear()
-        self._world.nonces[sender] = nonce + 1
+        except RpcFailed:
+            self._world.roll_back()
+            return  # no block takes it: its value is not covered
+        self._world.nonces[sender] = said.nonce + 1
         number = len(self._blocks)
-        tx = keccak256(sender + nonce.to_bytes(8, "big") + data)
         emitted, undo = tuple(self._world.emitted), self._world.undo
         block_hash = self._hash(number, self._fork)
         logs = tuple(self._log(*what, number, block_hash, tx, at) for at, what in enumerate(emitted))
         self._world.undo = []
-        block = self._append(logs, undo)
-        return refused or TxReceipt(tx, nonce, block.number, block.hash, 0, Wei(0), logs, created)
+        block = self._append(logs, undo, one.due, one)
+        receipt = TxReceipt(tx, said.nonce, block.number, block.hash, 0, Wei(0), logs, created)
+        self._outcomes[tx] = refused or receipt
 
-    def _append(self, logs: tuple[Log, ...], undo: Undo) -> Block:
+    def _append(self, logs: tuple[Log, ...], undo: Undo, now: float, transaction: _Pooled | None = None) -> Block:
         last = self._blocks[-1].block
         number = last.number + 1
-        block = Block(number, self._hash(number, self._fork), last.hash, max(int(self._now()), last.timestamp))
-        self._blocks.append(_Mined(block, logs, undo))
+        block = Block(number, self._hash(number, self._fork), last.hash, max(int(now), last.timestamp))
+        self._blocks.append(_Mined(block, logs, undo, transaction))
         return block
 
     def _transact(self, sender: Address, to: Address | None, data: bytes, value: int) -> Address | None:
@@ -264,6 +397,18 @@ class FakeChain:
 
     def _hash(self, number: int, fork: int) -> Digest:
         return keccak256(b"fake block" + number.to_bytes(8, "big") + fork.to_bytes(8, "big"))
+
+
+async def _go_on(step: str) -> None:
+    """Nothing happens at any step."""
+
+
+def _opened(outcome: Outcome, tx: Digest) -> TxReceipt:
+    """The receipt. Raises Reverted, with the transaction that failed."""
+    if isinstance(outcome, TxReceipt):
+        return outcome
+    why = reverts.explain(_revert_data(outcome))
+    raise Reverted(why.message, name=why.name, arguments=why.arguments, tx=tx, hint=why.hint) from outcome
 
 
 def _revert_data(refused: Refused) -> bytes:

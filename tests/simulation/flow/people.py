@@ -17,11 +17,12 @@ from factories import key
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
+from lading_node.disk import Identity
 from lading_node.engines.memory import MemoryEngine
 from lading_node.engines.port import EngineSpec, Generate, Run, Started
 from lading_node.node import Node, Plan
 from lading_node.ports import Doors
-from lading_node.store import Identity, Ledger
+from lading_node.store import Ledger
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
 from lading_protocol.messages import ChatRequest

@@ -18,7 +18,6 @@ from factories import key
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.fake import FakeChain
-from lading_contracts.port import Signer, TxReceipt
 from lading_contracts.registry import Party, Role
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
@@ -54,23 +53,6 @@ class Setting(msgspec.Struct, frozen=True):
     audit_rate: float = 0.0
 
 
-class Chain(FakeChain):
-    """A transaction on its way is included whatever becomes of its sender."""
-
-    flying: set[asyncio.Task[TxReceipt]]
-
-    async def send(self, signer: Signer, to: Address | None, data: bytes, value: int = 0) -> TxReceipt:
-        task = asyncio.ensure_future(super().send(signer, to, data, value))
-        self.flying.add(task)
-        task.add_done_callback(self._landed)
-        return await asyncio.shield(task)
-
-    def _landed(self, task: asyncio.Task[TxReceipt]) -> None:
-        self.flying.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-
 Trap = Callable[[Host, bytes, int], Awaitable[None]]
 
 
@@ -83,8 +65,7 @@ class Market:
         self.setting = setting
         self.rng = random.Random(seed)
         self.network = MemoryNetwork(seed, setting.conditions, silence=setting.silence, fragments=setting.fragments)
-        self.chain = Chain(self.now, inclusion_delay=setting.delay, block_time=2.0)
-        self.chain.flying = set()
+        self.chain = FakeChain(self.now, inclusion_delay=setting.delay, block_time=2.0)
         self.hosts: dict[str, Host] = {}
         self.consumers: dict[str, Consumer] = {}
         self.traps: list[Trap] = []

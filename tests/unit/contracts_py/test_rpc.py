@@ -1,60 +1,36 @@
 """The JSON-RPC adapter when things go wrong on the way: the real EVM behind a transport that misbehaves."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
 
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts
-from lading_contracts.embedded.server import EmbeddedSettings, faucet_key, in_process
-from lading_contracts.errors import BadAbi, BadDeployment, ChainUnreachable, NotIncluded, Reverted
-from lading_contracts.rpc import RpcChain, RpcSettings
+from lading_contracts.embedded.server import EmbeddedSettings, in_process
+from lading_contracts.errors import (
+    BadAbi,
+    BadAnswer,
+    BadDeployment,
+    ChainError,
+    ChainUnreachable,
+    NotIncluded,
+    Reverted,
+    RpcFailed,
+    TooWide,
+    TxRefused,
+    WrongChain,
+)
+from lading_contracts.rpc import RpcChain
 from lading_contracts.transactions import Fees, Unsigned, sign
 from lading_contracts.transports import Answer, InProcess
+from lading_net.clock import run_virtual
 from lading_protocol.ids import Address, to_hex
-from lading_protocol.keys import PrivateKey
+from unit.contracts_py.crooked import BOB, CHAIN_ID, FAUCET, HASH, QUICK, SLOW, Crooked, lose_once
 
 T = TypeVar("T")
-CHAIN_ID = 31_339
-FAUCET = faucet_key("lading")
-BOB = PrivateKey(b"\x0b" * 32).address
-QUICK = RpcSettings(attempts=3, backoff=0.0, poll=0.001, inclusion_timeout=0.2, raise_fees_after=0.05)
-
-Trick = Callable[[str, list[Any]], Answer | None]
-
-
-class Crooked:
-    """A transport in front of the real one: `before` may answer instead of it, `after` may lose an answer."""
-
-    def __init__(self, inner: InProcess) -> None:
-        self._inner = inner
-        self.before: Trick = lambda _method, _params: None
-        self.after: Callable[[str], None] = lambda _method: None
-        self.asked: list[str] = []
-        self.sent: list[str] = []
-
-    async def request(self, method: str, params: list[Any]) -> Answer:
-        self.asked.append(method)
-        if method == "eth_sendRawTransaction":
-            self.sent.append(params[0])
-        instead = self.before(method, params)
-        if instead is not None:
-            return instead
-        answer = await self._inner.request(method, params)
-        self.after(method)
-        return answer
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
-@pytest.fixture
-def line() -> Iterator[Crooked]:
-    answerer = in_process(EmbeddedSettings(chain_id=CHAIN_ID, block_time=0))
-    yield Crooked(InProcess(answerer))
-    answerer.close()
 
 
 def run(work: Awaitable[T]) -> T:
@@ -62,39 +38,6 @@ def run(work: Awaitable[T]) -> T:
         return await work
 
     return asyncio.run(main())
-
-
-def lose_once(line: Crooked, method: str) -> None:
-    lost: list[str] = []
-
-    def after(asked: str) -> None:
-        if asked == method and not lost:
-            lost.append(asked)
-            raise ChainUnreachable("The answer was lost.")
-
-    line.after = after
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        "eth_chainId",
-        "eth_estimateGas",
-        "eth_getTransactionCount",
-        "eth_sendRawTransaction",
-        "eth_getTransactionReceipt",
-    ],
-)
-def test_a_lost_answer_never_pays_twice(line: Crooked, method: str) -> None:
-    async def main() -> None:
-        chain = RpcChain(line, CHAIN_ID, QUICK)
-        lose_once(line, method)
-        receipt = await chain.send(FAUCET, BOB, b"", 7)
-        assert receipt.nonce == 0
-        assert await chain.balance(BOB) == 7
-        assert len(set(line.sent)) == 1
-
-    run(main())
 
 
 def test_after_a_lost_connection_the_chain_is_identified_again(line: Crooked) -> None:
@@ -106,58 +49,6 @@ def test_after_a_lost_connection_the_chain_is_identified_again(line: Crooked) ->
         lose_once(line, "eth_getBlockByNumber")
         await chain.block()
         assert line.asked.count("eth_chainId") == 2
-
-    run(main())
-
-
-def test_a_transaction_that_no_block_takes_is_offered_more_and_then_reported(line: Crooked) -> None:
-    async def main() -> None:
-        chain = RpcChain(line, CHAIN_ID, QUICK)
-        line.before = lambda method, _: Answer("0x00") if method == "eth_sendRawTransaction" else None
-        with pytest.raises(NotIncluded, match="No block took") as caught:
-            await chain.send(FAUCET, BOB, b"", 7)
-        assert len(set(line.sent)) >= 2
-        assert len(caught.value.tx) == 32
-        line.before = lambda _method, _params: None
-        for raw in line.sent[:1]:
-            await line.request("eth_sendRawTransaction", [raw])
-        assert await chain.balance(BOB) == 7
-
-    run(main())
-
-
-def test_a_dearer_rival_that_is_taken_is_the_transaction(line: Crooked) -> None:
-    """The first broadcast is swallowed, the second with raised fees gets through."""
-
-    async def main() -> None:
-        chain = RpcChain(line, CHAIN_ID, QUICK)
-
-        def swallow(method: str, _params: list[Any]) -> Answer | None:
-            return Answer("0x00") if method == "eth_sendRawTransaction" and len(line.sent) == 1 else None
-
-        line.before = swallow
-        receipt = await chain.send(FAUCET, BOB, b"", 7)
-        assert (receipt.nonce, len(line.sent)) == (0, 2)
-        assert await chain.balance(BOB) == 7
-
-    run(main())
-
-
-def test_a_failure_that_no_estimate_saw_is_explained(line: Crooked) -> None:
-    """Another transaction came first: the block took ours and it failed. The reason comes from a replay."""
-
-    async def main() -> None:
-        chain = RpcChain(line, CHAIN_ID, QUICK)
-        contracts = Contracts(chain, await deploy(chain, FAUCET, Parameters.devnet()))
-        line.before = lambda method, _: Answer("0x30d40") if method == "eth_estimateGas" else None
-        with pytest.raises(Reverted, match="allowance is too small") as caught:
-            await contracts.settlement.deposit(FAUCET, 5)
-        assert caught.value.name == "ERC20InsufficientAllowance"
-        assert caught.value.tx is not None
-        line.before = lambda method, _: Answer("0x5dc0") if method == "eth_estimateGas" else None
-        with pytest.raises(Reverted, match="gas ran out") as caught:
-            await contracts.coin.approve(FAUCET, contracts.settlement.address, 5)
-        assert caught.value.name == ""
 
     run(main())
 
@@ -190,6 +81,138 @@ def test_an_address_without_a_contract_is_named_as_such(line: Crooked) -> None:
             await moved.check()
 
     run(main())
+
+
+# --- garbage ---
+
+GARBAGE: list[Any] = [None, 5, "", "0xzz", "0x1", [None], {}]
+FAILED = {"eth_getTransactionReceipt": (Reverted,)}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=repr)
+def test_garbage_is_a_chain_error_wherever_it_comes(line: Crooked, garbage: Any) -> None:
+    async def main() -> None:
+        chain = RpcChain(line, CHAIN_ID, QUICK)
+        head = await chain.block()
+        assert head is not None
+        await chain.send(FAUCET, BOB, b"", 7)
+        sound = (await line.request("eth_getBlockByNumber", ["latest", False])).result
+        receipt = (await line.request("eth_getTransactionReceipt", [sound["transactions"][0]])).result
+        questions: dict[str, tuple[Any, Callable[[], Awaitable[Any]]]] = {
+            "eth_getBlockByNumber": (sound, chain.block),
+            "eth_call": ("0x", lambda: chain.call(BOB, b"")),
+            "eth_getLogs": ([], lambda: chain.logs([BOB], 0, 1)),
+            "eth_getBalance": ("0x0", lambda: chain.balance(BOB)),
+            "eth_getCode": ("0x", lambda: chain.code(BOB)),
+            "eth_estimateGas": ("0x5208", lambda: chain.send(FAUCET, BOB, b"", 7)),
+            "eth_getTransactionCount": ("0x1", lambda: chain.send(FAUCET, BOB, b"", 7)),
+            "eth_maxPriorityFeePerGas": ("0x1", lambda: chain.send(FAUCET, BOB, b"", 7)),
+            "eth_sendRawTransaction": (HASH, lambda: chain.send(FAUCET, BOB, b"", 7)),
+            "eth_getTransactionReceipt": (receipt, lambda: chain.send(FAUCET, BOB, b"", 7)),
+        }
+        for wanted, (whole, ask) in questions.items():
+            parts = [{**whole, field: garbage} for field in whole] if isinstance(whole, dict) else []
+            for answer in [garbage, *parts]:
+                line.before = lambda method, _, wanted=wanted, answer=answer: (  # type: ignore[misc]
+                    Answer(answer) if method == wanted else None
+                )
+                # A receipt whose status is garbage may say that the transaction failed.
+                with contextlib.suppress(BadAnswer, NotIncluded, TxRefused, *FAILED.get(wanted, ())):
+                    await ask()
+                line.before = lambda _method, _params: None
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=repr)
+def test_an_endpoint_that_does_not_name_its_chain_is_not_believed(line: Crooked, garbage: Any) -> None:
+    async def main() -> None:
+        line.before = lambda method, _: Answer(garbage) if method == "eth_chainId" else None
+        with pytest.raises(WrongChain):
+            await RpcChain(line, CHAIN_ID, QUICK).send(FAUCET, BOB, b"", 7)
+        assert not line.sent
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("garbage", [5, "no", [], {"message": None}, {"data": "0xzz"}, {"code": 3, "data": {"a": 1}}])
+def test_an_error_that_is_garbage_is_a_chain_error(line: Crooked, garbage: Any) -> None:
+    async def main() -> None:
+        chain = RpcChain(line, CHAIN_ID, QUICK)
+        await chain.block()
+        line.before = lambda method, _: Answer(error=garbage) if method == "eth_call" else None
+        with pytest.raises(ChainError):
+            await chain.call(BOB, b"")
+
+    run_virtual(main())
+
+
+def test_the_answer_to_another_question_is_not_taken_for_this_one(line: Crooked) -> None:
+    async def main() -> None:
+        chain = RpcChain(line, CHAIN_ID, QUICK)
+        await chain.send(FAUCET, BOB, b"", 7)
+        newest = await line.request("eth_getBlockByNumber", ["latest", False])
+        line.before = lambda method, _: newest if method == "eth_getBlockByNumber" else None
+        with pytest.raises(BadAnswer, match="block 1 for the question after block 0"):
+            await chain.block(0)
+        line.before = lambda _method, _params: None
+        receipt = await line.request("eth_getTransactionReceipt", [newest.result["transactions"][0]])
+        line.before = lambda method, _: receipt if method == "eth_getTransactionReceipt" else None
+        with pytest.raises(NotIncluded, match="the receipt of another transaction"):
+            await chain.send(FAUCET, BOB, b"", 8)
+
+    run_virtual(main())
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "query returned more than 10000 results. Try with this block range [0x1, 0x2].",
+        "block range is too wide",
+        "exceed maximum block range: 5000",
+        "eth_getLogs and eth_newFilter are limited to a 10,000 blocks range",
+        "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range",
+        "requested too many blocks from 0 to 20000, maximum is set to 2048",
+        "Max range: 800",
+        "ranges over 10000 blocks are not supported on freetier",
+        "Block range limit exceeded",
+        "query timed out",
+    ],
+)
+def test_a_range_that_is_too_wide_is_told_apart(line: Crooked, words: str) -> None:
+    async def main() -> None:
+        line.before = lambda method, _: (
+            Answer(error={"code": -32005, "message": words}) if method in ("eth_getLogs", "eth_call") else None
+        )
+        chain = RpcChain(line, CHAIN_ID, QUICK)
+        with pytest.raises(TooWide):
+            await chain.logs([BOB], 0, 9_999)
+        with pytest.raises(RpcFailed) as caught:
+            await chain.call(BOB, b"")
+        assert not isinstance(caught.value, TooWide)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    "words", ["rate limit exceeded", "Too Many Requests", "daily request count exceeded, request rate limited"]
+)
+def test_a_busy_endpoint_is_asked_again(line: Crooked, words: str) -> None:
+    async def main() -> None:
+        chain = RpcChain(line, CHAIN_ID, SLOW)
+        busy = {"code": -32005, "message": words}
+        line.before = lambda method, _: (
+            Answer(error=busy) if method == "eth_getBalance" and line.asked.count(method) < 3 else None
+        )
+        assert await chain.balance(BOB) == 0
+        line.before = lambda _method, _params: Answer(error=busy)
+        with pytest.raises(ChainUnreachable, match="busy"):
+            await chain.balance(BOB)
+
+    run_virtual(main())
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from lading_contracts import keystore
 from lading_contracts.errors import BadKeystore
-from lading_contracts.transactions import Fees, Unsigned, created_address, rlp, sign
+from lading_contracts.transactions import Fees, Unsigned, created_address, read, rlp, sign
 from lading_protocol.ids import Address
 from lading_protocol.keys import PrivateKey
 
@@ -35,6 +35,16 @@ def test_the_signed_bytes_are_those_of_eth_account(to: Address | None, data: byt
     }
     theirs = Account.sign_transaction(fields | ({} if to is None else {"to": to}), KEY.secret)
     assert (ours.raw, ours.hash) == (bytes(theirs.raw_transaction), bytes(theirs.hash))
+    said, sender = read(ours.raw)
+    assert (said.nonce, said.to, said.value, said.data, sender) == (nonce, to, value, data, KEY.address)
+    assert (said.chain_id, said.gas, said.fees) == (31_337, 21_000, Fees(10**10, 10**9))
+
+
+def test_bytes_that_are_no_transaction_of_ours_are_refused() -> None:
+    whole = sign(Unsigned(1, 0, Fees(1, 1), 21_000, None, 0, b"x" * 60), KEY).raw
+    for broken in (b"", b"\x01" + whole[1:], *(whole[:size] for size in range(1, len(whole))), whole + b"\x00"):
+        with pytest.raises(ValueError):
+            read(broken)
 
 
 def test_rlp_of_the_yellow_paper() -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from factories import contract, key
+from lading_contracts.port import Signed
 from lading_node.core.channel import ChannelId
+from lading_node.core.sending import Sending
+from lading_node.disk import Identity
 from lading_node.errors import DiskFull, FolderBusy, LedgerBusy, LedgerError
-from lading_node.store import AttemptRow, Identity, Ledger, Redemption, Vote, peek
+from lading_node.store import AttemptRow, Ledger, Redemption, Vote, peek
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import AgentId, Digest, JobId, TermsId, Wei
 from lading_protocol.receipts import Lock as LockPaper
@@ -45,8 +48,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
         await ledger.see_chain(ID, 7, 3, True)
         ledger.note_attempt(attempt(0, 9, receipt=b"r" * 65), Wei(9), PEER)
         ledger.note_attempt(attempt(0, 11), Wei(11), PEER)
-        await ledger.put_redemption(Redemption(Digest(b"t" * 32), ID.terms, 0, 2, Wei(3), 20.0))
-        await ledger.put_note("cursor", b"c")
+        await ledger.follow(b"c", None, [Redemption(7, 1, Digest(b"t" * 32), ID.terms, 0, 2, Wei(3), 20.0)])
         await ledger.close()
         again = Ledger.open(tmp_path, ME)
         (row,) = await again.channels()
@@ -61,6 +63,67 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
         assert not await again.seen(b"\x01" * 32, 1)
         await again.close()
         assert peek(tmp_path) == [row]
+
+    asyncio.run(main())
+
+
+def redemption(block: int, log: int = 0, amount: int = 5) -> Redemption:
+    return Redemption(block, log, Digest(bytes([block]) * 32), ID.terms, 0, 1, Wei(amount), 20.0)
+
+
+def test_the_book_of_redemptions_moves_with_the_cursor_back_and_forth() -> None:
+    async def main() -> None:
+        ledger = Ledger.open(None, ME)
+        await ledger.follow(b"7", None, [redemption(5), redemption(7), redemption(7, 1)])
+        await ledger.follow(b"7", None, [redemption(7, 1)])  # a batch that is taken again changes nothing
+        assert [(one.block, one.log) for one in await ledger.redemptions()] == [(5, 0), (7, 0), (7, 1)]
+        await ledger.follow(b"8", 6, [redemption(8, amount=9)])
+        assert [(one.block, one.amount) for one in await ledger.redemptions()] == [(5, 5), (8, 9)]
+        assert await ledger.note("cursor") == b"8"
+        await ledger.follow(b"0", 0, [])
+        assert await ledger.redemptions() == []
+        await ledger.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_on_its_way_is_there_after_a_restart_until_it_is_dropped(tmp_path: Path) -> None:
+    async def main() -> None:
+        signed = Signed(b"raw", Digest(b"h" * 32), 4)
+        rows = ((ID.signer, 2**95),)
+        sent = Sending(3, ID.terms, 0, (), rows, 9.0, (signed, signed), 11.0, 7, Digest(b"b" * 32))
+        ledger = Ledger.open(tmp_path, ME)
+        await ledger.put_sending(Sending(3, ID.terms, 0, (), rows, 9.0))
+        await ledger.put_sending(sent)
+        await ledger.close()
+        again = Ledger.open(tmp_path, ME)
+        assert await again.sendings() == [sent]
+        await again.drop_sending(sent)
+        assert await again.sendings() == []
+        await again.close()
+
+    asyncio.run(main())
+
+
+def test_a_ledger_with_the_old_book_reads_the_chain_again(tmp_path: Path) -> None:
+    """The old book had one row a transaction of ours, and could not follow a reorganisation."""
+
+    async def main() -> None:
+        await Ledger.open(tmp_path, ME).close()
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+            db.executescript(
+                "drop table redemptions; create table redemptions (tx blob primary key, amount blob) without rowid;"
+                "insert into redemptions values (x'01', x'02'); insert into meta values ('cursor', x'03');"
+            )
+        db.close()
+        ledger = Ledger.open(tmp_path, ME)
+        assert await ledger.redemptions() == []
+        assert await ledger.note("cursor") is None
+        await ledger.follow(b"c", None, [redemption(5)])
+        await ledger.close()
+        again = Ledger.open(tmp_path, ME)
+        assert len(await again.redemptions()) == 1
+        await again.close()
 
     asyncio.run(main())
 
