@@ -280,6 +280,11 @@ class Dock:
     def rival_lands_the_rows(self) -> None:
         self._at_once(RIVAL, self.contracts.settlement.address, self.papers.call())
 
+    def rival_lands(self, payer: PrivateKey, cumulative: int) -> None:
+        row = pack_rows([(cumulative, self.papers.voucher(payer, cumulative).signature)])
+        call = abi.load("Settlement").call("redeem", HOST.address, self.terms, 0, row)
+        self._at_once(RIVAL, self.contracts.settlement.address, call)
+
     def nonce_is_used_elsewhere(self) -> None:
         """The operator's wallet uses the node's key: whatever waits under this nonce is pushed out."""
         self._at_once(HOST, MAKER.address, b"")

@@ -240,6 +240,31 @@ def test_the_operator_reads_that_the_chain_is_away(tmp_path: Path) -> None:
     run_virtual(main())
 
 
+def test_a_block_that_came_and_went_between_two_looks_of_the_follower_strands_nothing(tmp_path: Path) -> None:
+    """Long after the start somebody lands a voucher, we see it, and its block is gone before it is followed."""
+
+    async def main() -> None:
+        dock = await open_dock(tmp_path, 4.0)
+        try:
+            await asyncio.sleep(END)
+            life, payer = dock.life, PAYERS[1]
+            for task in life.tasks:
+                task.cancel()
+            await life.promise(dock.papers, payer, SECOND)
+            head = dock.chain._blocks[-1].block.number
+            dock.rival_lands(payer, SECOND)
+            await life.settler.settle()
+            assert life.channels.get(dock.papers.id(payer)).redeemed == SECOND
+            dock.chain.rewind(head)
+            life.go_on()
+            await asyncio.sleep(END)
+            await life.check(dock.terms)
+        finally:
+            await dock.life.end()
+
+    run_virtual(main())
+
+
 def test_lookers_on_see_no_second_batch_while_servers_show_the_state_before_the_first(tmp_path: Path) -> None:
     """A server that lags shows the vouchers as unredeemed for a while after their block."""
 
