@@ -5,7 +5,7 @@ The books never ask a contract. The sum of what they say a contract owes is what
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -141,7 +141,7 @@ def areas(stage: Stage) -> list[Area]:
     return [kind(stage) for kind in (RegistryArea, MoneyArea, CourtArea, MarketArea)]
 
 
-@ENOUGH
+@settings(ENOUGH, max_examples=10 * ENOUGH.max_examples)  # no real chain here: a play takes some milliseconds
 @given(script=st.lists(st.one_of(EVERYTHING, EVERYTHING, EVERYTHING, FOLLOWING), min_size=6, max_size=40))
 def test_books_follow_whatever_happens_and_is_taken_back(stage: Stage, script: list[Step]) -> None:
     stage.reset()
@@ -155,6 +155,7 @@ def test_books_follow_whatever_happens_and_is_taken_back(stage: Stage, script: l
                 stage.fake.rewind(max(stage.base, stage.head(stage.fake) - count))
             case _:
                 perform(stage, cast, step)
+    stage.mine(60)  # a reorganised chain is believed when it is the longer one
     reader.follow()
     reader.check()
 
@@ -221,6 +222,7 @@ def test_books_are_built_again_after_a_reorganisation_that_is_too_deep_to_take_b
     reader.follow(span=1)
     stage.fake.rewind(stage.base + 3)
     perform(stage, cast, ("request_exit", "alice", 7))
+    stage.mine(100)
     reader.follow()
     reader.check()
     alice = stage.actors["alice"].address
