@@ -32,7 +32,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     `holder=None` (of the supply) and `governor=None` (who proposes to the timelock) mean the signer. `coin` is an
     ERC-20 that exists already; then name, symbol, supply and holder mean nothing. `epoch_genesis=None` is the newest
     block's time, rounded down to a whole epoch. The defaults are for real money: the stake's cooldown outlasts the
-    oldest receipt (7 days) and the longest dispute under any parameters (all rounds, all windows twice as long: 9 days).
+    oldest receipt (7 days) and the longest dispute under any parameters (all rounds, windows twice as long: 9 days).
     """
 
     name: str = "Lading"

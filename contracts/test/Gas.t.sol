@@ -108,13 +108,13 @@ contract GasTest is MoneyKit {
         settlement.claim(AGENT, five, 1);
         _report("gas_claim", 52_000);
         settlement.withdraw(host);
-        _report("gas_withdraw", 39_700);
+        _report("gas_withdraw", 39_900);
         vm.prank(host);
         settlement.setPayout(host, address(0xC01D));
         coin.transfer(address(0xC01D), 1);
         settlement.redeem(host, table5, 0, voucherFor(PAYER_KEY, host, table5, 0, 3 * COIN));
         settlement.withdraw(host);
-        _report("gas_withdraw_to_payout", 44_500);
+        _report("gas_withdraw_to_payout", 44_700);
         vm.prank(payer);
         settlement.startClose(payer, host, table5, 0);
         _report("gas_start_close", 32_000);

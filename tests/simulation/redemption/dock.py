@@ -59,11 +59,16 @@ class Perilous(FakeChain):
     """The fake chain, with a step before every question; what comes after an answer is before the next step."""
 
     beside_another = 0
-    posted = 0
+    lags = False
+    first_answers: dict[tuple[Address, bytes], bytes] | None = None
 
     async def call(self, to: Address, data: bytes, sender: Address | None = None) -> bytes:
         await self.step("asking")
-        return await super().call(to, data, sender)
+        answer = await super().call(to, data, sender)
+        if self.first_answers is None:
+            return answer
+        first = self.first_answers.setdefault((to, data), answer)
+        return first if self.lags else answer
 
     async def block(self, number: int | None = None) -> Block | None:
         await self.step("asking for a block")
@@ -75,7 +80,6 @@ class Perilous(FakeChain):
         waiting = [one.said for one in self._pool.values() if one.sender == sender == HOST.address]
         if said.data and said not in waiting and any(one.data and one.nonce != said.nonce for one in waiting):
             self.beside_another += 1
-        self.posted += 1
         return super().post(raw)
 
 
@@ -279,6 +283,11 @@ class Dock:
 
     def rival_lands_the_rows(self) -> None:
         self._at_once(RIVAL, self.contracts.settlement.address, self.papers.call())
+
+    def rival_lands(self, payer: PrivateKey, cumulative: int) -> None:
+        row = pack_rows([(cumulative, self.papers.voucher(payer, cumulative).signature)])
+        call = abi.load("Settlement").call("redeem", HOST.address, self.terms, 0, row)
+        self._at_once(RIVAL, self.contracts.settlement.address, call)
 
     def nonce_is_used_elsewhere(self) -> None:
         """The operator's wallet uses the node's key: whatever waits under this nonce is pushed out."""

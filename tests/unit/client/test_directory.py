@@ -75,3 +75,26 @@ def test_hosts_that_are_barred_and_gone_are_forgotten() -> None:
     directory.bar(HOST.address, "has no stake")
     directory.prune(NOW)
     assert directory.host(HOST.address).barred
+
+
+def test_nothing_is_sent_to_an_offer_whose_terms_have_sunset() -> None:
+    directory = Directory(needs_beats=False)
+    directory.put(known_offer(HOST))
+    directory.sunset(b"\xbb" * 32, int(NOW) + 100)
+    assert able(directory) == [HOST.address]
+    assert able(directory, NOW + 81) == []
+    (lost,) = rank(directory.candidates(AGENT), Want(chat_request()), NOW + 101)[1]
+    assert "terms that have sunset" in str(lost)
+    directory.sunset(b"\xbb" * 32, 0)
+    assert able(directory, NOW + 101) == [HOST.address]
+
+
+def test_sunsets_of_terms_that_nobody_offers_are_forgotten() -> None:
+    directory = Directory(needs_beats=False)
+    directory.put(known_offer(HOST))
+    for n in range(50):
+        directory.sunset(bytes([n]) * 32, int(NOW))
+    directory.sunset(b"\xbb" * 32, int(NOW))
+    directory.prune(NOW)
+    directory.put(known_offer(key("other"), terms=b"\x01" * 32))
+    assert able(directory) == [key("other").address]

@@ -45,6 +45,8 @@ def test_equal_prices_go_to_the_less_loaded_host() -> None:
         ({"shunned_until": NOW + 5}, "shunned"),
         ({"offer": known_offer(key("cheap"), operations=("embed",))}, "operation"),
         ({"offer": known_offer(key("cheap"), now=NOW - 7200)}, "expired"),
+        ({"sunset_at": int(NOW) - 5}, "terms"),
+        ({"sunset_at": int(NOW) + 5}, "terms"),
     ],
 )
 def test_a_host_that_cannot_serve_is_told_why(change: dict[str, object], code: str) -> None:

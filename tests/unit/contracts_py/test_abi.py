@@ -1,13 +1,32 @@
 """The compiled contracts against what Python believes about them."""
 
+import inspect
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+import msgspec
 import pytest
 
-from lading_contracts import abi, events, reverts
-from lading_contracts.court import CourtParams, Dispute
+from factories import network
+from lading_contracts import abi, deployment, events, reverts
+from lading_contracts.committee import Dispute
+from lading_contracts.contract import Contract
+from lading_contracts.court import Anchor
 from lading_contracts.errors import BadAbi
+from lading_contracts.fake import FakeChain
+from lading_contracts.leases import Lease, LeaseRequest
+from lading_contracts.lineage import Contest
+from lading_contracts.parameters import CourtParams, MarketParams
 from lading_contracts.port import Log
+from lading_contracts.promotions import PromotionSlot
+from lading_contracts.registry import Agent, Terms
+from lading_contracts.settlement import Account, Channel, Session
+from lading_contracts.shares import ShareAuction
+from lading_contracts.staking import Operator
 from lading_protocol.ids import Address, Digest
-from lading_protocol.receipts import Receipt
+from lading_protocol.receipts import Offer, Receipt
 
 
 @pytest.mark.parametrize("name", abi.CONTRACTS)
@@ -22,11 +41,91 @@ def test_every_custom_error_has_words_and_no_word_lacks_an_error() -> None:
     assert {item.name for item in abi.all_errors().values()} == set(reverts.WORDS)
 
 
-def test_structs_with_the_contracts_field_order() -> None:
-    court = abi.load("AuditCourt")
-    assert len(CourtParams.__struct_fields__) == court.functions["params"].outputs[0].count(",") + 1
-    assert len(Dispute.__struct_fields__) == court.functions["disputes"].outputs[0].count(",") + 1
-    assert len(Receipt.__struct_fields__) == court.functions["open"].inputs[0].count(",") + 1
+STRUCTS: list[tuple[type[msgspec.Struct], str, str]] = [
+    (Agent, "AgentRegistry", "agents"),
+    (Terms, "AgentRegistry", "terms"),
+    (Account, "Settlement", "accounts"),
+    (Session, "Settlement", "sessions"),
+    (Channel, "Settlement", "channels"),
+    (Operator, "Staking", "operators"),
+    (CourtParams, "Parameters", "courtAt"),
+    (MarketParams, "Parameters", "marketAt"),
+    (Dispute, "AuditCourt", "disputes"),
+    (Anchor, "AuditCourt", "anchorOf"),
+    (Contest, "LineageCourt", "contests"),
+    (ShareAuction, "ShareAuctions", "auctions"),
+    (PromotionSlot, "PromotionAuctions", "slots"),
+    (Lease, "Leases", "leases"),
+]
+
+
+@pytest.mark.parametrize(("struct", "contract", "view"), STRUCTS, ids=lambda one: getattr(one, "__name__", one))
+def test_structs_have_the_fields_of_what_the_contracts_return(
+    struct: type[msgspec.Struct], contract: str, view: str
+) -> None:
+    """By name and order, but for a few that Python calls otherwise."""
+    entry = next(one for one in document(contract) if one["type"] == "function" and one["name"] == view)
+    outputs = entry["outputs"]
+    fields = outputs[0]["components"] if outputs[0]["type"] == "tuple" else outputs
+    named = [RENAMED.get((contract, one["name"]), events.field_name(one["name"])) for one in fields]
+    assert tuple(named) == struct.__struct_fields__
+
+
+RENAMED = {("AgentRegistry", "count"): "parties", ("Staking", "stake_"): "stake"}
+
+
+def document(contract: str) -> list[dict[str, Any]]:
+    text = (files("lading_contracts") / "abi" / f"{contract}.json").read_text("utf-8")
+    entries: list[dict[str, Any]] = json.loads(text)["abi"]
+    return entries
+
+
+def test_signed_structs_that_are_arguments_have_the_contracts_fields() -> None:
+    for struct, contract, verb in ((Receipt, "AuditCourt", "open"), (Offer, "OfferBook", "publish")):
+        entry = next(one for one in document(contract) if one["type"] == "function" and one["name"] == verb)
+        named = tuple(events.field_name(one["name"]) for one in entry["inputs"][0]["components"])
+        assert named == struct.__struct_fields__
+    entry = next(one for one in document("Leases") if one["type"] == "function" and one["name"] == "bid")
+    named = tuple(events.field_name(one["name"]) for one in entry["inputs"][0]["components"])
+    assert named == LeaseRequest.__struct_fields__
+
+
+# Verbs that only another contract may call.
+BETWEEN_CONTRACTS = {"adopt", "agreeAuctioned", "slash", "jail", "openDispute", "closeDispute"}
+# What Python computes, or has as a constant; a test on a chain compares the ids.
+COMPUTED = {
+    "termsId",
+    "tagOf",
+    "channelId",
+    "disputeId",
+    "voteCommitment",
+    "contestId",
+    "auctionId",
+    "sealOf",
+    "leaseId",
+}
+# How the contracts are wired: lading_contracts.verify compares it with the record.
+WIRING = {"registry", "settlement", "staking", "parameters", "DOMAIN_SEPARATOR", "eip712Domain"}
+# What a governor does rarely is left to the governor's own tools.
+TIMELOCK = {
+    *("scheduleBatch", "executeBatch", "hashOperation", "hashOperationBatch", "updateDelay", "isOperation"),
+    *("isOperationPending", "isOperationReady", "isOperationDone", "grantRole", "revokeRole", "renounceRole"),
+    *("getRoleAdmin", "supportsInterface", "onERC721Received", "onERC1155Received", "onERC1155BatchReceived"),
+}
+
+
+@pytest.mark.parametrize("name", abi.CONTRACTS)
+def test_every_verb_and_view_has_a_method(name: str) -> None:
+    contracts = vars(deployment.Contracts(FakeChain(lambda: 0.0, chain_id=1), network(1)))
+    kind = next(type(part) for part in contracts.values() if getattr(part, "NAME", "") == name)
+    source = "".join(inspect.getsource(part) for part in kind.__mro__ if issubclass(part, Contract))
+    used = set(re.findall(r'"(\w+)"', source))
+    lacking = {
+        one
+        for one in abi.load(name).functions
+        if one not in used and not one.isupper() and "_" not in one and not one.endswith("Digest")
+    }
+    assert lacking <= BETWEEN_CONTRACTS | COMPUTED | WIRING | TIMELOCK
 
 
 def test_nested_tuples_keep_their_shape() -> None:

@@ -281,6 +281,35 @@ def test_a_host_that_names_terms_of_its_own_gets_no_work(play: Play) -> None:
     play(story)
 
 
+def test_hosts_get_no_new_work_under_terms_that_have_sunset(play: Play) -> None:
+    """Announced before the host came, or while it is here: what was announced is what matching goes by."""
+
+    async def story(world: World) -> None:
+        registry, maker = world.contracts.registry, key("maker")
+        known = world.coordinator.directory.candidates
+        first = int(world.clock()) + await registry.notice() + 60
+        await registry.sunset_terms(maker, world.terms, world.agent, first)
+        await world.host("host")
+        (candidate,) = known(world.agent)
+        assert candidate.sunset_at == first
+        await registry.sunset_terms(maker, world.terms, world.agent, 0)
+        await asyncio.sleep(5)
+        (candidate,) = known(world.agent)
+        assert candidate.sunset_at == 0
+        await registry.sunset_terms(maker, world.terms, world.agent, first + 100)
+        await asyncio.sleep(5)
+        (candidate,) = known(world.agent)
+        assert candidate.sunset_at == first + 100
+        # Its day has come.
+        world.coordinator.directory.sunset(world.terms, int(world.clock()))
+        answer = await world.chat(await world.session())
+        assert answer.status == 503
+        assert "offers it under terms that have sunset" in answer.json["error"]["message"]
+        assert world.hosts[0].served == []
+
+    play(story)
+
+
 def test_foreign_terms_that_slipped_in_while_the_chain_was_away_are_found_later(play: Play) -> None:
     async def story(world: World) -> None:
         _, foreign = await world.register(manifest(name="other"), key("cheat"))

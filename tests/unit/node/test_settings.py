@@ -4,6 +4,7 @@ import asyncio
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from factories import key
@@ -12,13 +13,15 @@ from lading_contracts.registry import Party, Role
 from lading_net.clock import run_virtual
 from lading_node import settings as settings_
 from lading_node import status
+from lading_node.agents import Serving
 from lading_node.errors import BadSettings, NoTerms
 from lading_node.keyfile import load_key, load_or_make
 from lading_node.node import _reachable
 from lading_node.settings import AgentSettings, NodeSettings, plan, read, serving, wanted
-from lading_node.terms import find_terms
+from lading_node.terms import Found, TermsWatch, find_terms
 from lading_protocol.errors import BadKey, LadingError
 from lading_protocol.ids import AgentId, TermsId, Wei, to_hex
+from lading_protocol.pricing import Price
 from simulation.node_world import AGENT, Gateway, Sea
 
 DIGEST = "0x" + "ab" * 32
@@ -105,19 +108,64 @@ def test_a_missing_or_broken_key_is_one_clear_line(tmp_path: Path) -> None:
 def test_terms_are_checked_or_found() -> None:
     async def main() -> None:
         sea = await Sea.create()
-        contracts, maker = sea.contracts, key("maker")
-        assert await find_terms(contracts, AGENT, "") == sea.terms
+        contracts, maker, now = sea.contracts, key("maker"), sea.now()
+        assert await find_terms(contracts, AGENT, "", now) == Found(sea.terms)
         newer = await contracts.registry.agree_terms(maker, AGENT, [Party(maker.address, Role.MAKER, 900)])
-        assert await find_terms(contracts, AGENT, "") == newer
-        assert await find_terms(contracts, AGENT, to_hex(sea.terms)) == sea.terms
+        assert await find_terms(contracts, AGENT, "", now) == Found(newer)
+        assert await find_terms(contracts, AGENT, to_hex(sea.terms), now) == Found(sea.terms)
         with pytest.raises(NoTerms, match="not published"):
-            await find_terms(contracts, AgentId(b"\x07" * 32), "")
-        with pytest.raises(NoTerms, match="belong to agent"):
-            await find_terms(contracts, AgentId(b"\x07" * 32), to_hex(sea.terms))
+            await find_terms(contracts, AgentId(b"\x07" * 32), "", now)
+        with pytest.raises(NoTerms, match="belong to another agent"):
+            await find_terms(contracts, AgentId(b"\x07" * 32), to_hex(sea.terms), now)
         with pytest.raises(NoTerms, match="no terms"):
-            await find_terms(contracts, AGENT, DIGEST)
+            await find_terms(contracts, AGENT, DIGEST, now)
         with pytest.raises(NoTerms, match="wrong"):
-            await find_terms(contracts, AGENT, "0x1")
+            await find_terms(contracts, AGENT, "0x1", now)
+
+    run_virtual(main())
+
+
+def test_terms_that_have_sunset_are_neither_taken_nor_found() -> None:
+    async def main() -> None:
+        sea = await Sea.create()
+        contracts, maker = sea.contracts, key("maker")
+        newer = await contracts.registry.agree_terms(maker, AGENT, [Party(maker.address, Role.MAKER, 900)])
+        moment = int(sea.now()) + await contracts.registry.notice() + 10
+        await contracts.registry.sunset_terms(maker, newer, AGENT, moment)
+        assert await find_terms(contracts, AGENT, "", sea.now()) == Found(newer, moment)
+        assert await find_terms(contracts, AGENT, "", moment - 10) == Found(sea.terms)
+        with pytest.raises(NoTerms, match="have sunset"):
+            await find_terms(contracts, AGENT, to_hex(newer), moment - 10)
+        await contracts.registry.sunset_terms(maker, sea.terms, AGENT, moment)
+        with pytest.raises(NoTerms, match="All terms of agent"):
+            await find_terms(contracts, AGENT, "", moment)
+
+    run_virtual(main())
+
+
+class Shop:
+    """An agent as the watch sees it."""
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+
+    def sell_under(self, terms: TermsId, sunset_at: int) -> None:
+        self.serving = msgspec.structs.replace(self.serving, terms=terms, sunset_at=sunset_at)
+
+
+def test_a_node_that_was_told_no_terms_goes_on_to_newer_ones() -> None:
+    async def main() -> None:
+        sea = await Sea.create()
+        contracts, maker, price = sea.contracts, key("maker"), Price(Wei(1), Wei(1))
+        free, told = (Shop(Serving(AGENT, sea.terms, price, named=named)) for named in (False, True))
+        watch = TermsWatch(contracts, [free, told], sea.now)
+        newer = await contracts.registry.agree_terms(maker, AGENT, [Party(maker.address, Role.MAKER, 900)])
+        moment = int(sea.now()) + await contracts.registry.notice() + 10
+        await contracts.registry.sunset_terms(maker, sea.terms, AGENT, moment)
+        for shop in (free, told):
+            await watch.look(shop)
+        assert (free.serving.terms, free.serving.sunset_at) == (newer, 0)
+        assert (told.serving.terms, told.serving.sunset_at) == (sea.terms, moment)
 
     run_virtual(main())
 
