@@ -73,6 +73,22 @@ contract AgentRegistryTest is RegistryKit {
         _refuse(abi.encodeWithSelector(IAgentRegistry.NoConsent.selector, 1), CHILD, parties);
     }
 
+    function test_sixteen_parties_are_the_most() public {
+        IAgentRegistry.Party[] memory parties = new IAgentRegistry.Party[](17);
+        for (uint160 i = 0; i < 17; ++i) {
+            parties[i] = IAgentRegistry.Party(address(i + 1), 1, 100);
+        }
+        expect(IAgentRegistry.BadPartyCount.selector, 17);
+        vm.prank(AUCTIONS);
+        registry.agreeAuctioned(AGENT, parties, time() + 60);
+        assembly ("memory-safe") {
+            mstore(parties, 16)
+        }
+        vm.prank(AUCTIONS);
+        (,, uint8 count,,) = registry.terms(registry.agreeAuctioned(AGENT, parties, time() + 60));
+        eq(count, 16, "sixteen");
+    }
+
     function test_ancestors_get_at_least_what_they_ask_and_an_owner_of_two_gets_both() public {
         register(MAKER, CHILD, AGENT, 300);
         registry.register(GRANDCHILD, CHILD, 0);
@@ -89,6 +105,23 @@ contract AgentRegistryTest is RegistryKit {
     }
 
     // ---- consent
+
+    /// @dev The type string is spelled out here once more: what a wallet shows is what the contract checks.
+    function test_the_consent_digest_is_eip_712() public view {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Lading"),
+                keccak256("1"),
+                block.chainid,
+                address(registry)
+            )
+        );
+        bytes32 content =
+            keccak256(abi.encode(keccak256("TermsConsent(bytes32 terms,uint40 deadline)"), _id(), uint40(9)));
+        bytes32 expected = keccak256(abi.encodePacked(hex"1901", domain, content));
+        vm.assertEq(registry.consentDigest(_id(), 9), expected, "digest");
+    }
 
     function test_signatures_consent_each_in_either_form() public {
         eq(registry.checkTable(AGENT, MAKER, table(), FOREVER, signatures(_id(), FOREVER)), 1_800, "checked");

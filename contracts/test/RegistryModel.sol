@@ -38,7 +38,7 @@ abstract contract RegistryModel is RegistryKit {
 
     /// @dev Registers the next agent where the rules allow it, here and there; nowhere else.
     function grow(uint256 seed) internal returns (bool) {
-        uint256 parent = draw(seed, "parent", nodes.length);
+        uint256 parent = draw(seed, "root", 3) == 0 ? 0 : draw(seed, "parent", nodes.length);
         address owner = people[draw(seed, "owner", PEOPLE)];
         uint256 asks = draw(seed, "asks", 4) == 0 ? 0 : draw(seed, "bps", 1_500);
         uint256 sum = 0;
@@ -88,6 +88,15 @@ abstract contract RegistryModel is RegistryKit {
             uint8 role = uint8(1 + draw(s, "in role", 4));
             uint16 bps = uint16(1 + draw(s, "share", draw(s, "large", 3) == 0 ? 3_000 : 900));
             parties[i] = IAgentRegistry.Party(people[draw(s, "payee", PEOPLE)], role, bps);
+        }
+    }
+
+    /// @dev Everybody gets what is owed, the owner something besides.
+    function fairTable(uint256 agent) internal view returns (IAgentRegistry.Party[] memory parties) {
+        parties = new IAgentRegistry.Party[](PEOPLE);
+        for (uint256 i = 0; i < PEOPLE; ++i) {
+            uint256 bps = owedTo(people[i], agent);
+            parties[i] = IAgentRegistry.Party(people[i], 1, uint16(bps == 0 ? 5 : bps));
         }
     }
 
