@@ -51,7 +51,7 @@ library Coins {
         if (amount == 0) return;
         uint256 before = coin.balanceOf(address(this));
         (bool done,) = address(coin).call(abi.encodeCall(ERC20Burnable.burn, (amount)));
-        if (done && coin.balanceOf(address(this)) + amount == before) return;
+        if (done && coin.balanceOf(address(this)) + amount <= before) return;
         coin.safeTransfer(SINK, amount);
     }
 }

@@ -73,6 +73,22 @@ contract AgentRegistryTest is RegistryKit {
         _refuse(abi.encodeWithSelector(IAgentRegistry.NoConsent.selector, 1), CHILD, parties);
     }
 
+    function test_sixteen_parties_are_the_most() public {
+        IAgentRegistry.Party[] memory parties = new IAgentRegistry.Party[](17);
+        for (uint160 i = 0; i < 17; ++i) {
+            parties[i] = IAgentRegistry.Party(address(i + 1), 1, 100);
+        }
+        expect(IAgentRegistry.BadPartyCount.selector, 17);
+        vm.prank(AUCTIONS);
+        registry.agreeAuctioned(AGENT, parties, time() + 60);
+        assembly ("memory-safe") {
+            mstore(parties, 16)
+        }
+        vm.prank(AUCTIONS);
+        (,, uint8 count,,) = registry.terms(registry.agreeAuctioned(AGENT, parties, time() + 60));
+        eq(count, 16, "sixteen");
+    }
+
     function test_ancestors_get_at_least_what_they_ask_and_an_owner_of_two_gets_both() public {
         register(MAKER, CHILD, AGENT, 300);
         registry.register(GRANDCHILD, CHILD, 0);

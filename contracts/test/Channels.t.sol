@@ -27,7 +27,6 @@ contract ChannelsTest is MoneyKit {
         eq(settlement.earned(terms), 1_800, "pool");
     }
 
-    /// forge-config: default.fuzz.runs = 128
     function test_batching_does_not_change_the_split(uint96[5] memory steps) public {
         _lock(50 * COIN);
         uint96 sum = 0;
@@ -222,7 +221,6 @@ contract ChannelsTest is MoneyKit {
         settlement.withdraw(host);
     }
 
-    /// forge-config: default.fuzz.runs = 128
     function test_redeem_any_sequence_pays_the_highest_within_the_lock(uint96 lockAmount, uint96[6] memory sums)
         public
     {

@@ -44,7 +44,6 @@ contract PoolsTest is MoneyKit {
         settlement.claim(AGENT, table(), 3);
     }
 
-    /// forge-config: default.fuzz.runs = 128
     function test_shares_never_pass_the_pool_whatever_the_order(uint256 seed) public {
         uint256[3] memory got;
         for (uint256 i = 0; i < 12; ++i) {
@@ -72,7 +71,6 @@ contract PoolsTest is MoneyKit {
         eq(got[1], earned * 500 / 1_800, "exact share, whatever the order");
     }
 
-    /// forge-config: default.fuzz.runs = 128
     function test_two_parties_leave_no_dust(uint96 amount) public {
         IAgentRegistry.Party[] memory two = new IAgentRegistry.Party[](2);
         two[0] = IAgentRegistry.Party(MAKER, 1, 333);

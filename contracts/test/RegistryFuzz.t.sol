@@ -108,7 +108,7 @@ contract RegistryFuzzTest is RegistryModel {
     /// sometimes at the edge, or over it.
     function testFuzz_the_fast_check_refuses_exactly_what_the_plain_one_does(uint256 seed, uint256 count) public view {
         count = bound(count, 0, 18);
-        uint256 odd = draw(seed, "odd", count + 1);
+        uint256 odd = draw(seed, "spoilt", 2) == 0 ? count : draw(seed, "odd", count + 1);
         bytes memory words;
         uint256 total = 0;
         for (uint256 i = 0; i < count; ++i) {
@@ -132,10 +132,10 @@ contract RegistryFuzzTest is RegistryModel {
         eq(fastOthers, others, "others");
     }
 
-    /// @dev Payees are neighbours, whose marks often meet though payee or role differ; or people, who come twice.
+    /// @dev Payees are neighbours, whose marks meet now and then though payee or role differ; or people, who come twice.
     function _row(uint256 seed) private view returns (uint256[3] memory) {
-        bool person = draw(seed, "person", 4) == 0;
-        uint256 payee = person ? uint160(people[draw(seed, "who", PEOPLE)]) : 1 + (draw(seed, "near", 300) << 6);
+        bool person = draw(seed, "person", 8) == 0;
+        uint256 payee = person ? uint160(people[draw(seed, "who", PEOPLE)]) : 1 + draw(seed, "near", 4_000);
         return [payee, 1 + draw(seed, "role", 4), 1 + draw(seed, "bps", 550)];
     }
 

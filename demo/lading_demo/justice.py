@@ -138,9 +138,9 @@ async def the_books(t: Theatre, before: dict[str, Estate]) -> None:
         table.add_row("[bold]sum[/]", f"[bold]{_signed(total)}[/]", "")
         t.screen.table(table)
         t.screen.claim("the sum is zero to the wei", total == 0)
-        for holding in await t.books.holdings():
+        for holding in t.books.holdings():
             held = lade(holding.held)
-            t.screen.claim(f"{holding.name} holds {held}, exactly what it owes", holding.held == holding.owed)
+            t.screen.claim(f"{holding.contract} holds {held}, exactly what it owes", holding.held == holding.owed)
 
 
 def _signed(wei: int) -> str:

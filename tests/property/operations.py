@@ -28,7 +28,7 @@ def wait(*seconds: int) -> Strategy:
 
 
 ENOUGH = settings(
-    max_examples=int(os.environ.get("CHAIN_EXAMPLES", "15")),
+    max_examples=int(os.environ.get("CHAIN_EXAMPLES", "5")),
     deadline=None,
     database=None,
     phases=(Phase.explicit, Phase.generate),

@@ -5,7 +5,7 @@ The books never ask a contract. The sum of what they say a contract owes is what
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -141,8 +141,8 @@ def areas(stage: Stage) -> list[Area]:
     return [kind(stage) for kind in (RegistryArea, MoneyArea, CourtArea, MarketArea)]
 
 
-@ENOUGH
-@given(script=st.lists(st.one_of(EVERYTHING, EVERYTHING, EVERYTHING, FOLLOWING), min_size=6, max_size=40))
+@settings(ENOUGH, max_examples=5 * ENOUGH.max_examples)  # no real chain here: a play takes some milliseconds
+@given(script=st.lists(st.one_of(EVERYTHING, EVERYTHING, FOLLOWING), min_size=10, max_size=40))
 def test_books_follow_whatever_happens_and_is_taken_back(stage: Stage, script: list[Step]) -> None:
     stage.reset()
     reader, cast = Reader(stage, stage.fake), areas(stage)
@@ -155,6 +155,7 @@ def test_books_follow_whatever_happens_and_is_taken_back(stage: Stage, script: l
                 stage.fake.rewind(max(stage.base, stage.head(stage.fake) - count))
             case _:
                 perform(stage, cast, step)
+    stage.mine(60)  # a reorganised chain is believed when it is the longer one
     reader.follow()
     reader.check()
 
@@ -182,6 +183,26 @@ LIFECYCLE: list[Step] = [
     ("request_unstake", "cold", "op2", 20),
     ("vacate_lease", "alice", 0),
 ]
+
+
+@settings(ENOUGH, max_examples=5 * ENOUGH.max_examples)
+@example(cuts=[], span=2_000)
+@given(cuts=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 9)), max_size=4), span=st.integers(1, 5))
+def test_a_lifecycle_is_taken_back_and_lived_again(stage: Stage, cuts: list[tuple[int, int]], span: int) -> None:
+    """After so many steps the chain forgets so many blocks; what was done in them is done again."""
+    stage.reset()
+    reader, cast = Reader(stage, stage.fake), areas(stage)
+    done = 0
+    for at, back in [*sorted(cuts), (len(LIFECYCLE), 0)]:
+        for step in LIFECYCLE[done : at + 1]:
+            perform(stage, cast, step)
+        reader.follow(span)
+        if back:
+            stage.fake.rewind(max(stage.base, stage.head(stage.fake) - back))
+        done = max(0, at + 1 - back)
+    stage.mine(60)
+    reader.follow()
+    reader.check()
 
 
 def test_books_of_the_real_contracts(twins: Twins) -> None:
@@ -221,6 +242,7 @@ def test_books_are_built_again_after_a_reorganisation_that_is_too_deep_to_take_b
     reader.follow(span=1)
     stage.fake.rewind(stage.base + 3)
     perform(stage, cast, ("request_exit", "alice", 7))
+    stage.mine(100)
     reader.follow()
     reader.check()
     alice = stage.actors["alice"].address

@@ -82,9 +82,14 @@ def seals(desk: Desk) -> Seals:
     return Seals(desk.settings.home_path / "bids.json")
 
 
-def phase(calendar: Calendar, epoch: int) -> str:
-    """Where the bidding on `epoch` stands now: not begun, sealing, opening or over."""
-    now = time.time()
+async def present(desk: Desk) -> int:
+    """Unix seconds by the chain's clock, or this machine's where idle blocks lag behind it. Raises ChainError."""
+    head = await desk.chain.chain.block()
+    return max(int(time.time()), 0 if head is None else head.timestamp)
+
+
+def phase(calendar: Calendar, epoch: int, now: int) -> str:
+    """Where the bidding on `epoch` stands: not begun, sealing, opening or over."""
     if now < calendar.commit_starts(epoch):
         return "not begun"
     if now < calendar.commit_ends(epoch):
@@ -92,14 +97,14 @@ def phase(calendar: Calendar, epoch: int) -> str:
     return "opening" if now < calendar.start_of(epoch) else "over"
 
 
-def until(calendar: Calendar, epoch: int, as_json: bool) -> int | str:
+def until(calendar: Calendar, epoch: int, now: int, as_json: bool) -> int | str:
     """The end of the phase that the bidding on `epoch` is in."""
     ends = {
         "not begun": calendar.commit_starts(epoch),
         "sealing": calendar.commit_ends(epoch),
         "opening": calendar.start_of(epoch),
     }
-    return context.moment(ends.get(phase(calendar, epoch), 0), as_json)
+    return context.moment(ends.get(phase(calendar, epoch, now), 0), as_json)
 
 
 def typed_auction(text: str) -> Digest | Slot:

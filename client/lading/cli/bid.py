@@ -1,6 +1,5 @@
 """`lading bid`: auctions of shares and of promotion, from opening one to taking what it gave."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -81,7 +80,8 @@ async def open_(
     """
     async with context.desk(network) as desk:
         calendar = await desk.chain.share_auctions.calendar()
-        which = _next_epoch(calendar) if epoch is None else epoch
+        now = await auctions.present(desk)
+        which = _next_epoch(calendar, now) if epoch is None else epoch
         lot = Lot(auctions.typed_agent(agent), which, auctions.typed_role(role), seats, auctions.typed_share(reserve))
         base = tuple(typed_party(text) for text in party)
         consents = typed_consents(desk.record, lot.agent, base, consent or [])
@@ -93,7 +93,8 @@ async def open_(
         intent.will(words, lambda c: c.share_auctions.open(desk.me, lot, base, consents))
         if await intent.carry_out(dry_run, as_json):
             found = await auctions.sale(desk, auction_id(lot.agent, lot.epoch))
-            emit({"auction": found.name, "epoch": which, "until": auctions.until(calendar, which, as_json)}, as_json)
+            closes = auctions.until(calendar, which, now, as_json)
+            emit({"auction": found.name, "epoch": which, "until": closes}, as_json)
     return 0
 
 
@@ -276,7 +277,7 @@ def _promotion_bid(seal: Seal) -> PromotionBid:
 
 async def _openable(desk: Desk, only: str | None) -> AsyncIterator[Seal]:
     """The caller's bids that the chain holds sealed and takes openings for now."""
-    calendar = await desk.chain.share_auctions.calendar()
+    calendar, now = await desk.chain.share_auctions.calendar(), await auctions.present(desk)
     for seal in auctions.seals(desk).all():
         ours = seal.bidder == to_hex(desk.me.address) and seal.chain_id == desk.record.chain_id
         if not ours or seal.state == "opened" or only not in (None, seal.auction):
@@ -289,7 +290,7 @@ async def _openable(desk: Desk, only: str | None) -> AsyncIterator[Seal]:
             found = await desk.chain.share_auctions.auction(named)
             standing = await desk.chain.share_auctions.bid_of(named, desk.me.address)
             epoch = 0 if found is None else found.epoch
-        if standing.order and not standing.revealed and auctions.phase(calendar, epoch) == "opening":
+        if standing.order and not standing.revealed and auctions.phase(calendar, epoch, now) == "opening":
             yield seal
 
 
@@ -325,15 +326,15 @@ def _allow(intent: Intent, desk: Desk, spender: bytes, amount: int) -> None:
 
 
 async def _settleable(desk: Desk, only: str | None) -> AsyncIterator[tuple[str, Act]]:
-    calendar = await desk.chain.share_auctions.calendar()
+    calendar, moment = await desk.chain.share_auctions.calendar(), await auctions.present(desk)
     for id_, sale in (await auctions.sales(desk)).items():
-        due = sale.state == "open" and auctions.phase(calendar, sale.opened.epoch) == "over"
+        due = sale.state == "open" and auctions.phase(calendar, sale.opened.epoch, moment) == "over"
         if due and only in (None, sale.name):
             words = f"Settle share auction {sale.name} of epoch {sale.opened.epoch}: its result becomes the terms."
             yield words, _settle_sale(desk, id_, sale)
-    async for slot in _slots(desk, calendar):
+    async for slot in _slots(desk, calendar, moment):
         now = await desk.chain.promotion_auctions.slot(slot.epoch, slot.number)
-        over = auctions.phase(calendar, slot.epoch) == "over"
+        over = auctions.phase(calendar, slot.epoch, moment) == "over"
         if now.committed and not now.settled and over and only in (None, slot.name):
             yield f"Settle promotion slot {slot.name}: the winner pays the second price.", _settle_slot(desk, slot)
 
@@ -346,14 +347,14 @@ def _settle_slot(desk: Desk, slot: Slot) -> Act:
     return lambda c: c.promotion_auctions.settle(desk.me, slot.epoch, slot.number)
 
 
-async def _slots(desk: Desk, calendar: Calendar) -> AsyncIterator[Slot]:
+async def _slots(desk: Desk, calendar: Calendar, moment: int) -> AsyncIterator[Slot]:
     """Every slot that somebody bid on, and those of the next epoch that can still be bid on."""
     seen: dict[Slot, None] = {}
     async for event in history.past(desk.chain, (desk.record.promotion_auctions,)):
         if isinstance(event, events.PromotionSealed):
             seen[Slot(event.epoch, event.slot)] = None
     _, params = await desk.chain.parameters.market()
-    coming = _next_epoch(calendar)
+    coming = _next_epoch(calendar, moment)
     for number in range(params.promotion_slots):
         seen[Slot(coming, number)] = None
     for slot in seen:
@@ -361,32 +362,32 @@ async def _slots(desk: Desk, calendar: Calendar) -> AsyncIterator[Slot]:
 
 
 async def _listed(desk: Desk, everything: bool, as_json: bool) -> AsyncIterator[dict[str, Any]]:
-    calendar = await desk.chain.share_auctions.calendar()
+    calendar, moment = await desk.chain.share_auctions.calendar(), await auctions.present(desk)
     mine = {seal.auction: seal for seal in auctions.seals(desk).all() if seal.bidder == to_hex(desk.me.address)}
     for id_, sale in (await auctions.sales(desk)).items():
         if sale.state != "open" and not everything:
             continue
         now = await desk.chain.share_auctions.auction(id_)
-        state = auctions.phase(calendar, sale.opened.epoch) if sale.state == "open" else sale.state
+        state = auctions.phase(calendar, sale.opened.epoch, moment) if sale.state == "open" else sale.state
         yield {
             "auction": sale.name,
             "for": f"{sale.role} of {short(sale.opened.agent)}, epoch {sale.opened.epoch}",
             "state": "to settle" if state == "over" else state,
-            "until": auctions.until(calendar, sale.opened.epoch, as_json) if sale.state == "open" else "",
+            "until": auctions.until(calendar, sale.opened.epoch, moment, as_json) if sale.state == "open" else "",
             "reserve": auctions.share(sale.opened.reserve_bps, as_json),
             "bids": f"{now.committed} sealed, {now.revealed} opened" if now else "",
             "yours": _own(mine.get(sale.name), desk),
         }
-    async for slot in _slots(desk, calendar):
+    async for slot in _slots(desk, calendar, moment):
         held = await desk.chain.promotion_auctions.slot(slot.epoch, slot.number)
         if held.settled and not everything:
             continue
-        state = "settled" if held.settled else auctions.phase(calendar, slot.epoch)
+        state = "settled" if held.settled else auctions.phase(calendar, slot.epoch, moment)
         yield {
             "auction": slot.name,
             "for": "promotion" + (f" of {short(held.agent)}" if any(held.agent) else ""),
             "state": "to settle" if state == "over" else state,
-            "until": "" if held.settled else auctions.until(calendar, slot.epoch, as_json),
+            "until": "" if held.settled else auctions.until(calendar, slot.epoch, moment, as_json),
             "reserve": desk.money(held.price, as_json) if held.committed else "",
             "bids": f"{held.committed} sealed, {held.revealed} opened",
             "yours": _own(mine.get(slot.name), desk),
@@ -400,8 +401,7 @@ def _own(seal: Seal | None, desk: Desk) -> str:
     return f"{shown}, {seal.state}"
 
 
-def _next_epoch(calendar: Calendar) -> int:
+def _next_epoch(calendar: Calendar, now: int) -> int:
     """The soonest epoch on which bids can still be sealed."""
-    now = int(time.time())
     coming = calendar.epoch_at(now) + 1
     return coming if now < calendar.commit_ends(coming) else coming + 1

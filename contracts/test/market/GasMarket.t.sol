@@ -31,7 +31,7 @@ contract GasMarketTest is MarketKit {
 
     function test_gas_share_auction() public {
         bytes32 id = openShares(CURATORS, 2, 400);
-        _report("gas_share_open", 150_500);
+        _report("gas_share_open", 144_700);
         for (uint256 i = 0; i < 4; ++i) {
             sealShare(id, bidder(i), uint16(400 - i));
         }
@@ -45,7 +45,7 @@ contract GasMarketTest is MarketKit {
         _report("gas_share_reveal_in_place_of_a_worse_one", 74_400);
         toSettling();
         shares.settle(id, baseTable());
-        _report("gas_share_settle_2_seats", 138_400);
+        _report("gas_share_settle_2_seats", 125_700);
     }
 
     function test_gas_share_auction_of_eight_seats() public {
@@ -61,7 +61,7 @@ contract GasMarketTest is MarketKit {
         _report("gas_share_reveal_among_eight_seats", 89_600);
         toSettling();
         shares.settle(id, baseTable());
-        _report("gas_share_settle_8_seats", 204_000);
+        _report("gas_share_settle_8_seats", 173_800);
     }
 
     function test_gas_promotion_auction() public {

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from lading_net.clock import run_virtual
 from lading_node import settle
-from lading_protocol.ids import Wei
 from simulation.redemption.dock import PAYERS, SECOND, Dock, Killed
 
 Fault = Callable[[Dock], Awaitable[None]]
-LATER = 1_300.0
+# When the first batch is beyond doubt but the second is not, and when both are.
+SOONER, LATER = 1_000.0, 1_300.0
 END = 1_400.0
 # A disk in memory, where there is one: what a real one does in a crash is sqlite's business and tested by it.
 SHM = Path("/dev/shm")
@@ -93,6 +93,8 @@ FAULTS: dict[str, Fault] = {
     "deep reorganisation that forgets": reorganisation(99, keep=False),
     "reorganisation while it is watched": reorganisation(5, keep=True, after=30.0),
     "reorganisation while it is watched that forgets": reorganisation(5, keep=False, after=30.0),
+    "reorganisation when the first was final": reorganisation(999, keep=True, after=SOONER),
+    "reorganisation when the first was final that forgets": reorganisation(999, keep=False, after=SOONER),
     "reorganisation of what was final": reorganisation(999, keep=True, after=LATER),
     "reorganisation of what was final that forgets": reorganisation(999, keep=False, after=LATER),
     "rival first": rival_first,
@@ -103,7 +105,7 @@ FAULTS: dict[str, Fault] = {
     "disk full": disk_full,
 }
 # How much later than usual the world is at rest.
-LASTS = {long_outage: 600.0} | {fault: LATER + 200.0 for name, fault in FAULTS.items() if "was final" in name}
+LASTS = {long_outage: 600.0} | {fault: LATER for name, fault in FAULTS.items() if "was final" in name}
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +175,7 @@ def test_the_steps_are_those_that_a_redemption_has() -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_voucher_is_lost_or_redeemed_twice(name: str, crash: bool) -> None:
     # What happens long after does not mind so much at which step it was that the long time began.
-    for at in range(0, len(STEPS), 4 if LASTS.get(FAULTS[name], 0.0) > LATER else 1):
+    for at in range(0, len(STEPS), 4 if LASTS.get(FAULTS[name], 0.0) >= LATER else 1):
         try:
             play(FAULTS[name], at, crash)
         except BaseException as error:
@@ -265,20 +267,45 @@ def test_a_block_that_came_and_went_between_two_looks_of_the_follower_strands_no
     run_virtual(main())
 
 
-def test_lookers_on_see_no_second_batch_while_servers_show_the_state_before_the_first(tmp_path: Path) -> None:
-    """A server that lags shows the vouchers as unredeemed for a while after their block."""
-
+def test_a_new_voucher_right_after_a_reorganisation_does_not_go_beside_what_comes_again(tmp_path: Path) -> None:
     async def main() -> None:
         dock = await Dock.open(tmp_path)
         try:
             await dock.life.settler.settle()
-            posted = dock.chain.posted
-            for id in (dock.papers.id(payer) for payer in PAYERS):
-                seen = dock.life.channels.get(id)
-                dock.life.channels.put(replace(seen, locked=Wei(0), redeemed=Wei(0)))
-            await dock.life.settler.settle("at once")
-            assert dock.chain.posted == posted
+            await dock.life.promise(dock.papers, PAYERS[0], SECOND)
+            await dock.life.settler.settle()
+            dock.chain.rewind(dock.chain._blocks[-1].block.number - 1, keep=True)
+            await dock.life.promise(dock.papers, PAYERS[0], SECOND + 1)
+            await dock.life.settler.settle()
+            assert not dock.chain.beside_another
+            await go_on(dock, END)
+            await dock.life.check(dock.terms)
         finally:
+            await dock.life.end()
+
+    run_virtual(main())
+
+
+def test_a_server_that_lags_behind_our_block_makes_nothing_due_again(tmp_path: Path) -> None:
+    """It shows the vouchers as unredeemed, and the next one would refuse a batch of them."""
+
+    async def main() -> None:
+        dock = await Dock.open(tmp_path)
+        try:
+            dock.chain.first_answers = {}
+            await dock.life.settler.settle()
+            dock.chain.lags = True
+            for payer in PAYERS:
+                await dock.life.channels.refresh(dock.papers.id(payer))
+                assert dock.life.channels.get(dock.papers.id(payer)).redeemed == 0
+            tried = dock.chain.tried
+            assert await dock.life.settler.settle("at once")
+            assert dock.chain.tried == tried
+            dock.chain.lags = False
+            await go_on(dock, END)
+            await dock.life.check(dock.terms)
+        finally:
+            dock.chain.first_answers, dock.chain.lags = None, False
             await dock.life.end()
 
     run_virtual(main())
