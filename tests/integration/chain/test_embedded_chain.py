@@ -14,8 +14,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from integration.chain.served import CHAIN_ID, QUICK, Chain, run
-from lading_contracts import abi, anvil, commands, deployment
+from integration.chain.served import CHAIN_ID, QUICK, Chain, require_anvil, run
+from lading_contracts import abi, commands, deployment
 from lading_contracts.commands import Endpoint
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts
@@ -247,7 +247,9 @@ def test_the_commands(tmp_path: Path) -> None:
         assert (report.gas, report.coins, len(report.transactions)) == (10**19, 5, 2)
         status = await commands.chain_status(endpoint, record)
         assert status.reachable
-        assert [row.present for row in status.contracts] == [True] * 5
+        assert [row.present for row in status.contracts] == [True] * 12
+        assert (status.governors, status.timelock_delay) == ((chain.faucet.address,), 60)
+        assert [one.problem for one in await commands.chain_verify(endpoint, record)] == [""] * 12
         assert status.supply == Parameters().supply
         wrong = msgspec.structs.replace(record, court=key("bob").address)
         assert (await commands.chain_status(endpoint, wrong)).problem == "A contract is missing."
@@ -259,8 +261,9 @@ def test_the_commands(tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.skipif(anvil.find() is None, reason="anvil is not installed")
 def test_anvil_is_the_same_to_us(tmp_path: Path) -> None:
+    require_anvil()
+
     async def use(url: str, owner: PrivateKey) -> None:
         client = open_chain(url, CHAIN_ID, QUICK)
         contracts = Contracts(client, await deploy(client, owner, Parameters.devnet()))

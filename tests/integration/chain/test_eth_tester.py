@@ -7,8 +7,8 @@ from eth_tester import EthereumTester, PyEVMBackend
 from eth_tester.exceptions import TransactionFailed
 from web3 import EthereumTesterProvider, Web3
 
+from integration.chain.journeys import ACTORS, settle_a_job
 from integration.chain.served import QUICK, run
-from integration.chain.test_contracts import ACTORS, settle_a_job
 from lading_contracts.deploy import deploy
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import RpcChain
