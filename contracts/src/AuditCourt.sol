@@ -66,7 +66,8 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
     /// @inheritdoc IAuditCourt
     function open(Receipt calldata receipt, bytes calldata signature) external returns (bytes32 id) {
         bytes32 digest = receiptDigest(receipt);
-        require(ECDSA.recoverCalldata(digest, signature) == receipt.host, BadReceipt());
+        (address signer, ECDSA.RecoverError problem,) = ECDSA.tryRecoverCalldata(digest, signature);
+        require(problem == ECDSA.RecoverError.NoError && signer == receipt.host, BadReceipt());
         return _open(receipt, digest);
     }
 
@@ -102,7 +103,7 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
         require((d.phase == Phase.None || d.phase == Phase.Void) && !convicted[attempt], AlreadyOpened(id));
         IParameters.CourtParams memory p = _begin(d);
         require(block.timestamp <= uint256(receipt.issuedAt) + p.receiptMaxAge, ReceiptTooOld(receipt.issuedAt));
-        require(staking.slashable(receipt.host) != 0, NothingAtStake(receipt.host));
+        require(_slashable(receipt.host) != 0, NothingAtStake(receipt.host));
         _attempts[id] = attempt;
         d.accused = receipt.host;
         d.challenger = msg.sender;
@@ -119,7 +120,7 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
 
     /// @inheritdoc Committee
     function _accusedOwner(address accused) internal view override returns (address) {
-        return staking.ownerOf(accused);
+        return _ownerOf(accused);
     }
 
     /// @inheritdoc Committee
@@ -131,14 +132,14 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
     function _carryOut(bytes32 id, Dispute storage d) internal override returns (uint256 reward) {
         if (d.verdict == GUILTY && !convicted[_attempts[id]]) reward = _slash(id, d);
         else emit Executed(id, d.verdict, 0, 0, 0, 0, 0);
-        staking.closeDispute(d.accused);
+        _release(d);
     }
 
     /// @dev Takes and distributes the slash except for the jurors' reward, which it returns.
     function _slash(bytes32 id, Dispute storage d) private returns (uint256 reward) {
-        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        IParameters.CourtParams memory p = _paramsOf(d);
         convicted[_attempts[id]] = true;
-        uint256 slashed = staking.slashable(d.accused) * p.slashBps / WHOLE_BPS;
+        uint256 slashed = _slashable(d.accused) * p.slashBps / WHOLE_BPS;
         reward = slashed * p.rewardBps / WHOLE_BPS;
         uint256 fee = slashed * p.finderBps / WHOLE_BPS;
         uint256 refund = slashed - reward - fee - slashed * p.burnBps / WHOLE_BPS;
@@ -151,6 +152,10 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
         staking.jail(d.accused, uint40(block.timestamp) + p.jailTime);
         _refund(d.payer, refund);
         _pay(id, d.challenger, fee);
+    }
+
+    function _slashable(address host) private view returns (uint256) {
+        return staking.slashable(host);
     }
 
     /// @dev To the consumer's deposit; to itself when the deposit cannot take it, because nothing may stop a slash.

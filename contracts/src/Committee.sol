@@ -16,9 +16,9 @@ import {IStaking} from "./interfaces/IStaking.sol";
 abstract contract Committee is Payments, ICommittee {
     using Coins for IERC20;
 
-    uint8 public constant HONEST = 1;
-    uint8 public constant GUILTY = 2;
-    uint8 public constant MAX_APPEALS = 2;
+    uint8 internal constant HONEST = 1;
+    uint8 internal constant GUILTY = 2;
+    uint8 private constant MAX_APPEALS = 2;
 
     /// @dev `firstRound` is the first round since the last opening; rounds count on when a void dispute is opened again, so
     /// that no vote of an earlier opening can be taken for a new one. `asOf` is the second before the round was armed: `pool`
@@ -72,20 +72,17 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function draw(bytes32 id) external {
-        Dispute storage d = _disputes[id];
-        require(d.phase == Phase.Drawing, WrongPhase(d.phase));
+        Dispute storage d = _in(id, Phase.Drawing);
         require(block.number > d.drawBlock, TooEarlyBlock(uint256(d.drawBlock) + 1));
-        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        IParameters.CourtParams memory p = _paramsOf(d);
         bytes32 entropy = blockhash(d.drawBlock);
         if (entropy == 0) {
             _setDrawBlock(d, p);
             emit Rearmed(id, d.drawBlock);
             return;
         }
-        uint256 size = p.committeeSize;
-        for (uint256 i = 0; i < d.appeals; ++i) {
-            size = 2 * size + 1;
-        }
+        // Every appeal makes 2n + 1 of n.
+        uint256 size = ((uint256(p.committeeSize) + 1) << d.appeals) - 1;
         bytes32 seed = keccak256(abi.encode(entropy, id, d.round));
         address[] memory jurors = Lottery.pick(staking, seed, size, d.pool, d.asOf, _excluded(d));
         if (jurors.length < p.quorum) {
@@ -105,8 +102,7 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function commit(bytes32 id, bytes32 commitment) external {
-        Dispute storage d = _disputes[id];
-        require(d.phase == Phase.Voting, WrongPhase(d.phase));
+        Dispute storage d = _in(id, Phase.Voting);
         Round storage r = _rounds[id][d.round];
         require(block.timestamp < r.commitBy, TooLate(r.commitBy));
         Vote storage vote = _votes[id][d.round][msg.sender];
@@ -118,15 +114,14 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function reveal(bytes32 id, uint8 verdict, bytes32 evidence, bytes32 salt) external {
-        Dispute storage d = _disputes[id];
-        require(d.phase == Phase.Voting, WrongPhase(d.phase));
+        Dispute storage d = _in(id, Phase.Voting);
         Round storage r = _rounds[id][d.round];
         require(block.timestamp >= r.commitBy || r.committed == r.jurors.length, TooEarly(r.commitBy));
         require(block.timestamp < r.revealBy, TooLate(r.revealBy));
         Vote storage vote = _votes[id][d.round][msg.sender];
         require(vote.commitment != 0 && vote.verdict == 0, NoSeat(msg.sender));
-        require(verdict == HONEST || verdict == GUILTY, BadReveal());
-        require(vote.commitment == voteCommitment(id, d.round, msg.sender, verdict, evidence, salt), BadReveal());
+        bytes32 opened = voteCommitment(id, d.round, msg.sender, verdict, evidence, salt);
+        require((verdict == HONEST || verdict == GUILTY) && vote.commitment == opened, BadReveal());
         vote.verdict = verdict;
         ++r.revealed;
         if (verdict == GUILTY) ++r.guilty;
@@ -136,14 +131,13 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function tally(bytes32 id) external {
-        Dispute storage d = _disputes[id];
-        require(d.phase == Phase.Voting, WrongPhase(d.phase));
+        Dispute storage d = _in(id, Phase.Voting);
         Round storage r = _rounds[id][d.round];
         uint256 seats = r.jurors.length;
         bool committing = block.timestamp < r.commitBy && r.committed < seats;
         bool revealing = block.timestamp < r.revealBy && r.revealed < r.committed;
         require(!committing && !revealing, TooEarly(committing ? r.commitBy : r.revealBy));
-        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        IParameters.CourtParams memory p = _paramsOf(d);
         uint256 quorum = seats / 2 + 1;
         if (quorum < p.quorum) quorum = p.quorum;
         if (r.guilty < quorum && r.honest < quorum) {
@@ -160,13 +154,12 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function appeal(bytes32 id) external {
-        Dispute storage d = _disputes[id];
-        require(d.phase == Phase.Ruled, WrongPhase(d.phase));
+        Dispute storage d = _in(id, Phase.Ruled);
         require(block.timestamp < d.appealBy, TooLate(d.appealBy));
         bool guilty = d.verdict == GUILTY;
         bool lost = guilty ? _speaksForAccused(d, msg.sender) : msg.sender == d.challenger;
         require(lost && d.appeals < MAX_APPEALS, MayNotAppeal(msg.sender));
-        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        IParameters.CourtParams memory p = _paramsOf(d);
         ++d.appeals;
         uint96 bond = p.bond << d.appeals;
         _pledge(id, d, guilty ? HONEST : GUILTY, bond);
@@ -177,8 +170,7 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function execute(bytes32 id) external {
-        Dispute storage d = _disputes[id];
-        require(d.phase == Phase.Ruled, WrongPhase(d.phase));
+        Dispute storage d = _in(id, Phase.Ruled);
         require(block.timestamp >= d.appealBy, TooEarly(d.appealBy));
         d.phase = Phase.Closed;
         uint256 reward = _carryOut(id, d);
@@ -223,12 +215,12 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @inheritdoc ICommittee
     function params() external view returns (IParameters.CourtParams memory p) {
-        (, p) = parameters.court();
+        (, p) = _current();
     }
 
     /// @inheritdoc ICommittee
     function paramsOf(bytes32 id) external view returns (IParameters.CourtParams memory) {
-        return parameters.courtAt(_disputes[id].version);
+        return _paramsOf(_disputes[id]);
     }
 
     /// @inheritdoc ICommittee
@@ -255,9 +247,20 @@ abstract contract Committee is Payments, ICommittee {
 
     /// @dev Starts a dispute, or one that was void once more, under the version in force.
     function _begin(Dispute storage d) internal returns (IParameters.CourtParams memory p) {
-        (d.version, p) = parameters.court();
+        (d.version, p) = _current();
         d.verdict = 0;
         d.firstRound = d.round + 1;
+    }
+
+    /// @dev The dispute, which must be in this phase.
+    function _in(bytes32 id, Phase phase) internal view returns (Dispute storage d) {
+        d = _disputes[id];
+        require(d.phase == phase, WrongPhase(d.phase));
+    }
+
+    /// @dev Every dispute keeps the version under which it was opened.
+    function _paramsOf(Dispute storage d) internal view returns (IParameters.CourtParams memory) {
+        return parameters.courtAt(d.version);
     }
 
     /// @dev Begins a round with the caller's bond; the courts take the coins last.
@@ -288,14 +291,18 @@ abstract contract Committee is Payments, ICommittee {
         d.pool = uint24(staking.operatorCountAt(d.asOf));
     }
 
+    /// @dev In one place, like `_paramsOf`: decoding so many fields is a good part of the contract's size.
+    function _current() private view returns (uint32 version, IParameters.CourtParams memory p) {
+        return parameters.court();
+    }
+
     function _speaksForAccused(Dispute storage d, address who) private view returns (bool) {
         return who == d.accused || who == _accusedOwner(d.accused);
     }
 
     /// @dev The parties, the consumer, and whoever owns one of them. Owners count as of the arming, except the accused's, which
     /// cannot change: a party that finds itself an owner after the randomness is known excludes nobody.
-    function _excluded(Dispute storage d) private view returns (address[] memory out) {
-        out = new address[](8);
+    function _excluded(Dispute storage d) private view returns (address[8] memory out) {
         address owner = _accusedOwner(d.accused);
         out[0] = d.accused;
         out[1] = owner == d.accused ? _ownerThen(d, owner) : owner;
@@ -307,6 +314,10 @@ abstract contract Committee is Payments, ICommittee {
         if (d.payer == d.signer) return out;
         out[6] = d.payer;
         out[7] = _ownerThen(d, d.payer);
+    }
+
+    function _ownerOf(address operator) internal view returns (address) {
+        return staking.ownerOf(operator);
     }
 
     function _ownerThen(Dispute storage d, address who) private view returns (address) {
@@ -325,7 +336,8 @@ abstract contract Committee is Payments, ICommittee {
         emit Voided(id, d.round);
         _release(d);
         for (uint32 n = d.firstRound; n <= d.round; ++n) {
-            _pay(id, _rounds[id][n].backer, _rounds[id][n].bond);
+            Round storage r = _rounds[id][n];
+            _pay(id, r.backer, r.bond);
         }
     }
 
@@ -351,7 +363,7 @@ abstract contract Committee is Payments, ICommittee {
             address[] storage jurors = _rounds[id][n].jurors;
             for (uint256 i = 0; i < jurors.length; ++i) {
                 address juror = jurors[i];
-                if (_votes[id][n][juror].verdict == d.verdict) _pay(id, staking.ownerOf(juror), each);
+                if (_votes[id][n][juror].verdict == d.verdict) _pay(id, _ownerOf(juror), each);
             }
         }
     }

@@ -61,7 +61,7 @@ contract LineageCourt is Committee, ILineageCourt {
         require(msg.sender == d.accused, NotOwner(msg.sender));
         uint40 answerBy = contests[id].answerBy;
         require(block.timestamp < answerBy, TooLate(answerBy));
-        IParameters.CourtParams memory p = parameters.courtAt(d.version);
+        IParameters.CourtParams memory p = _paramsOf(d);
         // From now on a committee decides about the challenger's bond too; if it finds no quorum, both go back.
         _rounds[id][d.round].ruled = true;
         _pledge(id, d, HONEST, p.bond);

@@ -11,10 +11,36 @@ contract DeployTest {
     Vm private constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
     address private constant PROPOSER = address(0x9009);
 
-    function test_the_twelve_find_each_other() public {
+    AICoin private coin;
+    Deploy.Network private net;
+
+    function setUp() public {
         vm.warp(1_800_000_000);
-        AICoin coin = new AICoin("Lading", "LADE", 1e27, address(this));
-        Deploy.Network memory net = new Deploy().deploy(coin, PROPOSER);
+        coin = new AICoin("Lading", "LADE", 1e27, address(this));
+        net = new Deploy().deploy(coin, PROPOSER);
+    }
+
+    /// @notice Forge deploys contracts of any size, a chain does not (EIP-170).
+    function test_every_contract_fits_on_a_chain() public view {
+        address[11] memory all = [
+            address(net.registry),
+            address(net.settlement),
+            address(net.timelock),
+            address(net.parameters),
+            address(net.staking),
+            address(net.court),
+            address(net.lineageCourt),
+            address(net.offerBook),
+            address(net.shareAuctions),
+            address(net.promotionAuctions),
+            address(net.leases)
+        ];
+        for (uint256 i = 0; i < all.length; ++i) {
+            vm.assertLe(all[i].code.length, 24_576, "EIP-170");
+        }
+    }
+
+    function test_the_twelve_find_each_other() public {
         vm.assertEq(net.registry.auctions(), address(net.shareAuctions), "auctions");
         vm.assertEq(net.registry.lineageCourt(), address(net.lineageCourt), "lineage court");
         vm.assertEq(net.staking.court(), address(net.court), "court");

@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 
 from factories import key
-from lading import publisher
+from lading import publisher, release
 from lading.blobs import BlobStore, serve_blobs
 from lading.dispatch import Ask, Piece
 from lading_contracts.deploy import Parameters, deploy
@@ -199,7 +199,8 @@ async def _publish(chain: Chain, contracts: Contracts, store: BlobStore, folder:
     await contracts.settlement.deposit(payer, 100 * COIN)
     project = publisher.load_project(AGENT)
     agent, manifest = publisher.pack(project, AGENT, maker.address, store)
-    await publisher.register(contracts, maker, agent, None, 0, publisher.parties(project, maker.address))
+    table = publisher.parties(project, maker.address)
+    await release.publish(contracts, maker, release.Release(agent, table), time.time())
     store.materialise(agent, folder / "agent")
     return agent, engine_spec(manifest, manifest.runtimes[0], folder / "agent")
 

@@ -38,7 +38,14 @@ async def new(*, home: Home = None, key: Key = None, as_json: Json = False) -> i
 
 
 @app.command(name="import")
-async def import_(source: str, /, *, home: Home = None, key: Key = None, as_json: Json = False) -> int:
+async def import_(
+    source: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    home: Home = None,
+    key: Key = None,
+    as_json: Json = False,
+) -> int:
     """Take over a key from a Keystore V3 file or from 64 hexadecimal digits.
 
     LADING_PASSWORD opens an encrypted file and encrypts the copy. No key goes on the command line, where others see it.

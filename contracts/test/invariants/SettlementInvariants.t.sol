@@ -28,10 +28,10 @@ contract SettlementHandler is MoneyKit {
         uint256[3] sessionChannels;
     }
 
-    address[2] public hosts;
-    bytes32[2] public tables;
+    address[2] private hosts;
+    bytes32[2] private tables;
     /// @dev Kept, because deriving an address from a key is what a campaign would spend its time on.
-    address[SIGNERS] public signers;
+    address[SIGNERS] private signers;
     Wallet public wallet;
     uint256 private nonces;
     mapping(bytes32 channel => uint256) private highestRedeemed;

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from factories import chat_request, key
-from lading import publisher
+from lading import publisher, release
 from lading.blobs import BlobStore, serve_blobs
 from lading_contracts.deploy import Parameters, deploy
 from lading_contracts.deployment import Contracts
@@ -139,7 +139,7 @@ async def voyage(harbour: Harbour) -> None:
     project = publisher.load_project(AGENT_FOLDER)
     agent, manifest = publisher.pack(project, AGENT_FOLDER, maker.address, store)
     table = publisher.parties(project, maker.address)
-    terms = await publisher.register(contracts, maker, agent, None, 0, table)
+    terms = await release.publish(contracts, maker, release.Release(agent, table), time.time())
     await contracts.coin.transfer(faucet, payer.address, 10 * COIN)
     await contracts.coin.allow(payer, record.settlement, 10 * COIN)
     await contracts.settlement.deposit(payer, 10 * COIN)

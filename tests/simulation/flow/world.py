@@ -93,6 +93,8 @@ class Market:
         record = await deploy(self.chain, SUPPLY_HOLDER, Parameters.devnet())
         self.contracts = Contracts(self.chain, record)
         maker = key("maker")
+        for name, party in zip(("oem", "curator"), PARTIES[1:], strict=True):
+            await self.contracts.registry.set_policy(key(name), party.role, party.bps)
         await self.contracts.registry.register(maker, AGENT)
         self.terms = TermsId(await self.contracts.registry.agree_terms(maker, AGENT, PARTIES))
         await self.contracts.coin.transfer(SUPPLY_HOLDER, COORDINATOR.address, 1000 * COIN)

@@ -59,6 +59,7 @@ class Perilous(FakeChain):
     """The fake chain, with a step before every question; what comes after an answer is before the next step."""
 
     beside_another = 0
+    tried = 0
     lags = False
     first_answers: dict[tuple[Address, bytes], bytes] | None = None
 
@@ -73,6 +74,10 @@ class Perilous(FakeChain):
     async def block(self, number: int | None = None) -> Block | None:
         await self.step("asking for a block")
         return await super().block(number)
+
+    async def call_as_sent(self, sender: Address, to: Address | None, data: bytes, value: int) -> None:
+        self.tried += 1
+        await super().call_as_sent(sender, to, data, value)
 
     def post(self, raw: bytes) -> Digest:
         """The rule that is never broken: a settlement goes out only when no other one of this host still waits."""
