@@ -199,6 +199,13 @@ contract BadTokensTest is MoneyKit {
         }
     }
 
+    function test_more_than_was_asked_is_refused_too() public {
+        CallingCoin caller = _closing();
+        caller.tell(address(caller), abi.encodeCall(caller.transfer, (address(settlement), 5)));
+        vm.expectRevert(abi.encodeWithSelector(Coins.ShortTransfer.selector, 10, 15));
+        settlement.deposit(10);
+    }
+
     /// @notice A coin with a hook and a fee: ten go in and nine arrive, and the hook pays in the tenth, which arrives whole. Two
     /// deposits of eleven in all would stand for ten coins.
     function test_a_deposit_inside_a_deposit_cannot_make_up_for_a_fee() public {

@@ -305,6 +305,22 @@ contract ParametersTest is CourtKit {
         eq(jailedUntil, vm.getBlockTimestamp() + 30 days, "jailed as it opened");
     }
 
+    function test_a_larger_quorum_is_more_than_a_majority() public {
+        IParameters.CourtParams memory p = courtParams();
+        p.quorum = 3;
+        vm.prank(address(timelock));
+        parameters.setCourt(p);
+        bytes32 id = openDispute(receipt());
+        drawn(id);
+        uint8[] memory votes = new uint8[](3);
+        (votes[0], votes[1], votes[2]) = (GUILTY, GUILTY, HONEST);
+        ballot(id, votes);
+        vm.assertTrue(court.disputes(id).phase == ICommittee.Phase.Void, "two of three are not enough");
+        openDispute(receipt());
+        rule(id, 3, GUILTY);
+        vm.assertTrue(court.disputes(id).verdict == GUILTY, "all three are");
+    }
+
     function test_a_void_dispute_that_opens_again_does_so_under_the_version_in_force() public {
         bytes32 id = openDispute(receipt());
         vm.prank(address(timelock));
