@@ -34,7 +34,7 @@ STAKING: Strategy = st.one_of(
     op("request_unstake", owner, operator, amount),
     op("finish_unstake", operator),
     op("unjail", operator),
-    op("slash_directly", mostly("cold", "host1"), operator),
+    op("as_the_court", mostly("cold", "host1"), operator, mostly("slash", "jail", "openDispute", "closeDispute")),
     wait(1, PARAMETERS.cooldown - 1, PARAMETERS.cooldown),
 )
 DISPUTES: Strategy = st.one_of(
@@ -63,6 +63,7 @@ GOVERNANCE: Strategy = st.one_of(
     op("carry_out", change),
     op("cancel_change", mostly("governor", "alice"), change),
     op("set_directly", mostly("governor", "alice"), change),
+    op("hurry_the_timelock", mostly("governor", "alice")),
     wait(1, PARAMETERS.timelock_delay),
 )
 
@@ -88,8 +89,10 @@ class CourtArea(Area):
     def _unjail(self, operator: str) -> Call:
         return Call("staking", "unjail", "stranger", (key(operator).address,))
 
-    def _slash_directly(self, sender: str, operator: str) -> Call:
-        return Call("staking", "slash", sender, (key(operator).address, 1, 1))
+    def _as_the_court(self, sender: str, operator: str, verb: str) -> Call:
+        """What only the court may do, by somebody else."""
+        more = {"slash": (1, 1), "jail": (self.now + 9,)}.get(verb, ())
+        return Call("staking", verb, sender, (key(operator).address, *more))
 
     # --- disputes ---
 
@@ -211,6 +214,9 @@ class CourtArea(Area):
     def _cancel_change(self, sender: str, kind: str) -> Call:
         types = ("address", "uint256", "bytes", "bytes32", "bytes32")
         return Call("timelock", "cancel", sender, (keccak256(abi.encode(types, self._operation(kind))),))
+
+    def _hurry_the_timelock(self, sender: str) -> Call:
+        return Call("timelock", "updateDelay", sender, (1,))
 
     def _set_directly(self, sender: str, kind: str) -> Call:
         verb, values = self.change(kind)

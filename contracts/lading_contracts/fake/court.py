@@ -8,7 +8,7 @@ from lading_contracts import abi
 from lading_contracts.committee import Phase, Verdict
 from lading_contracts.fake.committee import Case, CommitteeModel
 from lading_contracts.fake.settlement import SettlementModel
-from lading_contracts.fake.world import Book, World, require, signer_of
+from lading_contracts.fake.world import Book, World, require, signed_by
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import ZERO_ADDRESS, Address
 from lading_protocol.keys import keccak256
@@ -44,7 +44,7 @@ class CourtModel(CommitteeModel):
 
     def open(self, sender: Address, fields: tuple[Any, ...], signature: bytes) -> bytes:
         receipt = Receipt(*fields)
-        require(signer_of(receipt.digest(self._domain), signature) == receipt.host, "BadReceipt")
+        require(signed_by(receipt.host, receipt.digest(self._domain), signature), "BadReceipt")
         return self._open(sender, receipt, fields)
 
     def open_anchored(
