@@ -78,7 +78,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
 
     def watched(self) -> dict[Address, str]:
-        """As `names`, without the coin: a coin that others use too has more transfers than anybody here wants to read."""
+        """As `names`, without the coin: others may use the coin too, more than anybody here wants to read."""
         return {where: name for where, name in self.names().items() if where != self.coin}
 
     @property
