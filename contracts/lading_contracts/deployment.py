@@ -77,6 +77,10 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.leases: Leases.NAME,
         }
 
+    def watched(self) -> dict[Address, str]:
+        """As `names`, without the coin: others may use the coin too, more than anybody here wants to read."""
+        return {where: name for where, name in self.names().items() if where != self.coin}
+
     @property
     def registry_domain(self) -> Domain:
         """Consents to split tables are signed for this."""

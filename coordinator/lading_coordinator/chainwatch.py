@@ -25,7 +25,7 @@ class ChainWatch:
         self._metrics = metrics
         self._listeners = listeners
         self._poll = poll
-        self._follower = Follower(contracts.chain, contracts.deployment.names())
+        self._follower = Follower(contracts.chain, contracts.deployment.watched())
         self._cursor: Cursor | None = None
         self.up: bool | None = None
         self.head = 0

@@ -27,7 +27,7 @@ class MarketWatch:
         self._contracts = contracts
         self._clock = clock
         self._on_floor = on_floor
-        self._follower = Follower(contracts.chain, contracts.deployment.names(), Following(span=SPAN))
+        self._follower = Follower(contracts.chain, contracts.deployment.watched(), Following(span=SPAN))
         self._start = Cursor(contracts.deployment.block)
         self._cursor = self._start
         self.board = Board()

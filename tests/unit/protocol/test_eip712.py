@@ -1,5 +1,7 @@
 """Our EIP-712 against eth-account's, an independent implementation."""
 
+from pathlib import Path
+
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
@@ -14,8 +16,11 @@ from lading_protocol.receipts import (
     Lock,
     Offer,
     Receipt,
+    Served,
     SessionConsent,
+    SessionGrant,
     StakeConsent,
+    TermsConsent,
     Voucher,
     pack_row,
     unpack_row,
@@ -26,7 +31,10 @@ SAMPLES: list[Signable] = [
     Voucher(HOST.address, b"\x01" * 32, 3, 2**95),
     Lock(HOST.address, b"\x01" * 32, 3, 5),
     SessionConsent(HOST.address),
+    SessionGrant(HOST.address, key("session").address, 5, 2**40 - 1, 2**64 - 1),
+    TermsConsent(b"\x01" * 32, 2**40 - 1),
     StakeConsent(HOST.address),
+    Served(b"\x01" * 32, 2**32 - 1),
     Offer(HOST.address, b"\x01" * 32, b"\x02" * 32, 5, 6, 7, 8, 9, b"\x03" * 32),
     CoordinatorAd(HOST.address, 1, 2, b"\x04" * 32),
     Receipt(
@@ -63,6 +71,12 @@ def test_signature_equals_eth_account(sample: Signable) -> None:
     signed = sample.sign(domain, HOST)
     assert signed.signature == theirs
     signed.check(domain, HOST.address)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
+def test_the_protocol_page_says_the_same_type_string(sample: Signable) -> None:
+    page = (Path(__file__).parents[3] / "docs/protocol.md").read_text()
+    assert f"`{type_string(type(sample))}`" in page
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
