@@ -73,7 +73,7 @@ class Terms(msgspec.Struct, frozen=True):
 class Consents(msgspec.Struct, frozen=True):
     """Signatures of TermsConsent, all for the same deadline (a Unix second, exclusive), by the party that signed.
 
-    65 bytes, or whatever a party that is a contract accepts (ERC-1271).
+    65 bytes, or 64 (ERC-2098, see lading_protocol.receipts.compact), or what a party that is a contract accepts.
     """
 
     deadline: int = 0

@@ -134,10 +134,15 @@ SignedServed = Signed[Served]
 
 def pack_row(cumulative: int, signature: bytes) -> bytes:
     """One 76-byte row of a redeem or lock batch: cumulative (12) || r (32) || s with the parity in its top bit (32)."""
+    return cumulative.to_bytes(12, "big") + compact(signature)
+
+
+def compact(signature: bytes) -> bytes:
+    """The same signature in 64 bytes, its parity in the top bit of s (ERC-2098). Raises BadMessage."""
     if len(signature) != 65:
         raise BadMessage("A signature has 65 bytes.")
     s = int.from_bytes(signature[32:64], "big") | (signature[64] - 27) << 255
-    return cumulative.to_bytes(12, "big") + signature[:32] + s.to_bytes(32, "big")
+    return signature[:32] + s.to_bytes(32, "big")
 
 
 def unpack_row(row: bytes) -> tuple[int, Signature]:

@@ -14,7 +14,7 @@ from lading_contracts.registry import Consents, Party, Role, terms_id
 from lading_contracts.settlement import Batch, ChannelKey, Row
 from lading_protocol.ids import AgentId, TermsId
 from lading_protocol.keys import PrivateKey, keccak256
-from lading_protocol.receipts import Finish, Lock, Receipt, SessionConsent, TermsConsent, Voucher
+from lading_protocol.receipts import Finish, Lock, Receipt, SessionConsent, TermsConsent, Voucher, compact
 
 from .gas_stage import COIN, START, Stage, Words
 
@@ -42,7 +42,7 @@ def consents(stage: Stage, agent: bytes) -> Consents:
     domain, until = stage.contracts.deployment.registry_domain, START + 10**8
     words = TermsConsent(terms_id(agent, five(stage)), until)
     keys = [stage.key(name) for name, _, _ in PARTIES[1:]]
-    return Consents(until, {key.address: words.sign(domain, key).signature for key in keys})
+    return Consents(until, {key.address: compact(words.sign(domain, key).signature) for key in keys})
 
 
 async def agreed(stage: Stage, agent: AgentId = AGENT) -> TermsId:

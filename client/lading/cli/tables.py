@@ -8,7 +8,7 @@ from lading_contracts.registry import Consents, Party, Role, terms_id
 from lading_protocol.eip712 import Signed, unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Signature, address, short, to_hex
-from lading_protocol.receipts import TermsConsent
+from lading_protocol.receipts import TermsConsent, compact
 
 _WORDS = 2 * 32
 
@@ -41,7 +41,8 @@ def typed_consents(record: Deployment, agent: bytes, table: Sequence[Party], giv
                 f"A consent, signed by {to_hex(who)}, is for another table or by nobody in this one.",
                 hint=f"This table is {short(wanted)}: each party signs it with lading agent consent.",
             )
-        signatures[who] = bytes(signed.signature)
+        # A key's in 64 bytes, which cost less; a contract's as it is.
+        signatures[who] = bytes(signed.signature) if "=" in text else compact(signed.signature)
         deadlines.add(signed.value.deadline)
     if len(deadlines) > 1:
         raise BadSettings("The consents have different deadlines.", hint="Let all parties sign for the same --until.")

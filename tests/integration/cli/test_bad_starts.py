@@ -105,7 +105,7 @@ def test_the_wrong_chain(quay: Quay, tmp_path: Path) -> None:
             return (
                 await asyncio.to_thread(node, quay, tmp_path / "n", chain_url=chain.url),
                 await asyncio.to_thread(coordinator, quay, tmp_path / "c", chain_url=chain.url),
-                await asyncio.to_thread(wallet, chain.url, "show"),
+                await asyncio.to_thread(wallet, chain.url, "balance"),
                 await asyncio.to_thread(wallet, chain.url, "deposit", "1"),
             )
         finally:
