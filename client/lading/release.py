@@ -18,7 +18,7 @@ from lading_contracts.registry import WHOLE_BPS, Agent, Consents, Party, terms_i
 from lading_protocol.errors import BadSignature
 from lading_protocol.ids import ZERO_DIGEST, Address, AgentId, TermsId, to_hex
 from lading_protocol.keys import recover
-from lading_protocol.receipts import TermsConsent
+from lading_protocol.receipts import TermsConsent, expand
 
 _ERC1271 = bytes.fromhex("1626ba7e")
 
@@ -184,7 +184,8 @@ async def _check_signature(contracts: Contracts, release: Release, party: Party)
     paper = TermsConsent(release.terms, release.consents.deadline)
     digest = paper.digest(contracts.deployment.registry_domain)
     try:
-        if recover(digest, signature) == party.payee:
+        whole = expand(signature) if len(signature) == 64 else signature
+        if recover(digest, whole) == party.payee:
             return
     except BadSignature:
         pass  # then it is a contract's, in whatever form that accepts, or nobody's

@@ -145,13 +145,19 @@ def compact(signature: bytes) -> bytes:
     return signature[:32] + s.to_bytes(32, "big")
 
 
+def expand(signature: bytes) -> Signature:
+    """The inverse of `compact`. Raises BadMessage."""
+    if len(signature) != 64:
+        raise BadMessage("A compact signature has 64 bytes.")
+    s = int.from_bytes(signature[32:], "big")
+    low = (s & (1 << 255) - 1).to_bytes(32, "big")
+    return Signature(signature[:32] + low + bytes([27 + (s >> 255)]))
+
+
 def unpack_row(row: bytes) -> tuple[int, Signature]:
     if len(row) != ROW_SIZE:
         raise BadMessage(f"A row has {ROW_SIZE} bytes, got {len(row)}.")
-    s = int.from_bytes(row[44:], "big")
-    v = 27 + (s >> 255)
-    low = (s & (1 << 255) - 1).to_bytes(32, "big")
-    return int.from_bytes(row[:12], "big"), Signature(row[12:44] + low + bytes([v]))
+    return int.from_bytes(row[:12], "big"), expand(row[12:])
 
 
 def receipt_leaf(receipt: SignedReceipt) -> Digest:

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lading_protocol.errors import BadAmount, BadManifest, BadMessage
+from lading_protocol.errors import BadAmount, BadKey, BadManifest, BadMessage
 from lading_protocol.framing import Frames, frame
 from lading_protocol.ids import Wei
+from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import SCHEMA, Manifest, Runtime, agent_id, describe_file, dump, load
 from lading_protocol.messages import MAX_FRAME, ToHost, ToPayer, decode
 from lading_protocol.pricing import Price, attempt_amount, format_amount, parse_amount
+from lading_protocol.receipts import compact, expand
 from lading_protocol.transcript import chunk_leaf, commitment, merkle_root, roll, rolling_start, sha256
 
 JOB = bytes(range(32))
@@ -163,3 +165,18 @@ def test_a_manifest_that_breaks_a_rule_is_refused(change: dict[str, object]) -> 
 def test_bytes_that_are_not_the_canonical_manifest_are_refused(spoil: object) -> None:
     with pytest.raises(BadManifest):
         load(spoil(dump(manifest())))  # type: ignore[operator]
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_a_compact_signature_is_the_same_signature(secret: bytes, digest: bytes) -> None:
+    try:
+        key = PrivateKey(secret)
+    except BadKey:
+        return
+    signature = key.sign_digest(digest)
+    assert len(compact(signature)) == 64
+    assert expand(compact(signature)) == signature
+    with pytest.raises(BadMessage):
+        expand(signature)
+    with pytest.raises(BadMessage):
+        compact(signature[:64])

@@ -11,7 +11,7 @@ from lading_contracts.fake.world import Book, World, require, signed_by
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, TermsId
 from lading_protocol.keys import keccak256
-from lading_protocol.receipts import TermsConsent
+from lading_protocol.receipts import TermsConsent, expand
 
 WHOLE_BPS = 10_000
 _MAX_PARTIES = 16
@@ -160,7 +160,7 @@ class RegistryModel(LineageModel):
         digest = TermsConsent(id_, deadline).digest(self._domain)
         for at in sorted(missing):
             payee, role, bps = parties[at]
-            signed = bool(consents) and signed_by(payee, digest, _long(consents[at]))
+            signed = bool(consents) and signed_by(payee, digest, _whole(consents[at]))
             if signed and self.world.now < deadline:
                 continue
             if 0 < self._policies[payee, role] <= bps:
@@ -169,12 +169,9 @@ class RegistryModel(LineageModel):
             require(self.world.now < deadline, "ConsentExpired", deadline)
 
 
-def _long(signature: bytes) -> bytes:
-    """A signature of 64 bytes (ERC-2098) as one of 65."""
-    if len(signature) != 64:
-        return signature
-    word = int.from_bytes(signature[32:], "big")
-    return signature[:32] + (word & (1 << 255) - 1).to_bytes(32, "big") + bytes([27 + (word >> 255)])
+def _whole(signature: bytes) -> bytes:
+    """One of 64 bytes (ERC-2098) as one of 65; others as they are."""
+    return expand(signature) if len(signature) == 64 else signature
 
 
 def _sum_of_shares(parties: Table) -> int:
