@@ -39,6 +39,10 @@ def test_the_committed_abi_is_what_the_sources_give() -> None:
     run("tools/abi.py", "--check")
 
 
+def test_the_reference_of_events_and_errors_is_what_the_interfaces_say() -> None:
+    run("tools/reference.py", "--check")
+
+
 @pytest.mark.timeout(300)
 def test_gas_stays_at_the_committed_snapshot() -> None:
     run("tools/forge.py", "snapshot", "--check", "--match-contract", "Gas")
