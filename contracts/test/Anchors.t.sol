@@ -116,6 +116,7 @@ contract AnchorsTest is CourtKit {
     }
 
     /// forge-config: default.fuzz.runs = 256
+    /// forge-config: long.fuzz.runs = 10000
     function test_a_wrong_count_moves_no_leaf_to_another_place(uint8 real, uint8 said, uint8 at, uint8 index) public {
         uint256 count = bound(real, 1, 33);
         uint256 claimed = bound(said, 1, 33);

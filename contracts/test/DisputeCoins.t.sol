@@ -58,6 +58,7 @@ contract DisputeCoinsTest is CourtKit {
     /// @notice Juror, challenger, host's owner and consumer frozen, in every combination: the ruling is carried out, each sum
     /// waits for its owner, and nobody else gets less.
     /// forge-config: default.fuzz.runs = 64
+    /// forge-config: long.fuzz.runs = 10000
     function test_no_frozen_payee_stops_an_execution(uint8 who, bool guilty, bool elsewhere) public {
         bytes32 id = openDispute(receipt());
         address[] memory jurors = rule(id, 3, guilty ? GUILTY : HONEST);

@@ -107,6 +107,7 @@ contract LineageCourtTest is LineageKit {
 
     /// @notice Whoever sends an upholding with too little gas for the registry changes nothing.
     /// forge-config: default.fuzz.runs = 256
+    /// forge-config: long.fuzz.runs = 10000
     function test_no_amount_of_gas_makes_a_contest_moot(uint256 gas_, bool ruled) public {
         bytes32 id = ruled ? answered() : contested();
         if (ruled) {
@@ -237,6 +238,7 @@ contract LineageCourtTest is LineageKit {
     // ---- who judges
 
     /// forge-config: default.fuzz.runs = 24
+    /// forge-config: long.fuzz.runs = 10000
     function test_neither_owner_judges_nor_what_they_own(bytes32 entropy) public {
         vm.assume(entropy != 0);
         coin.transfer(MAKER, MIN_STAKE);

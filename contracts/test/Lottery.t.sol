@@ -24,6 +24,7 @@ contract LotteryTest is CourtKit {
     }
 
     /// forge-config: default.fuzz.runs = 24
+    /// forge-config: long.fuzz.runs = 10000
     function test_the_parties_and_their_kin_never_judge(bytes32 entropy) public {
         vm.assume(entropy != 0);
         enrol(4);
@@ -117,6 +118,7 @@ contract LotteryTest is CourtKit {
     }
 
     /// forge-config: default.fuzz.runs = 64
+    /// forge-config: long.fuzz.runs = 10000
     function test_nothing_after_the_arming_moves_a_seat(bytes32 entropy, uint256 seed, uint8 steps, bool appealed)
         public
     {

@@ -74,6 +74,7 @@ contract SilenceTest is CourtKit {
     }
 
     /// forge-config: default.fuzz.runs = 128
+    /// forge-config: long.fuzz.runs = 10000
     function test_seven_that_split_leave_the_ruling_before(uint256 first, uint256 second) public {
         bytes32 id = openDispute(receipt());
         uint8 standing = _round(id, (first & 0x30) | 0x0A, 3);
@@ -84,6 +85,7 @@ contract SilenceTest is CourtKit {
     }
 
     /// forge-config: default.fuzz.runs = 128
+    /// forge-config: long.fuzz.runs = 10000
     function test_fifteen_that_split_leave_the_ruling_before(uint256 bits, bool acquitted) public {
         bytes32 id = openDispute(receipt());
         _round(id, 0x2A, 3);
@@ -97,6 +99,7 @@ contract SilenceTest is CourtKit {
     }
 
     /// forge-config: default.fuzz.runs = 64
+    /// forge-config: long.fuzz.runs = 10000
     function test_without_guilty_votes_nothing_is_ever_slashed(uint256 first, uint256 second, uint256 third) public {
         bytes32 id = openDispute(receipt());
         uint8 standing = _round(id, _peaceful(first), 3);

@@ -144,6 +144,7 @@ contract StakingTest is Kit {
     }
 
     /// forge-config: default.fuzz.runs = 16
+    /// forge-config: long.fuzz.runs = 10000
     function test_the_list_stays_whole_when_members_leave(uint8 leaver) public {
         for (uint256 i = 1; i <= 5; ++i) {
             address operator = vm.addr(i);
@@ -167,6 +168,7 @@ contract StakingTest is Kit {
     address[][] private _history;
 
     /// forge-config: default.fuzz.runs = 32
+    /// forge-config: long.fuzz.runs = 10000
     function test_the_past_of_the_list_never_changes(uint256 seed) public {
         uint256 start = vm.getBlockTimestamp();
         for (uint256 i = 0; i < 30; ++i) {

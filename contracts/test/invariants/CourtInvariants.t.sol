@@ -290,6 +290,8 @@ contract CourtInvariants is CourtKit {
 
     /// forge-config: default.invariant.runs = 24
     /// forge-config: default.invariant.depth = 150
+    /// forge-config: long.invariant.runs = 2000
+    /// forge-config: long.invariant.depth = 256
     function invariant_C1_to_C7() external view {
         _C1_stakes_conserved();
         _C2_court_holds_exactly_the_open_bonds();

@@ -187,6 +187,8 @@ contract LineageInvariants is LineageKit {
 
     /// forge-config: default.invariant.runs = 24
     /// forge-config: default.invariant.depth = 150
+    /// forge-config: long.invariant.runs = 2000
+    /// forge-config: long.invariant.depth = 256
     function invariant_L1_to_L4() external view {
         _L1_court_holds_exactly_the_open_bonds();
         _L2_no_adoption_without_silence_or_quorum();
