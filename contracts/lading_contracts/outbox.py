@@ -5,6 +5,7 @@ as the same bytes, or outbid under its own nonce, until a block has it or anothe
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +38,7 @@ _RAISE_PERCENT = 25
 _USUAL_TIP = 10**9
 _FIRST_LOOK = 0.02
 _EMPTY_GAS = 21_000
+_MOST_RIVALS = 25
 
 
 class Line(Protocol):
@@ -133,8 +135,8 @@ class RpcOutbox:
         Another process may use the same key: a nonce that the endpoint calls taken is replaced by a fresh one, unless
         an answer was lost or the transaction is an older one (`fixed`): then the one that took it may be ours.
         """
-        lost = False
-        for left in reversed(range(self._settings.attempts)):
+        lost, left, rivals = False, self._settings.attempts, 0
+        while True:
             try:
                 answer = await self._line.once("eth_sendRawTransaction", [to_hex(voyage.newest.raw)])
                 with reading("eth_sendRawTransaction"):
@@ -142,13 +144,21 @@ class RpcOutbox:
                 break
             except ChainError as error:
                 refusal = _refusal(error, voyage)
+                taken = refusal is not None and _any(_TAKEN, refusal.message)
+                if refusal is not None and taken and not lost and not fixed and rivals < _MOST_RIVALS:
+                    # Another program of this key was first: it went on, so this is no failure. Not in step again.
+                    rivals += 1
+                    await asyncio.sleep(self._settings.backoff * random.random())
+                    await self._amend(voyage, refusal, fixed=fixed)
+                    continue
+                left -= 1
                 if refusal is None:
                     lost = True
                     if not left:
                         words = f"Whether the transaction went out is unknown: {error.message}"
                         raise NotIncluded(words, tx=voyage.newest.hash) from error
                     await asyncio.sleep(self._settings.backoff)
-                elif lost or (fixed and (_any(_TAKEN, refusal.message) or len(voyage.signed) > 1)):
+                elif lost or (fixed and (taken or len(voyage.signed) > 1)):
                     break
                 elif not left or not await self._amend(voyage, refusal, fixed=fixed):
                     raise refusal from error
