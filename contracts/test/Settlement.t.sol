@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
 import {Settlement} from "../src/Settlement.sol";
+import {IAgentRegistry} from "../src/interfaces/IAgentRegistry.sol";
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
 import {MoneyKit} from "./MoneyKit.sol";
 
@@ -28,6 +31,13 @@ contract SettlementTest is MoneyKit {
         new Settlement(coin, registry, 90 days + 1, 0);
         vm.expectRevert(ISettlement.DelayTooLong.selector);
         new Settlement(coin, registry, 0, 90 days + 1);
+    }
+
+    function test_a_settlement_needs_a_coin_and_a_registry() public {
+        vm.expectRevert(ISettlement.ZeroAddress.selector);
+        new Settlement(IERC20(address(0)), registry, 0, 0);
+        vm.expectRevert(ISettlement.ZeroAddress.selector);
+        new Settlement(coin, IAgentRegistry(address(0)), 0, 0);
     }
 
     function test_deposit_of_nothing_or_for_nobody_reverts() public {
