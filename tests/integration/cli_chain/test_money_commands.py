@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from integration.chain.served import Chain, travel
@@ -24,6 +25,7 @@ from lading_protocol.receipts import Lock, SessionConsent, Voucher
 T = TypeVar("T")
 AGENT, CHILD = AgentId(b"\xa1" * 32), AgentId(b"\xa2" * 32)
 COIN = 10**18
+EPOCH = 7_200
 
 
 class Harbour:
@@ -51,7 +53,9 @@ class Harbour:
         return asyncio.run(main())
 
     async def _build(self, chain: Any) -> None:
-        self._deployment = await deploy(chain, self.faucet, Parameters.devnet())
+        # Epochs so long that no machine is too slow to bid in one.
+        parameters = msgspec.structs.replace(Parameters.devnet(), epoch_length=EPOCH)
+        self._deployment = await deploy(chain, self.faucet, parameters)
         self._deployment.save(self.record)
 
     def key(self, name: str) -> PrivateKey:
@@ -75,6 +79,13 @@ class Harbour:
         """`lading …` as `name`."""
         where = "--home", self.home(name), "--deployment", self.record, "--chain-url", self.served.url
         return call(*arguments, *where, *(("--json",) if json_ else ()))
+
+    def next_epoch(self) -> None:
+        """To the first seconds of an epoch, where bids on the next one can be sealed."""
+        calendar = self.on(lambda c: c.share_auctions.calendar())
+        head = self.on(lambda c: c.chain.block())
+        assert head is not None
+        self.travel(calendar.start_of(calendar.epoch_at(head.timestamp) + 1) + 5)
 
     def travel(self, moment: int) -> None:
         async def go(contracts: Contracts) -> None:
@@ -228,6 +239,7 @@ def test_a_stake_is_added_by_a_cold_owner_taken_back_and_collected(harbour: Harb
 
 
 def test_a_share_auction_from_opening_to_the_terms_of_its_epoch(harbour: Harbour, agents: TermsId) -> None:
+    harbour.next_epoch()
     maker = to_hex(harbour.key("maker").address)
     opened = harbour(
         *("maker", "bid", "open", to_hex(AGENT), "--role", "curator", "--seats", "1", "--reserve", "5%"),
@@ -269,6 +281,7 @@ def test_a_share_auction_from_opening_to_the_terms_of_its_epoch(harbour: Harbour
 
 
 def test_a_promotion_slot_is_bid_on_won_at_the_second_price_and_shown(harbour: Harbour, agents: TermsId) -> None:
+    harbour.next_epoch()
     free = [row for row in harbour("alice", "bid", "list").tree if row["for"] == "promotion"]
     name = free[0]["auction"]
     low = harbour("alice", "bid", "commit", name, "0.0001", "--agent", to_hex(AGENT))
