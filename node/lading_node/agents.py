@@ -54,8 +54,8 @@ class Serving(msgspec.Struct, frozen=True):
 
 
 class Agent:
-    """`state` is one of fetching, loading, serving, sunset, restarting, withdrawn, stopped, replaced, yanked; `why` says
-    it in words.
+    """`state` is one of fetching, loading, serving, sunset, restarting, withdrawn, stopped, replaced, yanked; `why`
+    says it in words.
 
     Sunset: the engine runs, but nothing can be locked under the terms any more, so nothing is offered. Replaced and
     yanked: nothing new is taken for good.
