@@ -48,7 +48,7 @@ def detail(**changes: object) -> OfferDetail:
         operations=("chat", "embed"),
         engine="memory",
         numeric="memory",
-        tier="none",
+        tier="P",
         context=4096,
         credit=64,
         program="lading/0.1.0",

@@ -27,7 +27,7 @@ from lading_protocol.messages import (
 )
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount, worst_case
-from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.receipts import TIERS, Finish, Receipt, SignedReceipt
 from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
 
 CLOCK_SKEW = 120.0
@@ -276,6 +276,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
         amount=_price(state),
         finish=receipt.finish,
         issued_at=receipt.issued_at,
+        tier=TIERS.index(attempt.offer.detail.tier),
     )
     if receipt != expected:
         wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]

@@ -290,6 +290,7 @@ class _Attempt:
             amount=amount,
             finish=int(finish),
             issued_at=int(self.host.clock()),
+            tier=2,
         ).sign(self.host.record.court_domain, self.host.key)
 
 
