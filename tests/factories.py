@@ -45,7 +45,7 @@ def detail(**changes: object) -> OfferDetail:
     base = OfferDetail(
         name="chat",
         endpoints=(),
-        operations=("chat", "embed"),
+        operations=("chat", "embed", "echo"),
         engine="memory",
         numeric="memory",
         tier="P",
