@@ -101,11 +101,11 @@ def remarks(device: Device) -> list[str]:
     return [*said, *device.notes]
 
 
-def serving_class(devices: Iterable[Device], engine: str) -> str:
-    """What an offer names: the largest card's class for an engine that uses cards, else the processor's, else ""."""
+def serving_class(devices: Iterable[Device], card: bool) -> str:
+    """What an offer names: the largest card's class where the engine may use one, else the processor's, else ""."""
     found = [device for device in devices if device.usable]
     cards = [device for device in found if device.vendor != "cpu" and device.memory]
-    if engine == "torch" and cards:
+    if card and cards:
         return device_class(max(cards, key=lambda card: card.memory))
     return next((device_class(device) for device in found if device.vendor == "cpu"), "")
 

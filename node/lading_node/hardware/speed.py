@@ -9,7 +9,7 @@ from lading.publisher import load_project, pack
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.errors import EngineError
 from lading_node.engines.port import EngineSpec, Failed, Finished, Generate, Run
-from lading_node.engines.spec import engine_spec
+from lading_node.engines.spec import Limits, engine_spec
 from lading_protocol.ids import ZERO_ADDRESS, AgentId
 from lading_protocol.messages import ChatRequest, Message, Sampler
 
@@ -26,7 +26,7 @@ def held(folder: Path, threads: int) -> tuple[str, EngineSpec] | None:
         manifest = store.manifest(AgentId(bytes.fromhex(place.name)))
         for runtime in manifest.runtimes:
             if runtime.engine == _ENGINE:
-                return manifest.name, engine_spec(manifest, runtime, place, threads=threads)
+                return manifest.name, engine_spec(manifest, runtime, place, Limits(threads=threads))
     return None
 
 
@@ -37,7 +37,7 @@ def project(folder: Path, scratch: Path, threads: int) -> tuple[str, EngineSpec]
     store.materialise(agent, scratch / "agent")
     for runtime in manifest.runtimes:
         if runtime.engine == _ENGINE:
-            return manifest.name, engine_spec(manifest, runtime, scratch / "agent", threads=threads)
+            return manifest.name, engine_spec(manifest, runtime, scratch / "agent", Limits(threads=threads))
     return None
 
 

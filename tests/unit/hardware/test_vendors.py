@@ -307,7 +307,7 @@ def test_an_offer_names_the_card_only_for_an_engine_that_uses_one() -> None:
     small, large = (Device("nvidia", i, "NVIDIA L4", memory=size * GIB) for i, size in enumerate((8, 24)))
     lost = Device("nvidia", 2, "NVIDIA B200", memory=180 * GIB, usable=False)
     machine = (processor, small, large, lost)
-    assert serving_class(machine, "torch") == "nvidia-l4-24g"
-    assert serving_class(machine, "llm-onnx") == "cpu-avx2"
-    assert serving_class((processor,), "torch") == "cpu-avx2"
-    assert serving_class((), "torch") == ""
+    assert serving_class(machine, True) == "nvidia-l4-24g"
+    assert serving_class(machine, False) == "cpu-avx2"
+    assert serving_class((processor,), True) == "cpu-avx2"
+    assert serving_class((), True) == ""
