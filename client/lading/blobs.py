@@ -20,8 +20,9 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.errors import BadManifest
 from lading_protocol.ids import AgentId, Digest, digest, short
-from lading_protocol.manifest import CHUNK_SIZE, MAX_MANIFEST, File, Manifest, chunk_digests, load
+from lading_protocol.manifest import MAX_MANIFEST, Manifest, load
 from lading_protocol.messages import BLOB_PART, BlobPart, FromStore, GetBlob, NoBlob
+from lading_protocol.parts import CHUNK_SIZE, File, chunk_digests
 
 _from_store = msgspec.msgpack.Decoder(FromStore)
 _get_blob = msgspec.msgpack.Decoder(GetBlob)

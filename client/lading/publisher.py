@@ -18,9 +18,11 @@ from lading.errors import BadProject, PublishRefused
 from lading_contracts.registry import Party, Role
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
-from lading_protocol.ids import Address, AgentId, TermsId, address, digest, to_hex
-from lading_protocol.manifest import CHUNK_SIZE, SCHEMA, File, Manifest, Runtime, agent_id, dump
+from lading_protocol.ids import Address, AgentId, Digest, TermsId, address, digest, to_hex
+from lading_protocol.manifest import SCHEMA, Manifest, agent_id, dump
 from lading_protocol.messages import BLOB, PUBLISH, Held, Publish, ToPublisher
+from lading_protocol.parts import CHUNK_SIZE, File, Operation, Runtime, file_entry, index_blob
+from lading_protocol.transcript import sha256
 
 _to_publisher = msgspec.msgpack.Decoder(ToPublisher)
 
@@ -89,7 +91,7 @@ def pack(
         publisher=to_hex(publisher),
         summary=entry.summary,
         licence=entry.licence,
-        operations=entry.operations,
+        api=tuple(map(Operation, entry.operations)),
         context=entry.context,
         width=entry.width,
         runtimes=project.runtime,
@@ -103,17 +105,20 @@ def pack(
 
 def _take(entry: FileEntry, folder: Path, store: BlobStore) -> File:
     source = folder / (entry.source or entry.path)
-    whole, chunks, size = hashlib.sha256(), [], 0
+    whole, size = hashlib.sha256(), 0
+    chunks: list[Digest] = []
     try:
         with source.open("rb") as reader:
             while data := reader.read(CHUNK_SIZE):
                 whole.update(data)
-                chunks.append(to_hex(hashlib.sha256(data).digest()))
+                chunks.append(sha256(data))
                 size += len(data)
     except OSError as error:
         raise BadProject(f"{source} cannot be read ({error.strerror}).") from error
-    file = File(entry.path, entry.role, to_hex(whole.digest()), size, tuple(chunks))
+    file = file_entry(entry.path, entry.role, Digest(whole.digest()), size, chunks)
     store.add_file(source, digest(file.digest))
+    if file.index is not None:
+        store.put(index_blob(chunks))
     return file
 
 

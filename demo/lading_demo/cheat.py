@@ -15,7 +15,7 @@ from lading.cli.main import main
 from lading_node import main as node
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import EngineSpec
-from lading_protocol.manifest import LlmShape
+from lading_protocol.parts import LlmShape
 
 
 def swap(spec: EngineSpec, model: Path) -> EngineSpec:

@@ -22,7 +22,7 @@ from lading_protocol.audit import Rerun
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, AgentId, short
-from lading_protocol.messages import Case, ChatRequest, Check, Finding, Refuse
+from lading_protocol.messages import Case, Check, EmbedRequest, Finding, Refuse
 from lading_protocol.receipts import Receipt, SignedReceipt
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Auditor:
         id = f"audit:{self._count}"
         request = case.request
         answer: Scored | Embedded | Failed
-        if isinstance(request, ChatRequest):
+        if not isinstance(request, EmbedRequest):
             answer = await engine.score(Score(id, request, case.emitted, receipt.value.first))
         else:
             answer = await engine.embed(Embed(id, request))

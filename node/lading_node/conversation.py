@@ -50,7 +50,7 @@ from lading_node.engines import port
 from lading_node.store import AttemptRow
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, JobId, Wei
-from lading_protocol.messages import Accept, Cancel, ChatRequest, Chunk, Done, Open, Pay, Refuse, ToHost
+from lading_protocol.messages import Accept, Cancel, Chunk, Done, EmbedRequest, Open, Pay, Refuse, ToHost
 from lading_protocol.receipts import Finish, SignedLock, SignedVoucher
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ class Conversation:
         if engine is None:
             self.post(EngineFailed("engine_crashed", "The agent's engine is down."))
             return
-        if not isinstance(order.request, ChatRequest):
+        if isinstance(order.request, EmbedRequest):
             answer = await engine.embed(port.Embed(self._engine_id, order.request))
             self._heard(answer)
             return

@@ -11,13 +11,14 @@ from pathlib import Path
 from lading.blobs import BlobStore, fetch_package
 from lading_net.errors import NetError
 from lading_net.ports import Stream, Transport
-from lading_node.engines.spec import KINDS, engine_spec
+from lading_node.engines.spec import KINDS, Limits, engine_spec
 from lading_node.errors import NoPackage
 from lading_node.ports import Package
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import AgentId, short
-from lading_protocol.manifest import Manifest, Runtime
+from lading_protocol.manifest import Manifest
 from lading_protocol.messages import BLOB
+from lading_protocol.parts import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class StoredPackages:
             place.parent.mkdir(parents=True, exist_ok=True)
             manifest = await asyncio.to_thread(self._store.materialise, agent, place)
         runtime = choose_runtime(manifest)
-        spec = engine_spec(manifest, runtime, place, threads=self._threads, memory=self._memory)
+        spec = engine_spec(manifest, runtime, place, Limits(threads=self._threads, memory=self._memory))
         return Package(agent, manifest, runtime, spec)
 
     async def _fetch(self, agent: AgentId, note: Callable[[str], None]) -> None:

@@ -12,7 +12,8 @@ from lading_node.engines.port import Engine, EngineSpec
 from lading_node.store import Ledger
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
-from lading_protocol.manifest import Manifest, Runtime
+from lading_protocol.manifest import Manifest
+from lading_protocol.parts import Runtime
 
 
 class Package(msgspec.Struct, frozen=True):

@@ -14,9 +14,9 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, Wei
 from lading_protocol.messages import (
     Accept,
-    ChatRequest,
     Chunk,
     Done,
+    EmbedRequest,
     Fail,
     Refuse,
     Request,
@@ -136,7 +136,7 @@ def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
 
 def owed(state: JobState) -> Wei:
     """What the payer owes the running attempt so far. Vectors are owed once all of them are there and signed for."""
-    if not isinstance(state.spec.request, ChatRequest) and state.finish is Finish.RUNNING:
+    if isinstance(state.spec.request, EmbedRequest) and state.finish is Finish.RUNNING:
         return Wei(0)
     return _price(state)
 
@@ -219,7 +219,7 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
 
 def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
     attempt, request = _running(state), state.spec.request
-    if attempt.accepted is None or not isinstance(request, ChatRequest):
+    if attempt.accepted is None or isinstance(request, EmbedRequest):
         raise _Lie("The host sent tokens that nobody asked for.")
     if event.first != len(state.emitted):
         raise _Lie(f"The host sent index {event.first}, the next one is {len(state.emitted)}.")
@@ -239,7 +239,7 @@ def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
 
 def _vectors(state: JobState, event: Vectors) -> tuple[JobState, list[Effect]]:
     attempt, request = _running(state), state.spec.request
-    if attempt.accepted is None or isinstance(request, ChatRequest):
+    if attempt.accepted is None or not isinstance(request, EmbedRequest):
         raise _Lie("The host sent vectors that nobody asked for.")
     row = 4 * event.width
     if len(event.data) % row or event.first * row != len(state.vectors):
@@ -289,7 +289,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
 
 def _commitment(state: JobState) -> Digest:
     attempt = _running(state)
-    if isinstance(state.spec.request, ChatRequest):
+    if not isinstance(state.spec.request, EmbedRequest):
         return commitment(state.spec.job, state.emitted, attempt.first)
     return merkle_root([vectors_leaf(state.spec.job, state.vectors)] if state.vectors else [])
 
@@ -305,7 +305,7 @@ def _done(state: JobState, receipt: SignedReceipt) -> tuple[JobState, list[Effec
     effects: list[Effect] = []
     request, vectors = state.spec.request, state.vectors
     state = msgspec.structs.replace(_with_receipt(state, receipt), finish=Finish(finish))
-    if not isinstance(request, ChatRequest):
+    if isinstance(request, EmbedRequest):
         width, ragged = divmod(len(vectors), 4 * len(request.inputs))
         if not width or ragged:
             raise _Lie("The host called the job done without a vector for each input.")

@@ -6,70 +6,44 @@ writing give the same bytes. Nothing here touches a file; there is nothing to ex
 
 import json
 import re
-import unicodedata
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from lading_protocol.errors import BadManifest
-from lading_protocol.ids import Address, AgentId, Digest, address, digest, to_hex
+from lading_protocol.ids import Address, AgentId, Digest, address
+from lading_protocol.parts import (
+    Attestation,
+    Capabilities,
+    File,
+    Hex20,
+    Hex32,
+    Model,
+    Name,
+    Operation,
+    Part,
+    Resources,
+    Revenue,
+    Runtime,
+    Step,
+    Vector,
+    Word,
+)
+from lading_protocol.rules import check
 from lading_protocol.transcript import sha256
 
 SCHEMA = "lading.agent/1"
 MAX_MANIFEST = 1 << 20
 MAX_DEPTH = 16
-CHUNK_SIZE = 1 << 20
-ROLES = frozenset({"model", "tokenizer", "chat_template", "weights", "module", "readme", "licence"})
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-
-Hex32 = Annotated[str, Meta(pattern="^0x[0-9a-f]{64}$")]
-Hex20 = Annotated[str, Meta(pattern="^0x[0-9a-f]{40}$")]
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
-Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+class Manifest(Part, frozen=True):
+    """An agent. `parent` is the agent that it derives from; which terms are agreed for it stands on the chain.
 
-
-class File(_Part, frozen=True):
-    """One blob. `chunks` are the sha256 of each CHUNK_SIZE bytes, so that a download is checked as it streams."""
-
-    path: Annotated[str, Meta(max_length=512)]
-    role: str
-    digest: Hex32
-    size: Annotated[int, Meta(ge=0, le=2**53)]
-    chunks: tuple[Hex32, ...]
-
-
-class LlmShape(_Part, frozen=True):
-    """What an engine must know of a decoder-only model to write its own configuration."""
-
-    layers: Annotated[int, Meta(ge=1, le=512)]
-    heads: Annotated[int, Meta(ge=1, le=1024)]
-    kv_heads: Annotated[int, Meta(ge=1, le=1024)]
-    head_size: Annotated[int, Meta(ge=1, le=1024)]
-    hidden: Annotated[int, Meta(ge=1, le=65536)]
-    vocab: Annotated[int, Meta(ge=2, le=2**22)]
-    eos: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1, max_length=16)]
-    bos: int | None = None
-    pad: int | None = None
-
-
-class Runtime(_Part, frozen=True):
-    """One way to run the agent. `entry` is the path of the file that the engine loads."""
-
-    engine: Word
-    entry: str
-    precision: Word
-    numeric: Word
-    llm: LlmShape | None = None
-
-
-class Manifest(_Part, frozen=True):
-    """An agent. `parent` is the agent that it derives from; revenue terms live on the chain, under this digest."""
+    `context` is in tokens, prompt and output together; `width` that of an embedding.
+    """
 
     schema: str
     name: Name
@@ -77,16 +51,28 @@ class Manifest(_Part, frozen=True):
     publisher: Hex20
     summary: Annotated[str, Meta(max_length=500)]
     licence: Word
-    operations: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4)]
+    api: Annotated[tuple[Operation, ...], Meta(min_length=1, max_length=8)]
     context: Annotated[int, Meta(ge=1, le=2**24)]
     runtimes: Annotated[tuple[Runtime, ...], Meta(min_length=1, max_length=8)]
     files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=256)]
     parent: Hex32 | None = None
-    width: int | None = None
+    supersedes: Hex32 | None = None
+    width: Annotated[int, Meta(ge=1, le=2**16)] | None = None
+    models: Annotated[tuple[Model, ...], Meta(max_length=8)] = ()
+    vectors: Annotated[tuple[Vector, ...], Meta(max_length=32)] = ()
+    capabilities: Capabilities = Capabilities()
+    resources: Resources = Resources()
+    revenue: Revenue = Revenue()
+    workflow: Annotated[tuple[Step, ...], Meta(max_length=64)] = ()
+    provenance: Annotated[tuple[Attestation, ...], Meta(max_length=16)] = ()
 
     @property
     def publisher_address(self) -> Address:
         return address(self.publisher)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return tuple(operation.name for operation in self.api)
 
     @property
     def size(self) -> int:
@@ -98,6 +84,12 @@ class Manifest(_Part, frozen=True):
             if file.path == path:
                 return file
         raise BadManifest(f"The package has no file {path!r}.")
+
+    def model(self, alias: str) -> Model:
+        for model in self.models:
+            if model.alias == alias:
+                return model
+        raise BadManifest(f"The package has no model {alias!r}.")
 
 
 def dump(manifest: Manifest) -> bytes:
@@ -121,9 +113,10 @@ def load(data: bytes) -> Manifest:
         raise
     except (ValueError, msgspec.ValidationError) as error:
         raise BadManifest(f"The manifest does not read: {error}.") from error
-    if canonical != data:
+    # Written again from what was understood: a field left out, or said twice in two ways, shows here.
+    if canonical != data or _canonical(msgspec.to_builtins(manifest)) != data:
         raise BadManifest("The manifest is not in canonical form.", hint="Write it with `lading agent publish`.")
-    _check(manifest)
+    check(manifest, tree)
     return manifest
 
 
@@ -132,14 +125,11 @@ def agent_id(data: bytes) -> AgentId:
     return AgentId(sha256(data))
 
 
-def describe_file(path: str, role: str, data: bytes) -> File:
-    """The entry of a file given whole; large files go through `File` with hashes made while streaming."""
-    chunks = tuple(to_hex(sha256(data[at : at + CHUNK_SIZE])) for at in range(0, len(data), CHUNK_SIZE))
-    return File(path, role, to_hex(sha256(data)), len(data), chunks)
-
-
-def chunk_digests(file: File) -> list[Digest]:
-    return [digest(chunk) for chunk in file.chunks]
+def model_id(manifest: Manifest, model: Model) -> Digest:
+    """The model's own id: the same weights, tokenizer, template and precision have the same one in every package."""
+    files = sorted([file.role, file.digest] for file in (manifest.file(path) for path in model.files))
+    identity = {"architecture": model.architecture, "files": files, "precision": model.precision}
+    return sha256(_canonical(identity))
 
 
 def _depth(data: bytes) -> int:
@@ -164,36 +154,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_float(text: str) -> None:
     raise BadManifest(f"The manifest holds the number {text}; only whole numbers are allowed.")
-
-
-def _check(manifest: Manifest) -> None:
-    if manifest.schema != SCHEMA:
-        raise BadManifest(f"Unknown schema {manifest.schema!r}; this program reads {SCHEMA!r}.")
-    for text in (manifest.summary, manifest.version, manifest.licence):
-        if unicodedata.normalize("NFC", text) != text or not text.isprintable():
-            raise BadManifest(f"{text[:40]!r} is not printable text in NFC form.")
-    if unknown := set(manifest.operations) - {"chat", "embed"}:
-        raise BadManifest(f"Unknown operations: {', '.join(sorted(unknown))}.")
-    _check_files(manifest.files)
-    for runtime in manifest.runtimes:
-        manifest.file(runtime.entry)
-
-
-def _check_files(files: tuple[File, ...]) -> None:
-    seen: set[str] = set()
-    for file in files:
-        segments = file.path.split("/")
-        if not all(_SEGMENT.fullmatch(segment) for segment in segments):
-            raise BadManifest(f"The path {file.path!r} is not made of plain names.")
-        if file.role not in ROLES:
-            raise BadManifest(f"{file.path!r} has the unknown role {file.role!r}.")
-        if len(file.chunks) != -(-file.size // CHUNK_SIZE):
-            raise BadManifest(f"{file.path!r} lists {len(file.chunks)} chunks for {file.size} bytes.")
-        if file.path.lower() in seen:
-            raise BadManifest(f"{file.path!r} stands twice (case does not tell paths apart).")
-        seen.add(file.path.lower())
-    for path in seen:
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            if "/".join(parts[:depth]) in seen:
-                raise BadManifest(f"{path!r} lies below another file.")

@@ -74,7 +74,23 @@ class EmbedRequest(_Wire, frozen=True, tag="embed"):
     inputs: Annotated[tuple[Annotated[str, Meta(max_length=MAX_FRAME // 2)], ...], Meta(min_length=1, max_length=256)]
 
 
-Request = ChatRequest | EmbedRequest
+class CallRequest(_Wire, frozen=True, tag="call"):
+    """Any other operation of an agent: JSON in, text or JSON out. `max_tokens` counts work tokens (work.py)."""
+
+    operation: Annotated[str, Meta(min_length=1, max_length=64)]
+    input: Annotated[bytes, Meta(max_length=MAX_FRAME // 2)]
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+
+
+Streamed = ChatRequest | CallRequest
+Request = ChatRequest | EmbedRequest | CallRequest
+
+
+def operation_of(request: Request) -> str:
+    """The name of what is asked, as a manifest's `api` names it."""
+    if isinstance(request, CallRequest):
+        return request.operation
+    return "chat" if isinstance(request, ChatRequest) else "embed"
 
 
 # A job: payer to host ------------------------------------------------------------------------------------------------

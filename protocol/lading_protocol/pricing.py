@@ -4,7 +4,8 @@ import msgspec
 
 from lading_protocol.errors import BadAmount
 from lading_protocol.ids import Wei
-from lading_protocol.messages import ChatRequest, Request
+from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Request
+from lading_protocol.work import task_prompt
 
 PER = 1000
 # Markup around each message, and what a template may put before the first one (a date, a default system message).
@@ -35,6 +36,8 @@ def prompt_bound(request: Request) -> int:
     if isinstance(request, ChatRequest):
         turns = sum(len(m.content.encode()) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages)
         return turns + TEMPLATE_OVERHEAD
+    if isinstance(request, CallRequest):
+        return len(task_prompt(request))
     return sum(len(text.encode()) + MESSAGE_OVERHEAD for text in request.inputs)
 
 
@@ -43,7 +46,7 @@ def worst_case(request: Request, context: int) -> tuple[int, int]:
 
     A host refuses what does not fit, so no more money need be bound to it, however long the request is.
     """
-    if isinstance(request, ChatRequest):
+    if not isinstance(request, EmbedRequest):
         return min(prompt_bound(request), context), min(request.max_tokens, context)
     return sum(min(len(text.encode()) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lading_node.core.sampler import choose
-from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Sampler
+from lading_protocol.parts import LlmShape
 
 
 class TorchHost:

@@ -10,8 +10,9 @@ from lading_protocol.errors import BadAmount, BadKey, BadManifest, BadMessage
 from lading_protocol.framing import Frames, frame
 from lading_protocol.ids import Wei
 from lading_protocol.keys import PrivateKey
-from lading_protocol.manifest import SCHEMA, Manifest, Runtime, agent_id, describe_file, dump, load
+from lading_protocol.manifest import SCHEMA, Manifest, agent_id, dump, load
 from lading_protocol.messages import MAX_FRAME, ToHost, ToPayer, decode
+from lading_protocol.parts import Operation, Runtime, describe_file
 from lading_protocol.pricing import Price, attempt_amount, format_amount, parse_amount
 from lading_protocol.receipts import compact, expand
 from lading_protocol.transcript import chunk_leaf, commitment, merkle_root, roll, rolling_start, sha256
@@ -109,7 +110,7 @@ def manifest(**changes: object) -> Manifest:
         "publisher": "0x" + "11" * 20,
         "summary": "A small chat model.",
         "licence": "Apache-2.0",
-        "operations": ("chat",),
+        "api": (Operation("chat"),),
         "context": 512,
         "runtimes": (Runtime("llm-onnx", "model.onnx", "f32", "onnx-f32-cpu"),),
         "files": (describe_file("model.onnx", "model", b"weights"),),
@@ -128,7 +129,7 @@ def test_a_manifest_reads_back_and_its_id_is_that_of_its_bytes() -> None:
     [
         {"schema": "lading.agent/2"},
         {"name": "Chat"},
-        {"operations": ("fly",)},
+        {"api": ()},
         {"summary": "e\u0301"},
         {"summary": "line\nbreak"},
         {"files": (describe_file("../model.onnx", "model", b"x"),)},

@@ -32,9 +32,10 @@ from lading_node.ports import Doors, Package
 from lading_node.store import Ledger
 from lading_protocol.ids import AgentId, TermsId, Wei
 from lading_protocol.keys import PrivateKey
-from lading_protocol.manifest import Manifest, Runtime, agent_id, describe_file, dump
+from lading_protocol.manifest import Manifest, agent_id, dump
 from lading_protocol.messages import HEARTBEAT, SETTLE, Beat, ChatRequest, Collect, Hello, ToIndex, Vouchers
 from lading_protocol.offers import check_advert
+from lading_protocol.parts import Operation, Runtime, describe_file
 from lading_protocol.pricing import Price
 
 COIN = 10**18
@@ -48,7 +49,7 @@ MANIFEST = Manifest(
     publisher="0x" + key("publisher").address.hex(),
     summary="A toy.",
     licence="Apache-2.0",
-    operations=("chat", "embed"),
+    api=(Operation("chat"), Operation("embed")),
     context=1024,
     runtimes=(Runtime("memory", "model.bin", "f32", "onnx-f32-cpu"),),
     files=(describe_file("model.bin", "model", b"toy"),),

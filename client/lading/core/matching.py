@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from lading_protocol.ids import Address, short
-from lading_protocol.messages import ChatRequest, Request
+from lading_protocol.messages import EmbedRequest, Request, operation_of
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price, attempt_amount, prompt_bound
 
@@ -50,12 +50,8 @@ class Lost(msgspec.Struct, frozen=True):
         return f"host {short(self.host)} {self.reason}"
 
 
-def operation(request: Request) -> str:
-    return "chat" if isinstance(request, ChatRequest) else "embed"
-
-
 def output_bound(request: Request) -> int:
-    return request.max_tokens if isinstance(request, ChatRequest) else 0
+    return 0 if isinstance(request, EmbedRequest) else request.max_tokens
 
 
 def rank(candidates: Iterable[Candidate], want: Want, now: float) -> tuple[list[Candidate], list[Lost]]:
@@ -82,8 +78,8 @@ def _refusal(candidate: Candidate, want: Want, now: float) -> tuple[str, str] | 
         return "tried", "was tried already"
     if candidate.barred:
         return "barred", candidate.barred
-    if operation(want.request) not in candidate.offer.detail.operations:
-        return "operation", f"does not serve {operation(want.request)} requests with this agent"
+    if operation_of(want.request) not in candidate.offer.detail.operations:
+        return "operation", f"does not serve {operation_of(want.request)} requests with this agent"
     if offer.expires <= now:
         return "expired", "has only an expired offer"
     if candidate.sunset_at and candidate.sunset_at <= now + LANDING_SECONDS:

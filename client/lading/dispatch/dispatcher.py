@@ -31,7 +31,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import JOB, ChatRequest, Open, Request
+from lading_protocol.messages import JOB, EmbedRequest, Open, Request
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price, attempt_amount, format_amount, worst_case
 from lading_protocol.receipts import Finish, SignedReceipt
@@ -223,7 +223,7 @@ class _Run:
     def _complete(self) -> bool:
         """Every token that was asked for is here, though the host did not live to say so."""
         request = self.ask.request
-        return isinstance(request, ChatRequest) and len(self.state.emitted) == request.max_tokens
+        return not isinstance(request, EmbedRequest) and len(self.state.emitted) == request.max_tokens
 
     def _choose(self) -> KnownOffer:
         owner = self.owner

@@ -18,7 +18,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.ids import Address
 from lading_protocol.messages import BLOB_PART, GetBlob, NoBlob
-from lading_protocol.parts import part_head
+from lading_protocol.blobwire import part_head
 
 Sent = Callable[[int, int], None]
 _AT_ONCE = 4  # asks answered by one visit to the disk

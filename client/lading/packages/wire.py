@@ -8,7 +8,7 @@ from lading_net.errors import BadMessage, LinkClosed
 from lading_net.ports import Stream
 from lading_protocol.framing import frame
 from lading_protocol.messages import MAX_FRAME, BlobPart, FromStore, GetBlob, NoBlob
-from lading_protocol.parts import MOST_HEAD, read_head
+from lading_protocol.blobwire import MOST_HEAD, read_head
 
 _from_store = msgspec.msgpack.Decoder(FromStore)
 _encode = msgspec.msgpack.Encoder().encode

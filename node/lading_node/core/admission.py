@@ -10,7 +10,7 @@ from lading_protocol import VERSION
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Wei
-from lading_protocol.messages import ChatRequest, Open, Refuse
+from lading_protocol.messages import ChatRequest, EmbedRequest, Open, Refuse, operation_of
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import SignedLock, SignedVoucher
@@ -85,15 +85,16 @@ def admit(opening: Open, facts: Facts) -> Admitted | Refuse:
 
 def _check_request(opening: Open, offer: KnownOffer, *, seen: bool) -> Refuse | None:
     request, detail = opening.request, offer.detail
-    operation = "chat" if isinstance(request, ChatRequest) else "embed"
-    if operation not in detail.operations:
-        return Refuse("bad_request", f"This agent does not do {operation}; it does {', '.join(detail.operations)}.")
+    if operation_of(request) not in detail.operations:
+        return Refuse(
+            "bad_request", f"This agent does not do {operation_of(request)}; it does {', '.join(detail.operations)}."
+        )
     if seen:
         # "busy", not "bad_request": another host must stay free to go on, whoever ran this attempt here.
         return Refuse("busy", f"Attempt {opening.attempt} of this job has run here already.")
-    if not isinstance(request, ChatRequest):
+    if isinstance(request, EmbedRequest):
         return Refuse("bad_request", "An embedding has no emitted tokens.") if opening.emitted else None
-    if 0 < request.sampler.temperature < LEAST_TEMPERATURE:
+    if isinstance(request, ChatRequest) and 0 < request.sampler.temperature < LEAST_TEMPERATURE:
         return Refuse("bad_request", f"A temperature is 0 or at least {LEAST_TEMPERATURE:g}.")
     if len(opening.emitted) >= request.max_tokens:
         return Refuse("bad_request", "The answer has reached max_tokens already.")
@@ -131,7 +132,7 @@ def _check_money(
             return refusal
         channel = promise_lock(channel, Wei(lock.value.cumulative))
     signed = max(channel.signed, voucher.value.cumulative if voucher else 0)
-    left = opening.request.max_tokens - len(opening.emitted) if isinstance(opening.request, ChatRequest) else 0
+    left = 0 if isinstance(opening.request, EmbedRequest) else opening.request.max_tokens - len(opening.emitted)
     first = len(opening.emitted)
     least = attempt_amount(offer.price, 1, first, min(left, offer.detail.credit))
     if refusal := check_cover(channel, Wei(signed), least):

@@ -9,7 +9,7 @@ import struct
 from lading_node.engines.port import Embedded, Scored
 from lading_protocol.audit import Judgement, Rerun, judge
 from lading_protocol.ids import JobId
-from lading_protocol.messages import Case, ChatRequest, Finding, request_hash
+from lading_protocol.messages import Case, EmbedRequest, Finding, request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
 from lading_protocol.transcript import commitment, merkle_root, prompt_hash, vectors_leaf
 
@@ -18,7 +18,7 @@ def mismatch(case: Case, receipt: Receipt) -> str:
     """Why the case is not what the receipt commits to, or "" when it is."""
     if request_hash(case.request) != receipt.request:
         return "The request is not the one that the receipt names."
-    if isinstance(case.request, ChatRequest):
+    if not isinstance(case.request, EmbedRequest):
         if len(case.emitted) != receipt.first + receipt.output_tokens:
             return f"The case has {len(case.emitted)} tokens, the receipt {receipt.first + receipt.output_tokens}."
         if commitment(JobId(receipt.job), case.emitted, receipt.first) != receipt.commitment:

@@ -43,7 +43,7 @@ from lading_node.core.events import (
 )
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, TermsId, Wei
-from lading_protocol.messages import MAX_FRAME, Accept, ChatRequest, Fail, Open, Refuse, Tokens, Vectors, request_hash
+from lading_protocol.messages import MAX_FRAME, Accept, EmbedRequest, Fail, Open, Refuse, Tokens, Vectors, request_hash
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import PER, attempt_amount
 from lading_protocol.receipts import Finish, Receipt
@@ -205,7 +205,7 @@ def _started(session: Session, channel: Channel, event: EngineStarted) -> Step:
 def _allowance(session: Session) -> Wei:
     """How far the job may run ahead of payment: its prompt and `credit` tokens, or less when it cannot be that long."""
     request, credit = session.opening.request, session.offer.detail.credit
-    left = request.max_tokens - session.first if isinstance(request, ChatRequest) else 0
+    left = 0 if isinstance(request, EmbedRequest) else request.max_tokens - session.first
     return attempt_amount(session.offer.price, session.prompt_tokens, session.first, min(left, max(1, credit)))
 
 

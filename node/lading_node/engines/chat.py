@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from lading_node.core.stops import piece_bytes
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.template import compile_template
-from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Message
+from lading_protocol.parts import LlmShape
 
 Marker = Annotated[str, Meta(min_length=1, max_length=64)]
 

@@ -43,11 +43,14 @@ class Generation:
         self._model = model
         self._order = order
         self._context = context
-        self._sampler = order.request.sampler
+        request = order.request
+        assert isinstance(request, ChatRequest)
+        self._request = request
+        self._sampler = request.sampler
         self._ends = frozenset(model.ends)
-        self._watching = bool(order.request.stop)
-        self._last = order.request.max_tokens - 1
-        self._text = OutputText(model.pieces, model.ends, order.request.stop, order.request.max_tokens)
+        self._watching = bool(request.stop)
+        self._last = request.max_tokens - 1
+        self._text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
         self._prompt: list[int] | None = None
         self._state: Context | None = None
         self._at = len(order.emitted)
@@ -80,7 +83,7 @@ class Generation:
     def _begin(self) -> None:
         """Render, check, rebuild the text state of earlier attempts; the forward passes come with later steps."""
         order = self._order
-        prompt = _prompt(self._model, order.request, order.emitted, self._context)
+        prompt = _prompt(self._model, self._request, order.emitted, self._context)
         self._text.replay(order.emitted)
         if self._text.count < self._at:
             why = f"The emitted tokens go on after the answer's end at {self._text.count}."
@@ -146,6 +149,7 @@ def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:
     """Margins and the stop rules' view of given tokens; see port.Scored."""
     try:
         request = order.request
+        assert isinstance(request, ChatRequest)
         if order.first > len(order.emitted):
             raise EngineError("invalid_request", f"Scoring begins at {order.first}, after the last token.")
         prompt = _prompt(model, request, order.emitted[: order.first], context)

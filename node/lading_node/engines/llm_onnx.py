@@ -15,8 +15,8 @@ import numpy as np
 from lading_node.engines.chat import Chat
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Logits
-from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Message
+from lading_protocol.parts import LlmShape
 
 # Before the import, or it phones home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -12,6 +12,8 @@ from lading_node.engines.errors import EngineError
 from lading_node.engines.generation import Generation, Steps, Work, embed, score
 from lading_node.engines.model import LanguageModel
 from lading_node.engines.port import AgentFile, Embed, EngineSpec, Failed, Generate, Score
+from lading_node.engines.tasks import Task, TaskScore, TaskWork
+from lading_protocol.messages import CallRequest, ChatRequest
 
 Order = Generate | Embed | Score
 
@@ -39,14 +41,17 @@ def load(spec: EngineSpec, scratch: Path) -> Loaded:
 
 
 def _toy(spec: EngineSpec) -> Loaded:
-    """The only one that both chats and embeds."""
-    from lading_node.engines.toy import WIDTH, ToyModel
+    """The only one that chats, embeds and takes calls."""
+    from lading_node.engines.toy import WIDTH, ToyModel, toy_task
 
     model = ToyModel(spec.seed)
     chat = _chat(model, spec.context)
+    call = tasks(toy_task, spec.context)
 
     def begin(order: Order) -> Work:
-        return Steps(embed(model.embed, order)) if isinstance(order, Embed) else chat.begin(order)
+        if isinstance(order, Embed):
+            return Steps(embed(model.embed, order))
+        return call(order) if isinstance(order.request, CallRequest) else chat.begin(order)
 
     return Loaded(chat.engine, chat.version, begin, chat.vocab, WIDTH)
 
@@ -54,12 +59,12 @@ def _toy(spec: EngineSpec) -> Loaded:
 def _chat(model: LanguageModel, context: int) -> Loaded:
     def begin(order: Order) -> Work:
         match order:
-            case Generate():
+            case Generate(request=ChatRequest()):
                 return Generation(model, order, context)
-            case Score():
+            case Score(request=ChatRequest()):
                 return Steps(score(model, order, context) for _ in range(1))
-            case Embed():
-                return Steps(iter([Failed(order.id, "invalid_request", "This agent does not embed.", "Send a chat.")]))
+            case _:
+                return refused(order, "This agent only chats.", "Send a chat.")
 
     return Loaded(model.engine, model.version, begin, vocab=model.vocab)
 
@@ -74,7 +79,7 @@ def _embedding(spec: EngineSpec) -> Loaded:
     def begin(order: Order) -> Work:
         if isinstance(order, Embed):
             return Steps(embed(model.embed, order))
-        return Steps(iter([Failed(order.id, "invalid_request", "This agent does not chat.", "Send inputs to embed.")]))
+        return refused(order, "This agent only embeds.", "Send inputs to embed.")
 
     return Loaded(model.engine, model.version, begin, width=model.width)
 
@@ -89,6 +94,20 @@ def language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:
     markup = template.path.endswith(".json")
     chat = Chat(_read(_file(spec, "tokenizer")), _read(template), spec.llm, is_markup=markup)
     return OnnxLanguageModel(_read(_file(spec, "model")), chat, spec.llm, spec.context, spec.threads, scratch)
+
+
+def refused(order: Order, why: str, hint: str) -> Work:
+    """The work of an order that this agent does not do."""
+    return Steps(iter([Failed(order.id, "invalid_request", why, hint)]))
+
+
+def tasks(task: Task, context: int) -> Callable[[Generate | Score], Work]:
+    """`begin` of an engine that does chats and calls as tasks."""
+
+    def begin(order: Generate | Score) -> Work:
+        return TaskWork(task, order, context) if isinstance(order, Generate) else TaskScore(task, order, context)
+
+    return begin
 
 
 def _file(spec: EngineSpec, role: str) -> AgentFile:

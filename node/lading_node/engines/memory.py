@@ -106,7 +106,8 @@ class MemoryEngine:
         if refused := self._refusal(order.id):
             return refused
         work = self._begin(order)
-        work.step()
+        while not work.done:
+            work.step()
         (event,) = work.take()
         assert isinstance(event, Scored | Failed)
         return event

@@ -10,10 +10,11 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.manifest import LlmShape
-from lading_protocol.messages import ChatRequest, EmbedRequest
+from lading_protocol.messages import EmbedRequest, Streamed
+from lading_protocol.parts import Capabilities, LlmShape, Operation
 
-Kind = Literal["llm-onnx", "onnx", "memory"]
+Kind = Literal["memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component", "oci", "openai-http", "ray"]
+Tier = Literal["", "W", "P", "C", "G"]
 Finish = Literal["stop", "length", "cancelled"]
 
 FailureCode = Literal[
@@ -43,11 +44,22 @@ class AgentFile(_Value, frozen=True):
     digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
+class HostModel(_Value, frozen=True):
+    """A model that the agent reaches by host import, under `alias`; `files` as an agent of its own would have them."""
+
+    alias: str
+    kind: Kind
+    files: tuple[AgentFile, ...]
+    llm: LlmShape | None = None
+
+
 class EngineSpec(_Value, frozen=True):
     """What to load, and within which limits.
 
     `context` is in tokens, prompt and output together. `memory` limits the address space of the process in bytes, 0 is
-    no limit. `seed` names the weights of the `memory` engine: another seed is another model.
+    no limit. `seed` names the weights of the `memory` engine: another seed is another model. `cache` is a folder for
+    compiled code that only this machine's own compile step writes ("": none). `tier` is the isolation asked for, ""
+    for the best that passed this machine's self-test. `device` says that a GPU may be used.
     """
 
     kind: Kind
@@ -58,16 +70,24 @@ class EngineSpec(_Value, frozen=True):
     threads: int = 1
     memory: int = 0
     seed: str = "toy"
+    precision: str = "f32"
+    operations: tuple[Operation, ...] = ()
+    capabilities: Capabilities = Capabilities()
+    models: tuple[HostModel, ...] = ()
+    cache: str = ""
+    tier: Tier = ""
+    device: bool = False
 
 
 class Generate(_Value, frozen=True, tag="generate"):
-    """One attempt at a chat. `id` is unique among those running. `emitted` are the output tokens of earlier attempts.
+    """One attempt at a chat or a call. `id` is unique among those running.
 
-    The engine runs at most `ahead` tokens ahead of what the caller took from the iterator; 0 is no limit.
+    `emitted` are the output tokens of earlier attempts. The engine runs at most `ahead` tokens ahead of what the caller
+    took from the iterator; 0 is no limit.
     """
 
     id: str
-    request: ChatRequest
+    request: Streamed
     emitted: tuple[int, ...] = ()
     ahead: int = 0
 
@@ -78,10 +98,10 @@ class Embed(_Value, frozen=True, tag="embed"):
 
 
 class Score(_Value, frozen=True, tag="score"):
-    """Check the output tokens `emitted` of a chat, from absolute index `first` on."""
+    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on."""
 
     id: str
-    request: ChatRequest
+    request: Streamed
     emitted: tuple[int, ...]
     first: int = 0
 
@@ -133,7 +153,8 @@ class Embedded(_Value, frozen=True, tag="embedded"):
 
 
 class Scored(_Value, frozen=True, tag="scored"):
-    """`margins[i]` belongs to output index `first + i`, in logits; 0 is the sampler's own choice.
+    """`margins[i]` belongs to output index `first + i`, in logits; 0 is the sampler's own choice, and for a call
+    it is 0 where a second run gives the same and infinite where it does not.
 
     `ended` is the number of tokens after which the request's stop rules end the answer, 0 when they do not end it
     within the scored tokens; `finish` is the reason then ("" when not ended).
@@ -150,8 +171,8 @@ class Scored(_Value, frozen=True, tag="scored"):
 class Ready(_Value, frozen=True, tag="ready"):
     """What was loaded, and how its process is confined.
 
-    `confinement` names the limits that hold: "rlimits", "no-new-privileges", "network", "files". `width` is the size of
-    an embedding, 0 for a language model.
+    `confinement` names the limits that hold: "rlimits", "no-new-privileges", "network", "files". `tier` is the tier of
+    isolation that they make, "" for none. `width` is the size of an embedding, 0 for a language model.
     """
 
     engine: str
@@ -161,6 +182,7 @@ class Ready(_Value, frozen=True, tag="ready"):
     load_ms: int
     vocab: int = 0
     width: int = 0
+    tier: Tier = ""
 
 
 class Health(_Value, frozen=True):

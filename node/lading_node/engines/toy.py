@@ -5,14 +5,16 @@ halves of characters, so that text handling is exercised too.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.random import Philox
 
 from lading_node.engines.errors import EngineError
 from lading_node.engines.model import Logits
-from lading_protocol.messages import Message
+from lading_node.engines.tasks import Budget, Charge, Emission
+from lading_protocol.messages import CallRequest, Message, Streamed
+from lading_protocol.work import FUEL
 
 _WORDS = "the a fox lantern boat river carries finds old small red under over and then stops sings waits home far"
 _PIECES = [f" {word}".encode() for word in _WORDS.split()] + [b".", b",", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", b"\n"]
@@ -78,3 +80,12 @@ class ToyContext:
 
     def append(self, token: int) -> None:
         self._state = hashlib.sha256(self._state + token.to_bytes(4, "big")).digest()
+
+
+def toy_task(request: Streamed, budget: Budget) -> Iterator[Emission]:
+    """A call that gives its input back, seven bytes at a time, with some fuel between them."""
+    if not isinstance(request, CallRequest):
+        raise EngineError("invalid_request", "This is no call.")
+    for at in range(0, len(request.input), 7):
+        yield request.input[at : at + 7]
+        yield Charge(FUEL, 1 + at % 2)

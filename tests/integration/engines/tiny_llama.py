@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lading_node.engines.port import AgentFile, EngineSpec
-from lading_protocol.manifest import LlmShape
+from lading_protocol.parts import LlmShape
 
 
 class Size(NamedTuple):

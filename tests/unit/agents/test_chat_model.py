@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from lading_node.engines.llm_onnx import OnnxLanguageModel
 from lading_protocol.audit import TOLERANCES
-from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Message
+from lading_protocol.parts import LlmShape
 
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "agents" / "chat" / "model"

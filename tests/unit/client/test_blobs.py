@@ -12,8 +12,9 @@ from lading_net.clock import run_virtual
 from lading_net.memory import MemoryNetwork
 from lading_protocol.errors import BadManifest
 from lading_protocol.ids import AgentId, digest
-from lading_protocol.manifest import CHUNK_SIZE, SCHEMA, Manifest, Runtime, describe_file, dump
+from lading_protocol.manifest import SCHEMA, Manifest, dump
 from lading_protocol.messages import BLOB
+from lading_protocol.parts import CHUNK_SIZE, Operation, Runtime, describe_file
 
 WEIGHTS = random.Random(7).randbytes(2 * CHUNK_SIZE + 12345)
 TOKENS = b'{"tokens": []}'
@@ -28,7 +29,7 @@ def package(store: BlobStore) -> AgentId:
         publisher="0x" + "11" * 20,
         summary="x",
         licence="Apache-2.0",
-        operations=("chat",),
+        api=(Operation("chat"),),
         context=64,
         runtimes=(Runtime("memory", "m/model.onnx", "f32", "memory"),),
         files=files,

@@ -14,6 +14,7 @@ from lading_protocol.eip712 import unpack
 from lading_protocol.ids import to_hex
 from lading_protocol.manifest import agent_id, dump
 from lading_protocol.messages import Refuse
+from lading_protocol.parts import Operation
 from lading_protocol.pricing import Price, attempt_amount
 from lading_protocol.receipts import Receipt
 from unit.coordinator.conftest import Play
@@ -284,7 +285,7 @@ def test_an_agent_that_does_not_serve_the_call(play: Play) -> None:
     async def story(world: World) -> None:
         import msgspec
 
-        only = msgspec.structs.replace(manifest("vectors"), operations=("embed",))
+        only = msgspec.structs.replace(manifest("vectors"), api=(Operation("embed"),))
         agent, terms = await world.register(only)
         blobs = {agent_id(dump(only)): dump(only)}
         await world.host("one", agents=[(agent, terms, "vectors")], blobs=blobs)

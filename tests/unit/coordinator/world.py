@@ -25,7 +25,8 @@ from lading_coordinator.settings import CoordinatorSettings
 from lading_net.memory import MemoryNetwork
 from lading_protocol.ids import AgentId, TermsId, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.manifest import LlmShape, Manifest, Runtime, agent_id, describe_file, dump
+from lading_protocol.manifest import Manifest, agent_id, dump
+from lading_protocol.parts import LlmShape, Operation, Runtime, describe_file
 from unit.coordinator.host import Habits, Host
 
 EPOCH = 1_800_000_000.0
@@ -42,7 +43,7 @@ def manifest(name: str = "storyteller", version: str = "1", publisher: PrivateKe
         publisher=to_hex((publisher or key("maker")).address),
         summary="Tells stories.",
         licence="Apache-2.0",
-        operations=("chat", "embed"),
+        api=(Operation("chat"), Operation("embed")),
         context=4096,
         width=4,
         runtimes=(Runtime("llm-onnx", "model.onnx", "f32", "onnx-f32-cpu", shape),),

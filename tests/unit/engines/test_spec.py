@@ -6,8 +6,9 @@ import pytest
 
 from lading_node.engines.errors import EngineError
 from lading_node.engines.port import EngineSpec
-from lading_node.engines.spec import engine_spec
-from lading_protocol.manifest import SCHEMA, LlmShape, Manifest, Runtime, describe_file
+from lading_node.engines.spec import Limits, engine_spec
+from lading_protocol.manifest import SCHEMA, Manifest
+from lading_protocol.parts import LlmShape, Operation, Runtime, describe_file
 from lading_protocol.transcript import sha256
 
 SHAPE = LlmShape(2, 4, 2, 16, 64, 320, (1,))
@@ -21,12 +22,12 @@ def manifest(runtime: Runtime) -> Manifest:
         describe_file("chat_template.json", "chat_template", b"markup"),
         describe_file("README.md", "readme", b"read me"),
     )
-    return Manifest(SCHEMA, "a", "1", "0x" + "1" * 40, "s", "MIT", ("chat",), 512, (runtime,), files)
+    return Manifest(SCHEMA, "a", "1", "0x" + "1" * 40, "s", "MIT", (Operation("chat"),), 512, (runtime,), files)
 
 
 def test_the_engine_gets_the_entry_and_what_it_needs_with_their_digests() -> None:
     runtime = Runtime("llm-onnx", "weights/int4.onnx", "int4", "onnx-int4-cpu", SHAPE)
-    spec = engine_spec(manifest(runtime), runtime, Path("/agent"), slots=2, threads=3, memory=5)
+    spec = engine_spec(manifest(runtime), runtime, Path("/agent"), Limits(slots=2, threads=3, memory=5))
     assert isinstance(spec, EngineSpec)
     assert (spec.kind, spec.llm, spec.context, spec.slots, spec.threads, spec.memory) == (
         "llm-onnx",

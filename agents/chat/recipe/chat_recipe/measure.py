@@ -22,8 +22,8 @@ from lading_node.core.sampler import choose
 from lading_node.engines.chat import Chat
 from lading_node.engines.llm_onnx import OnnxLanguageModel
 from lading_node.engines.model import margins
-from lading_protocol.manifest import LlmShape
 from lading_protocol.messages import Sampler
+from lading_protocol.parts import LlmShape
 
 from . import corpus, markup
 

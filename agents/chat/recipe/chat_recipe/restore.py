@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
-from lading_protocol.manifest import LlmShape
+from lading_protocol.parts import LlmShape
 
 CONTEXT = 1024
 _SHARED = {"lm_head.MatMul.weight": "model.embed_tokens.weight"}
