@@ -1,8 +1,8 @@
-"""Which chunk is asked of which peer: a state machine over the chunks that a fetch lacks and the peers that may have them.
+"""Which chunk is asked of which peer: a state machine over the chunks that a fetch lacks and the peers that may help.
 
-Every chunk is asked in order of need, a few ahead of each peer's own pace; a peer that dies, lies or lags loses its chunks
-to the others, and at the end the fast ones ask again for what a slow one owes. Pure: bytes, sockets and clocks are the
-caller's.
+Every chunk is asked in order of need, a few ahead of each peer's own pace; a peer that dies, lies or lags loses its
+chunks to the others, and at the end the fast ones ask again for what a slow one owes. Pure: bytes, sockets and clocks
+are the caller's.
 """
 
 from collections import deque

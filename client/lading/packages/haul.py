@@ -17,8 +17,8 @@ from lading.packages.wire import Parts
 from lading_net.errors import NetError
 from lading_net.ports import Link
 from lading_protocol.ids import digest, short
-from lading_protocol.manifest import CHUNK_SIZE
 from lading_protocol.messages import BLOB, BLOB_PART, NoBlob
+from lading_protocol.parts import CHUNK_SIZE
 
 log = logging.getLogger(__name__)
 MOST_PEERS = 16
@@ -210,5 +210,3 @@ class Haul:
 
 def _name(peer: object) -> str:
     return short(peer) if isinstance(peer, bytes) else str(peer)
-
-

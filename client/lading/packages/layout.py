@@ -15,14 +15,15 @@ from pathlib import Path
 
 from lading.errors import BadPackage
 from lading_protocol.ids import digest
-from lading_protocol.manifest import CHUNK_SIZE, File, Manifest
+from lading_protocol.manifest import Manifest
+from lading_protocol.parts import CHUNK_SIZE, File
 
 _CLONE = 0x40049409  # FICLONE of linux/fs.h
 _NO_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
 
 
 def lay_out(manifest: Manifest, path: Callable[[bytes], Path], folder: Path) -> None:
-    """Files lie below `folder`, read-only. What stands there already is kept if all of it is right. Raises BadPackage."""
+    """Files lie below `folder`, read-only. What stands there is kept if all of it is right. Raises BadPackage."""
     files = [file for file in manifest.files if file.role != "delta"]
     if _stands(files, folder):
         return

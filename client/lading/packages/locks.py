@@ -27,6 +27,17 @@ def unused(path: Path) -> bool:
     return True
 
 
+class Hold:
+    """Keeps a file from being collected until it is released or its program ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        share(self._file)
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
     """One program, and one thread of it, at a time. Held for moments: to count, to rename, to clean up."""

@@ -1,34 +1,34 @@
 """A file that is arriving: chunks land at their places in any order, each proved first, and survive a kill.
 
-There is no record beside it of what has landed: such a record can outlive the bytes it speaks of. Whoever goes on hashes
-what is there again (holes of the sparse file are skipped). The file's own digest is made along the way from the front,
-from chunks still in memory where they come in order, because the chunk list proves only what this manifest says: another
+There is no record beside it of what has landed: such a record can outlive the bytes it speaks of. Whoever goes on
+hashes what is there again (holes of the sparse file are skipped). The file's own digest is made along the way from the
+front, from chunks still in memory where they come in order: the chunk list proves only what this manifest says, another
 manifest may name the same digest, and a list that does not belong to it must not pass.
 """
 
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lading.errors import BadPackage
 from lading.packages.locks import share, turn
 from lading.packages.store import BlobStore, room
 from lading_protocol.ids import Digest, digest
-from lading_protocol.manifest import CHUNK_SIZE, File
+from lading_protocol.parts import CHUNK_SIZE, File
 
 Pieces = Sequence[bytes | memoryview]
 _A_STEP = 8  # chunks of the whole digest made before other work gets its turn
 
 
 class Partial:
-    """Opens what an earlier fetch left, or begins. Its methods block: call them from threads, several at once if wanted."""
+    """Opens what an earlier fetch left, or begins. Its methods block: call them from threads, several at once."""
 
     def __init__(self, store: BlobStore, file: File, chunks: Sequence[Digest]) -> None:
         self.file = file
+        self.chunks = chunks
         self._store = store
-        self._chunks = chunks
         self._blob = digest(file.digest)
         self._path = store.partial(self._blob)
         self._landed = bytearray(len(chunks))
@@ -51,14 +51,16 @@ class Partial:
     def lacking(self) -> list[int]:
         return [index for index, landed in enumerate(self._landed) if not landed]
 
-    def recover(self, heard: Callable[[int], None] = lambda size: None) -> None:
-        """Finds what an earlier fetch left and is right. `heard` is told the bytes of each such chunk."""
+    def recover(self) -> int:
+        """Bytes of what an earlier fetch left and is right."""
+        found = 0
         with self._in_use():
             for index in self._filled():
                 if not self._landed[index] and self._proved(index, [self._read(index)]):
                     self._landed[index] = 1
-                    heard(self.length(index))
-            self._follow(len(self._chunks))
+                    found += self.length(index)
+            self._follow_all()
+        return found
 
     def write(self, index: int, pieces: Pieces) -> bool:
         """False for a chunk that is not the one listed; it is not written then. Raises StoreFull."""
@@ -68,14 +70,14 @@ class Partial:
             with room(self._store.folder):
                 _write_all(self._file, pieces, index * CHUNK_SIZE)
             self._landed[index] = 1
-            self._follow(_A_STEP, (index, pieces))
+            self._follow(index, pieces)
         return True
 
     def finish(self) -> None:
         """The file becomes a blob of the store. Raises BadPackage when its digest is not the one listed."""
         with self._in_use():
-            self._follow(len(self._chunks))
-            if self._hashed != len(self._chunks):
+            self._follow_all()
+            if self._hashed != len(self.chunks):
                 raise AssertionError("finished before every chunk had landed")
             if self._whole.digest() != self._blob:
                 self._path.unlink(missing_ok=True)
@@ -106,33 +108,41 @@ class Partial:
         try:
             yield
         finally:
-            with self._counting:
-                self._users -= 1
-                if self._over and not self._users:
-                    os.close(self._file)
+            self._left()
+
+    def _left(self) -> None:
+        with self._counting:
+            self._users -= 1
+            if self._over and not self._users:
+                os.close(self._file)
 
     def _proved(self, index: int, pieces: Pieces) -> bool:
         seen = hashlib.sha256()
         for piece in pieces:
             seen.update(piece)
-        return seen.digest() == self._chunks[index]
+        return seen.digest() == self.chunks[index]
 
     def _read(self, index: int) -> bytes:
         return os.pread(self._file, self.length(index), index * CHUNK_SIZE)
 
-    def _follow(self, most: int, at_hand: tuple[int, Pieces] | None = None) -> None:
+    def _follow_all(self) -> None:
+        with self._following:
+            self._advance(len(self.chunks))
+
+    def _follow(self, index: int, pieces: Pieces) -> None:
         """Takes the whole digest on over what has landed, unless another thread is at it."""
-        if not self._following.acquire(blocking=most > _A_STEP):
-            return
-        try:
-            while most and self._hashed < len(self._chunks) and self._landed[self._hashed]:
-                ready = at_hand is not None and at_hand[0] == self._hashed
-                for piece in at_hand[1] if at_hand is not None and ready else [self._read(self._hashed)]:
-                    self._whole.update(piece)
-                self._hashed += 1
-                most -= 1
-        finally:
-            self._following.release()
+        if self._following.acquire(blocking=False):
+            try:
+                self._advance(_A_STEP, index, pieces)
+            finally:
+                self._following.release()
+
+    def _advance(self, most: int, index: int = -1, pieces: Pieces = ()) -> None:
+        while most and self._hashed < len(self.chunks) and self._landed[self._hashed]:
+            for piece in pieces if index == self._hashed else [self._read(self._hashed)]:
+                self._whole.update(piece)
+            self._hashed += 1
+            most -= 1
 
     def _filled(self) -> Iterator[int]:
         """The chunks of which something is on the disk."""

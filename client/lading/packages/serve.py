@@ -1,7 +1,7 @@
-"""Gives blobs to peers without getting in the way of jobs: reads in threads, rates capped, little ahead of the network.
+"""Gives blobs to peers without getting in the way of jobs: reads in threads, capped rates, little ahead of the network.
 
-What a hostile peer can cost is bounded: so many streams, a mebibyte read ahead on each, and a fee for every ask, however
-little it asks for.
+What a hostile peer can cost is bounded: so many streams, a mebibyte read ahead on each, and a fee for every ask,
+however little it asks for.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from lading.core.bucket import Bucket
 from lading.packages.store import BlobStore
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
+from lading_protocol.blobwire import part_head
 from lading_protocol.ids import Address
 from lading_protocol.messages import BLOB_PART, GetBlob, NoBlob
-from lading_protocol.blobwire import part_head
 
 Sent = Callable[[int, int], None]
 _AT_ONCE = 4  # asks answered by one visit to the disk

@@ -1,8 +1,8 @@
 """What a store holds, package by package, and what may go when room is needed.
 
 Order of going: files that a program left when it died, downloads nobody continued for a week, blobs that no manifest
-names, then whole packages, unused longest first. Never: what a kept manifest names, a pinned package, one used in the
-last minutes, a file that some program has open to write.
+names, then whole packages, unused longest first. Never: what a kept manifest names, a package that is pinned, held by a
+program or used in the last minutes, a file that some program has open to write.
 """
 
 import os
@@ -121,14 +121,15 @@ def _victim(store: "BlobStore", found: list[Stored]) -> Stored | None:
     """The package unused longest of those that may go; `found` has the one used last first."""
     now = store.clock()
     for one in reversed(found):
-        if not one.pinned and now - one.used > RECENT_SECONDS and not _being_fetched(store, one):
+        if not one.pinned and now - one.used > RECENT_SECONDS and not _in_use(store, one):
             return one
     return None
 
 
-def _being_fetched(store: "BlobStore", one: Stored) -> bool:
+def _in_use(store: "BlobStore", one: Stored) -> bool:
+    """Whether some program holds the package, or is fetching it."""
     parts = [store.partial(blob) for blob in named(one.manifest)]
-    return any(part.exists() and not unused(part) for part in parts)
+    return any(path.exists() and not unused(path) for path in (store.path(one.agent), *parts))
 
 
 def _remove(store: "BlobStore", victim: Stored, kept: list[Stored]) -> int:

@@ -1,4 +1,4 @@
-"""Blobs on disk by digest, whatever they are for: taken in whole or in part, counted against a quota, shared by programs.
+"""Blobs on disk by digest, whatever they are for: taken in whole or in part, within a quota, shared by programs.
 
 A manifest is a blob too; its digest is the agent's id. A file appears under its digest only when all of it was checked
 and is on the disk, so a kill or a power cut at any moment leaves either the blob or none.
@@ -17,10 +17,11 @@ from typing import IO
 
 from lading.errors import BadPackage, StoreFull
 from lading.packages import layout, shelf
-from lading.packages.locks import share, turn
+from lading.packages.locks import Hold, share, turn
 from lading_protocol.errors import BadManifest
 from lading_protocol.ids import AgentId, Digest, digest, short
-from lading_protocol.manifest import CHUNK_SIZE, MAX_MANIFEST, File, Manifest, load
+from lading_protocol.manifest import MAX_MANIFEST, Manifest, load
+from lading_protocol.parts import CHUNK_SIZE, File
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -187,6 +188,10 @@ class BlobStore:
     def packages(self) -> list[shelf.Stored]:
         """What is held, the package used last first."""
         return shelf.packages(self)
+
+    def hold(self, agent: AgentId) -> Hold:
+        """The package stays until this is released or the program ends."""
+        return Hold(self.path(agent))
 
     def pin(self, agent: AgentId) -> None:
         """The package stays until it is unpinned, also while it is still being fetched."""

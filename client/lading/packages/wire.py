@@ -6,9 +6,9 @@ import msgspec
 
 from lading_net.errors import BadMessage, LinkClosed
 from lading_net.ports import Stream
+from lading_protocol.blobwire import MOST_HEAD, read_head
 from lading_protocol.framing import frame
 from lading_protocol.messages import MAX_FRAME, BlobPart, FromStore, GetBlob, NoBlob
-from lading_protocol.blobwire import MOST_HEAD, read_head
 
 _from_store = msgspec.msgpack.Decoder(FromStore)
 _encode = msgspec.msgpack.Encoder().encode
@@ -62,7 +62,7 @@ class Parts:
         await self._hold(4 + length)
         body, self._held = self._held[4 : 4 + length], self._held[4 + length :]
         try:
-            message = _from_store.decode(body)
+            message: BlobPart | NoBlob = _from_store.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._broken(str(error)) from None
         if isinstance(message, BlobPart):
