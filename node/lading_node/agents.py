@@ -145,7 +145,7 @@ class Agent:
             operations=package.manifest.operations,
             engine=package.runtime.engine,
             numeric=package.runtime.numeric,
-            tier="+".join(self.ready.confinement)[:64] or "none",
+            tier=self.ready.tier,
             context=package.manifest.context,
             credit=serving.credit,
             program=PROGRAM,
