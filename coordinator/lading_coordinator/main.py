@@ -91,7 +91,7 @@ class Coordinator:
         self.directory = Directory(needs_beats=True)
         self.ledger = Ledger(self.store, self.metrics, clock)
         self.catalogue = Catalogue()
-        self.blobs = BlobStore(home / "blobs", settings.store_quota)
+        self.blobs = BlobStore(home / "blobs", settings.store_quota, evict=False)
         self.releases = Releases(self.store, outside.contracts.registry, self.catalogue, record.registry_domain, clock)
         self.agents = Agents(
             self.store, self.blobs, outside.contracts, self.catalogue, outside.transport, self.releases

@@ -173,10 +173,11 @@ class Agent:
             operations=package.manifest.operations,
             engine=package.runtime.engine,
             numeric=package.runtime.numeric,
-            tier="+".join(self.ready.confinement)[:64] or "none",
+            tier=self.ready.tier,
             context=package.manifest.context,
             credit=serving.credit,
             program=PROGRAM,
+            device=doors.device(package.spec),
         )
         domain = doors.contracts.deployment.settlement_domain
         self.offer = check_advert(make_advert(offer, detail, domain, doors.key), domain, now)

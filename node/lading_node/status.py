@@ -129,6 +129,7 @@ def _agent(agent: Agent) -> dict[str, Any]:
         "active": agent.active,
         "crashes": agent.crashes,
         "offer": to_hex(agent.offer.id) if agent.offer else None,
+        "device": agent.offer.detail.device if agent.offer else None,
     }
 
 

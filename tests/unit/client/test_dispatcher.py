@@ -119,6 +119,7 @@ class Host:
             amount=attempt_amount(self.offer.price, len(PROMPT), first, count) if count else 0,
             finish=finish,
             issued_at=int(NOW),
+            tier=2,
         )
         return receipt.sign(RECORD.court_domain, self.key).pack()
 
