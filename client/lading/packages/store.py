@@ -122,6 +122,7 @@ class BlobStore:
             except FileNotFoundError:
                 if not self.has(blob):
                     raise
+            self.touch(blob)
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
