@@ -176,6 +176,26 @@ def test_what_was_recovered_is_only_what_is_right(tmp_path: Path) -> None:
     assert store.path(digest(file.digest)).read_bytes() == data
 
 
+def test_a_finished_download_does_not_take_anothers_unfinished_file_for_its_own(tmp_path: Path) -> None:
+    """One program finishes, a second begins anew, a third finishes what it had shared with the first."""
+    source, store = BlobStore(tmp_path / "a"), BlobStore(tmp_path / "b")
+    file = store_file(source, "model.bin", "model", WEIGHTS)
+    first, third = Partial(store, file, chunk_digests(file)), Partial(store, file, chunk_digests(file))
+    for partial in (first, third):
+        for index in partial.lacking():
+            assert partial.write(index, [WEIGHTS[index * CHUNK_SIZE :][:CHUNK_SIZE]])
+    first.finish()
+    second = Partial(store, file, chunk_digests(file))
+    third.finish()
+    assert store.path(digest(file.digest)).read_bytes() == WEIGHTS
+    store.path(digest(file.digest)).unlink()
+    with pytest.raises(BadPackage, match="was removed"):
+        third.finish()
+    assert second.lacking() == [0, 1]
+    for partial in (first, second, third):
+        partial.close()
+
+
 def test_a_chunk_list_that_contradicts_the_digest_makes_no_blob(tmp_path: Path) -> None:
     """Else one package could put a file of its own under the digest of another's."""
     import msgspec
