@@ -1,4 +1,4 @@
-"""What lies in a folder, and the agent.toml that says so: a model in Hugging Face's layout, ONNX, WebAssembly, an image.
+"""What lies in a folder, as an agent.toml would say it: a model in Hugging Face's layout, ONNX, WebAssembly, an image.
 
 Reads configurations and headers; runs nothing and loads no model. What it cannot know, the file says in a comment.
 """
@@ -40,8 +40,8 @@ def detect(folder: Path) -> Found | None:
     """None when nothing is known here. Raises BadProject for what is known and cannot be an agent as it is."""
     names = sorted(_names(folder))
     weights = [name for name in names if name.endswith(".safetensors") and "/" not in name]
-    onnx = [name for name in ("model.onnx", "onnx/model.onnx") if name in names]
-    onnx = onnx or [name for name in names if name.endswith(".onnx")][:1]
+    onnx = [name for name in names if name.endswith(".onnx")]
+    onnx.sort(key=lambda name: (name not in ("model.onnx", "onnx/model.onnx"), name))
     if "config.json" in names and weights:
         return _hf(folder, names, weights, onnx)
     if onnx:
@@ -78,7 +78,9 @@ def _hf(folder: Path, names: list[str], weights: list[str], onnx: list[str]) -> 
     elif onnx:
         notes.append(f"{onnx[0]} is no decoder with a cache, so it is left out.")
     runtimes.append(_llm("torch", weights[0], precision, f"torch-{precision}-cpu", shape))
-    return Found("a language model with safetensors", ("chat",), context, tuple(runtimes), (*files, template), notes=tuple(notes))
+    return Found(
+        "a language model with safetensors", ("chat",), context, tuple(runtimes), (*files, template), notes=tuple(notes)
+    )
 
 
 def _llm(engine: str, entry: str, precision: str, numeric: str, shape: LlmShape) -> dict[str, Any]:
@@ -140,12 +142,14 @@ def _template(folder: Path, names: list[str]) -> tuple[str, str]:
 def _onnx(folder: Path, names: list[str], entry: str) -> Found:
     inputs, outputs = _ends(folder, entry)
     config = _optional(folder, names, "config.json")
-    tokenizer = next((name for name in ("tokenizer.json", f"{entry.rpartition('/')[0]}/tokenizer.json") if name in names), "")
+    tokenizer = next(
+        (name for name in ("tokenizer.json", f"{entry.rpartition('/')[0]}/tokenizer.json") if name in names), ""
+    )
     if tokenizer and _caches(inputs):
         shape = _shape(config, _optional(folder, names, "generation_config.json"))
-        files = ((entry, "model"), (tokenizer, "tokenizer"), _template(folder, names))
+        parts = ((entry, "model"), (tokenizer, "tokenizer"), _template(folder, names))
         runtime = _llm("llm-onnx", entry, "f32", "onnx-f32-cpu", shape)
-        return Found("a language model in ONNX", ("chat",), _context(config, 1024), (runtime,), files)
+        return Found("a language model in ONNX", ("chat",), _context(config, 1024), (runtime,), parts)
     runtime = {"engine": "onnx", "entry": entry, "precision": "f32", "numeric": "onnx-f32-cpu"}
     if tokenizer and set(inputs) <= _TEXT_INPUTS:
         sizes = [size for shape_ in outputs.values() for size in shape_[-1:] if isinstance(size, int)]
@@ -153,7 +157,9 @@ def _onnx(folder: Path, names: list[str], entry: str) -> Found:
         if not isinstance(width, int):
             raise BadProject(f"{entry} does not tell the size of its vectors.", hint="Put its config.json beside it.")
         files = ((entry, "model"), (tokenizer, "tokenizer"))
-        return Found("an embedding model in ONNX", ("embed",), min(_context(config, 256), 512), (runtime,), files, width)
+        return Found(
+            "an embedding model in ONNX", ("embed",), min(_context(config, 256), 512), (runtime,), files, width
+        )
     shapes = {name: {"type": "array"} for name in inputs}
     schema = {"type": "object", "properties": shapes, "required": sorted(shapes)}
     table = f'[[operation]]\nname = "run"\ninput = {toml(schema)}\n'

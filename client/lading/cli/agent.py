@@ -2,30 +2,33 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from lading import publisher
 from lading.blobs import BlobStore
 from lading.cli import consents, context, lineage
 from lading.cli.agent_publish import own_store, signature_path
+from lading.cli.auctions import typed_agent
 from lading.cli.flags import Home, Json
-from lading.cli.output import emit, out, plain, transfer
+from lading.cli.output import emit
 from lading.cli.package_words import show
 from lading.detect import detect
 from lading.errors import BadProject
-from lading.project import FILE, VECTORS
+from lading.project import FILE, vectors
 from lading.publisher import More
 from lading.sketch import EXAMPLE, sketch
 from lading_protocol.errors import BadManifest
-from lading_protocol.ids import AgentId, address, digest, to_hex
+from lading_protocol.ids import AgentId, address, to_hex
 from lading_protocol.manifest import MAX_MANIFEST, Manifest, agent_id, load, model_id
 
 app = App(name="agent", help="From a model folder to a published agent: init, run, publish. And what comes after.")
 app.command("lading_node.cli_trial:run", name="run", help="Ask an agent on this machine, in a host's own sandbox.")
-app.command("lading_node.cli_trial:test", name="test", help="Run an agent's test vectors in a host's own sandbox.")
+app.command(
+    "lading_node.cli_trial:try_vectors", name="test", help="Run an agent's test vectors in a host's own sandbox."
+)
 for _verb, _help in (
     ("publish", "Register an agent, hand it to a coordinator, and make it the current release."),
     ("update", "Publish the next release, and have hosts follow."),
@@ -97,7 +100,7 @@ def export_command(agent: str, path: Path, /, *, home: Home = None, as_json: Jso
     from lading.packages.artifact import export_artifact
 
     chosen = context.settings(home=home)
-    which = _typed(agent)
+    which = typed_agent(agent)
     kept = signature_path(chosen, which)
     export_artifact(own_store(chosen), which, path, (kept.read_bytes(),) if kept.is_file() else ())
     emit({"agent": to_hex(which), "wrote": str(path), "signed": kept.is_file()}, as_json)
@@ -129,11 +132,13 @@ def _opened(package: str, home: str | None, scratch: BlobStore) -> tuple[AgentId
     """Raises BadProject, BadManifest."""
     path = Path(package)
     if package.startswith("0x") and not path.exists():
-        agent = _typed(package)
+        agent = typed_agent(package)
         return agent, own_store(context.settings(home=home)).manifest(agent)
     if path.is_dir() and (path / FILE).exists():
         project = publisher.load_project(path)
-        return publisher.pack(project, path, _NOBODY, scratch, More(vectors=_is_recorded(path)))
+        return publisher.pack(
+            project, path, _NOBODY, scratch, More(vectors=all(one.is_recorded for one in vectors(project, path)))
+        )
     if path.is_dir() or path.suffix == ".tar":
         from lading.packages.unload import import_artifact
 

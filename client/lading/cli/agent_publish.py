@@ -1,4 +1,4 @@
-"""`lading agent publish`, `update` and `yank`: a package onto the chain and to coordinators, its next release, its end."""
+"""`lading agent publish`, `update`, `yank`: a package onto the chain and to coordinators, its next release, its end."""
 
 import importlib
 import time
@@ -274,7 +274,9 @@ async def _try(desk: Desk, made: Packed, as_json: bool) -> None:
     try:
         trial = importlib.import_module(_TRIAL)
     except ImportError as error:
-        err.print(f"[dim]The test vectors are not run: {error.name} is not installed (lading\\[node]).[/]", soft_wrap=True)
+        err.print(
+            f"[dim]The test vectors are not run: {error.name} is not installed (lading\\[node]).[/]", soft_wrap=True
+        )
         return
     findings = await trial.check(desk.store, made.agent)
     failed = [one for one in findings if one.trouble]

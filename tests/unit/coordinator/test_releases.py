@@ -105,8 +105,6 @@ async def meaning_of(world: World, name: str) -> str:
     return str((await world.ask("GET", f"/v1/models/{name}")).json.get("agent"))
 
 
-
-
 def test_a_name_means_what_its_publisher_points_to(play: Callable[[Scene], None]) -> None:
     async def scene(world: World, maker: Publisher) -> None:
         first, second = await maker.bring("7"), await maker.bring("8")
