@@ -146,6 +146,9 @@ def _onnx(folder: Path, names: list[str], entry: str) -> Found:
         (name for name in ("tokenizer.json", f"{entry.rpartition('/')[0]}/tokenizer.json") if name in names), ""
     )
     if tokenizer and _caches(inputs):
+        if "config.json" not in names:
+            why = f"{folder / entry} is a language model, and there is no config.json that tells its shape."
+            raise BadProject(why, hint="Put the model's config.json beside it.")
         shape = _shape(config, _optional(folder, names, "generation_config.json"))
         parts = ((entry, "model"), (tokenizer, "tokenizer"), _template(folder, names))
         runtime = _llm("llm-onnx", entry, "f32", "onnx-f32-cpu", shape)

@@ -16,7 +16,7 @@ from lading_protocol.parts import Vector
 from lading_protocol.transcript import sha256
 
 MILLION = 1_000_000
-_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)  # type: ignore[arg-type]
+_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 
 
 class BadVector(LadingError):
