@@ -43,12 +43,11 @@ def choose_tier(spec: EngineSpec, passed: tuple[Tier, ...] | None, *, required: 
     if wanted and not required and spec.kind in _MODELS:
         return ""
     if not wanted:
-        raise EngineError(
-            "engine_error", f"A {spec.kind} agent cannot run in tier {spec.tier}.", hint=f"Ask for {_named(fitting)}."
-        )
+        why = f"Agents of the kind {spec.kind} cannot run in tier {spec.tier}."
+        raise EngineError("engine_error", why, hint=f"Ask for {_named(fitting)}.")
     raise EngineError(
         "engine_error",
-        f"A {spec.kind} agent needs tier {_named(wanted)}, which did not pass this machine's self-test.",
+        f"Agents of the kind {spec.kind} need tier {_named(wanted)}, which did not pass this machine's self-test.",
         hint="See what failed: lading node probe.",
     )
 
