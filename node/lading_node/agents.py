@@ -216,7 +216,12 @@ class Agent:
     async def _serve_once(self, package: Package) -> bool:
         """One life of the engine. False when it has died too often."""
         self.state, self.why = ("loading", "The engine is loading.") if not self.crashes else (self.state, self.why)
-        engine = self._doors.engine(msgspec.structs.replace(package.spec, slots=self.serving.slots))
+        try:
+            engine = self._doors.engine(msgspec.structs.replace(package.spec, slots=self.serving.slots))
+        except LadingError as error:
+            self._withdraw("withdrawn", f"This machine does not run it. {error}")
+            log.error("agent %s: %s", short(self.serving.agent), self.why)
+            return False
         try:
             self.ready = await engine.start()
         except LadingError as error:

@@ -25,8 +25,9 @@ from lading_net.direct import DirectTransport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
-from lading_node.engines.child import ChildEngine
-from lading_node.engines.port import EngineSpec
+from lading_node.engines.factory import Means, open_engine
+from lading_node.engines.port import Engine, EngineSpec
+from lading_node.engines.probe import probe_machine
 from lading_node.hardware.devices import device_class, remarks, serving_class
 from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
@@ -80,7 +81,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
                 threads=settings.threads,
                 memory=settings.memory << 20,
             ),
-            engine=_engines(scratch),
+            engine=await _engines(scratch, settings),
             clock=time.time,
             rng=random.SystemRandom(),
             blobs=serve_blobs(store),
@@ -137,8 +138,13 @@ async def _device_classes() -> Callable[[EngineSpec], str]:
     return lambda spec: serving_class(found.devices, spec.device)
 
 
-def _engines(scratch: Path) -> Callable[[EngineSpec], ChildEngine]:
-    return lambda spec: ChildEngine(spec, scratch)
+async def _engines(scratch: Path, settings: NodeSettings) -> Callable[[EngineSpec], Engine]:
+    """Tests the tiers of isolation first: only those that passed count from here on."""
+    probes = await probe_machine(scratch, (settings.folder,))
+    for one in probes:
+        log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
+    means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation)
+    return lambda spec: open_engine(spec, scratch, means)
 
 
 async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:
