@@ -102,8 +102,8 @@ async def publish(
         The agent's digest that this one derives from.
     """
     chosen = context.settings(**asdict(network), base_url=base_url)
-    desk = await _desk(chosen, to, dry_run)
     project = publisher.load_project(folder)
+    desk = await _desk(chosen, to, dry_run)
     table = tuple(map(typed_party, party)) if party else publisher.parties(project, desk.mine.address)
     base = typed_parent(parent or project.agent.parent)
     made = desk.pack(folder, More(table, base))
@@ -147,8 +147,8 @@ async def update(
         The digest of the release before; what the coordinator says is current when left out.
     """
     chosen = context.settings(**asdict(network), base_url=base_url)
-    desk = await _desk(chosen, to, False)
     project = publisher.load_project(folder)
+    desk = await _desk(chosen, to, False)
     table = tuple(map(typed_party, party)) if party else publisher.parties(project, desk.mine.address)
     base = typed_parent(project.agent.parent)
     async with context.contracts(chosen) as (chain, record):
