@@ -1,5 +1,5 @@
-"""From a folder to an agent that answers: what `init` knows, `run` and `test` on this machine, and projects that are none,
-each with its one line."""
+"""From a folder to an agent that answers: what `init` knows, `run` and `test` here, and projects that are none, each
+with its one line."""
 
 import io
 import json
