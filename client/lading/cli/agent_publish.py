@@ -102,8 +102,9 @@ async def publish(
         The agent's digest that this one derives from.
     """
     chosen = context.settings(**asdict(network), base_url=base_url)
+    mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
-    desk = await _desk(chosen, to, dry_run)
+    desk = await _desk(chosen, mine, to, dry_run)
     table = tuple(map(typed_party, party)) if party else publisher.parties(project, desk.mine.address)
     base = typed_parent(parent or project.agent.parent)
     made = desk.pack(folder, More(table, base))
@@ -147,8 +148,9 @@ async def update(
         The digest of the release before; what the coordinator says is current when left out.
     """
     chosen = context.settings(**asdict(network), base_url=base_url)
+    mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
-    desk = await _desk(chosen, to, False)
+    desk = await _desk(chosen, mine, to, False)
     table = tuple(map(typed_party, party)) if party else publisher.parties(project, desk.mine.address)
     base = typed_parent(project.agent.parent)
     async with context.contracts(chosen) as (chain, record):
@@ -190,7 +192,8 @@ async def yank(
     which = typed_agent(agent)
     if not reason.strip() or not reason.isprintable() or len(reason) > 2000:
         raise BadSettings("The reason must be one line of at most 2,000 characters.", hint="Say it in a sentence.")
-    desk = await _desk(context.settings(**asdict(network), base_url=base_url), to, False)
+    chosen = context.settings(**asdict(network), base_url=base_url)
+    desk = await _desk(chosen, context.load_key(chosen.key_path), to, False)
     async with context.contracts(desk.chosen) as (_, record):
         paper = Yank(which, int(time.time() * 1000), sha256(reason.encode()))
         signed = paper.sign(record.registry_domain, desk.mine).pack()
@@ -204,8 +207,7 @@ async def yank(
 # --- inside ---
 
 
-async def _desk(chosen: Settings, to: Sequence[str] | None, offline: bool) -> Desk:
-    mine = context.load_key(chosen.key_path)
+async def _desk(chosen: Settings, mine: PrivateKey, to: Sequence[str] | None, offline: bool) -> Desk:
     places = () if offline and not to else await endpoints(chosen, to)
     return Desk(chosen, mine, own_store(chosen), places)
 
