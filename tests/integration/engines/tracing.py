@@ -34,7 +34,7 @@ def traced(launch: Launch, log: Path) -> Launch:
 
 def violations(lines: Iterable[str], scratch: str) -> list[str]:
     """The calls of the engine's process that talk, or that change anything outside of `scratch`; also programs that it
-    starts. From the moment on that it is the engine: what bubblewrap did before, to build the wall, is not its doing."""
+    starts. What bubblewrap did before it was the engine, to build the wall, does not count."""
     return [f"{call}({rest}"[:300] for call, rest in _engine_calls(lines) if _is_violation(call, rest, scratch)]
 
 
