@@ -52,6 +52,7 @@ def detail(**changes: object) -> OfferDetail:
         context=4096,
         credit=64,
         program="lading/0.1.0",
+        device="cpu-avx2",
     )
     return msgspec.structs.replace(base, **changes)
 

@@ -28,6 +28,8 @@ from lading_node.disk import Identity
 from lading_node.engines.factory import Means, open_engine
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.engines.probe import probe_machine
+from lading_node.hardware.devices import device_class, remarks, serving_class
+from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
 from lading_node.keyfile import load_or_make
 from lading_node.node import Node
@@ -82,6 +84,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             clock=time.time,
             rng=random.SystemRandom(),
             blobs=serve_blobs(store),
+            device=await _device_classes(),
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)
@@ -122,6 +125,16 @@ def _outward() -> str:
         except OSError:
             return ""
         return str(probe.getsockname()[0])
+
+
+async def _device_classes() -> Callable[[EngineSpec], str]:
+    """For each spec the class of the device that would run it, as found now."""
+    found = await discover()
+    for device in found.devices:
+        log.info("device %s: %s", device_class(device), device.name)
+        for remark in remarks(device):
+            log.warning("device %s: %s", device_class(device), remark)
+    return lambda spec: serving_class(found.devices, spec.device)
 
 
 async def _engines(scratch: Path, settings: NodeSettings) -> Callable[[EngineSpec], Engine]:

@@ -122,6 +122,7 @@ def _model(entry: dict[str, Any]) -> Model:
         price_out=Wei(int(entry["price"]["output_wei"])),
         context=entry["context"],
         operations=tuple(entry["operations"]),
+        devices=tuple(entry.get("devices", ())),
     )
 
 

@@ -98,6 +98,7 @@ class PeerRoute:
                 price_out=min(known.price.output for known in offers),
                 context=offers[0].detail.context,
                 operations=offers[0].detail.operations,
+                devices=tuple(sorted({known.detail.device for known in offers} - {""})),
             )
             for (name, agent), offers in sorted(groups.items())
         ]
