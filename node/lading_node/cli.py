@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from lading.cli.context import typed_address
-from lading.cli.output import UNHEALTHY, emit, emit_rows, err, out
+from lading.cli.output import UNHEALTHY, emit, emit_rows, err, out, plain
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
@@ -169,6 +169,7 @@ def up_command(
     price_out: str | None = None,
     slots: int | None = None,
     credit: int | None = None,
+    follow: bool | None = None,
     pace: float | None = None,
     listen: tuple[str, ...] | None = None,
     announce: tuple[str, ...] | None = None,
@@ -205,6 +206,8 @@ def up_command(
         Jobs at once for each agent.
     credit
         Output tokens delivered ahead of payment.
+    follow
+        Give way to the later releases that an agent's publisher points to (the default).
     pace
         Most output tokens per second and job; 0 for no limit.
     listen
@@ -240,6 +243,7 @@ def up_command(
         "price_out": price_out,
         "slots": slots,
         "credit": credit,
+        "follow": follow,
         "pace": pace,
         "listen": listen,
         "announce": announce,
@@ -385,8 +389,8 @@ async def status_command(*, http: int | None = None, as_json: Json = False) -> i
         emit(found, as_json)
     else:
         emit({"operator": found["operator"], "ready": found["ready"], **found["earnings"]}, as_json)
-        for reason in found["why_not_earning"]:
-            out.print(f"- {reason}")
+        for reason in (*found["why_not_earning"], *found["notices"]):
+            out.print(f"- {plain(reason)}", markup=False, soft_wrap=True)
     return 0 if found["ready"] else UNHEALTHY
 
 

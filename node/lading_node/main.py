@@ -35,6 +35,7 @@ from lading_node.keyfile import load_or_make
 from lading_node.node import Node
 from lading_node.packages import StoredPackages
 from lading_node.ports import Doors
+from lading_node.releases import recall
 from lading_node.settings import NodeSettings
 from lading_node.store import Ledger
 from lading_node.terms import Found, find_terms
@@ -162,10 +163,13 @@ async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) 
     """Look the terms up on the chain; what was found once serves while the chain is away."""
     serving = []
     for one in settings_.wanted(settings):
-        agent = settings_.agent_of(one)
-        note = f"terms:{agent.hex()}:{one.terms}"
+        origin = settings_.agent_of(one)
+        line = await recall(ledger, origin) if one.follow else None
+        agent = line.serving if line is not None else origin
+        named = one.terms if agent == origin else ""  # terms are one release's own
+        note = f"terms:{agent.hex()}:{named}"
         try:
-            found = await find_terms(contracts, agent, one.terms, time.time())
+            found = await find_terms(contracts, agent, named, time.time())
             await ledger.put_note(note, found.terms)
         except ChainUnreachable:
             known = await ledger.note(note)
@@ -174,5 +178,7 @@ async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) 
             log.warning("the chain does not answer; agent %s is served under the terms of last time", one.digest)
             found = Found(TermsId(known))
         wanted = settings_.serving(one, found.terms, settings, contracts.deployment.decimals)
-        serving.append(msgspec.structs.replace(wanted, sunset_at=found.sunset_at, named=bool(one.terms)))
+        serving.append(
+            msgspec.structs.replace(wanted, agent=agent, origin=origin, sunset_at=found.sunset_at, named=bool(named))
+        )
     return tuple(serving)
