@@ -35,7 +35,19 @@ PATHS = [
     *(".hidden", "a/.git/config", "~/.ssh/id", "a\\b", "C:\\windows", "c:a", "a:stream", "model.onnx ", " model.onnx"),
     *("CON", "nul", "aux.json", "Com1.onnx", "a/lpt9.txt", "prn", "model.", "a./b", "a...", "*", "a?b", "a|b", "<a>"),
     *("a\nb", "a\n", "a\x00b", "a\tb", "a\x1b[31mb", "%2e%2e/up", "a%00", "-rf", "--option", "$HOME/x", "`id`", ";id"),
-    *("ﬁle", "naïve", "ＭＯＤＥＬ", "a\u202eb", "a\u200bb", "\u212a", "ı", "\ud800", "a" * 600, "/".join("a" * 300), "a" * 200),
+    *(
+        "ﬁle",
+        "naïve",
+        "ＭＯＤＥＬ",
+        "a\u202eb",
+        "a\u200bb",
+        "\u212a",
+        "ı",
+        "\ud800",
+        "a" * 600,
+        "/".join("a" * 300),
+        "a" * 200,
+    ),
 ]
 
 

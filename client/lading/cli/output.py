@@ -47,7 +47,7 @@ _LOCAL = {"net_port_in_use", "net_listen_failed"}
 # What moves the cursor, sends commands to the terminal, or turns the reading direction.
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROL = {code: "�" for code in (*range(32), *range(127, 160), *_TURNING) if chr(code) not in "\n\t"}
-_LINE = _CONTROL | {code: "�" for code in (9, 10, 0x2028, 0x2029)}
+_LINE = _CONTROL | dict.fromkeys((9, 10, 8232, 8233), "�")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

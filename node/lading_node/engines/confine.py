@@ -47,10 +47,10 @@ class Bounds(msgspec.Struct, frozen=True):
 
     `files` (or folders) are read besides the system's libraries and Python's own folders; `scratch` is written, at most
     `quota` bytes of it, and `written` are folders for a step that makes something for later processes. `memory` is in
-    bytes, 0 for no limit; with `address_space` it also bounds addresses that are only reserved. `walled`: the process is inside the
-    wall, whose scratch has its quota (`sized`). `device` leaves the graphics cards open. `rootless`: this machine's
-    kernel does not take the process for root. `joins` maps the open files of control groups to the limits that joining
-    them sets.
+    bytes, 0 for no limit; with `address_space` it also bounds addresses that are only reserved. `walled`: the process
+    is inside the wall, whose scratch has its quota (`sized`). `device` leaves the graphics cards open. `rootless`: this
+    machine's kernel does not take the process for root. `joins` maps the open files of control groups to the limits
+    that joining them sets.
     """
 
     scratch: str

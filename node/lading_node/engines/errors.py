@@ -27,4 +27,3 @@ class EngineError(LadingError):
 
     def as_event(self, id: str) -> Failed:
         return Failed(id, self.failure, self.message, self.hint)
-
