@@ -32,7 +32,7 @@ class _Overtime(Exception):
 
 
 def _refuse(message: str) -> None:
-    raise _TemplateRefused(str(message)[:200])
+    raise _TemplateRefused(one_line(message))
 
 
 @contextmanager
