@@ -58,7 +58,7 @@ def wall_start(rounds: int, scratch: Path) -> None:
 
 
 async def engine_start(rounds: int, scratch: Path) -> None:
-    """A whole engine with the smallest model: with everything that isolates it, and what the wall alone adds to that."""
+    """A whole engine with the smallest model, with everything that isolates it; and without the wall."""
     took: dict[str, list[float]] = {"walled": [], "alone": []}
     wall = find_wall()
     for _ in range(rounds + 1):
