@@ -42,10 +42,12 @@ def prepare(
     wall: Wall | str | None = None,
     module: str = RUNNER,
     quota: int = SCRATCH_QUOTA,
+    written: tuple[str, ...] = (),
 ) -> Launch:
     """May block for a moment. `wall` is this machine's own unless one, or the reason for none, is given.
 
-    `module` is what the process runs; it must confine itself by the bounds that it is sent.
+    `module` is what the process runs; it must confine itself by the bounds that it is sent. `written` are folders that
+    it may write besides its scratch.
     """
     wall = find_wall() if wall is None else wall
     group = make_group(spec.memory, THREADS)
@@ -59,6 +61,7 @@ def prepare(
     bounds = Bounds(
         scratch=os.path.abspath(scratch),
         files=tuple(dict.fromkeys(files)),
+        written=tuple(map(os.path.abspath, written)),
         memory=spec.memory,
         address_space=not (reserves and grouped),
         quota=quota,
