@@ -42,15 +42,16 @@ def prepare(
     wall: Wall | str | None = None,
     module: str = RUNNER,
     quota: int = SCRATCH_QUOTA,
+    written: tuple[str, ...] = (),
 ) -> Launch:
     """May block for a moment. `wall` is this machine's own unless one, or the reason for none, is given.
 
-    `module` is what the process runs; it must confine itself by the bounds that it is sent.
+    `module` is what the process runs; it must confine itself by the bounds that it is sent. `written` are folders that
+    it may write besides its scratch.
     """
     wall = find_wall() if wall is None else wall
     memory = spec.memory or _share()
     group = make_group(memory, THREADS)
-    grouped = any("memory" in names for names in group.joins.values())
     models = [file for model in spec.models for file in model.files]
     files = [os.path.abspath(file.path) for file in (*spec.files, *models)]
     if spec.cache:
@@ -60,8 +61,9 @@ def prepare(
     bounds = Bounds(
         scratch=os.path.abspath(scratch),
         files=tuple(dict.fromkeys(files)),
+        written=tuple(map(os.path.abspath, written)),
         memory=memory,
-        address_space=bool(spec.memory) and not (reserves and grouped),
+        address_space=bool(spec.memory) and not reserves,
         quota=quota,
         walled=isinstance(wall, Wall),
         sized=isinstance(wall, Wall) and wall.sized,
