@@ -40,6 +40,8 @@ def lay_out(manifest: Manifest, path: Callable[[bytes], Path], folder: Path) -> 
 
 
 def _place(file: File, source: Path, target: Path) -> None:
+    if source.stat().st_size != file.size:
+        raise BadPackage(f"{file.path} has {source.stat().st_size:,} bytes, and the manifest says {file.size:,}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("xb+") as writer:
         if _clone(reader.fileno(), writer.fileno()):
