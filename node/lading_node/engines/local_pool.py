@@ -4,17 +4,25 @@ For tests of everything but Ray, and for trying a pool out. `lose` and `restart`
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from lading_node.engines.pool import Found, Heard, Lost, News
 from lading_node.engines.ray_actor import Placement
+from lading_node.hardware.devices import Inventory
+from lading_node.hardware.discover import discover
 
 
 class LocalPool:
-    """Machines by name, each with the resources that are granted to it."""
+    """Machines by name, each with the resources that are granted to it; `find` says what devices each one has."""
 
-    def __init__(self, folder: Path, machines: Mapping[str, dict[str, float]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        machines: Mapping[str, dict[str, float]],
+        find: Callable[[], Awaitable[Inventory]] = discover,
+    ) -> None:
+        self._find = find
         self._folder = folder
         self._granted = dict(machines)
         self._placed: dict[str, Placement] = {}
@@ -57,7 +65,7 @@ class LocalPool:
     def _start(self, name: str) -> None:
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        self._placed[name] = Placement(str(folder))
+        self._placed[name] = Placement(str(folder), self._find)
         self._news.put_nowait(Found(name, self._granted[name]))
         self._tasks[name] = asyncio.ensure_future(self._hear(name, self._placed[name]))
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lading_node.engines.errors import EngineError
 from lading_node.engines.pool_files import FileStore
 from lading_node.engines.pool_wire import BEAT_S
 from lading_node.engines.port import Embed, Generate, Score
+from lading_node.hardware.devices import Inventory
 from lading_node.hardware.discover import discover
 
 # Without a node that listens for so long, the engines end.
@@ -30,8 +31,9 @@ _PULSE_S = 1.0
 class Placement:
     """Every method runs in one event loop."""
 
-    def __init__(self, folder: str = "") -> None:
-        """`folder` is where engines and files live; by default a new one of its own that goes with this process."""
+    def __init__(self, folder: str = "", find: Callable[[], Awaitable[Inventory]] = discover) -> None:
+        """`folder` is where engines and files live; by default a new one of its own. `find` says what devices are."""
+        self._find = find
         self._folder = Path(folder or tempfile.mkdtemp(prefix="lading-machine-"))
         self._files = FileStore(self._folder / "files")
         self._seats: dict[str, ChildEngine | None] = {}
@@ -81,7 +83,7 @@ class Placement:
             case wire.Hello(session=session):
                 await self._end_all()
                 self._out.clear()
-                devices = (await discover()).devices
+                devices = (await self._find()).devices
                 self._tell(wire.Here(session, __version__, devices))
             case wire.Place(seat=seat):
                 self._seats[seat] = None
