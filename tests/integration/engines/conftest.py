@@ -12,8 +12,11 @@ import uvloop
 
 from integration.engines import tiny_llama
 from lading_node.engines.child import ChildEngine
+from lading_node.engines.local_pool import LocalPool
 from lading_node.engines.memory import MemoryEngine
+from lading_node.engines.pool import Pool
 from lading_node.engines.port import Engine, EngineSpec
+from lading_node.hardware.devices import Device, Inventory
 
 Specs = dict[str, EngineSpec]
 
@@ -25,6 +28,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> Specs:
         "llm-onnx, jinja": tiny_llama.write_chat(tmp_path_factory.mktemp("jinja"), jinja=True),
         "toy, child": EngineSpec("memory", context=256),
         "toy, in process": EngineSpec("memory", context=256),
+        "toy, pool": EngineSpec("memory", context=256),
         "onnx": tiny_llama.write_embedder(tmp_path_factory.mktemp("embedder")),
     }
 
@@ -40,6 +44,10 @@ class Bench:
     @asynccontextmanager
     async def engine(self, **changes: Any) -> AsyncIterator[Engine]:
         spec = msgspec.structs.replace(self.spec, **changes)
+        if self.kind == "toy, pool":
+            async with pooled(spec, self.folder) as placed:
+                yield placed
+            return
         made: Engine = MemoryEngine(spec) if self.kind == "toy, in process" else ChildEngine(spec, self.folder)
         await made.start()
         try:
@@ -48,7 +56,24 @@ class Bench:
             await made.stop()
 
 
-CHATS = ("llm-onnx", "toy, child", "toy, in process")
+async def known_machine() -> Inventory:
+    return Inventory((Device("cpu", 0, "Known", memory=1 << 40, cores=64),))
+
+
+@asynccontextmanager
+async def pooled(spec: EngineSpec, folder: Path) -> AsyncIterator[Engine]:
+    pool = Pool(LocalPool(folder, {"a": {}}, known_machine))
+    await pool.open()
+    try:
+        assert await pool.machines(1, 20)
+        placed = pool.engine(spec)
+        await placed.start()
+        yield placed
+    finally:
+        await pool.close()
+
+
+CHATS = ("llm-onnx", "toy, child", "toy, in process", "toy, pool")
 
 
 @pytest.fixture(params=CHATS)
