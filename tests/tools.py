@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
 from lading_images.base import BuildError
 from lading_images.build import Built, build
 from lading_images.engine import NoEngine, ensure

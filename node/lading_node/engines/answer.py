@@ -32,8 +32,8 @@ class Answer:
 
     @property
     def waiting(self) -> int:
-        """How many ids can be taken, about."""
-        return -(-len(self._clear) // PIECE)
+        """How many ids can be taken."""
+        return -(-len(self._clear) // PIECE) if self._ended else len(self._clear) // PIECE
 
     def feed(self, text: str) -> None:
         if self.full:
@@ -56,8 +56,11 @@ class Answer:
             self._ended = True
 
     def take(self, most: int) -> tuple[list[int], str]:
-        """The next ids, and the text that they release; none when nothing is there."""
-        size = PIECE * min(most, self._left)
+        """The next ids, and the text that they release; none when nothing is there.
+
+        Only the last id may be of less than PIECE bytes, so that the same answer has the same ids however it comes.
+        """
+        size = PIECE * min(most, self._left, self.waiting)
         shown = max(0, len(self._clear) - self._hidden)
         data = bytes(self._clear[:size])
         del self._clear[:size]

@@ -120,7 +120,7 @@ class Calls:
         number = next(one for one in (message.out, message.done, message.fail) if not isinstance(one, UnsetType))
         call = self._running.get(number) or self._leaving.get(number)
         if call is None:
-            raise BadFrame(f"It speaks of the call {number}, which it was not given or has ended.")
+            raise BadFrame(f"It speaks of the call {str(number)[:20]}, which it was not given or has ended.")
         call.spend(size)
         call.heard = now
         if message.out is not UNSET:

@@ -11,6 +11,7 @@ import platform
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -222,6 +223,7 @@ class ContainerEngine:
         try:
             if self._dock is not None:
                 await self._by_hand(self._dock.remove, self._name)
+                await self._by_hand(self._dock.close)
         except EngineError:
             pass  # the engine is gone or hangs; what it leaves is reaped when the node starts again
         finally:
@@ -370,7 +372,7 @@ class ContainerEngine:
             raise EngineError("engine_died", "The engine is not running.")
         if self._calls.has(id):
             raise EngineError("invalid_request", f"A request {id!r} is already running.", hint="Use another id.")
-        if len(self._calls) >= self._spec.slots or self._calls.leaving > self._spec.slots or link.clogged:
+        if len(self._calls) >= self._spec.slots or self._calls.leaving >= 2 * self._spec.slots + 2 or link.clogged:
             raise EngineError("busy", f"All {self._spec.slots} slots of the engine are taken.")
         now = asyncio.get_running_loop().time()
         call = self._calls.open(id, answer, most, ahead, now)
@@ -452,10 +454,10 @@ def owner(scratch: Path) -> str:
 
 def reap(url: str, scratch: Path) -> int:
     """Remove what an earlier life of this node left behind; returns how many. Blocks. Raises EngineError."""
-    dock = _dock(url)
-    found = dock.left_over(owner(scratch))
-    for name in found:
-        dock.remove(name)
+    with closing(_dock(url)) as dock:
+        found = dock.left_over(owner(scratch))
+        for name in found:
+            dock.remove(name)
     return len(found)
 
 

@@ -22,6 +22,7 @@ from lading_node.engines.errors import EngineError, one_line
 QUICK_S = 10
 LOAD_S = 600
 TMP = 16 << 20
+INODES = 8192
 PIDS = 64
 FILES = 256
 NOBODY = "65534:65534"
@@ -58,6 +59,8 @@ class Dock:
             why = f"The container engine {url!r} is not on this machine's own socket."
             raise EngineError("engine_error", why, hint="Name it as unix:///path/to/docker.sock.")
         with _translated("The container engine does not answer"):
+            with socket.socket(socket.AF_UNIX) as link:  # the SDK leaves a socket behind that does not connect
+                link.connect(url.removeprefix("unix://"))
             self._api = APIClient(base_url=url, version="auto", timeout=QUICK_S)
             about = self._api.version()
         self.version = f"{about.get('Version', '?')}"
@@ -127,7 +130,7 @@ class Dock:
                 memswap_limit=plan.memory,
                 nano_cpus=plan.threads * 10**9,
                 oom_score_adj=1000,
-                tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={TMP},mode=1777"},
+                tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={TMP},nr_inodes={INODES},uid=65534,gid=65534,mode=0700"},
                 shm_size=TMP,
                 ulimits=[Ulimit(name="nofile", soft=FILES, hard=FILES), Ulimit(name="core", soft=0, hard=0)],
                 ipc_mode="private",
@@ -149,8 +152,9 @@ class Dock:
         """The connection that carries the container's three streams; non-blocking."""
         with _translated("The container cannot be reached"):
             raw = self._api.attach_socket(name, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            with raw:
-                link = socket.socket(fileno=os.dup(raw.fileno()))
+            link = socket.socket(fileno=os.dup(raw.fileno()))
+            raw._response.close()  # the SDK's own hold on the connection
+            raw.close()
         link.setblocking(False)
         return link
 
@@ -187,6 +191,9 @@ class Dock:
         with _translated("The containers cannot be listed"):
             found = self._api.containers(all=True, filters={"label": f"{OWNER}={owner}"})
         return [one["Id"] for one in found]
+
+    def close(self) -> None:
+        self._api.close()
 
     def about(self) -> dict[str, Any]:
         """What the engine says of itself: runtimes and the limits that its kernel keeps."""
