@@ -79,7 +79,11 @@ class Agents:
         terms = await self._registry.terms(ask.terms)
         if terms is None or not terms.belongs_to(agent):
             raise BadManifest("These terms were not agreed for this agent.", hint="Register the agent and its terms.")
-        manifest = await fetch_package(lambda: link.open(BLOB), agent, self._blobs)
+
+        def links() -> list[Link]:
+            return [link, *(other for other in self._transport.links() if other is not link)]
+
+        manifest = await fetch_package(links, agent, self._blobs, deltas=True)
         await self._adopt(agent, manifest, self._blobs.read(agent, 0, MAX_MANIFEST))
         return manifest
 

@@ -89,7 +89,7 @@ class Coordinator:
         self.directory = Directory(needs_beats=True)
         self.ledger = Ledger(self.store, self.metrics, clock)
         self.catalogue = Catalogue()
-        self.blobs = BlobStore(home / "blobs", settings.store_quota)
+        self.blobs = BlobStore(home / "blobs", settings.store_quota, evict=False)
         self.agents = Agents(self.store, self.blobs, outside.contracts.registry, self.catalogue, outside.transport)
         self.standing = Standing(
             self.store, outside.contracts.staking, self.directory, clock, required=settings.require_stake

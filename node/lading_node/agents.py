@@ -149,6 +149,7 @@ class Agent:
             context=package.manifest.context,
             credit=serving.credit,
             program=PROGRAM,
+            device=doors.device(package.spec),
         )
         domain = doors.contracts.deployment.settlement_domain
         self.offer = check_advert(make_advert(offer, detail, domain, doors.key), domain, now)

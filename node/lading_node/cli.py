@@ -23,6 +23,8 @@ from lading_protocol.receipts import StakeConsent
 
 app = App(name="node", help="Put this machine to work.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
+app.command("lading_node.cli_machine:bench", name="bench", help="Measure this machine, and keep the score.")
 
 
 # What the commands do

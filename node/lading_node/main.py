@@ -27,6 +27,8 @@ from lading_node.agents import Serving
 from lading_node.disk import Identity
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import EngineSpec
+from lading_node.hardware.devices import device_class, remarks, serving_class
+from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
 from lading_node.keyfile import load_or_make
 from lading_node.node import Node
@@ -81,6 +83,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             clock=time.time,
             rng=random.SystemRandom(),
             blobs=serve_blobs(store),
+            device=await _device_classes(),
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)
@@ -121,6 +124,16 @@ def _outward() -> str:
         except OSError:
             return ""
         return str(probe.getsockname()[0])
+
+
+async def _device_classes() -> Callable[[EngineSpec], str]:
+    """For each spec the class of the device that would run it, as found now."""
+    found = await discover()
+    for device in found.devices:
+        log.info("device %s: %s", device_class(device), device.name)
+        for remark in remarks(device):
+            log.warning("device %s: %s", device_class(device), remark)
+    return lambda spec: serving_class(found.devices, spec.device)
 
 
 def _engines(scratch: Path) -> Callable[[EngineSpec], ChildEngine]:

@@ -124,6 +124,7 @@ def _agent(agent: Any) -> dict[str, Any]:
         "active": agent.active,
         "crashes": agent.crashes,
         "offer": to_hex(agent.offer.id) if agent.offer else None,
+        "device": agent.offer.detail.device if agent.offer else None,
     }
 
 

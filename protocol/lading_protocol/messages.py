@@ -190,7 +190,8 @@ ToPayer = Accept | Refuse | Tokens | Vectors | Chunk | Done | Fail
 class OfferDetail(_Wire, frozen=True):
     """What an Offer's `detail` hash covers: how to reach the host, and what stands behind the offer.
 
-    `credit` is how many output tokens the host delivers ahead of payment.
+    `credit` is how many output tokens the host delivers ahead of payment. `device` is the class of what the engine
+    computes on, as the host says ("" unknown): a word to choose by, never a proof.
     """
 
     name: Annotated[str, Meta(max_length=128)]
@@ -202,6 +203,7 @@ class OfferDetail(_Wire, frozen=True):
     context: Count
     credit: Count
     program: Code
+    device: Code
 
 
 class Advert(_Wire, frozen=True, tag="offer"):

@@ -128,6 +128,7 @@ def model_tree(
         "context": entry.context,
         "width": entry.width,
         "hosts": len({known.host for known in offers}),
+        "devices": sorted({known.detail.device for known in offers} - {""}),
         "price": price,
         "promoted": promoted,
     }

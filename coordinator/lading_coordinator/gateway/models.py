@@ -14,6 +14,8 @@ from lading_coordinator.gateway.reply import Reply
 from lading_protocol.ids import AgentId
 from lading_protocol.offers import KnownOffer
 
+PLACES = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
+CALL_PLACE = "/lading/v1/call"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -78,12 +80,12 @@ class Models:
     def entry(self, model: str, operation: str) -> Entry:
         entry = self._catalogue.resolve(model, self.alive)
         if operation not in entry.operations:
-            where = "/v1/embeddings" if "embed" in entry.operations else "/v1/chat/completions"
+            done = [f"{name} at {PLACES.get(name, CALL_PLACE)}" for name in entry.operations]
             raise ApiError(
                 400,
                 "unsupported_operation",
-                f"The model {model!r} does not serve this call.",
+                f"The model {model!r} does not do {operation[:64]!r}.",
                 param="model",
-                hint=f"Use {where}, or another model.",
+                hint=f"It does {', '.join(done)}.",
             )
         return entry

@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
+
 from lading_node.engines import wire
 from lading_node.engines.errors import EngineError
-from lading_node.engines.inbox import Inbox, embedded
+from lading_node.engines.inbox import Inbox, embedded, room_of
+from lading_node.engines.launch import prepare
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -32,6 +35,10 @@ from lading_node.engines.process import EngineProcess
 from lading_protocol.errors import BadMessage
 
 KILL_S = 1.0
+# Bytes that a process may send for requests that nobody waits for any more: so much for each, and in all.
+STRAY = 256 << 10
+STRAY_MOST = 4 << 20
+_PONG = 64
 
 
 class ChildEngine:
@@ -60,6 +67,7 @@ class ChildEngine:
         self._ready: asyncio.Future[Ready] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self._stray = STRAY
         self._prompt_tokens = 0
         self._output_tokens = 0
 
@@ -71,8 +79,9 @@ class ChildEngine:
         self._ready = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._load_deadline):
-                await process.spawn(self._spec.threads)
-                process.write(wire.encode(wire.Load(self._spec, str(folder), self._join_s)))
+                launch = await asyncio.to_thread(prepare, self._spec, folder)
+                await process.spawn(launch)
+                process.write(wire.encode(wire.Load(self._spec, self._join_s, launch.bounds)))
                 return await self._ready
         except BaseException as error:
             self._ready.cancel()
@@ -153,7 +162,7 @@ class ChildEngine:
 
     def _submit(self, order: Generate | Embed | Score) -> Inbox:
         """Hand the order to the process; a refusal takes the place of its events."""
-        inbox = Inbox(order.id)
+        inbox = Inbox(order.id, room_of(order))
         process = self._process
         if process is None or not process.alive:
             inbox.put(EngineError("engine_died", "The engine is not running.").as_event(order.id))
@@ -175,20 +184,23 @@ class ChildEngine:
         if self._inboxes.get(inbox.id) is inbox:
             del self._inboxes[inbox.id]
             if not inbox.ended:
+                self._stray = min(STRAY_MOST, self._stray + STRAY)  # what is on its way already
                 self._write(wire.Cancel(inbox.id))
 
     def _write(self, message: wire.ToEngine) -> None:
         if self._process is not None and self._process.alive:
             self._process.write(wire.encode(message))
 
-    def _receive(self, message: wire.FromEngine) -> None:
+    def _receive(self, message: wire.FromEngine, size: int) -> None:
         """Route one message of the process to the request that it belongs to."""
         self._heard = asyncio.get_running_loop().time()
         match message:
             case wire.Pong():
+                self._stray -= size
+                self._check_flood(self._stray)
                 return
             case Ready():
-                self._settle(message)
+                self._settle(self._seen(message))
                 return
             case Failed(id=""):
                 self._settle(EngineError(message.code, message.message, hint=message.hint))
@@ -198,7 +210,21 @@ class ChildEngine:
             case Started():
                 self._prompt_tokens += message.prompt_tokens
         if inbox := self._inboxes.get(message.id):
+            inbox.room -= size
             inbox.put(message)
+            self._check_flood(inbox.room)
+        else:
+            self._stray -= size
+            self._check_flood(self._stray)
+
+    def _check_flood(self, room: int) -> None:
+        if room < 0 and self._process is not None:
+            self._process.kill("agent_error", "The engine sent more than its requests can need, and was killed.")
+
+    def _seen(self, ready: Ready) -> Ready:
+        """With the process's number as this machine sees it: inside the wall it has another."""
+        assert self._process is not None
+        return msgspec.structs.replace(ready, pid=self._process.pid)
 
     def _settle(self, result: Ready | EngineError) -> None:
         if self._ready is not None and not self._ready.done():
@@ -228,5 +254,6 @@ class ChildEngine:
         if asyncio.get_running_loop().time() - self._heard >= self._stall:
             process.kill("timeout", f"The engine did not answer for {self._stall:g} s and was killed.")
             return
+        self._stray = min(STRAY_MOST, self._stray + _PONG)
         process.write(wire.encode(wire.Ping()))
         self._watch = self._next_check()

@@ -1,7 +1,7 @@
 """The engine's process: `python -I -m lading_node.engines.runner PARENT_PID`, driven over its stdin and stdout.
 
-It trusts its parent and nothing else, and ends when its parent does. It confines itself before it imports anything that
-starts threads or reads a stranger's file.
+Inside the wall the parent cannot be seen and is 0. It trusts its parent and nothing else, and ends when its parent
+does. It confines itself before it imports anything that starts threads or reads a stranger's file.
 """
 
 import os
@@ -36,15 +36,14 @@ def main() -> int:
     spec = message.spec
     outbox = Outbox(writing)
     began = time.perf_counter()
-    held = confine(spec.memory, [file.path for file in spec.files], message.scratch)
-    die_with(parent)  # again: a new user namespace makes the kernel forget it
+    held = confine(message.bounds, parent)
 
     from lading_node.engines.generation import as_failed
     from lading_node.engines.load import load
     from lading_node.engines.serving import Runner
 
     try:
-        loaded = load(spec, Path(message.scratch))
+        loaded = load(spec, Path(message.bounds.scratch))
     except (EngineError, MemoryError) as error:
         outbox.put([as_failed("", error)])
         outbox.flush()

@@ -5,6 +5,7 @@ the engine's process can keep (a signal), because two nested loops would otherwi
 """
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,7 @@ from lading_protocol.messages import Message
 MAX_TEMPLATE = 1 << 17
 MAX_TEXT = 4 << 20
 DEADLINE_S = 0.5
+MAX_RECURSION = 1000
 
 
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
@@ -63,10 +65,14 @@ def _refuse(message: str) -> None:
 
 
 @contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
+def _bounded(seconds: float) -> Iterator[None]:
+    """A deadline, and a depth at which recursion ends in an error before it ends in a crash."""
+
     def expire(signum: int, frame: FrameType | None) -> None:
         raise _Overtime
 
+    depth = sys.getrecursionlimit()
+    sys.setrecursionlimit(min(depth, MAX_RECURSION))
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -74,6 +80,7 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        sys.setrecursionlimit(depth)
 
 
 def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Sequence[Message]], str]:
@@ -85,7 +92,7 @@ def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Seq
     for name in ("center", "indent", "format", "pprint", "xmlattr", "urlize", "random"):
         environment.filters.pop(name)
     try:
-        with _deadline(DEADLINE_S):
+        with _bounded(DEADLINE_S):
             template = environment.from_string(source)
     except (TemplateError, _Overtime, RecursionError, MemoryError) as error:
         raise EngineError("invalid_package", f"The chat template does not compile: {one_line(error)}") from error
@@ -94,7 +101,7 @@ def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Seq
         turns = [{"role": message.role, "content": message.content} for message in messages]
         parts, size = [], 0
         try:
-            with _deadline(DEADLINE_S):
+            with _bounded(DEADLINE_S):
                 for part in template.generate(messages=turns, add_generation_prompt=True, bos_token=bos, eos_token=eos):
                     parts.append(part)
                     size += len(part)

@@ -1,0 +1,19 @@
+"""Builds images into build/images: `python docker/build.py NAME...`, all of them without a name."""
+
+import sys
+
+from lading_images.base import BuildError
+from lading_images.build import build, recipes
+
+
+def main() -> None:
+    for name in sys.argv[1:] or recipes():
+        try:
+            built = build(name)
+        except BuildError as error:
+            sys.exit(f"error: {error}")
+        print(f"{built.archive}  {built.archive.stat().st_size:,} bytes  {built.id}")
+
+
+if __name__ == "__main__":
+    main()
