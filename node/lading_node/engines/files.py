@@ -1,4 +1,4 @@
-"""The files of an agent, as an engine's process takes them: by role, and only with the digest that the manifest names."""
+"""The files of an agent, as an engine's process takes them: by role, and only with the manifest's digest."""
 
 import hashlib
 from collections.abc import Sequence

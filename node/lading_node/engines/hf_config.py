@@ -24,30 +24,27 @@ ARCHITECTURES = {
     "Olmo2ForCausalLM": "olmo2",
     "GraniteForCausalLM": "granite",
     "StableLmForCausalLM": "stablelm",
-    "GPTNeoXForCausalLM": "gpt_neox",
     "Starcoder2ForCausalLM": "starcoder2",
     "Phi3ForCausalLM": "phi3",
 }
-_TAKEN = frozenset(
-    """
+_TAKEN_WORDS = """
     vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
     hidden_act max_position_embeddings original_max_position_embeddings rms_norm_eps layer_norm_eps norm_epsilon
     tie_word_embeddings attention_bias mlp_bias use_bias use_qkv_bias qk_layernorm use_parallel_residual
-    rope_parameters rope_theta rope_scaling rotary_pct rotary_emb_base partial_rotary_factor
+    rope_parameters rope_theta rope_scaling partial_rotary_factor
     sliding_window use_sliding_window max_window_layers layer_types no_rope_layers no_rope_layer_interval
     embedding_multiplier logits_scaling residual_multiplier attention_multiplier
-    """.split()
-)
+"""
 # Of training, of sampling, of the file itself: they do not enter a forward pass. Tokens are told by the manifest.
-_WITHOUT_MEANING = frozenset(
-    """
+_IDLE_WORDS = """
     architectures model_type transformers_version torch_dtype dtype use_cache _name_or_path pretraining_tp
-    initializer_range attention_dropout hidden_dropout classifier_dropout residual_dropout embedding_dropout
+    initializer_range attention_dropout hidden_dropout residual_dropout embedding_dropout
     resid_pdrop embd_pdrop bos_token_id eos_token_id pad_token_id unk_token_id return_dict output_attentions
     output_hidden_states is_decoder is_encoder_decoder chunk_size_feed_forward problem_type id2label label2id
     do_sample temperature top_p top_k max_length min_length repetition_penalty num_return_sequences
-    """.split()
-)
+"""
+_TAKEN = frozenset(_TAKEN_WORDS.split())
+_WITHOUT_MEANING = frozenset(_IDLE_WORDS.split())
 _WORD = re.compile(r"[a-z0-9_]{1,40}")
 
 
@@ -120,7 +117,7 @@ def _compare(keys: dict[str, Any], shape: LlmShape, context: int) -> None:
         if (derived.get(key) if found is None else found) != value:
             raise _refused(key, f"it is {found}, and the manifest says {value}")
     inner, positions = keys.get("intermediate_size"), keys.get("max_position_embeddings")
-    if not isinstance(inner, int) or not 1 <= inner <= 64 * shape.hidden:
+    if type(inner) is not int or not 1 <= inner <= 64 * shape.hidden:
         raise _refused("intermediate_size", f"{inner} is out of all proportion")
     if not isinstance(positions, int) or positions < context:
         raise _refused("max_position_embeddings", f"it is {positions}, and the agent's context is {context}")

@@ -21,13 +21,12 @@ MAX_RANK = 4096
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 # How it was trained, and what the file's own names say already.
-_WITHOUT_MEANING = frozenset(
-    """
+_IDLE_WORDS = """
     base_model_name_or_path revision task_type inference_mode lora_dropout target_modules exclude_modules
     layers_to_transform layers_pattern init_lora_weights peft_version loftq_config eva_config corda_config
     runtime_config qalora_group_size
-    """.split()
-)
+"""
+_WITHOUT_MEANING = frozenset(_IDLE_WORDS.split())
 _TAKEN = frozenset({"peft_type", "r", "lora_alpha", "use_rslora"})
 
 
@@ -58,9 +57,9 @@ def _rank_and_scale(data: bytes) -> tuple[int, float]:
     rank, alpha = tree.get("r"), tree.get("lora_alpha")
     if tree.get("peft_type") != "LORA":
         raise _bad(f"{CONFIG} is of the type {str(tree.get('peft_type'))[:40]!r}, and only LORA is known")
-    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
         raise _bad(f"{CONFIG} gives the rank {str(rank)[:40]}")
-    if type(alpha) not in (int, float) or not 0 < alpha <= 1e6:
+    if not isinstance(alpha, int | float) or not 0 < alpha <= 1e6:
         raise _bad(f"{CONFIG} gives the alpha {str(alpha)[:40]}")
     return rank, alpha / (sqrt(rank) if tree.get("use_rslora") else rank)
 
@@ -74,7 +73,7 @@ def _pairs(file: AgentFile) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         name, _, part = tensor.name.removesuffix(".weight").rpartition(".")
         if not tensor.name.startswith(_PREFIX) or part not in ("lora_A", "lora_B"):
             raise _bad(f"it holds {tensor.name[:80]!r}, and only plain LoRA is known")
-        held += tensor.count * 4
+        held += tensor.numbers * 4
         if held > MAX_ADAPTER:
             raise _bad(f"it needs more than {MAX_ADAPTER} bytes")
         places[tensor.name] = found.setdefault(name.removeprefix(_PREFIX) + ".weight", {})[part] = torch.empty(

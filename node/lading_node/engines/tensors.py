@@ -1,8 +1,8 @@
 """Reads safetensors files: an eight-byte length, a JSON header, then the numbers. No pickle is ever read.
 
 The file is read once, front to back, hashed on the way, and handed on in pieces: what the model is made of are the
-very bytes that were hashed, and memory holds one piece besides the model, however large the file is. The digest is known at the
-end only, so nothing that was handed on may be used before `stream` has returned.
+very bytes that were hashed, and memory holds one piece besides the model, however large the file is. The digest is
+known at the end only, so nothing that was handed on may be used before `stream` has returned.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def numbers(self) -> int:
         return prod(self.shape)
 
 
@@ -66,7 +66,7 @@ def stream(file: AgentFile, take: Take) -> None:
             whole.update(len(header).to_bytes(8, "little") + header)
             for tensor in _tensors(file, header, os.fstat(reader.fileno()).st_size - 8 - len(header)):
                 first, width = 0, ITEM_BYTES[tensor.dtype]
-                for piece in _pieces(file, reader, tensor.count * width):
+                for piece in _pieces(file, reader, tensor.numbers * width):
                     whole.update(piece)
                     take(tensor, first, piece)
                     first += len(piece) // width
@@ -103,7 +103,7 @@ def _tensors(file: AgentFile, header: bytes, size: int) -> list[Tensor]:
         if entry.dtype not in ITEM_BYTES:
             raise _bad(file, f"{name[:80]!r} is of the type {entry.dtype[:20]!r}; F32, F16 and BF16 are read")
         begin, end = entry.data_offsets
-        if begin != at or end - begin != tensor.count * ITEM_BYTES[entry.dtype]:
+        if begin != at or end - begin != tensor.numbers * ITEM_BYTES[entry.dtype]:
             raise _bad(file, f"the place of {name[:80]!r} does not fit its shape and its neighbours")
         at = end
         found.append(tensor)

@@ -96,7 +96,9 @@ def _build(spec: EngineSpec, config: HfConfig, device: str) -> Any:
 
 def _empty(config: HfConfig, precision: str, device: str) -> Any:
     """Weights are set aside and not written. What a model computes from its configuration alone is right."""
-    known = AutoConfig.for_model(config.model_type, **config.keys)
+    # Which tokens are special is the manifest's word; to the library they are like any other.
+    no_tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    known = AutoConfig.for_model(config.model_type, **config.keys, **no_tokens)
     with torch.device(device), no_init_weights():
         model = AutoModelForCausalLM.from_config(
             known, dtype=_PRECISIONS[precision], attn_implementation="sdpa", trust_remote_code=False

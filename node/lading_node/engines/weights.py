@@ -10,8 +10,8 @@ from lading_node.engines.port import AgentFile
 from lading_node.engines.tensors import Tensor, headers, stream
 
 _TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-# Tables that older files carry and every model computes by itself.
-_COMPUTED = re.compile(r".*\.(rotary_emb\.inv_freq|attention\.bias|attention\.masked_bias)")
+# A table that older files carry and every model computes by itself.
+_COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq")
 
 
 def check(shapes: Mapping[str, tuple[int, ...]], files: Sequence[AgentFile], spare: Iterable[str] = ()) -> None:
