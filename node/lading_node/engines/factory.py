@@ -6,6 +6,7 @@ import msgspec
 
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.errors import EngineError
+from lading_node.engines.openai_wire import Endpoint
 from lading_node.engines.port import Engine, EngineSpec, Tier
 from lading_node.engines.tiers import choose_tier
 
@@ -14,13 +15,13 @@ class Means(msgspec.Struct, frozen=True):
     """What this machine can run agents with. `tiers` passed the self-test; None: it was not asked for.
 
     `required`: models are refused too where their tier did not pass. `docker` is the engine's URL ("" none),
-    `endpoints` the OpenAI-compatible servers that the operator named, by agent name.
+    `endpoints` the OpenAI-compatible servers, by the name that the operator gave each.
     """
 
     tiers: tuple[Tier, ...] | None = None
     required: bool = True
     docker: str = ""
-    endpoints: dict[str, str] = {}
+    endpoints: dict[str, Endpoint] = {}
     ray: str = ""
 
 
@@ -33,4 +34,15 @@ def open_engine(spec: EngineSpec, scratch: Path, means: Means = NO_MEANS) -> Eng
     tier = choose_tier(spec, means.tiers, required=means.required)
     if spec.kind in _CHILDREN:
         return ChildEngine(spec, scratch, tiered=tier != "")
+    if spec.kind == "openai-http":
+        return _at_endpoint(spec, means)
     raise EngineError("engine_error", f"This node runs no {spec.kind} agents.")
+
+
+def _at_endpoint(spec: EngineSpec, means: Means) -> Engine:
+    from lading_node.engines.openai_http import OpenAiEngine
+
+    if spec.endpoint not in means.endpoints:
+        why = f"The operator has named no model server {spec.endpoint!r} for this agent."
+        raise EngineError("engine_error", why, hint="Name its URL and model in the node's settings.")
+    return OpenAiEngine(spec, means.endpoints[spec.endpoint])
