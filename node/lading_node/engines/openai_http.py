@@ -6,9 +6,9 @@ compressed is unpacked. `transport` is a way in: by default TCP, for a server in
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import httpx
 
@@ -217,7 +217,7 @@ class OpenAiEngine:
                     chat.finish = "length" if news.finish == "length" else "stop"
                     chat.answer.end()
 
-    async def _pieces(self, body: bytes, tokens: int) -> AsyncIterator[News]:
+    async def _pieces(self, body: bytes, tokens: int) -> AsyncGenerator[News, None]:
         """What the server says, event by event, up to the one that ends the answer. Raises EngineError, BadStream."""
         events = Events(EVENT_BYTES * (tokens + 16))
         async with self._answer("POST", "chat/completions", body) as response:
@@ -293,7 +293,7 @@ class OpenAiEngine:
         if not self._alive:
             raise EngineError("engine_died", "The engine is not running.")
         if not self._does(operation):
-            raise EngineError("invalid_request", f"This agent does not {operation}.", hint="See what its manifest lists.")
+            raise EngineError("invalid_request", f"This agent does not {operation}.", hint="Read its manifest.")
         if id in self._running:
             raise EngineError("invalid_request", f"A request {id!r} is already running.", hint="Use another id.")
         if len(self._running) + self._embedding >= self._spec.slots:
@@ -360,8 +360,9 @@ async def _deadline(seconds: float, what: str) -> AsyncIterator[None]:
 async def _before(ended: "asyncio.Future[Finished | Failed]", work: Awaitable[T]) -> T | None:
     """The work's result, or None when the end came first; then the work is given up."""
     task = asyncio.ensure_future(work)
+    both: set[asyncio.Future[Any]] = {task, ended}
     try:
-        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
         if not task.done():
