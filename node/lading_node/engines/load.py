@@ -39,7 +39,7 @@ def load(spec: EngineSpec, scratch: Path) -> Loaded:
         why = "The model keeps weights in other files; this engine takes them in one."
         raise EngineError("invalid_package", why)
     if spec.kind == "onnx":
-        return _embedding(spec)
+        return _onnx(spec)
     return _chat(language_model(spec, scratch), spec.context)
 
 
@@ -70,6 +70,29 @@ def _chat(model: LanguageModel, context: int) -> Loaded:
                 return refused(order, "This agent only chats.", "Send a chat.")
 
     return Loaded(model.engine, model.version, begin, vocab=model.vocab)
+
+
+def _onnx(spec: EngineSpec) -> Loaded:
+    """Embeds, or takes calls: one graph does not do both."""
+    names = {operation.name for operation in spec.operations}
+    if names <= {"embed"}:
+        return _embedding(spec)
+    if names & {"embed", "chat"}:
+        raise EngineError("invalid_package", "An ONNX agent embeds or takes calls, and does not chat.")
+    from lading_node.engines.chat import load_tokenizer
+    from lading_node.engines.onnx_call import OnnxCalls
+    from lading_node.engines.onnx_session import VERSION, OnnxSession
+
+    words = [load_tokenizer(files.read(file)) for file in spec.files if file.role == "tokenizer"]
+    session = OnnxSession(files.read(files.one(spec.files, "model")), spec.threads)
+    call = tasks(OnnxCalls(session, spec.operations, words[0] if words else None).task, spec.context)
+
+    def begin(order: Order) -> Work:
+        if isinstance(order, Embed):
+            return refused(order, "This agent does not embed.", "Send a call.")
+        return call(order)
+
+    return Loaded("onnx", VERSION, begin)
 
 
 def _embedding(spec: EngineSpec) -> Loaded:
