@@ -26,6 +26,8 @@ class Means(msgspec.Struct, frozen=True):
 
 
 NO_MEANS = Means()
+LOAD_S = 60.0
+READ_SPEED = 50e6  # bytes a second
 _CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
 
 
@@ -33,10 +35,16 @@ def open_engine(spec: EngineSpec, scratch: Path, means: Means = NO_MEANS) -> Eng
     """Raises EngineError when this machine cannot run the spec. `scratch` is an existing folder."""
     tier = choose_tier(spec, means.tiers, required=means.required)
     if spec.kind in _CHILDREN:
-        return ChildEngine(spec, scratch, tiered=tier != "")
+        return ChildEngine(spec, scratch, tiered=tier != "", load_deadline=_load_deadline(spec))
     if spec.kind == "openai-http":
         return _at_endpoint(spec, means)
     raise EngineError("engine_error", f"This node runs no {spec.kind} agents.")
+
+
+def _load_deadline(spec: EngineSpec) -> float:
+    """Every byte is read and hashed: a large model gets the time that a slow disk takes."""
+    paths = [Path(file.path) for file in spec.files]
+    return LOAD_S + sum(path.stat().st_size for path in paths if path.is_file()) / READ_SPEED
 
 
 def _at_endpoint(spec: EngineSpec, means: Means) -> Engine:
