@@ -6,6 +6,7 @@ Long-lived and trusted; made an actor by Ray, or run in process by the local poo
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -26,6 +27,24 @@ from lading_node.hardware.discover import discover
 # Without a node that listens for so long, the engines end.
 ORPHAN_S = 20.0
 _PULSE_S = 1.0
+_FOLDER = "lading-machine-"
+
+
+def own_folder() -> tuple[Path, int]:
+    """A new folder, and the lock that says that its process lives; those of processes that were killed are removed."""
+    base = Path(tempfile.gettempdir())
+    for old in base.glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(old / "lock", os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old)
+            finally:
+                os.close(lock)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=base))
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
 
 
 class Placement:
@@ -34,7 +53,7 @@ class Placement:
     def __init__(self, folder: str = "", find: Callable[[], Awaitable[Inventory]] = discover) -> None:
         """`folder` is where engines and files live; by default a new one of its own. `find` says what devices are."""
         self._find = find
-        self._folder = Path(folder or tempfile.mkdtemp(prefix="lading-machine-"))
+        self._folder, self._lock = (Path(folder), -1) if folder else own_folder()
         self._files = FileStore(self._folder / "files")
         self._seats: dict[str, ChildEngine | None] = {}
         self._placed: set[str] = set()
