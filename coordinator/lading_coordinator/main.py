@@ -43,6 +43,7 @@ from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.peers import Index, announce, settle_handler
+from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
 from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
@@ -55,6 +56,7 @@ from lading_protocol.messages import (
     HEARTBEAT,
     OFFERS,
     PUBLISH,
+    RELEASE,
     SETTLE,
     CoordinatorDetail,
 )
@@ -90,7 +92,10 @@ class Coordinator:
         self.ledger = Ledger(self.store, self.metrics, clock)
         self.catalogue = Catalogue()
         self.blobs = BlobStore(home / "blobs", settings.store_quota, evict=False)
-        self.agents = Agents(self.store, self.blobs, outside.contracts.registry, self.catalogue, outside.transport)
+        self.releases = Releases(self.store, outside.contracts.registry, self.catalogue, record.registry_domain, clock)
+        self.agents = Agents(
+            self.store, self.blobs, outside.contracts, self.catalogue, outside.transport, self.releases
+        )
         self.standing = Standing(
             self.store, outside.contracts.staking, self.directory, clock, required=settings.require_stake
         )
@@ -207,6 +212,7 @@ class Coordinator:
         transport.handle(HEARTBEAT, self.index.serve_heartbeat)
         transport.handle(OFFERS, self.index.serve_offers)
         transport.handle(PUBLISH, self.agents.serve_publish)
+        transport.handle(RELEASE, self.releases.serve)
         transport.handle(BLOB, serve_blobs(self.blobs))
         transport.handle(SETTLE, settle_handler(self.purse))
         transport.handle(CASE, self.disputes.serve_case)

@@ -110,7 +110,11 @@ class Agent:
     def _send(self, message):
         data = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         if len(data) > MAX_FRAME:
-            last = {"fail": message.get("done"), "code": "agent_error", "message": "The answer is too large: stream it."}
+            last = {
+                "fail": message.get("done"),
+                "code": "agent_error",
+                "message": "The answer is too large: stream it.",
+            }
             data = json.dumps(last).encode()
         frame = len(data).to_bytes(_SIZE, "big") + data
         with self._writing:

@@ -25,8 +25,9 @@ from lading_net.direct import DirectTransport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
-from lading_node.engines.child import ChildEngine
-from lading_node.engines.port import EngineSpec
+from lading_node.engines.factory import Means, open_engine
+from lading_node.engines.port import Engine, EngineSpec
+from lading_node.engines.probe import probe_machine
 from lading_node.hardware.devices import device_class, remarks, serving_class
 from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
@@ -34,6 +35,7 @@ from lading_node.keyfile import load_or_make
 from lading_node.node import Node
 from lading_node.packages import StoredPackages
 from lading_node.ports import Doors
+from lading_node.releases import recall
 from lading_node.settings import NodeSettings
 from lading_node.store import Ledger
 from lading_node.terms import Found, find_terms
@@ -79,7 +81,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
                 threads=settings.threads,
                 memory=settings.memory << 20,
             ),
-            engine=_engines(scratch),
+            engine=await _engines(scratch, settings),
             clock=time.time,
             rng=random.SystemRandom(),
             blobs=serve_blobs(store),
@@ -136,8 +138,13 @@ async def _device_classes() -> Callable[[EngineSpec], str]:
     return lambda spec: serving_class(found.devices, spec.device)
 
 
-def _engines(scratch: Path) -> Callable[[EngineSpec], ChildEngine]:
-    return lambda spec: ChildEngine(spec, scratch)
+async def _engines(scratch: Path, settings: NodeSettings) -> Callable[[EngineSpec], Engine]:
+    """Tests the tiers of isolation first: only those that passed count from here on."""
+    probes = await probe_machine(scratch, (settings.folder,))
+    for one in probes:
+        log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
+    means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation)
+    return lambda spec: open_engine(spec, scratch, means)
 
 
 async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:
@@ -156,10 +163,13 @@ async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) 
     """Look the terms up on the chain; what was found once serves while the chain is away."""
     serving = []
     for one in settings_.wanted(settings):
-        agent = settings_.agent_of(one)
-        note = f"terms:{agent.hex()}:{one.terms}"
+        origin = settings_.agent_of(one)
+        line = await recall(ledger, origin) if one.follow else None
+        agent = line.serving if line is not None else origin
+        named = one.terms if agent == origin else ""  # terms are one release's own
+        note = f"terms:{agent.hex()}:{named}"
         try:
-            found = await find_terms(contracts, agent, one.terms, time.time())
+            found = await find_terms(contracts, agent, named, time.time())
             await ledger.put_note(note, found.terms)
         except ChainUnreachable:
             known = await ledger.note(note)
@@ -168,5 +178,7 @@ async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) 
             log.warning("the chain does not answer; agent %s is served under the terms of last time", one.digest)
             found = Found(TermsId(known))
         wanted = settings_.serving(one, found.terms, settings, contracts.deployment.decimals)
-        serving.append(msgspec.structs.replace(wanted, sunset_at=found.sunset_at, named=bool(one.terms)))
+        serving.append(
+            msgspec.structs.replace(wanted, agent=agent, origin=origin, sunset_at=found.sunset_at, named=bool(named))
+        )
     return tuple(serving)

@@ -23,13 +23,14 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One agent to serve. Prices are in whole coins per 1,000 tokens; empty ones follow the node's own."""
+    """One agent to serve. Prices are in whole coins per 1,000 tokens; what is left out follows the node's own."""
 
     digest: str
     terms: str = ""
     price_in: str = ""
     price_out: str = ""
     slots: Annotated[int, Meta(ge=0, le=4096)] = 0
+    follow: bool | None = None
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +39,9 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `agents` are digests, or tables of AgentSettings in the file. `listen`, `announce`, `coordinators`, `gossip_listen`
     and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
     local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
-    one engine (0: no limit). `redeem_threshold` is in whole coins.
+    one engine (0: no limit). `require_isolation`: no model is served where the self-test of its tier failed.
+    `redeem_threshold` is in whole coins. `follow`: whether an agent gives way to the later releases that its publisher
+    points to.
     """
 
     data: str = "~/.lading/node"
@@ -50,6 +53,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_out: str = "0.002"
     slots: Annotated[int, Meta(ge=1, le=4096)] = 4
     credit: Annotated[int, Meta(ge=1, le=65536)] = 64
+    follow: bool = True
     pace: Annotated[float, Meta(ge=0)] = 0.0
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4101",)
     announce: tuple[str, ...] = ()
@@ -60,6 +64,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0
     quota: Annotated[int, Meta(ge=1)] = 1 << 38
+    require_isolation: bool = True
     redeem_threshold: str = "1"
     redeem_age: Annotated[float, Meta(gt=0)] = 3600.0
     redeem_at_stop: bool = True
@@ -95,6 +100,7 @@ def wanted(settings: NodeSettings) -> tuple[AgentSettings, ...]:
                 price_in=agent.price_in or settings.price_in,
                 price_out=agent.price_out or settings.price_out,
                 slots=agent.slots or settings.slots,
+                follow=settings.follow if agent.follow is None else agent.follow,
             )
         )
     return tuple(filled)
@@ -113,7 +119,8 @@ def serving(agent: AgentSettings, terms: TermsId, settings: NodeSettings, decima
     price = Price(
         _amount("node.price_in", agent.price_in, decimals), _amount("node.price_out", agent.price_out, decimals)
     )
-    return Serving(agent_of(agent), terms, price, agent.slots, settings.credit)
+    follow = settings.follow if agent.follow is None else agent.follow
+    return Serving(agent_of(agent), terms, price, agent.slots, settings.credit, follow=follow)
 
 
 def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, outward: str) -> Plan:

@@ -60,7 +60,8 @@ class Models:
 
     def tree(self, entry: Entry) -> dict[str, Any]:
         live, paid = self.live(entry.agent), entry.agent in self._promoted()
-        return model_tree(entry, live, self._terms.decimals, self._terms.symbol, promoted=paid)
+        tree = model_tree(entry, live, self._terms.decimals, self._terms.symbol, promoted=paid)
+        return tree | {"current": self._catalogue.is_current(entry)}
 
     def live(self, agent: AgentId) -> list[KnownOffer]:
         """The offers of an agent whose hosts could be chosen now."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from lading_node.engines import wire
+from lading_node.engines.compiling import native_code
 from lading_node.engines.errors import EngineError
 from lading_node.engines.inbox import Arrival, Inbox, gathered, room_of, scored, streamed
 from lading_node.engines.launch import prepare
@@ -32,6 +33,7 @@ from lading_node.engines.port import (
     Started,
 )
 from lading_node.engines.process import EngineProcess
+from lading_node.engines.tiers import tier_of
 from lading_node.engines.wire import is_last
 from lading_protocol.errors import BadMessage
 
@@ -53,16 +55,19 @@ class ChildEngine:
         load_deadline: float = 60.0,
         stall: float = 120.0,
         join_s: float = wire.JOIN_S,
+        tiered: bool = True,
     ) -> None:
         """`scratch` is an existing folder; the engine gets a folder of its own in it, removed when it ends.
 
-        `stall` is how many seconds one step may take before the process is killed: a kernel cannot be interrupted.
+        `tiered`: the tier of its kind passed this machine's self-test. `stall` is how many seconds one step may take
+        before the process is killed: a kernel cannot be interrupted.
         """
         self._spec = spec
         self._scratch = scratch
         self._load_deadline = load_deadline
         self._stall = stall
         self._join_s = join_s
+        self._tiered = tiered
         self._inboxes: dict[str, Inbox] = {}
         self._process: EngineProcess | None = None
         self._ready: asyncio.Future[Ready] | None = None
@@ -79,10 +84,10 @@ class ChildEngine:
         process = self._process = EngineProcess(folder, self._receive, self._ended)
         self._ready = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._load_deadline):
-                launch = await asyncio.to_thread(prepare, self._spec, folder)
+            async with native_code(self._spec, self._scratch) as spec, asyncio.timeout(self._load_deadline):
+                launch = await asyncio.to_thread(prepare, spec, folder)
                 await process.spawn(launch)
-                process.write(wire.encode(wire.Load(self._spec, self._join_s, launch.bounds)))
+                process.write(wire.encode(wire.Load(spec, self._join_s, launch.bounds)))
                 return await self._ready
         except BaseException as error:
             self._ready.cancel()
@@ -218,9 +223,10 @@ class ChildEngine:
             self._process.kill("agent_error", "The engine sent more than its requests can need, and was killed.")
 
     def _seen(self, ready: Ready) -> Ready:
-        """With the process's number as this machine sees it: inside the wall it has another."""
+        """With the process's number as this machine sees it: inside the wall it has another. And with its tier."""
         assert self._process is not None
-        return msgspec.structs.replace(ready, pid=self._process.pid)
+        tier = tier_of(self._spec.kind, ready.confinement) if self._tiered else ""
+        return msgspec.structs.replace(ready, pid=self._process.pid, tier=tier)
 
     def _settle(self, result: Ready | EngineError) -> None:
         if self._ready is not None and not self._ready.done():

@@ -34,7 +34,7 @@ class OnnxEmbedder:
             raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
         self._inputs = {value.name for value in self._session.get_inputs()}
         if not {"input_ids"} <= self._inputs <= _INPUTS:
-            raise EngineError("invalid_package", f"The model's inputs are {sorted(self._inputs)}.")
+            raise EngineError("invalid_package", f"The model's inputs are {one_line(sorted(self._inputs))}.")
         self._output = self._session.get_outputs()[0].name
         self._tokenizer = tokenizer
         self._tokenizer.no_truncation()

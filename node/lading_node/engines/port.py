@@ -173,8 +173,8 @@ class Scored(_Value, frozen=True, tag="scored"):
 class Ready(_Value, frozen=True, tag="ready"):
     """What was loaded, and how its process is confined.
 
-    `confinement` names the limits that hold: "rlimits", "no-new-privileges", "network", "files". `tier` is the tier of
-    isolation that they make, "" for none. `width` is the size of an embedding, 0 for a language model.
+    `confinement` names the limits that hold, such as "network", "files", "syscalls" (see confine.py). `tier` is the
+    tier of isolation that they make, "" for none. `width` is the size of an embedding, 0 for a language model.
     """
 
     engine: str

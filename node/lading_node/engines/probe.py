@@ -117,6 +117,12 @@ class Range:
         return seen
 
 
+async def probe_machine(folder: Path, folders: Iterable[Path] = ()) -> tuple[Probe, ...]:
+    """Every tier of this machine, in the order of the letters in their documentation: W, P, C, G."""
+    process = await probe_process(folder, folders)
+    return (process,)
+
+
 async def probe_process(
     folder: Path, folders: Iterable[Path] = (), *, wall: Wall | str | None = None, deadline: float = DEADLINE_S
 ) -> Probe:

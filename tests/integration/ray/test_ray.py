@@ -5,12 +5,13 @@ Ray listens on all of a machine's addresses; in here there is only the loopback.
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tools import require_program
 
 CASES = Path(__file__).with_name("cluster_cases.py")
 NAMESPACES = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -24,12 +25,10 @@ def require(there: bool, what: str) -> None:
 
 def unshare() -> list[str]:
     """A command that this user may run a program in namespaces with."""
+    program = require_program("unshare")
     for more in ((), ("--user", "--map-root-user")):
-        command = ["unshare", *more, *NAMESPACES]
-        if (
-            shutil.which("unshare")
-            and subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
-        ):
+        command = [program, *more, *NAMESPACES]
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
             return command
     return []
 
@@ -38,7 +37,7 @@ def unshare() -> list[str]:
 def test_a_real_cluster_of_two_nodes_is_one_host() -> None:
     require(importlib.util.find_spec("ray") is not None, "Ray is not installed: pip install 'lading[ray]'")
     command = unshare()
-    require(bool(command), "no namespaces can be made here (util-linux's unshare, as root or with user namespaces)")
+    require(bool(command), "no namespaces can be made here (unshare, as root or with user namespaces)")
     done = subprocess.run(
         [*command, sys.executable, "-P", "-m", "pytest", "-x", "-q", "--durations=8", str(CASES)],
         cwd=CASES.parents[3],
