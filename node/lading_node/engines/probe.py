@@ -118,9 +118,14 @@ class Range:
 
 
 async def probe_machine(folder: Path, folders: Iterable[Path] = ()) -> tuple[Probe, ...]:
-    """Every tier of this machine, in the order of the letters in their documentation: W, P, C, G."""
-    process = await probe_process(folder, folders)
-    return (process,)
+    """Every tier of this machine that its programs could make, from W to P."""
+    from lading_node.engines.probe_wasm import probe_wasm
+
+    process, wasm = await asyncio.gather(probe_process(folder, folders), probe_wasm(folder))
+    if wasm.passed and not process.passed:
+        why = "the process around the guest is not confined: see tier P"
+        wasm = msgspec.structs.replace(wasm, passed=False, failed=(why,))
+    return (wasm, process)
 
 
 async def probe_process(
