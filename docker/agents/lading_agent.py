@@ -15,10 +15,10 @@
 
     agent.run()
 
-An operation gets the input (what the JSON held) and its call. It returns a JSON value, or yields pieces of text. To refuse
-a request, raise BadRequest with a sentence for whoever sent it. Several calls run at once, each in a thread; `call.cancelled`
-tells a long one that nobody waits for it any more. Standard input and output belong to the host: what a library prints
-goes to standard error, which the host keeps a little of.
+An operation gets the input (what the JSON held) and its call. It returns a JSON value, or yields pieces of text. To
+refuse a request, raise BadRequest with a sentence for whoever sent it. Several calls run at once, each in a thread;
+`call.cancelled` tells a long one that nobody waits for it any more. Standard input and output belong to the host: what
+a library prints goes to standard error, which the host keeps a little of.
 """
 
 import json
@@ -110,7 +110,11 @@ class Agent:
     def _send(self, message):
         data = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         if len(data) > MAX_FRAME:
-            last = {"fail": message.get("done"), "code": "agent_error", "message": "The answer is too large: stream it."}
+            last = {
+                "fail": message.get("done"),
+                "code": "agent_error",
+                "message": "The answer is too large: stream it.",
+            }
             data = json.dumps(last).encode()
         frame = len(data).to_bytes(_SIZE, "big") + data
         with self._writing:

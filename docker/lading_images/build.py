@@ -69,7 +69,7 @@ def build(name: str, folder: Path = BUILD) -> Built:
         _run([sys.executable, *recipe.prepare])
     files = [Entry(path, source / below) for path, below in recipe.files.items()]
     folder.mkdir(parents=True, exist_ok=True)
-    bottom = _base(folder, recipe.packages)
+    bottom = base_layer(folder, recipe.packages)
     made_of = _made_of(recipe, files, bottom)
     archive, note = folder / f"{name}.tar", folder / f"{name}.json"
     if archive.exists() and note.exists() and (seen := json.loads(note.read_text()))["made_of"] == made_of:
@@ -103,7 +103,7 @@ def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _base(folder: Path, extra: tuple[str, ...]) -> Layer:
+def base_layer(folder: Path, extra: tuple[str, ...] = ()) -> Layer:
     """Kept under the names of its packages: newer versions come with a build folder that is new."""
     key = hashlib.sha256("\n".join([*extra, Path(base.__file__).read_text()]).encode()).hexdigest()[:16]
     kept = folder / f"base-{key}" / "base.tar"

@@ -1,4 +1,4 @@
-"""Counts words, finds the most frequent ones, and repeats a text word by word: the smallest agent that does something."""
+"""Counts words, finds the most frequent ones, and repeats a text word by word."""
 
 import re
 from collections import Counter

@@ -65,7 +65,7 @@ class OutputText:
         if found:
             self._held = ""
             return text[: min(found)], True
-        keep = 0 if last else max(_overlap(text, stop) for stop in self._stops)
+        keep = 0 if last else max(overlap(text, stop) for stop in self._stops)
         released = len(text) - keep
         self._held = text[released:]
         return text[:released], False
@@ -80,7 +80,7 @@ class OutputText:
         return "".join(parts)
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """How many last characters of `text` may be the beginning of `stop`."""
     for size in range(min(len(stop) - 1, len(text)), 0, -1):
         if text.endswith(stop[:size]):

@@ -6,7 +6,8 @@ starting another one is the caller's decision.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from lading_node.engines import wire
 from lading_node.engines.compiling import native_code
 from lading_node.engines.errors import EngineError
-from lading_node.engines.inbox import Inbox, embedded, room_of
+from lading_node.engines.inbox import Arrival, Inbox, gathered, room_of, scored, streamed
 from lading_node.engines.launch import prepare
 from lading_node.engines.port import (
     Embed,
@@ -23,7 +24,6 @@ from lading_node.engines.port import (
     Event,
     Failed,
     FailureCode,
-    Finished,
     Generate,
     Health,
     Ready,
@@ -34,6 +34,7 @@ from lading_node.engines.port import (
 )
 from lading_node.engines.process import EngineProcess
 from lading_node.engines.tiers import tier_of
+from lading_node.engines.wire import is_last
 from lading_protocol.errors import BadMessage
 
 KILL_S = 1.0
@@ -100,45 +101,40 @@ class ChildEngine:
 
     async def generate(self, order: Generate) -> AsyncIterator[Event]:
         inbox = self._submit(order)
-        told = taken = 0
         try:
-            while True:
-                event = await inbox.get()
-                assert not isinstance(event, wire.Vector | Scored)
-                yield event
-                if isinstance(event, Finished | Failed):
-                    return
-                if isinstance(event, Run):
-                    taken += len(event.ids)
-                    if order.ahead and taken - told >= max(1, order.ahead // 2):
-                        told = taken
-                        self._write(wire.Taken(order.id, taken))
+            async with aclosing(streamed(inbox, order.ahead, lambda count: self.take(order.id, count))) as events:
+                async for event in events:
+                    yield event
         finally:
             self._leave(inbox)
 
     async def embed(self, order: Embed) -> Embedded | Failed:
         inbox = self._submit(order)
-        rows: list[wire.Vector] = []
         try:
-            while True:
-                event = await inbox.get()
-                if isinstance(event, Failed):
-                    return event
-                assert isinstance(event, wire.Vector)
-                rows.append(event)
-                if not event.left:
-                    return embedded(order.id, rows)
+            return await gathered(inbox)
         finally:
             self._leave(inbox)
 
     async def score(self, order: Score) -> Scored | Failed:
         inbox = self._submit(order)
         try:
-            event = await inbox.get()
-            assert isinstance(event, Scored | Failed)
-            return event
+            return await scored(inbox)
         finally:
             self._leave(inbox)
+
+    async def relay(self, order: Generate | Embed | Score, tell: Callable[[Arrival], None]) -> None:
+        """Hand every event on as it comes, for a caller further away who says with `take` how far it is."""
+        inbox = self._submit(order)
+        try:
+            while not is_last(event := await inbox.get()):
+                tell(event)
+            tell(event)
+        finally:
+            self._leave(inbox)
+
+    def take(self, id: str, count: int) -> None:
+        """The caller of a generation has taken `count` of its tokens."""
+        self._write(wire.Taken(id, count))
 
     def cancel(self, id: str) -> None:
         if id in self._inboxes:

@@ -6,6 +6,7 @@ import msgspec
 
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.errors import EngineError
+from lading_node.engines.openai_wire import Endpoint
 from lading_node.engines.port import Engine, EngineSpec, Tier
 from lading_node.engines.tiers import choose_tier
 
@@ -14,17 +15,19 @@ class Means(msgspec.Struct, frozen=True):
     """What this machine can run agents with. `tiers` passed the self-test; None: it was not asked for.
 
     `required`: models are refused too where their tier did not pass. `docker` is the engine's URL ("" none),
-    `endpoints` the OpenAI-compatible servers that the operator named, by agent name.
+    `endpoints` the OpenAI-compatible servers, by the name that the operator gave each.
     """
 
     tiers: tuple[Tier, ...] | None = None
     required: bool = True
     docker: str = ""
-    endpoints: dict[str, str] = {}
+    endpoints: dict[str, Endpoint] = {}
     ray: str = ""
 
 
 NO_MEANS = Means()
+LOAD_S = 60.0
+READ_SPEED = 50e6  # bytes a second
 _CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
 
 
@@ -32,5 +35,22 @@ def open_engine(spec: EngineSpec, scratch: Path, means: Means = NO_MEANS) -> Eng
     """Raises EngineError when this machine cannot run the spec. `scratch` is an existing folder."""
     tier = choose_tier(spec, means.tiers, required=means.required)
     if spec.kind in _CHILDREN:
-        return ChildEngine(spec, scratch, tiered=tier != "")
+        return ChildEngine(spec, scratch, tiered=tier != "", load_deadline=_load_deadline(spec))
+    if spec.kind == "openai-http":
+        return _at_endpoint(spec, means)
     raise EngineError("engine_error", f"This node runs no {spec.kind} agents.")
+
+
+def _load_deadline(spec: EngineSpec) -> float:
+    """Every byte is read and hashed: a large model gets the time that a slow disk takes."""
+    paths = [Path(file.path) for file in spec.files]
+    return LOAD_S + sum(path.stat().st_size for path in paths if path.is_file()) / READ_SPEED
+
+
+def _at_endpoint(spec: EngineSpec, means: Means) -> Engine:
+    from lading_node.engines.openai_http import OpenAiEngine
+
+    if spec.endpoint not in means.endpoints:
+        why = f"The operator has named no model server {spec.endpoint!r} for this agent."
+        raise EngineError("engine_error", why, hint="Name its URL and model in the node's settings.")
+    return OpenAiEngine(spec, means.endpoints[spec.endpoint])

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from lading_node.engines.port import Embed, Embedded, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.port import Embed, Embedded, Event, Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_node.engines.wire import Vector, is_last
 
 _MESSAGE = 256 << 10
@@ -40,6 +40,41 @@ class Inbox:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._events.popleft()
+
+
+async def streamed(inbox: Inbox, ahead: int, taken: Callable[[int], None]) -> AsyncGenerator[Event, None]:
+    """A generation's events. `taken` hears now and then how many tokens the reader has, where `ahead` limits them."""
+    told = count = 0
+    while True:
+        event = await inbox.get()
+        assert not isinstance(event, Vector | Scored)
+        yield event
+        if isinstance(event, Finished | Failed):
+            return
+        if isinstance(event, Run):
+            count += len(event.ids)
+            if ahead and count - told >= max(1, ahead // 2):
+                told = count
+                taken(count)
+
+
+async def gathered(inbox: Inbox) -> Embedded | Failed:
+    """All rows of an embedding."""
+    rows: list[Vector] = []
+    while True:
+        event = await inbox.get()
+        if isinstance(event, Failed):
+            return event
+        assert isinstance(event, Vector)
+        rows.append(event)
+        if not event.left:
+            return embedded(inbox.id, rows)
+
+
+async def scored(inbox: Inbox) -> Scored | Failed:
+    event = await inbox.get()
+    assert isinstance(event, Scored | Failed)
+    return event
 
 
 def room_of(order: Generate | Embed | Score) -> int:

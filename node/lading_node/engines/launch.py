@@ -71,7 +71,7 @@ def prepare(
         rootless=_rootless(),
         joins=group.joins,
     )
-    return Launch(_command(wall, bounds, module), _environment(bounds.scratch, spec.threads), bounds, group)
+    return Launch(_command(wall, bounds, module), _environment(bounds.scratch, spec.threads, spec.card), bounds, group)
 
 
 def _share() -> int:
@@ -98,7 +98,9 @@ def _command(wall: Wall | str, bounds: Bounds, module: str) -> tuple[str, ...]:
     return (*wall_command(wall, room), *python, "0")
 
 
-def _environment(scratch: str, threads: int) -> dict[str, str]:
+def _environment(scratch: str, threads: int, card: str = "") -> dict[str, str]:
+    """Every vendor's runtime has a name of its own for the one card that a process may see."""
+    seen = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK") if card else ()
     return {
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -106,4 +108,5 @@ def _environment(scratch: str, threads: int) -> dict[str, str]:
         "TMPDIR": scratch,
         "OMP_NUM_THREADS": str(threads),
         **QUIET,
+        **dict.fromkeys(seen, card),
     }
