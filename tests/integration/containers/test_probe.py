@@ -47,7 +47,7 @@ def test_a_container_on_gvisor_denies_everything_that_is_this_machine_s(docker_u
 
 HOLES = {
     "the engine's own profile": ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, "io uring"),
-    "room for a thousand processes": ({"pids_limit": 4096}, "processes"),
+    "room for a thousand processes": ({"pids_limit": 4096}, "threads"),
     "a large scratch": ({"tmpfs": {"/tmp": "rw,size=512m,mode=1777"}}, "disk"),
 }
 
