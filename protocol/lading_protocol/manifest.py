@@ -5,7 +5,6 @@ writing give the same bytes. Nothing here touches a file; there is nothing to ex
 """
 
 import json
-import re
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +12,7 @@ from msgspec import Meta
 
 from lading_protocol.errors import BadManifest, one_line
 from lading_protocol.ids import Address, AgentId, Digest, address
+from lading_protocol.nesting import depth
 from lading_protocol.parts import (
     Attestation,
     Capabilities,
@@ -36,7 +36,6 @@ from lading_protocol.transcript import sha256
 SCHEMA = "lading.agent/1"
 MAX_MANIFEST = 1 << 20
 MAX_DEPTH = 16
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class Manifest(Part, frozen=True):
@@ -103,7 +102,7 @@ def load(data: bytes) -> Manifest:
     """Read a manifest from anywhere. Raises BadManifest; what it returns obeys every rule of this module."""
     if len(data) > MAX_MANIFEST:
         raise BadManifest(f"The manifest has {len(data)} bytes, over the limit of {MAX_MANIFEST}.")
-    if _depth(data) > MAX_DEPTH:
+    if depth(data) > MAX_DEPTH:
         raise BadManifest(f"The manifest is nested deeper than {MAX_DEPTH} levels.")
     try:
         tree = json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
@@ -130,15 +129,6 @@ def model_id(manifest: Manifest, model: Model) -> Digest:
     files = sorted([file.role, file.digest] for file in (manifest.file(path) for path in model.files))
     identity = {"architecture": model.architecture, "files": files, "precision": model.precision}
     return sha256(_canonical(identity))
-
-
-def _depth(data: bytes) -> int:
-    """How deep brackets nest outside strings. Checked before parsing: a parser's own guard can be raised or missing."""
-    depth = deepest = 0
-    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _canonical(tree: Any) -> bytes:

@@ -8,6 +8,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lading_protocol.manifest import MAX_DEPTH
+from lading_protocol.nesting import depth
+
 MOST_HEADER = 64 << 20
 _WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 
@@ -59,9 +62,12 @@ def _tensors(path: Path, size: int) -> dict[str, _Tensor] | None:
         if size < 8 or length > min(size - 8, MOST_HEADER):
             return None
         try:
-            header: Any = json.loads(file.read(length))
+            text = file.read(length)
+            if depth(text) > MAX_DEPTH:
+                return None
+            header: Any = json.loads(text)
             found = {name: _tensor(entry, 8 + length) for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
     if any(not 8 + length <= tensor.start <= tensor.end <= size for tensor in found.values()):
         return None
