@@ -41,6 +41,7 @@ from lading_node.releases import recall
 from lading_node.settings import NodeSettings
 from lading_node.store import Ledger
 from lading_node.terms import Found, find_terms
+from lading_protocol.errors import LadingError
 from lading_protocol.ids import TermsId, to_hex
 
 log = logging.getLogger(__name__)
@@ -146,10 +147,12 @@ async def _device_classes(pool: Pool | None) -> Callable[[EngineSpec], str]:
 
 async def _engines(scratch: Path, settings: NodeSettings, pool: Pool | None) -> Callable[[EngineSpec], Engine]:
     """Tests the tiers of isolation first: only those that passed count from here on. A pool's machines test theirs."""
-    probes = await probe_machine(scratch, (settings.folder,))
+    if settings.docker:
+        await _reap(settings.docker, scratch)
+    probes = await probe_machine(scratch, (settings.folder,), settings.docker)
     for one in probes:
         log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
-    means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation)
+    means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation, settings.docker)
 
     def make(spec: EngineSpec) -> Engine:
         return pool.engine(spec) if pool is not None and spec.kind in CHILDREN else open_engine(spec, scratch, means)
@@ -165,6 +168,17 @@ async def _pool(settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Poo
     if not await pool.machines(1, POOL_WAIT_SECONDS):
         log.warning("no machine of the Ray cluster at %s has answered yet", settings.ray)
     return pool
+
+
+async def _reap(docker: str, scratch: Path) -> None:
+    """Containers that an earlier life of this node left running."""
+    from lading_node.engines.container import reap
+
+    try:
+        if count := await asyncio.to_thread(reap, docker, scratch):
+            log.warning("removed %d containers that an earlier run left", count)
+    except (LadingError, ImportError) as error:
+        log.warning("agents in images cannot be served: %s", error)
 
 
 async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:

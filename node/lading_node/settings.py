@@ -40,7 +40,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
     local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
     one engine (0: no limit). `ray` is the head of a Ray cluster whose machines run the engines ("": this one does).
-    `require_isolation`: no model is served where the self-test of its tier failed. `redeem_threshold` is in whole
+    `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the socket of a container
+    engine, such as unix:///var/run/docker.sock (empty: agents in images are not served). `redeem_threshold` is in whole
     coins. `follow`: whether an agent gives way to the later releases that its publisher points to.
     """
 
@@ -66,6 +67,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quota: Annotated[int, Meta(ge=1)] = 1 << 38
     require_isolation: bool = True
     ray: str = ""
+    docker: str = ""
     redeem_threshold: str = "1"
     redeem_age: Annotated[float, Meta(gt=0)] = 3600.0
     redeem_at_stop: bool = True

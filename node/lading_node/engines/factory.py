@@ -36,9 +36,21 @@ def open_engine(spec: EngineSpec, scratch: Path, means: Means = NO_MEANS) -> Eng
     tier = choose_tier(spec, means.tiers, required=means.required)
     if spec.kind in CHILDREN:
         return ChildEngine(spec, scratch, tiered=tier != "", load_deadline=_load_deadline(spec))
+    if spec.kind == "oci":
+        return _in_container(spec, scratch, means, tier)
     if spec.kind == "openai-http":
         return _at_endpoint(spec, means)
     raise EngineError("engine_error", f"This node runs no {spec.kind} agents.")
+
+
+def _in_container(spec: EngineSpec, scratch: Path, means: Means, tier: Tier) -> Engine:
+    from lading_node.engines.container import ContainerEngine
+
+    if not means.docker:
+        why = "This node has no container engine for agents in images."
+        raise EngineError("engine_error", why, hint="Name its socket in the node's settings: docker.")
+    tiered = msgspec.structs.replace(spec, tier=tier)
+    return ContainerEngine(tiered, scratch, means.docker, load_deadline=_load_deadline(spec))
 
 
 def _load_deadline(spec: EngineSpec) -> float:
