@@ -78,6 +78,13 @@ class BadDelta(BadPackage):
     hint = "Fetch the whole file."
 
 
+class BadArtifact(BadPackage):
+    """An OCI artifact is not an agent's, or does not hold what it says."""
+
+    code = "bad_artifact"
+    hint = "Export it again with `lading agent export`."
+
+
 class StoreFull(LadingError):
     """The package store has no room."""
 

@@ -116,12 +116,15 @@ class Releases:
         listening.add_done_callback(lambda _: changed.set())
         told: set[bytes] = set()
         try:
-            while not listening.done():
+            over = False
+            while not over:
                 changed.clear()
+                over = listening.done()  # who closed its side after asking is still told what stands
                 for message in self._news(wanted, told):
                     messages.send(message)
                     await messages.drain()
-                await changed.wait()
+                if not over:
+                    await changed.wait()
         except NetError as error:
             log.debug("A follower %s is gone: %s", short(stream.peer), error)
         finally:

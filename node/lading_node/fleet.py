@@ -77,6 +77,8 @@ class Fleet:
             await asyncio.wait((task,))
         if not keep and agent in self.agents:
             self.agents.remove(agent)
+        if all(one is agent or one.serving.agent != agent.serving.agent for one in self.agents):
+            self._doors.packages.release(agent.serving.agent)
         self._tell()
 
     def _start(self, agent: Agent) -> None:

@@ -37,6 +37,10 @@ class Packages(Protocol):
 
     def has(self, agent: AgentId) -> bool: ...
 
+    def release(self, agent: AgentId) -> None:
+        """It is not served any more: what it takes on the disk may go when room is needed."""
+        ...
+
 
 EngineMaker = Callable[[EngineSpec], Engine]
 

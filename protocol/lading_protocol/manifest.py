@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.errors import BadManifest
+from lading_protocol.errors import BadManifest, one_line
 from lading_protocol.ids import Address, AgentId, Digest, address
 from lading_protocol.parts import (
     Attestation,
@@ -83,7 +83,7 @@ class Manifest(Part, frozen=True):
         for file in self.files:
             if file.path == path:
                 return file
-        raise BadManifest(f"The package has no file {path!r}.")
+        raise BadManifest(f"The package has no file {path[:80]!r}.")
 
     def model(self, alias: str) -> Model:
         for model in self.models:
@@ -112,7 +112,7 @@ def load(data: bytes) -> Manifest:
     except BadManifest:
         raise
     except (ValueError, msgspec.ValidationError) as error:
-        raise BadManifest(f"The manifest does not read: {error}.") from error
+        raise BadManifest(f"The manifest does not read: {one_line(error)}.") from error
     # Written again from what was understood: a field left out, or said twice in two ways, shows here.
     if canonical != data or _canonical(msgspec.to_builtins(manifest)) != data:
         raise BadManifest("The manifest is not in canonical form.", hint="Write it with `lading agent publish`.")
@@ -153,4 +153,4 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_float(text: str) -> None:
-    raise BadManifest(f"The manifest holds the number {text}; only whole numbers are allowed.")
+    raise BadManifest(f"The manifest holds the number {text[:40]}; only whole numbers are allowed.")

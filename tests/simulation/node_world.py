@@ -67,6 +67,8 @@ class Shelf:
     def has(self, agent: AgentId) -> bool:
         return agent == AGENT
 
+    def release(self, agent: AgentId) -> None: ...
+
     async def get(self, agent: AgentId, note: Callable[[str], None]) -> Package:
         if agent != AGENT:
             raise NoPackage("There is only the toy here.")

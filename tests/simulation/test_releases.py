@@ -60,9 +60,13 @@ class Shelf:
         self.held = {agent_id(dump(one)): one for one in manifests}
         self.broken: set[str] = set()
         self.asked: list[AgentId] = []
+        self.released: list[AgentId] = []
 
     def has(self, agent: AgentId) -> bool:
         return agent in self.held
+
+    def release(self, agent: AgentId) -> None:
+        self.released.append(agent)
 
     async def get(self, agent: AgentId, note: Callable[[str], None]) -> Package:
         self.asked.append(agent)
@@ -215,6 +219,7 @@ def test_a_job_runs_through_the_move_and_the_next_one_is_the_new_release_s(tmp_p
         assert len(harbour.gateway.ended[0].parts) == 1
         await asyncio.sleep(1)
         assert harbour.served == [(A2, "serving")]
+        assert harbour.shelf.released == [A1]
         (fresh,) = harbour.node.agents
         assert (fresh.serving.price, fresh.serving.terms) == (PRICE, harbour.terms[A2])
         harbour.gateway.agent = A2

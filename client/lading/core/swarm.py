@@ -225,10 +225,9 @@ class Swarm:
         for other in self._peers.values():
             if other is state:
                 continue
-            ahead = 0
+            due = 0.0
             for number in other.owes:
-                ahead += self._wanted[number].size
-                due = max(ahead / other.pace, now - other.since)
+                due += max(self._wanted[number].size / other.pace, now - other.since)
                 if due > latest and self._may_double(state, number):
                     best, latest = number, due
         if best is None:

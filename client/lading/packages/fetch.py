@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from lading.core.swarm import Rules
 from lading.errors import BadPackage, NoSource, StoreFull
 from lading.packages.chunklist import chunks_of
 from lading.packages.delta import apply_delta
@@ -33,6 +34,7 @@ async def fetch_package(
     progress: Progress = lambda done, total: None,
     *,
     deltas: bool = False,
+    rules: Rules | None = None,
 ) -> Manifest:
     """Fetch what the store lacks of an agent. Raises BadManifest, BadPackage (NoSource among them), StoreFull.
 
@@ -43,7 +45,7 @@ async def fetch_package(
         store.put(await _manifest(links, agent))
     manifest = store.manifest(agent)
     store.touch(agent)
-    await _Fetch(links, store, manifest, progress, deltas).run()
+    await _Fetch(links, store, manifest, progress, deltas, rules).run()
     return manifest
 
 
@@ -57,7 +59,15 @@ async def _manifest(links: Links, agent: AgentId) -> bytes:
 
 
 class _Fetch:
-    def __init__(self, links: Links, store: BlobStore, manifest: Manifest, progress: Progress, deltas: bool) -> None:
+    def __init__(
+        self,
+        links: Links,
+        store: BlobStore,
+        manifest: Manifest,
+        progress: Progress,
+        deltas: bool,
+        rules: Rules | None,
+    ) -> None:
         self._links = links
         self._store = store
         self._manifest = manifest
@@ -66,6 +76,7 @@ class _Fetch:
         self._total = sum(file.size for file in self._files)
         self._held = self._total - sum(file.size for file in self._missing())
         self._keep_deltas = deltas
+        self._rules = rules
 
     async def run(self) -> None:
         self._progress(self._held, self._total)
@@ -130,6 +141,6 @@ class _Fetch:
                 partials.append(partial)
                 landed(await asyncio.to_thread(partial.recover))
             landed(await asyncio.to_thread(reuse, self._store, partials))
-            await Haul(partials, self._links, landed).run()
+            await Haul(partials, self._links, landed, self._rules).run()
             for partial in partials:
                 await asyncio.to_thread(partial.finish)

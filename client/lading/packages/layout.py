@@ -40,6 +40,8 @@ def lay_out(manifest: Manifest, path: Callable[[bytes], Path], folder: Path) -> 
 
 
 def _place(file: File, source: Path, target: Path) -> None:
+    if source.stat().st_size != file.size:
+        raise BadPackage(f"{file.path} has {source.stat().st_size:,} bytes, and the manifest says {file.size:,}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("xb+") as writer:
         if _clone(reader.fileno(), writer.fileno()):
@@ -81,7 +83,10 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def _right(file: File, path: Path) -> bool:
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:  # a link, or a folder that is none
+        return False
     try:
         found = os.fstat(number)
         plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and stat.S_IMODE(found.st_mode) == 0o444

@@ -87,8 +87,7 @@ class Partial:
                 )
             with room(self._store.folder):
                 os.fdatasync(self._file)
-            self._store.admit(self._path, self._blob)
-            self._store.touch(self._blob)
+            self._store.admit(self._path, self._blob, self._file)
 
     def close(self) -> None:
         """Safe while threads of a fetch that was given up are still at work: the last of them closes the file."""

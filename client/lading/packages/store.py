@@ -109,19 +109,19 @@ class BlobStore:
                     yield writer
                     writer.flush()
                     os.fdatasync(number)
-                    self.admit(part, blob)
+                    self.admit(part, blob, number)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
 
-    def admit(self, part: Path, blob: bytes) -> None:
-        """A checked file on this disk becomes the blob. Another program may have been first; then it is the same."""
+    def admit(self, part: Path, blob: bytes, file: int) -> None:
+        """The checked file `file`, which lies at `part`, becomes the blob. Another program may have been first."""
         with turn(self.folder):
-            try:
+            if part.exists() and os.path.samestat(part.stat(), os.fstat(file)):
                 part.replace(self.path(blob))
-            except FileNotFoundError:
-                if not self.has(blob):
-                    raise
+            elif not self.has(blob):  # what lies there now is another program's, and perhaps not whole
+                raise BadPackage(f"The file of blob {short(blob)} was removed while it was made.", hint="Try again.")
+            self.touch(blob)
         folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from lading_node.engines import wire
+from lading_node.engines.compiling import native_code
 from lading_node.engines.errors import EngineError
 from lading_node.engines.inbox import Inbox, embedded, room_of
 from lading_node.engines.launch import prepare
@@ -82,10 +83,10 @@ class ChildEngine:
         process = self._process = EngineProcess(folder, self._receive, self._ended)
         self._ready = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._load_deadline):
-                launch = await asyncio.to_thread(prepare, self._spec, folder)
+            async with native_code(self._spec, self._scratch) as spec, asyncio.timeout(self._load_deadline):
+                launch = await asyncio.to_thread(prepare, spec, folder)
                 await process.spawn(launch)
-                process.write(wire.encode(wire.Load(self._spec, self._join_s, launch.bounds)))
+                process.write(wire.encode(wire.Load(spec, self._join_s, launch.bounds)))
                 return await self._ready
         except BaseException as error:
             self._ready.cancel()

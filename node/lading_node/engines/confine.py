@@ -47,10 +47,10 @@ class Bounds(msgspec.Struct, frozen=True):
 
     `files` (or folders) are read besides the system's libraries and Python's own folders; `scratch` is written, at most
     `quota` bytes of it, and `written` are folders for a step that makes something for later processes. `memory` is in
-    bytes, 0 for no limit; without `address_space` only a control group can hold it. `walled`: the process is inside the
-    wall, whose scratch has its quota (`sized`). `device` leaves the graphics cards open. `rootless`: this machine's
-    kernel does not take the process for root. `joins` maps the open files of control groups to the limits that joining
-    them sets.
+    bytes, 0 for no limit; with `address_space` it also bounds addresses that are only reserved. `walled`: the process
+    is inside the wall, whose scratch has its quota (`sized`). `device` leaves the graphics cards open. `rootless`: this
+    machine's kernel does not take the process for root. `joins` maps the open files of control groups to the limits
+    that joining them sets.
     """
 
     scratch: str
@@ -155,6 +155,8 @@ def _limit(bounds: Bounds, held: list[str]) -> None:
     _lower(resource.RLIMIT_FSIZE, bounds.quota)
     if bounds.memory and bounds.address_space:
         _lower(resource.RLIMIT_AS, bounds.memory)
+    if bounds.memory:  # counts what may be written; a driver's reserved addresses are not among it
+        _lower(resource.RLIMIT_DATA, bounds.memory)
         held.append("memory")
     if "threads" not in held and "users" in held and bounds.rootless and _release() >= (5, 14):
         # Counts the threads of this process's own user namespace only, since then. Never binds root.

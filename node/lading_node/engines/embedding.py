@@ -7,7 +7,7 @@ a token, which is then averaged. Vectors are scaled to length 1.
 import numpy as np
 from tokenizers import Tokenizer
 
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.onnx_session import VERSION, OnnxSession
 
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
@@ -22,7 +22,7 @@ class OnnxEmbedder:
         self._session = OnnxSession(model, threads)
         self._inputs = {value.name for value in self._session.inputs}
         if not {"input_ids"} <= self._inputs <= _INPUTS:
-            raise EngineError("invalid_package", f"The model's inputs are {sorted(self._inputs)}.")
+            raise EngineError("invalid_package", f"The model's inputs are {one_line(sorted(self._inputs))}.")
         self._output = self._session.outputs[0].name
         self._tokenizer = tokenizer
         self._tokenizer.no_truncation()

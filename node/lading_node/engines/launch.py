@@ -42,14 +42,16 @@ def prepare(
     wall: Wall | str | None = None,
     module: str = RUNNER,
     quota: int = SCRATCH_QUOTA,
+    written: tuple[str, ...] = (),
 ) -> Launch:
     """May block for a moment. `wall` is this machine's own unless one, or the reason for none, is given.
 
-    `module` is what the process runs; it must confine itself by the bounds that it is sent.
+    `module` is what the process runs; it must confine itself by the bounds that it is sent. `written` are folders that
+    it may write besides its scratch.
     """
     wall = find_wall() if wall is None else wall
-    group = make_group(spec.memory, THREADS)
-    grouped = any("memory" in names for names in group.joins.values())
+    memory = spec.memory or _share()
+    group = make_group(memory, THREADS)
     models = [file for model in spec.models for file in model.files]
     files = [os.path.abspath(file.path) for file in (*spec.files, *models)]
     if spec.cache:
@@ -59,8 +61,9 @@ def prepare(
     bounds = Bounds(
         scratch=os.path.abspath(scratch),
         files=tuple(dict.fromkeys(files)),
-        memory=spec.memory,
-        address_space=not (reserves and grouped),
+        written=tuple(map(os.path.abspath, written)),
+        memory=memory,
+        address_space=bool(spec.memory) and not reserves,
         quota=quota,
         walled=isinstance(wall, Wall),
         sized=isinstance(wall, Wall) and wall.sized,
@@ -69,6 +72,11 @@ def prepare(
         joins=group.joins,
     )
     return Launch(_command(wall, bounds, module), _environment(bounds.scratch, spec.threads), bounds, group)
+
+
+def _share() -> int:
+    """Most of this machine's memory, in bytes: for an engine without a limit, so that it ends before its host does."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def _rootless() -> bool:

@@ -6,6 +6,7 @@ Each file is read once, its digest is checked, and those very bytes are what the
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lading_node.engines import files
 from lading_node.engines.errors import EngineError
@@ -14,6 +15,10 @@ from lading_node.engines.model import LanguageModel
 from lading_node.engines.port import Embed, EngineSpec, Failed, Generate, Score
 from lading_node.engines.tasks import Task, TaskScore, TaskWork
 from lading_protocol.messages import CallRequest, ChatRequest
+
+if TYPE_CHECKING:
+    from lading_node.engines.embedding import OnnxEmbedder
+    from lading_node.engines.host_tensors import OnnxGraph
 
 Order = Generate | Embed | Score
 
@@ -40,6 +45,8 @@ def load(spec: EngineSpec, scratch: Path) -> Loaded:
         raise EngineError("invalid_package", why)
     if spec.kind == "onnx":
         return _onnx(spec)
+    if spec.kind in ("wasm-core", "wasm-component"):
+        return _wasm(spec, scratch)
     return _chat(language_model(spec, scratch), spec.context)
 
 
@@ -96,11 +103,7 @@ def _onnx(spec: EngineSpec) -> Loaded:
 
 
 def _embedding(spec: EngineSpec) -> Loaded:
-    from lading_node.engines.chat import load_tokenizer
-    from lading_node.engines.embedding import OnnxEmbedder
-
-    tokenizer = load_tokenizer(files.read(files.one(spec.files, "tokenizer")))
-    model = OnnxEmbedder(files.read(files.one(spec.files, "model")), tokenizer, spec.context, spec.threads)
+    model = embedder(spec)
 
     def begin(order: Order) -> Work:
         if isinstance(order, Embed):
@@ -108,6 +111,34 @@ def _embedding(spec: EngineSpec) -> Loaded:
         return refused(order, "This agent only embeds.", "Send inputs to embed.")
 
     return Loaded(model.engine, model.version, begin, width=model.width)
+
+
+def _wasm(spec: EngineSpec, scratch: Path) -> Loaded:
+    from lading_node.engines.wasm_code import release
+    from lading_node.engines.wasm_task import open_task
+
+    call = tasks(open_task(spec, scratch), spec.context)
+
+    def begin(order: Order) -> Work:
+        if isinstance(order, Embed):
+            return refused(order, "This agent takes calls.", "Send a call.")
+        return call(order)
+
+    return Loaded(spec.kind, release(), begin)
+
+
+def embedder(spec: EngineSpec) -> "OnnxEmbedder":
+    from lading_node.engines.chat import load_tokenizer
+    from lading_node.engines.embedding import OnnxEmbedder
+
+    tokenizer = load_tokenizer(files.read(files.one(spec.files, "tokenizer")))
+    return OnnxEmbedder(files.read(files.one(spec.files, "model")), tokenizer, spec.context, spec.threads)
+
+
+def graph(spec: EngineSpec) -> "OnnxGraph":
+    from lading_node.engines.host_tensors import OnnxGraph
+
+    return OnnxGraph(files.read(files.one(spec.files, "model")), spec.threads)
 
 
 def language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:

@@ -98,7 +98,9 @@ class EngineProcess(asyncio.SubprocessProtocol):
                 pass
 
     async def wait(self, seconds: float) -> None:
-        """Until the process has ended, but no longer than `seconds`."""
+        """Until the process has ended, but no longer than `seconds`; not at all for one that never began."""
+        if self._transport is None:
+            return
         try:
             await asyncio.wait_for(self._exited.wait(), seconds)
         except TimeoutError:

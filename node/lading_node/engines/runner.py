@@ -17,7 +17,7 @@ from lading_node.engines.port import Ready
 from lading_protocol.framing import Frames
 
 
-def _first(reading: int) -> wire.Load:
+def first_message(reading: int) -> wire.Load:
     frames = Frames()
     while data := os.read(reading, 1 << 18):
         for payload in frames.feed(data):
@@ -32,7 +32,7 @@ def main() -> int:
     parent = int(sys.argv[1])
     die_with(parent)
     reading, writing = take_stdio()
-    message = _first(reading)
+    message = first_message(reading)
     spec = message.spec
     outbox = Outbox(writing)
     began = time.perf_counter()

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -263,18 +262,15 @@ def test_an_engine_that_floods_its_host_is_killed(enemy: Callable[[str], None], 
 
     async def main() -> None:
         engine = ChildEngine(TOY, tmp_path)
+        codes = []
         try:
             await engine.start()
-        except EngineError as error:  # it was killed before anybody asked
-            assert error.failure in ("agent_error", "engine_error")
-        else:
             async with asyncio.timeout(20):
-                answer: Any = Failed("a", "busy", "")
-                while answer.code == "busy":
-                    events = [event async for event in engine.generate(Generate("a", ask(10)))]
-                    answer = events[-1]
-            assert isinstance(answer, Failed)
-            assert answer.code in ("agent_error", "engine_error", "engine_died")
+                events = [event async for event in engine.generate(Generate("a", ask(10)))]
+            codes += [event.code for event in events if isinstance(event, Failed)]
+        except EngineError as error:  # it was killed before anybody asked
+            codes.append(error.failure)
+        assert codes[-1:] in (["agent_error"], ["engine_error"], ["engine_died"])
         assert not engine.health().alive
         await engine.stop()
 

@@ -12,6 +12,7 @@ from lading import publisher
 from lading.blobs import BlobStore, serve_blobs
 from lading.errors import PublishRefused
 from lading_net.messages import MessageStream
+from lading_net.ports import Link
 from lading_protocol.eip712 import Signable
 from lading_protocol.ids import AgentId, TermsId, to_hex
 from lading_protocol.keys import PrivateKey
@@ -36,6 +37,7 @@ class Publisher:
         self.transport.handle(BLOB, serve_blobs(self.store))
 
     async def bring(self, version: str, name: str = "storyteller") -> AgentId:
+        await asyncio.sleep(2)  # a block apart
         made = manifest(name, version, self.key)
         agent, terms = await self.world.register(made, self.key)
         self.store.put(dump(made))
@@ -45,7 +47,7 @@ class Publisher:
 
     async def hand_over(self, agent: AgentId, terms: TermsId, signer: PrivateKey | None = None) -> None:
         paper = self.sign(PackageSignature(agent, self.key.address), signer)
-        await publisher.hand_over(self.transport, self.world.endpoint, self.store, agent, terms, paper=paper)
+        await publisher.hand_over(await self.link(), agent, terms, paper)
 
     async def point(self, agent: AgentId, later: int = 0, signer: PrivateKey | None = None) -> bytes:
         paper = self.sign(point_to(LINE, agent, self.world.clock() + later), signer)
@@ -57,7 +59,10 @@ class Publisher:
         await self.say(Withdraw(self.sign(Yank(agent, sequence, sha256(reason.encode())), signer), reason))
 
     async def say(self, paper: Move | Withdraw) -> None:
-        await publisher.announce(self.transport, self.world.endpoint, paper)
+        await publisher.announce(await self.link(), paper)
+
+    async def link(self) -> Link:
+        return await self.transport.dial(self.world.endpoint, None)
 
     def sign(self, paper: Signable, signer: PrivateKey | None = None) -> bytes:
         return paper.sign(self.world.record.registry_domain, signer or self.key).pack()
@@ -95,27 +100,24 @@ def play(tmp_path: Path) -> Callable[[Scene], None]:
     return go
 
 
-async def test_of(world: World, name: str) -> str:
+async def meaning_of(world: World, name: str) -> str:
     """The agent that a name means now."""
     return str((await world.ask("GET", f"/v1/models/{name}")).json.get("agent"))
-
-
-test_of.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_a_name_means_what_its_publisher_points_to(play: Callable[[Scene], None]) -> None:
     async def scene(world: World, maker: Publisher) -> None:
         first, second = await maker.bring("7"), await maker.bring("8")
-        assert await test_of(world, "storyteller") == to_hex(second)
+        assert await meaning_of(world, "storyteller") == to_hex(second)
         await maker.point(first)
-        assert await test_of(world, "storyteller") == to_hex(first)
-        assert await test_of(world, "storyteller@latest") == to_hex(first)
-        assert await test_of(world, "storyteller@8") == to_hex(second)
+        assert await meaning_of(world, "storyteller") == to_hex(first)
+        assert await meaning_of(world, "storyteller@latest") == to_hex(first)
+        assert await meaning_of(world, "storyteller@8") == to_hex(second)
         shown = (await world.ask("GET", f"/v1/models/{to_hex(first)}")).json
         assert shown["current"] is True
         await world.coordinator.close()
         await world.start()
-        assert await test_of(world, "storyteller") == to_hex(first)
+        assert await meaning_of(world, "storyteller") == to_hex(first)
 
     play(scene)
 
@@ -133,6 +135,17 @@ def test_followers_hear_what_stands_and_what_changes(play: Callable[[Scene], Non
         await asyncio.sleep(1)
         assert follower.heard[1] == Pointer(two)
         assert isinstance(follower.heard[2], Yanked)
+        known = await publisher.current(
+            await maker.link(), LINE, world.record.registry_domain, MAKER.address, world.clock()
+        )
+        assert known is not None
+        assert known.packed == two
+        assert (
+            await publisher.current(
+                await maker.link(), lineage(MAKER.address, "x"), world.record.registry_domain, MAKER.address, 0
+            )
+            is None
+        )
         late = Follower(world)
         world.tasks.append(asyncio.create_task(late.listen(LINE, bytes(32))))
         await asyncio.sleep(1)
@@ -159,7 +172,7 @@ def test_only_the_publisher_moves_and_only_forward(play: Callable[[Scene], None]
         ):
             with pytest.raises(PublishRefused, match=words):
                 await bad
-        assert await test_of(world, "storyteller") == to_hex(second)
+        assert await meaning_of(world, "storyteller") == to_hex(second)
 
     play(scene)
 
@@ -172,7 +185,7 @@ def test_a_yanked_agent_is_offered_no_more_and_never_comes_back(play: Callable[[
             await maker.yank(second, "Use mine.", key("thief"))
         await asyncio.sleep(1)
         await maker.yank(second, "It answers in riddles.")
-        assert await test_of(world, "storyteller") == to_hex(first)
+        assert await meaning_of(world, "storyteller") == to_hex(first)
         answer = await world.ask("GET", f"/v1/models/{to_hex(second)}")
         assert (answer.status, answer.error["code"]) == (404, "model_not_found")
         assert "It answers in riddles" in answer.error["message"]

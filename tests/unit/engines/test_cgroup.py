@@ -1,4 +1,4 @@
-"""Control groups over trees of files that look like the kernel's: where a group is made, what it limits, what is left."""
+"""Control groups over trees of files that look like the kernel's: where a group is made, what it limits, what stays."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which pointers a host takes: whatever is said to it, in whatever order, it only goes forward and never to a yanked one."""
+"""Which pointers a host takes: whatever is said to it, in any order, it only goes forward and never to a yanked one."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +11,9 @@ MINE, FOREIGN = Address(b"m" * 20), Address(b"f" * 20)
 OF = Digest(b"l" * 32)
 AGENTS = [AgentId(bytes([number]) * 32) for number in range(6)]
 # The last two belong to somebody else, and to nobody.
-CHAIN = {agent: Registration(MINE, 100 + at) for at, agent in enumerate(AGENTS[:4])} | {AGENTS[4]: Registration(FOREIGN, 1)}
+CHAIN = {agent: Registration(MINE, 100 + at) for at, agent in enumerate(AGENTS[:4])} | {
+    AGENTS[4]: Registration(FOREIGN, 1)
+}
 START = begin(MINE, OF, AGENTS[1], TermsId(b"t" * 32))
 
 pointers = st.builds(
@@ -50,7 +52,9 @@ def test_a_host_only_goes_forward(said: list[ReleasePointer | Yank]) -> None:
 
 
 @given(st.lists(st.one_of(pointers, yanks), max_size=8), st.data())
-def test_what_was_heard_once_changes_nothing_the_second_time(said: list[ReleasePointer | Yank], data: st.DataObject) -> None:
+def test_what_was_heard_once_changes_nothing_the_second_time(
+    said: list[ReleasePointer | Yank], data: st.DataObject
+) -> None:
     line = START
     for one in said:
         line = hear(line, one)
