@@ -18,6 +18,7 @@ import pytest
 from integration.engines import tracing
 from integration.engines.asking import ask, collect
 from integration.engines.conftest import Specs
+from integration.engines.tiny_torch import require_torch
 from lading_node.engines import child, launch
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import Embed, EngineSpec, Generate, Score
@@ -69,8 +70,10 @@ async def _use(spec: EngineSpec, folder: Path) -> None:
         await engine.embed(Embed("embed", EmbedRequest(("The fox finds the lantern.", "a"))))
 
 
-@pytest.mark.parametrize("kind", ["toy, child", "llm-onnx", "llm-onnx, jinja", "onnx"])
+@pytest.mark.parametrize("kind", ["toy, child", "llm-onnx", "llm-onnx, jinja", "onnx", "torch"])
 def test_an_engine_neither_talks_nor_writes(watched: Watched, specs: Specs, kind: str) -> None:
+    if kind == "torch":
+        require_torch()
     assert watched(specs[kind]) == []
 
 
