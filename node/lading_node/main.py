@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.blobs import BlobStore, serve_blobs
+from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
@@ -89,7 +89,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             engine=await _engines(scratch, settings, pool),
             clock=time.time,
             rng=random.SystemRandom(),
-            blobs=serve_blobs(store),
+            blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
             device=await _device_classes(pool),
         )
         doors = await _with_gossip(doors, settings, stack)
