@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.blobs import BlobStore, serve_blobs
+from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
@@ -25,9 +25,11 @@ from lading_net.direct import DirectTransport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
-from lading_node.engines.factory import Means, open_engine
+from lading_node.engines.factory import CHILDREN, Means, open_engine
+from lading_node.engines.pool import Pool
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.engines.probe import probe_machine
+from lading_node.engines.ray_pool import RayPool
 from lading_node.hardware.devices import device_class, remarks, serving_class
 from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
@@ -45,6 +47,7 @@ from lading_protocol.ids import TermsId, to_hex
 log = logging.getLogger(__name__)
 
 CHAIN_WAIT_SECONDS = 3.0
+POOL_WAIT_SECONDS = 20.0
 
 
 async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] = lambda node, port: None) -> None:
@@ -69,6 +72,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         store = BlobStore(settings.folder / "blobs", settings.quota)
         scratch = settings.folder / "engines"
         scratch.mkdir(exist_ok=True)
+        pool = await _pool(settings, stack) if settings.ray else None
         doors = Doors(
             key=key,
             transport=transport,
@@ -82,11 +86,11 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
                 threads=settings.threads,
                 memory=settings.memory << 20,
             ),
-            engine=await _engines(scratch, settings),
+            engine=await _engines(scratch, settings, pool),
             clock=time.time,
             rng=random.SystemRandom(),
-            blobs=serve_blobs(store),
-            device=await _device_classes(),
+            blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
+            device=await _device_classes(pool),
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)
@@ -129,8 +133,10 @@ def _outward() -> str:
         return str(probe.getsockname()[0])
 
 
-async def _device_classes() -> Callable[[EngineSpec], str]:
-    """For each spec the class of the device that would run it, as found now."""
+async def _device_classes(pool: Pool | None) -> Callable[[EngineSpec], str]:
+    """For each spec the class of the device that would run it, as found now, or as a pool's machines tell."""
+    if pool is not None:
+        return lambda spec: serving_class(pool.devices(), spec.device)
     found = await discover()
     for device in found.devices:
         log.info("device %s: %s", device_class(device), device.name)
@@ -139,15 +145,29 @@ async def _device_classes() -> Callable[[EngineSpec], str]:
     return lambda spec: serving_class(found.devices, spec.device)
 
 
-async def _engines(scratch: Path, settings: NodeSettings) -> Callable[[EngineSpec], Engine]:
-    """Tests the tiers of isolation first: only those that passed count from here on."""
+async def _engines(scratch: Path, settings: NodeSettings, pool: Pool | None) -> Callable[[EngineSpec], Engine]:
+    """Tests the tiers of isolation first: only those that passed count from here on. A pool's machines test theirs."""
     if settings.docker:
         await _reap(settings.docker, scratch)
     probes = await probe_machine(scratch, (settings.folder,), settings.docker)
     for one in probes:
         log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
     means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation, settings.docker)
-    return lambda spec: open_engine(spec, scratch, means)
+
+    def make(spec: EngineSpec) -> Engine:
+        return pool.engine(spec) if pool is not None and spec.kind in CHILDREN else open_engine(spec, scratch, means)
+
+    return make
+
+
+async def _pool(settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Pool:
+    """Raises EngineError for a cluster that is not safe or not there."""
+    pool = Pool(RayPool(settings.ray))
+    await pool.open()
+    stack.push_async_callback(pool.close)
+    if not await pool.machines(1, POOL_WAIT_SECONDS):
+        log.warning("no machine of the Ray cluster at %s has answered yet", settings.ray)
+    return pool
 
 
 async def _reap(docker: str, scratch: Path) -> None:

@@ -39,9 +39,10 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `agents` are digests, or tables of AgentSettings in the file. `listen`, `announce`, `coordinators`, `gossip_listen`
     and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
     local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
-    one engine (0: no limit). `require_isolation`: no model is served where the self-test of its tier failed.
-    `docker` is the socket of a container engine, such as unix:///var/run/docker.sock (empty: agents in images are not
-    served).
+    one engine (0: no limit). `quota` is in bytes, `serve_rate` and `serve_peer_rate` (packages given to others, in all
+    and to each) in bytes per second, 0 for no limit. `ray` is the head of a Ray cluster whose machines run the engines
+    ("": this one does). `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the
+    socket of a container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
     `redeem_threshold` is in whole coins. `follow`: whether an agent gives way to the later releases that its publisher
     points to.
     """
@@ -66,7 +67,10 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0
     quota: Annotated[int, Meta(ge=1)] = 1 << 38
+    serve_rate: Annotated[int, Meta(ge=0)] = 0
+    serve_peer_rate: Annotated[int, Meta(ge=0)] = 0
     require_isolation: bool = True
+    ray: str = ""
     docker: str = ""
     redeem_threshold: str = "1"
     redeem_age: Annotated[float, Meta(gt=0)] = 3600.0

@@ -22,19 +22,19 @@ class Means(msgspec.Struct, frozen=True):
     required: bool = True
     docker: str = ""
     endpoints: dict[str, Endpoint] = {}
-    ray: str = ""
 
 
 NO_MEANS = Means()
 LOAD_S = 60.0
 READ_SPEED = 50e6  # bytes a second
-_CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
+# What runs in a process that this program starts, here or on a machine of a pool.
+CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
 
 
 def open_engine(spec: EngineSpec, scratch: Path, means: Means = NO_MEANS) -> Engine:
     """Raises EngineError when this machine cannot run the spec. `scratch` is an existing folder."""
     tier = choose_tier(spec, means.tiers, required=means.required)
-    if spec.kind in _CHILDREN:
+    if spec.kind in CHILDREN:
         return ChildEngine(spec, scratch, tiered=tier != "", load_deadline=_load_deadline(spec))
     if spec.kind == "oci":
         return _in_container(spec, scratch, means, tier)

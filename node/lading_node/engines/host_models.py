@@ -159,7 +159,9 @@ class HostModels:
             packed = pack(made)
         except Exception as error:  # the runtime's own errors derive from Exception only
             late = time.perf_counter() - began >= STREAM_S
-            raise Refused(TOO_SLOW if late else MODEL_FAILED, f"The model {alias!r} failed on these tensors.") from error
+            raise Refused(
+                TOO_SLOW if late else MODEL_FAILED, f"The model {alias!r} failed on these tensors."
+            ) from error
         return packed, sum(tensor.size for tensor in (*given.values(), *made.values()))
 
     def generate(self, alias: str, prompt: bytes) -> TextStream:

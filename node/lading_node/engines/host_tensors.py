@@ -5,18 +5,12 @@ Little-endian float32 and int64 only. The format is read here by hand: the bytes
 
 import json
 import math
-import os
-import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lading_node.engines.errors import EngineError, one_line
-
-# Before the import, or it phones home.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort
+from lading_node.engines.onnx_session import OnnxSession
 
 Tensors = dict[str, NDArray[Any]]
 _KINDS = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
@@ -27,29 +21,12 @@ _MOST_HEADER = 64 << 10
 class OnnxGraph:
     def __init__(self, model: bytes, threads: int) -> None:
         """Raises EngineError."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the binding's own classes derive from Exception only
-            raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
+        self._session = OnnxSession(model, threads)
+        self._names = [output.name for output in self._session.outputs]
 
     def run(self, given: Tensors, seconds: float) -> Tensors:
-        """Raises whatever the runtime raises, also when time is up; between two kernels only."""
-        options = ort.RunOptions()
-        names = [output.name for output in self._session.get_outputs()]
-
-        def stop() -> None:
-            options.terminate = True
-
-        clock = threading.Timer(seconds, stop)
-        clock.start()
-        try:
-            return dict(zip(names, self._session.run(names, given, options), strict=True))
-        finally:
-            clock.cancel()
+        """Raises EngineError, also when time is up."""
+        return dict(zip(self._names, self._session.run(self._names, given, seconds), strict=True))
 
 
 def unpack(data: bytes) -> Tensors:

@@ -1,6 +1,7 @@
 """An ONNX graph in memory: opened from checked bytes, run, and its failures told apart. Owns onnxruntime."""
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,12 +36,18 @@ class OnnxSession:
         self.inputs = self._session.get_inputs()
         self.outputs = self._session.get_outputs()
 
-    def run(self, names: Sequence[str], feed: Mapping[str, Array]) -> list[Array]:
-        """Raises EngineError."""
+    def run(self, names: Sequence[str], feed: Mapping[str, Array], seconds: float = 0) -> list[Array]:
+        """Raises EngineError. It ends after `seconds` (0: never), but only between two kernels."""
+        options = ort.RunOptions()
+        clock = threading.Timer(seconds, setattr, (options, "terminate", True))
+        if seconds:
+            clock.start()
         try:
-            return [np.asarray(value) for value in self._session.run(list(names), dict(feed))]
+            return [np.asarray(value) for value in self._session.run(list(names), dict(feed), options)]
         except Exception as error:  # as above
             raise _told(error, "agent_error", "The model fails on this input") from error
+        finally:
+            clock.cancel()
 
 
 def _told(error: Exception, code: FailureCode, what: str) -> EngineError:

@@ -147,15 +147,17 @@ def instantiate_component(linker: component.Linker, store: Store, made_of: compo
 
 def call_component(store: Store, function: component.Func, *arguments: Any) -> Run:
     kind = function.type(store)
-    given, result, error = (ffi.wasmtime_component_val_t * len(arguments))(), ffi.wasmtime_component_val_t(), _error_ptr()
+    given, result, error = (
+        (ffi.wasmtime_component_val_t * len(arguments))(),
+        ffi.wasmtime_component_val_t(),
+        _error_ptr(),
+    )
     filled = 0
     try:
         for (_, each), argument in zip(kind.params, arguments, strict=True):
             each.convert_to_c(store, argument, ctypes.pointer(given[filled]))
             filled += 1
-        run = _call_component(
-            byref(function._func), store._context(), given, filled, byref(result), 1, byref(error)
-        )
+        run = _call_component(byref(function._func), store._context(), given, filled, byref(result), 1, byref(error))
         yield from _finish(run, None, error)
         assert kind.result is not None
         return kind.result.convert_from_c(result)
@@ -209,4 +211,3 @@ def why(error: Trap | WasmtimeError) -> str:
 def _check(error: Any) -> None:
     if error:
         raise WasmtimeError._from_ptr(error)
-

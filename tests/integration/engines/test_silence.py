@@ -19,6 +19,7 @@ import pytest
 from integration.engines import tracing
 from integration.engines.asking import ask, collect
 from integration.engines.conftest import Specs
+from integration.engines.tiny_torch import require_torch
 from lading_node.engines import child, launch, probe_wasm
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import AgentFile, Embed, EngineSpec, Generate, Score
@@ -74,15 +75,10 @@ async def _use(spec: EngineSpec, folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["toy, child", "llm-onnx", "llm-onnx, jinja", "onnx", "torch", "wasm-core"])
 def test_an_engine_neither_talks_nor_writes(watched: Watched, specs: Specs, tmp_path: Path, kind: str) -> None:
     if kind == "torch":
-        pytest.importorskip("torch")
+        require_torch()
         if not IN_CI:
-            pytest.skip("its imports take half a minute under strace: set CI")
-    found = watched(guest(tmp_path) if kind == "wasm-core" else specs[kind])
-    assert [call for call in found if not call.startswith(LOOKS.get(kind, ()))] == []
-
-
-# What is tried, and refused: of torch's many imports one asks ldconfig and gcc for the C library's name.
-LOOKS = {"torch": ("vfork()", "clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD")}
+            pytest.skip("its imports take a quarter of a minute under strace: set CI")
+    assert watched(guest(tmp_path) if kind == "wasm-core" else specs[kind]) == []
 
 
 def guest(folder: Path) -> EngineSpec:
