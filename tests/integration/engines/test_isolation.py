@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from integration.engines.asking import ask, collect, whole
 from lading_node.engines import attempts, child, launch
@@ -295,3 +296,24 @@ def test_cancelled_requests_and_many_scores_are_no_flood(tmp_path: Path) -> None
         await engine.stop()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1])
+def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path, delay: float) -> None:
+    """At whatever moment: while it is prepared, while it is spawned, while it loads."""
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(ChildEngine(TOY, tmp_path).start())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert list(tmp_path.iterdir()) == []
+        await asyncio.sleep(0.2)
+
+    def held() -> tuple[int, set[Path]]:
+        return len(os.listdir("/proc/self/fd")), set(Path("/sys/fs/cgroup").rglob(f"lading-{os.getpid()}-*"))
+
+    before = held()
+    uvloop.run(main())
+    assert held() == before
