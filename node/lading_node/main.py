@@ -22,6 +22,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectTransport
+from lading_net.ports import Transport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
@@ -30,6 +31,7 @@ from lading_node.engines.pool import Pool
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.engines.probe import probe_machine
 from lading_node.engines.ray_pool import RayPool
+from lading_node.engines.spec import Limits
 from lading_node.hardware.devices import device_class, remarks, serving_class
 from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
@@ -73,20 +75,15 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         scratch = settings.folder / "engines"
         scratch.mkdir(exist_ok=True)
         pool = await _pool(settings, stack) if settings.ray else None
+        means = await _means(settings, scratch)
         doors = Doors(
             key=key,
             transport=transport,
             gossip=None,
             contracts=contracts,
             ledger=ledger,
-            packages=StoredPackages(
-                store,
-                settings.folder / "agents",
-                transport,
-                threads=settings.threads,
-                memory=settings.memory << 20,
-            ),
-            engine=await _engines(scratch, settings, pool),
+            packages=_packages(settings, store, transport, means),
+            engine=_engines(scratch, means, pool),
             clock=time.time,
             rng=random.SystemRandom(),
             blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
@@ -145,19 +142,32 @@ async def _device_classes(pool: Pool | None) -> Callable[[EngineSpec], str]:
     return lambda spec: serving_class(found.devices, spec.device)
 
 
-async def _engines(scratch: Path, settings: NodeSettings, pool: Pool | None) -> Callable[[EngineSpec], Engine]:
-    """Tests the tiers of isolation first: only those that passed count from here on. A pool's machines test theirs."""
+async def _means(settings: NodeSettings, scratch: Path) -> Means:
+    """Tests the tiers of isolation: only those that passed count from here on."""
     if settings.docker:
         await _reap(settings.docker, scratch)
     probes = await probe_machine(scratch, (settings.folder,), settings.docker)
     for one in probes:
         log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
-    means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation, settings.docker)
+    passed = tuple(one.tier for one in probes if one.passed)
+    return Means(passed, settings.require_isolation, settings.docker, settings.endpoints)
+
+
+def _engines(scratch: Path, means: Means, pool: Pool | None) -> Callable[[EngineSpec], Engine]:
+    """A pool's machines test their own tiers."""
 
     def make(spec: EngineSpec) -> Engine:
         return pool.engine(spec) if pool is not None and spec.kind in CHILDREN else open_engine(spec, scratch, means)
 
     return make
+
+
+def _packages(settings: NodeSettings, store: BlobStore, transport: Transport, means: Means) -> StoredPackages:
+    compiled = settings.folder / "compiled"
+    compiled.mkdir(exist_ok=True, mode=0o700)
+    limits = Limits(threads=settings.threads, memory=settings.memory << 20, cache=str(compiled), device=True)
+    named = {settings_.agent_of(one): one.endpoint for one in settings_.wanted(settings) if one.endpoint}
+    return StoredPackages(store, settings.folder / "agents", transport, means, limits, named)
 
 
 async def _pool(settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Pool:

@@ -111,7 +111,7 @@ class HostModels:
     def __init__(self) -> None:
         self._embedders: dict[str, Callable[[str], tuple[bytes, int]]] = {}
         self._speakers: dict[str, LanguageModel] = {}
-        self._graphs: dict[str, "OnnxGraph"] = {}
+        self._graphs: dict[str, OnnxGraph] = {}
 
     def load(self, spec: EngineSpec, scratch: Path) -> None:
         """All that the spec names. Raises EngineError."""
