@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 from transformers.initialization import no_init_weights  # noqa: E402
 
-if sys.modules["trio"] is None:
+if sys.modules.get("trio", torch) is None:
     del sys.modules["trio"]
 
 __all__ = ["AutoConfig", "AutoModelForCausalLM", "no_init_weights", "torch"]
