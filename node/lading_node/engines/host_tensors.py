@@ -1,55 +1,19 @@
-"""A plain ONNX graph behind a host import: named tensors in, named tensors out, as the bytes of a safetensors file.
+"""Named tensors as a guest hands them to a model and gets them back: the bytes of a safetensors file.
 
 Little-endian float32 and int64 only. The format is read here by hand: the bytes are a stranger's, and small.
 """
 
 import json
 import math
-import os
-import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lading_node.engines.errors import EngineError, one_line
-
-# Before the import, or it phones home.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort
-
 Tensors = dict[str, NDArray[Any]]
-_KINDS = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_KINDS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 _MOST_TENSORS = 64
 _MOST_HEADER = 64 << 10
-
-
-class OnnxGraph:
-    def __init__(self, model: bytes, threads: int) -> None:
-        """Raises EngineError."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the binding's own classes derive from Exception only
-            raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
-
-    def run(self, given: Tensors, seconds: float) -> Tensors:
-        """Raises whatever the runtime raises, also when time is up; between two kernels only."""
-        options = ort.RunOptions()
-        names = [output.name for output in self._session.get_outputs()]
-
-        def stop() -> None:
-            options.terminate = True
-
-        clock = threading.Timer(seconds, stop)
-        clock.start()
-        try:
-            return dict(zip(names, self._session.run(names, given, options), strict=True))
-        finally:
-            clock.cancel()
 
 
 def unpack(data: bytes) -> Tensors:
@@ -73,7 +37,8 @@ def _tensor(name: str, entry: Any, body: bytes) -> NDArray[Any]:
         raise ValueError(f"the entry of {name[:64]!r} holds what is no length")
     if end > len(body) or end - start != math.prod(shape) * kind.itemsize:
         raise ValueError(f"{name[:64]!r} does not lie where the header says")
-    return np.frombuffer(body[start:end], kind).reshape(shape)
+    found: NDArray[Any] = np.frombuffer(body[start:end], kind).reshape(shape)
+    return found
 
 
 def pack(tensors: Tensors) -> bytes:

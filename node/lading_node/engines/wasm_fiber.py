@@ -119,6 +119,11 @@ def fuel_left(context: Any) -> int:
     return left.value
 
 
+def burn(context: Any, fuel: int) -> None:
+    """As if the guest had done the work itself. What it lacks it runs out of when it goes on."""
+    _check(ffi.wasmtime_context_set_fuel(context._context(), max(0, fuel_left(context) - fuel)))
+
+
 def instantiate(ready: InstancePre, store: Store) -> Run:
     made, trap, error = ffi.wasmtime_instance_t(), _trap_ptr(), _error_ptr()
     run = _instantiate(ready.ptr(), store._context(), byref(made), byref(trap), byref(error))
@@ -147,15 +152,17 @@ def instantiate_component(linker: component.Linker, store: Store, made_of: compo
 
 def call_component(store: Store, function: component.Func, *arguments: Any) -> Run:
     kind = function.type(store)
-    given, result, error = (ffi.wasmtime_component_val_t * len(arguments))(), ffi.wasmtime_component_val_t(), _error_ptr()
+    given, result, error = (
+        (ffi.wasmtime_component_val_t * len(arguments))(),
+        ffi.wasmtime_component_val_t(),
+        _error_ptr(),
+    )
     filled = 0
     try:
         for (_, each), argument in zip(kind.params, arguments, strict=True):
             each.convert_to_c(store, argument, ctypes.pointer(given[filled]))
             filled += 1
-        run = _call_component(
-            byref(function._func), store._context(), given, filled, byref(result), 1, byref(error)
-        )
+        run = _call_component(byref(function._func), store._context(), given, filled, byref(result), 1, byref(error))
         yield from _finish(run, None, error)
         assert kind.result is not None
         return kind.result.convert_from_c(result)
@@ -203,10 +210,10 @@ def why(error: Trap | WasmtimeError) -> str:
     """As the end of a sentence."""
     if isinstance(error, Trap) and error.trap_code is not None:
         return error.trap_code.name.lower().replace("_", " ")
-    return one_line(str(error).rpartition("wasm trap: ")[2]).rstrip(".")
+    words: str = one_line(str(error).rpartition("wasm trap: ")[2]).rstrip(".")
+    return words
 
 
 def _check(error: Any) -> None:
     if error:
         raise WasmtimeError._from_ptr(error)
-
