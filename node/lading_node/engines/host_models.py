@@ -19,7 +19,7 @@ from lading_node.engines.port import EngineSpec, Failed, Finished, Generate, Hos
 from lading_protocol.messages import ChatRequest, Message, Sampler
 
 if TYPE_CHECKING:
-    from lading_node.engines.host_tensors import OnnxGraph
+    from lading_node.engines.onnx_session import OnnxSession
 
 UNKNOWN_ALIAS, BAD_ARGUMENT, TOO_LONG, MODEL_FAILED, TOO_SLOW = -1, -2, -3, -4, -5
 # Tokens that a model sees at once, prompt and output together.
@@ -111,7 +111,7 @@ class HostModels:
     def __init__(self) -> None:
         self._embedders: dict[str, Callable[[str], tuple[bytes, int]]] = {}
         self._speakers: dict[str, LanguageModel] = {}
-        self._graphs: dict[str, OnnxGraph] = {}
+        self._graphs: dict[str, OnnxSession] = {}
 
     def load(self, spec: EngineSpec, scratch: Path) -> None:
         """All that the spec names. Raises EngineError."""
@@ -153,11 +153,12 @@ class HostModels:
             given = unpack(data)
         except (ValueError, RecursionError) as error:
             raise Refused(BAD_ARGUMENT, f"The tensors do not read: {error}") from error
+        names = [output.name for output in model.outputs]
         began = time.perf_counter()
         try:
-            made = model.run(given, STREAM_S)
+            made = dict(zip(names, model.run(names, given, STREAM_S), strict=True))
             packed = pack(made)
-        except Exception as error:  # the runtime's own errors derive from Exception only
+        except (EngineError, ValueError) as error:
             late = time.perf_counter() - began >= STREAM_S
             raise Refused(
                 TOO_SLOW if late else MODEL_FAILED, f"The model {alias!r} failed on these tensors."

@@ -1,4 +1,4 @@
-"""A plain ONNX graph behind a host import: named tensors in, named tensors out, as the bytes of a safetensors file.
+"""Named tensors as a guest hands them to a model and gets them back: the bytes of a safetensors file.
 
 Little-endian float32 and int64 only. The format is read here by hand: the bytes are a stranger's, and small.
 """
@@ -10,23 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lading_node.engines.onnx_session import OnnxSession
-
 Tensors = dict[str, NDArray[Any]]
-_KINDS = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_KINDS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 _MOST_TENSORS = 64
 _MOST_HEADER = 64 << 10
-
-
-class OnnxGraph:
-    def __init__(self, model: bytes, threads: int) -> None:
-        """Raises EngineError."""
-        self._session = OnnxSession(model, threads)
-        self._names = [output.name for output in self._session.outputs]
-
-    def run(self, given: Tensors, seconds: float) -> Tensors:
-        """Raises EngineError, also when time is up."""
-        return dict(zip(self._names, self._session.run(self._names, given, seconds), strict=True))
 
 
 def unpack(data: bytes) -> Tensors:
@@ -50,7 +37,8 @@ def _tensor(name: str, entry: Any, body: bytes) -> NDArray[Any]:
         raise ValueError(f"the entry of {name[:64]!r} holds what is no length")
     if end > len(body) or end - start != math.prod(shape) * kind.itemsize:
         raise ValueError(f"{name[:64]!r} does not lie where the header says")
-    return np.frombuffer(body[start:end], kind).reshape(shape)
+    found: NDArray[Any] = np.frombuffer(body[start:end], kind).reshape(shape)
+    return found
 
 
 def pack(tensors: Tensors) -> bytes:

@@ -18,7 +18,7 @@ from lading_protocol.messages import CallRequest, ChatRequest
 
 if TYPE_CHECKING:
     from lading_node.engines.embedding import OnnxEmbedder
-    from lading_node.engines.host_tensors import OnnxGraph
+    from lading_node.engines.onnx_session import OnnxSession
 
 Order = Generate | Embed | Score
 
@@ -135,10 +135,10 @@ def embedder(spec: EngineSpec) -> "OnnxEmbedder":
     return OnnxEmbedder(files.read(files.one(spec.files, "model")), tokenizer, spec.context, spec.threads)
 
 
-def graph(spec: EngineSpec) -> "OnnxGraph":
-    from lading_node.engines.host_tensors import OnnxGraph
+def graph(spec: EngineSpec) -> "OnnxSession":
+    from lading_node.engines.onnx_session import OnnxSession
 
-    return OnnxGraph(files.read(files.one(spec.files, "model")), spec.threads)
+    return OnnxSession(files.read(files.one(spec.files, "model")), spec.threads)
 
 
 def language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:

@@ -36,18 +36,19 @@ class OnnxSession:
         self.inputs = self._session.get_inputs()
         self.outputs = self._session.get_outputs()
 
-    def run(self, names: Sequence[str], feed: Mapping[str, Array], seconds: float = 0) -> list[Array]:
-        """Raises EngineError. It ends after `seconds` (0: never), but only between two kernels."""
+    def run(self, names: Sequence[str], feed: Mapping[str, Array], seconds: float = 0.0) -> list[Array]:
+        """Ends itself after `seconds` (0: never), between two kernels. Raises EngineError."""
         options = ort.RunOptions()
-        clock = threading.Timer(seconds, setattr, (options, "terminate", True))
-        if seconds:
-            clock.start()
+        clock = threading.Timer(seconds, setattr, (options, "terminate", True)) if seconds else None
         try:
+            if clock is not None:
+                clock.start()
             return [np.asarray(value) for value in self._session.run(list(names), dict(feed), options)]
         except Exception as error:  # as above
             raise _told(error, "agent_error", "The model fails on this input") from error
         finally:
-            clock.cancel()
+            if clock is not None:
+                clock.cancel()
 
 
 def _told(error: Exception, code: FailureCode, what: str) -> EngineError:

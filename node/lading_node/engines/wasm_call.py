@@ -26,6 +26,13 @@ class Halt(Exception):
     """Raised in a host function: the guest is not to go on. Why stands in the call."""
 
 
+# What a host function costs in fuel: about what it costs in time, so that nobody keeps a host busy for nothing.
+CALL_FUEL = 50_000
+BYTE_FUEL = 10
+# Of a list that a component hands over number by number.
+ITEM_FUEL = 5_000
+
+
 def guarded(stage: "Stage", function: Callable[..., Any]) -> Callable[..., Any]:
     """A host function that stops the guest at any error, and remembers which. It is handed the call first."""
 
@@ -126,10 +133,19 @@ class Call:
         self._took = 0.0
         self._worked = False
 
+    def work(self, context: Any, size: int = 0, items: int = 0) -> None:
+        """The host is about to work for the guest, over so many bytes."""
+        fiber.burn(context, CALL_FUEL + size * BYTE_FUEL + items * ITEM_FUEL)
+
     def emit(self, context: Any, data: bytes) -> None:
         self._settle(context)
         self.meter.text(data)
         self._stop_if_over()
+
+    def finish(self, context: Any, data: bytes) -> None:
+        """The last of the answer, given as a value. Outside the guest, so what is over the budget is cut later."""
+        self._settle(context)
+        self.meter.text(data[: self.most()])
 
     def most(self) -> int:
         """Bytes of text that are worth copying: one token more than the budget allows."""

@@ -128,7 +128,7 @@ def _imports(spec: EngineSpec) -> dict[str, tuple[int, list[ValType], Callable[.
         "tensors": (6, [_I32], _or_code(_tensors)),
     }
     if spec.capabilities.clock:
-        imports["now"] = (0, [_I64], lambda call, context: time.time_ns() // 1_000_000)
+        imports["now"] = (0, [_I64], _now)
     if spec.capabilities.randomness:
         imports["random"] = (2, [], _random)
     return imports
@@ -145,6 +145,7 @@ def _or_code(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _emit(call: Call, context: Any, at: int, length: int) -> None:
+    call.work(context, min(length & _U32, call.most()))
     call.emit(context, _Memory(call, context).read(at, length, call.most()))
 
 
@@ -154,6 +155,7 @@ def _fail(call: Call, context: Any, at: int, length: int) -> None:
 
 def _embed(call: Call, context: Any, *given: int) -> int:
     alias_at, alias_length, text_at, text_length, out, room = given
+    call.work(context, text_length & _U32)
     memory = _Memory(call, context)
     alias, text = memory.text(alias_at, alias_length, _MOST_ALIAS), memory.text(text_at, text_length, _MOST_TEXT)
     vector = call.embed(context, alias, text)
@@ -165,12 +167,14 @@ def _embed(call: Call, context: Any, *given: int) -> int:
 
 def _generate(call: Call, context: Any, *given: int) -> int:
     alias_at, alias_length, prompt_at, prompt_length = given
+    call.work(context, prompt_length & _U32)
     memory = _Memory(call, context)
     alias = memory.text(alias_at, alias_length, _MOST_ALIAS)
     return call.generate(context, alias, memory.whole(prompt_at, prompt_length, _MOST_TEXT))
 
 
 def _next(call: Call, context: Any, handle: int, out: int, room: int) -> int:
+    call.work(context)
     text = call.next(context, handle, min(room & _U32, _MOST_TEXT))
     _Memory(call, context).write(out, text)
     return len(text)
@@ -178,6 +182,7 @@ def _next(call: Call, context: Any, handle: int, out: int, room: int) -> int:
 
 def _tensors(call: Call, context: Any, *given: int) -> int:
     alias_at, alias_length, in_at, in_length, out, room = given
+    call.work(context, in_length & _U32)
     memory = _Memory(call, context)
     alias = memory.text(alias_at, alias_length, _MOST_ALIAS)
     given_back = call.tensors(context, alias, memory.whole(in_at, in_length, MOST_TENSORS))
@@ -187,7 +192,13 @@ def _tensors(call: Call, context: Any, *given: int) -> int:
     return len(given_back)
 
 
+def _now(call: Call, context: Any) -> int:
+    call.work(context)
+    return time.time_ns() // 1_000_000
+
+
 def _random(call: Call, context: Any, at: int, length: int) -> None:
+    call.work(context, length & _U32)
     if length & _U32 > _MOST_RANDOM:
         raise EngineError("agent_error", f"The agent asked for more than {_MOST_RANDOM} random bytes at once.")
     _Memory(call, context).write(at, os.urandom(length & _U32))

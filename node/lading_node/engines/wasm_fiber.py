@@ -119,6 +119,11 @@ def fuel_left(context: Any) -> int:
     return left.value
 
 
+def burn(context: Any, fuel: int) -> None:
+    """As if the guest had done the work itself. What it lacks it runs out of when it goes on."""
+    _check(ffi.wasmtime_context_set_fuel(context._context(), max(0, fuel_left(context) - fuel)))
+
+
 def instantiate(ready: InstancePre, store: Store) -> Run:
     made, trap, error = ffi.wasmtime_instance_t(), _trap_ptr(), _error_ptr()
     run = _instantiate(ready.ptr(), store._context(), byref(made), byref(trap), byref(error))
@@ -205,7 +210,8 @@ def why(error: Trap | WasmtimeError) -> str:
     """As the end of a sentence."""
     if isinstance(error, Trap) and error.trap_code is not None:
         return error.trap_code.name.lower().replace("_", " ")
-    return one_line(str(error).rpartition("wasm trap: ")[2]).rstrip(".")
+    words: str = one_line(str(error).rpartition("wasm trap: ")[2]).rstrip(".")
+    return words
 
 
 def _check(error: Any) -> None:
