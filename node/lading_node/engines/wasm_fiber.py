@@ -209,7 +209,7 @@ def out_of_fuel(error: Trap | WasmtimeError) -> bool:
 def why(error: Trap | WasmtimeError) -> str:
     """As the end of a sentence."""
     if isinstance(error, Trap) and error.trap_code is not None:
-        return error.trap_code.name.lower().replace("_", " ")
+        return str(error.trap_code.name).lower().replace("_", " ")
     words: str = one_line(str(error).rpartition("wasm trap: ")[2]).rstrip(".")
     return words
 
