@@ -29,10 +29,11 @@ _READ = 1 << 16
 _RUNTIMES: dict[Tier, str] = {"C": "", "G": "runsc"}
 # Folders that a container has for itself; that what is made there stays there is seen from outside.
 _OWN = ("/tmp", "/dev/shm")
-# What a guest of gVisor gets of these is gVisor's own, not this machine's kernel's.
+# What a guest of gVisor gets of these is gVisor's own, not this machine's kernel's. Its threads are so too: what they
+# cost here is memory and tasks of one container, which its groups bound.
 _OWN_KERNEL: dict[Tier, frozenset[str]] = {
     "C": frozenset(),
-    "G": frozenset({"netlink", "namespaces", "devices", "io_uring"}),
+    "G": frozenset({"netlink", "namespaces", "devices", "io_uring", "threads", "processes"}),
 }
 # Which attempts one container makes. Where its limit ends gVisor itself, an attempt needs a container of its own.
 _ALONE = ("threads", "processes")

@@ -17,6 +17,7 @@ import uvloop
 
 from integration.engines.asking import ask, collect, whole
 from lading_node.engines import attempts, child, launch
+from lading_node.engines import wall as wall_
 from lading_node.engines.cgroup import Group
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.confine import Bounds
@@ -193,6 +194,14 @@ def test_a_package_of_many_files_is_seen_by_its_folders(tmp_path: Path) -> None:
     command = wall_command(Wall("bwrap", True), Room(str(tmp_path / "scratch"), 1, files))
     assert str(tmp_path / "shards") in command
     assert len(command) < 200
+
+
+def test_devices_are_bound_only_for_an_agent_that_may_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wall_, "_DEVICES", ("/dev/nul*",))
+    for device in (False, True):
+        command = wall_command(Wall("bwrap", True), Room("/scratch", 1, device=device))
+        assert ("--dev-bind" in command) is device
+        assert ("/dev/null" in command) is device
 
 
 @pytest.mark.parametrize("wall", ["the machine's", NO_WALL])
