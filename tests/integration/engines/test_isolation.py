@@ -327,3 +327,20 @@ def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path, delay: float) -
     before = held()
     uvloop.run(main())
     assert held() == before
+
+
+def test_the_command_shows_every_tier_and_keeps_its_folder_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lading.cli.main import main
+
+    folder = tmp_path / "node"
+    assert main(["node", "probe", "--data", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {one["tier"] for one in found} == {"W", "P"}
+    assert all(set(one) >= {"passed", "held", "failed", "took_ms"} for one in found)
+    assert folder.stat().st_mode & 0o077 == 0
+    assert main(["node", "probe", "--data", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "what failed" in shown
+    assert "landlock" in shown
