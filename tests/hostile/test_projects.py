@@ -64,7 +64,7 @@ def refused(folder: Path, *words: str) -> None:
     with pytest.raises(LadingError) as caught:
         packed(folder)
     named(caught.value, *words)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 60
     for blob in (folder.parent / "store").rglob("*"):
         assert not blob.is_file() or SECRET not in blob.read_bytes()
 
