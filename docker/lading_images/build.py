@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
 from lading_images import base, pack
 from lading_images.base import BuildError, build_base
 from lading_images.pack import Entry, Layer, write_image, write_layer

@@ -61,7 +61,7 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TextStream:
-    """An answer of a language model in the making. `tokens` counts what it read and wrote and nobody was charged for."""
+    """An answer of a language model in the making. `tokens` counts what it read and wrote and was not charged yet."""
 
     def __init__(self, model: LanguageModel, prompt: Prompt) -> None:
         """Raises Refused."""
@@ -111,7 +111,7 @@ class HostModels:
     def __init__(self) -> None:
         self._embedders: dict[str, Callable[[str], tuple[bytes, int]]] = {}
         self._speakers: dict[str, LanguageModel] = {}
-        self._graphs: dict[str, "OnnxSession"] = {}
+        self._graphs: dict[str, OnnxSession] = {}
 
     def load(self, spec: EngineSpec, scratch: Path) -> None:
         """All that the spec names. Raises EngineError."""

@@ -281,4 +281,4 @@ def test_what_an_operator_grants_limits_what_is_measured() -> None:
     assert granted() == (16, 64 << 30, ("GPU-0", "GPU-1", "GPU-2"))
     assert granted(CPU=4, memory=1 << 30, GPU=2) == (4, 1 << 30, ("GPU-0", "GPU-1"))
     assert granted(CPU=32) == (16, 64 << 30, ())
-    assert granted(**{"CPU": 4, "GPU": 2, "gpu_GPU_1": 1, "gpu_GPU_3": 1}) == (4, 64 << 30, ("GPU-1",))
+    assert granted(CPU=4, GPU=2, gpu_GPU_1=1, gpu_GPU_3=1) == (4, 64 << 30, ("GPU-1",))
