@@ -1,6 +1,6 @@
 """Turns the text of an invoice or an e-mail into JSON: who, when, how much, and whether the sum is right.
 
-A component of the world lading:agent/agent. Decimal arithmetic, no floats, no clock: the same text gives the same bytes.
+A component of the world lading:agent/agent. Decimal arithmetic, no floats, no clock: the same text, the same bytes.
 """
 
 import json
@@ -10,7 +10,7 @@ from decimal import Decimal
 import wit_world
 from componentize_py_types import Err
 
-MONTHS = "january february march april may june july august september october november december".split()
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 CURRENCIES = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY"}
 CODES = "EUR|USD|GBP|CHF|JPY|SEK|NOK|DKK|PLN|CZK"
 
@@ -38,8 +38,7 @@ def iso(year: str, month: int, day: str) -> str | None:
 
 
 def month_of(word: str) -> int:
-    found = [at for at, name in enumerate(MONTHS, 1) if name.startswith(word.lower())]
-    return found[0] if found else 0
+    return next((at for at, name in enumerate(MONTHS, 1) if word.lower().startswith(name)), 0)
 
 
 def dates(text: str) -> list[str]:

@@ -61,7 +61,7 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TextStream:
-    """An answer of a language model in the making. `tokens` counts what it read and wrote and was not charged for."""
+    """An answer of a language model in the making. `tokens` counts what it read and wrote and was not charged yet."""
 
     def __init__(self, model: LanguageModel, prompt: Prompt) -> None:
         """Raises Refused."""

@@ -119,7 +119,8 @@ class Stage:
 class Call:
     """What the host functions of both ABIs do. `context` is whatever wasmtime hands them; it may be the store.
 
-    `guest` is the ABI's own, set when it is ready. A host function that meets an error of ours sets `failure`.
+    `guest` is the ABI's own, set when it is ready. A host function that meets an error of ours sets `failure`. `over`:
+    the fuel has run out.
     """
 
     def __init__(self, budget: Budget, models: HostModels, stage: Stage) -> None:
@@ -128,6 +129,7 @@ class Call:
         self.fuel = budget.left * FUEL_PER_TOKEN
         self.meter = Meter(budget)
         self.failure: EngineError | None = None
+        self.over = False
         self._models = models
         self._streams: list[TextStream] = []
         self._took = 0.0
@@ -219,6 +221,7 @@ class Call:
 
     def _explain(self, error: Trap | WasmtimeError) -> None:
         if fiber.out_of_fuel(error):
+            self.over = True
             self.meter.overrun()
         else:
             raise EngineError("agent_error", f"The agent crashed: {fiber.why(error)}.") from None

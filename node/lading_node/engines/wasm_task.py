@@ -87,11 +87,11 @@ def _try(guests: Guests) -> None:
         try:
             for _ in call.steps(store, guests.begin(store, call)):
                 pass
-            if call.meter.room >= 0:
+            if not call.over:
                 guests.check(store, call)
         except EngineError as error:
             raise EngineError("invalid_package", f"The module does not start: {error.message}") from error
-        if call.meter.room < 0:
+        if call.over:
             raise EngineError("invalid_package", "The module does not start: it is still busy after a second of work.")
 
 

@@ -1,17 +1,21 @@
 """Calls of wasm agents: streamed, billed by fuel, cut at the budget, resumed anywhere, scored, cancelled, isolated."""
 
 import asyncio
+import os
+import signal
 import time
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from integration.engines.asking import Answer, collect
 from integration.engines.wasm_guests import ECHO, FOREVER, answered, ask_for, finished, module, refused, running, write
+from lading_node.engines.errors import EngineError
 from lading_node.engines.port import Embed, EngineSpec, Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_protocol.messages import ChatRequest, EmbedRequest, Message, Sampler
-from lading_protocol.parts import Operation
+from lading_protocol.parts import Capabilities, Operation
 from lading_protocol.work import FUEL, text_bytes
 
 TEXT = '"the fox carries a lantern 🦊"'
@@ -143,10 +147,11 @@ def test_a_cancel_in_the_middle_of_work_is_obeyed_at_once(folder: Path, tmp_path
 
 
 def test_others_are_served_while_one_works(folder: Path, tmp_path: Path) -> None:
-    forever_unless_short = f"(if (i32.gt_u (local.get $in_length) (i32.const 2)) (then (drop (block (result i32) {FOREVER})))) (i32.const 0)"
+    forever = f"(drop (block (result i32) {FOREVER}))"
+    body = f"(if (i32.gt_u (local.get $in_length) (i32.const 2)) (then {forever})) (i32.const 0)"
 
     async def main() -> None:
-        async with running(write(folder, module(forever_unless_short)), tmp_path) as engine:
+        async with running(write(folder, module(body)), tmp_path) as engine:
             long = asyncio.create_task(collect(engine, Generate("long", ask_for(tokens=100_000))))
             await asyncio.sleep(0.05)
             short = await collect(engine, Generate("short", ask_for("1")))
@@ -167,7 +172,7 @@ def test_nothing_of_a_call_is_left_for_the_next(folder: Path, tmp_path: Path) ->
 
 
 def test_a_refusal_is_told_in_the_agents_words(folder: Path, tmp_path: Path) -> None:
-    body = '(call $fail (i32.const 8) (i32.const 16)) (i32.const 0)'
+    body = "(call $fail (i32.const 8) (i32.const 16)) (i32.const 0)"
     failed = refused(write(folder, module(body, more='(data (i32.const 8) "no such\\0ainvoice\\1b")')), tmp_path)
     assert failed.code == "invalid_request"
     assert failed.message == "The agent refuses the request: no such invoice\N{REPLACEMENT CHARACTER}"
@@ -176,8 +181,6 @@ def test_a_refusal_is_told_in_the_agents_words(folder: Path, tmp_path: Path) -> 
 
 
 def test_operations_and_their_input_are_held_to_the_manifest(echo: EngineSpec, tmp_path: Path) -> None:
-    import msgspec
-
     spec = msgspec.structs.replace(echo, operations=(Operation("do", max_input=4), Operation("chat")))
     ok, large, unknown = answered(spec, tmp_path, ask_for('"a"'), ask_for('"abc"'), ask_for("1", operation="other"))
     assert ok.text == '"a"'
@@ -200,9 +203,6 @@ def test_a_chat_is_a_call_and_an_embedding_is_refused(echo: EngineSpec, tmp_path
 
 
 def test_an_engine_starts_again_after_a_kill(echo: EngineSpec, tmp_path: Path) -> None:
-    import os
-    import signal
-
     async def main() -> None:
         async with running(echo, tmp_path) as engine:
             pid = engine._process.pid  # type: ignore[union-attr]
@@ -222,9 +222,8 @@ def test_an_engine_starts_again_after_a_kill(echo: EngineSpec, tmp_path: Path) -
 
 
 def test_clock_and_chance_exist_only_when_granted(folder: Path, tmp_path: Path) -> None:
-    from lading_protocol.parts import Capabilities
-
-    body = "(call $random (i32.const 64) (i32.const 8)) (i64.store (i32.const 72) (call $now)) (call $emit (i32.const 64) (i32.const 16)) (i32.const 0)"
+    body = """(call $random (i32.const 64) (i32.const 8)) (i64.store (i32.const 72) (call $now))
+      (call $emit (i32.const 64) (i32.const 16)) (i32.const 0)"""
     code = module(body, imports=("emit", "now", "random"))
     granted = write(folder, code, capabilities=Capabilities(clock=True, randomness=True))
     one, two = answered(granted, tmp_path, ask_for(), ask_for())
@@ -232,8 +231,6 @@ def test_clock_and_chance_exist_only_when_granted(folder: Path, tmp_path: Path) 
     assert a[:8] != b[:8]
     assert abs(int.from_bytes(b[8:], "little") / 1000 - time.time()) < 60
     for missing in (Capabilities(), Capabilities(clock=True), Capabilities(randomness=True)):
-        from lading_node.engines.errors import EngineError
-
         with pytest.raises(EngineError) as refusal:
             answered(write(folder, code, capabilities=missing), tmp_path)
         assert refusal.value.failure == "invalid_package"

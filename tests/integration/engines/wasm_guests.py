@@ -12,7 +12,9 @@ from wasmtime import wat2wasm
 
 from integration.engines.asking import Answer, collect
 from lading_node.engines.child import ChildEngine
-from lading_node.engines.port import AgentFile, EngineSpec, Failed, Finished, Generate
+from lading_node.engines.load import Loaded, load
+from lading_node.engines.port import AgentFile, EngineSpec, Failed, Finished, Generate, Kind
+from lading_node.engines.wasm_compile import compile_module
 from lading_protocol.messages import CallRequest
 
 IMPORTS = {
@@ -83,6 +85,29 @@ def answered(spec: EngineSpec, scratch: Path, *requests: CallRequest) -> list[An
             return [await collect(engine, Generate(str(at), request)) for at, request in enumerate(requests)]
 
     return asyncio.run(main())
+
+
+def opened(code: bytes, scratch: Path, kind: Kind = "wasm-core", **changes: Any) -> Loaded:
+    """Compiled and loaded in this process, where nothing of it needs another one."""
+    native = scratch / "native"
+    native.write_bytes(compile_module(kind, code))
+    return load(EngineSpec(kind, context=200_000, cache=str(native), **changes), scratch)
+
+
+def said(loaded: Loaded, request: CallRequest) -> Answer:
+    """One call, driven as the engine's process drives it."""
+    work, answer = loaded.begin(Generate("local", request)), Answer()
+    while not work.done:
+        work.step()
+        for event in work.take():
+            answer.add(event)  # type: ignore[arg-type]
+    return answer
+
+
+def failed(loaded: Loaded, request: CallRequest | None = None) -> Failed:
+    answer = said(loaded, request or ask_for())
+    assert isinstance(answer.end, Failed), answer.end
+    return answer.end
 
 
 def refused(spec: EngineSpec, scratch: Path, request: CallRequest | None = None) -> Failed:
