@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 # How endpoints say that this nonce is used, or waits in their pool under another transaction.
 _TAKEN = ("nonce", "already known", "already imported", "known transaction", "replacement")
+# The endpoint estimates for this very second. In the next one a history that would have been amended grows by a slot,
+# and others may have emptied what was full: two slots' worth. What is not used costs nothing.
+_SPARE_GAS = 50_000
 # How they say that the fee is too low to be kept at all.
 _CHEAP = ("underpriced", "base fee", "fee too low", "gas price too low", "feetoolow")
 _RAISE_PERCENT = 25
@@ -104,6 +107,8 @@ class RpcOutbox:
     async def _prepare(self, signer: Signer, to: Address | None, data: bytes, value: int) -> Unsigned:
         message = _message(signer, to, data, value)
         gas = await self._line.number("eth_estimateGas", [message]) * self._settings.gas_percent // 100
+        if data:
+            gas += _SPARE_GAS
         return Unsigned(self._chain_id, await self._nonce(signer.address), await self._fees(), gas, to, value, data)
 
     async def _fees(self) -> Fees:
