@@ -45,13 +45,14 @@ def detail(**changes: object) -> OfferDetail:
     base = OfferDetail(
         name="chat",
         endpoints=(),
-        operations=("chat", "embed"),
+        operations=("chat", "embed", "echo"),
         engine="memory",
         numeric="memory",
-        tier="none",
+        tier="P",
         context=4096,
         credit=64,
         program="lading/0.1.0",
+        device="cpu-avx2",
     )
     return msgspec.structs.replace(base, **changes)
 

@@ -6,7 +6,7 @@ from lading_protocol.ids import Wei
 
 
 class Model(msgspec.Struct, frozen=True):
-    """An agent on offer. Prices are the lowest ones, in wei per 1,000 tokens."""
+    """An agent on offer. Prices are the lowest ones, in wei per 1,000 tokens; `devices` are what hosts say they use."""
 
     name: str
     agent: str
@@ -15,6 +15,7 @@ class Model(msgspec.Struct, frozen=True):
     price_out: Wei
     context: int
     operations: tuple[str, ...]
+    devices: tuple[str, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True):

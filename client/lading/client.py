@@ -20,6 +20,8 @@ class Route(Protocol):
 
     def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]: ...
 
+    def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]: ...
+
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors: ...
 
     async def receipts(self, job: str) -> dict[str, Any]: ...
@@ -80,6 +82,10 @@ class Client:
         """The answer as it comes, a Bill last. `messages` are (role, content) pairs, or the text of one user turn."""
         turns = [("user", messages)] if isinstance(messages, str) else list(messages)
         return self._route.chat(model, turns, options or Options())
+
+    def call(self, model: str, operation: str, given: Any, max_tokens: int | None = None) -> AsyncIterator[Piece]:
+        """Any other operation of an agent: `given` is JSON-like; the answer's text as it comes, a Bill last."""
+        return self._route.call(model, operation, given, max_tokens)
 
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
         """One vector for each input."""

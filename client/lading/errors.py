@@ -64,6 +64,27 @@ class BadPackage(LadingError):
     hint = "Fetch it again, from another peer if it happens twice."
 
 
+class NoSource(BadPackage):
+    """No linked peer gives what a package lacks. The message says of each why not."""
+
+    code = "no_source"
+    hint = "Link to a peer that holds the agent, such as its publisher's coordinator. What has arrived is kept."
+
+
+class BadDelta(BadPackage):
+    """A delta does not read, or does not make the file it names."""
+
+    code = "bad_delta"
+    hint = "Fetch the whole file."
+
+
+class BadArtifact(BadPackage):
+    """An OCI artifact is not an agent's, or does not hold what it says."""
+
+    code = "bad_artifact"
+    hint = "Export it again with `lading agent export`."
+
+
 class StoreFull(LadingError):
     """The package store has no room."""
 

@@ -68,12 +68,13 @@ contract DigestsTest is Kit {
         r.amount = 16;
         r.finish = 17;
         r.issuedAt = 18;
+        r.tier = 19;
         bytes32 typehash = keccak256(
-            "Receipt(bytes32 job,uint32 attempt,bytes32 request,bytes32 agent,bytes32 terms,address host,address signer,uint32 epoch,uint32 first,uint32 promptTokens,uint32 outputTokens,bytes32 promptHash,bytes32 commitment,uint96 priceIn,uint96 priceOut,uint96 amount,uint8 finish,uint64 issuedAt)"
+            "Receipt(bytes32 job,uint32 attempt,bytes32 request,bytes32 agent,bytes32 terms,address host,address signer,uint32 epoch,uint32 first,uint32 promptTokens,uint32 outputTokens,bytes32 promptHash,bytes32 commitment,uint96 priceIn,uint96 priceOut,uint96 amount,uint8 finish,uint64 issuedAt,uint8 tier)"
         );
         // The fields are numbered in the order of the type string: every word is its own position.
         bytes memory content = abi.encode(typehash);
-        for (uint256 i = 1; i <= 18; ++i) {
+        for (uint256 i = 1; i <= 19; ++i) {
             content = bytes.concat(content, abi.encode(i));
         }
         vm.assertEq(court.receiptDigest(r), _digest(address(court), content), "receipt");

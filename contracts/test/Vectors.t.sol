@@ -66,7 +66,7 @@ contract VectorsTest is Kit {
         (r.first, r.promptTokens, r.outputTokens) = (n / 3, n / 5, n / 7);
         (r.promptHash, r.commitment) = (bytes32(uint256(amount)), keccak256(abi.encode(amount)));
         (r.priceIn, r.priceOut, r.amount) = (amount, amount / 3, amount / 7);
-        (r.finish, r.issuedAt) = (uint8(n), issuedAt);
+        (r.finish, r.issuedAt, r.tier) = (uint8(n), issuedAt, uint8(n >> 8));
         _emit("Receipt", address(court), abi.encode(r), court.receiptDigest(r));
     }
 }

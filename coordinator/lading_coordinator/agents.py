@@ -6,15 +6,18 @@ that the manifest names. Bytes are lading.blobs' business.
 
 import asyncio
 import logging
+from typing import assert_never
 
 import msgspec
 
 from lading.blobs import BlobStore, fetch_package
+from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainError
 from lading_contracts.events import Condemned, Event, TermsSunsetSet
-from lading_contracts.registry import AgentRegistry
 from lading_coordinator.core.catalogue import Catalogue, Entry
+from lading_coordinator.releases import Releases
 from lading_coordinator.store import Store
+from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
 from lading_protocol.errors import BadManifest, LadingError
@@ -28,9 +31,13 @@ from lading_protocol.messages import (
     FromStore,
     GetBlob,
     Held,
+    Kept,
+    Move,
     Publish,
     Refuse,
+    Withdraw,
 )
+from lading_protocol.release import check_package
 
 log = logging.getLogger(__name__)
 FETCH_SECONDS = 3600.0
@@ -43,11 +50,18 @@ class Agents:
     """Fills `catalogue`; `blobs` holds the published packages."""
 
     def __init__(
-        self, store: Store, blobs: BlobStore, registry: AgentRegistry, catalogue: Catalogue, transport: Transport
+        self,
+        store: Store,
+        blobs: BlobStore,
+        contracts: Contracts,
+        catalogue: Catalogue,
+        transport: Transport,
+        releases: Releases,
     ) -> None:
         self._store = store
         self._blobs = blobs
-        self._registry = registry
+        self._registry = contracts.registry
+        self._domain = contracts.deployment.registry_domain
         self._catalogue = catalogue
         self._transport = transport
         self._looking: set[AgentId] = set()
@@ -55,31 +69,54 @@ class Agents:
         self._fetching = asyncio.Semaphore(2)
         for agent, manifest, registered_at in store.rows("select agent, manifest, registered_at from agents"):
             catalogue.add(entry_of(AgentId(agent), load(manifest), registered_at))
+        self._releases = releases
 
     async def serve_publish(self, stream: Stream) -> None:
-        """The handler of PUBLISH: fetches the package over the publisher's own link, then says so."""
-        messages: MessageStream[Publish] = MessageStream(stream, _publish)
-        ask = await messages.recv()
-        if ask is None:
-            return
-        try:
-            async with self._fetching, asyncio.timeout(FETCH_SECONDS):
-                manifest = await self._hold(ask, self._link(stream.peer))
-            log.info("Agent %s@%s (%s) is held now", manifest.name, manifest.version, short(ask.agent))
-            messages.send(Held(ask.agent))
-        except LadingError as error:
-            log.info("Did not take agent %s from %s: %s", short(ask.agent), short(stream.peer), error)
-            messages.send(Refuse(error.code[:64], str(error)[:2000]))
-        except TimeoutError:
-            messages.send(Refuse("timeout", "The package did not arrive in time. What arrived is kept: publish again."))
-        await messages.drain()
+        """The handler of PUBLISH: fetches a package over the publisher's own link, or keeps a pointer or a yank."""
+        messages: MessageStream[Publish | Move | Withdraw] = MessageStream(stream, _publish)
+        while (ask := await messages.recv()) is not None:
+            try:
+                messages.send(await self._do(ask, stream))
+            except NetError:
+                raise
+            except LadingError as error:
+                log.info("A %s of %s is refused: %s", type(ask).__name__, short(stream.peer), error)
+                messages.send(Refuse(error.code[:64], str(error)[:2000]))
+            except TimeoutError:
+                late = "The package did not arrive in time. What arrived is kept: publish again."
+                messages.send(Refuse("timeout", late))
+            await messages.drain()
+
+    async def _do(self, ask: Publish | Move | Withdraw, stream: Stream) -> Held | Kept:
+        match ask:
+            case Publish():
+                async with self._fetching, asyncio.timeout(FETCH_SECONDS):
+                    manifest = await self._hold(ask, self._link(stream.peer))
+                log.info("Agent %s@%s (%s) is held now", manifest.name, manifest.version, short(ask.agent))
+                return Held(ask.agent)
+            case Move():
+                return await self._releases.move(ask, self.holds)
+            case Withdraw():
+                return await self._releases.withdraw(ask)
+            case _:
+                assert_never(ask)
+
+    def holds(self, agent: AgentId) -> bool:
+        """Whether hosts can have the whole package from here."""
+        return self._blobs.has(agent) and not self._blobs.missing(self._blobs.manifest(agent))
 
     async def _hold(self, ask: Publish, link: Link) -> Manifest:
         agent = AgentId(ask.agent)
         terms = await self._registry.terms(ask.terms)
         if terms is None or not terms.belongs_to(agent):
             raise BadManifest("These terms were not agreed for this agent.", hint="Register the agent and its terms.")
-        manifest = await fetch_package(lambda: link.open(BLOB), agent, self._blobs)
+
+        def links() -> list[Link]:
+            return [link, *(other for other in self._transport.links() if other is not link)]
+
+        manifest = await fetch_package(links, agent, self._blobs, deltas=True)
+        if ask.paper:
+            check_package(ask.paper, agent, self._domain, manifest.publisher_address)
         await self._adopt(agent, manifest, self._blobs.read(agent, 0, MAX_MANIFEST))
         return manifest
 

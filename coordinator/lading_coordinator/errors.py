@@ -40,6 +40,13 @@ class LedgerFailed(CoordinatorError):
     hint = "Free space in the data folder; running answers go on, their records are kept in memory until then."
 
 
+class ReleaseRefused(CoordinatorError):
+    """A pointer or a yank does not count here."""
+
+    code = "refused"
+    hint = "Sign with the key that published the agent, on the chain that this coordinator uses."
+
+
 class ApiError(LadingError):
     """An HTTP answer that is not a success. `kind` is OpenAI's `type`, `retry_after` is in seconds."""
 

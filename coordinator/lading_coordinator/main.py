@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from lading import __version__
-from lading.blobs import BlobStore, serve_blobs
+from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading_contracts.deployment import Contracts
@@ -43,6 +43,7 @@ from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.peers import Index, announce, settle_handler
+from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
 from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
@@ -55,6 +56,7 @@ from lading_protocol.messages import (
     HEARTBEAT,
     OFFERS,
     PUBLISH,
+    RELEASE,
     SETTLE,
     CoordinatorDetail,
 )
@@ -89,8 +91,11 @@ class Coordinator:
         self.directory = Directory(needs_beats=True)
         self.ledger = Ledger(self.store, self.metrics, clock)
         self.catalogue = Catalogue()
-        self.blobs = BlobStore(home / "blobs", settings.store_quota)
-        self.agents = Agents(self.store, self.blobs, outside.contracts.registry, self.catalogue, outside.transport)
+        self.blobs = BlobStore(home / "blobs", settings.store_quota, evict=False)
+        self.releases = Releases(self.store, outside.contracts.registry, self.catalogue, record.registry_domain, clock)
+        self.agents = Agents(
+            self.store, self.blobs, outside.contracts, self.catalogue, outside.transport, self.releases
+        )
         self.standing = Standing(
             self.store, outside.contracts.staking, self.directory, clock, required=settings.require_stake
         )
@@ -207,7 +212,9 @@ class Coordinator:
         transport.handle(HEARTBEAT, self.index.serve_heartbeat)
         transport.handle(OFFERS, self.index.serve_offers)
         transport.handle(PUBLISH, self.agents.serve_publish)
-        transport.handle(BLOB, serve_blobs(self.blobs))
+        transport.handle(RELEASE, self.releases.serve)
+        limits = ServeLimits(self.settings.serve_rate, self.settings.serve_peer_rate)
+        transport.handle(BLOB, serve_blobs(self.blobs, limits=limits))
         transport.handle(SETTLE, settle_handler(self.purse))
         transport.handle(CASE, self.disputes.serve_case)
 

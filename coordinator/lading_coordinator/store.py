@@ -24,6 +24,10 @@ create table if not exists sessions (
 create table if not exists agents (
     agent blob primary key, manifest blob not null, registered_at integer not null
 ) without rowid;
+create table if not exists pointers (lineage blob primary key, packed blob not null) without rowid;
+create table if not exists yanks (
+    agent blob primary key, lineage blob not null, packed blob not null, reason text not null
+) without rowid;
 create table if not exists standing (host blob primary key, owner blob not null) without rowid;
 create table if not exists jobs (
     job blob primary key, signer blob not null, payer blob not null, agent blob not null, request blob, emitted blob,

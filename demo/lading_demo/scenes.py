@@ -1,6 +1,7 @@
 """The scenes up to the death of a host. Each does one thing for real, and claims what must then hold."""
 
 import asyncio
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,9 @@ def party_flag(who: Party, role: str, bps: int) -> tuple[str, str]:
 def base_project(t: Theatre) -> Path:
     """The maker's model as a package of its own, from which the OEM's agent descends."""
     folder = t.folder / "base"
-    folder.mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "agents/chat/model", folder / "model", dirs_exist_ok=True)
     text = (ROOT / "agents/chat/agent.toml").read_text()
     text = text.replace(f'name = "{CHAT}"', 'name = "lading-base"')
-    text = text.replace('source = "', f'source = "{ROOT}/agents/chat/')
     (folder / "agent.toml").write_text(text.replace("context = 1024", "context = 1024\nroyalty_bps = 500"))
     return folder
 

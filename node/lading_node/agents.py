@@ -38,7 +38,8 @@ class Serving(msgspec.Struct, frozen=True):
     """What the operator wants to serve, and for how much. `credit` is in output tokens.
 
     `sunset_at` is the second from which nothing is locked under the terms (0: none is announced); `named` whether the
-    operator chose the terms.
+    operator chose the terms. `origin` is the agent that the operator named where `agent` is a later release of it;
+    `follow` whether later releases of its publisher are taken.
     """
 
     agent: AgentId
@@ -48,23 +49,36 @@ class Serving(msgspec.Struct, frozen=True):
     credit: int = 64
     sunset_at: int = 0
     named: bool = True
+    origin: AgentId | None = None
+    follow: bool = True
 
 
 class Agent:
-    """`state` is one of fetching, loading, serving, sunset, restarting, withdrawn, stopped; `why` says it in words.
+    """`state` is one of fetching, loading, serving, sunset, restarting, withdrawn, stopped, replaced, yanked; `why`
+    says it in words.
 
-    Sunset: the engine runs, but nothing can be locked under the terms any more, so nothing is offered.
+    Sunset: the engine runs, but nothing can be locked under the terms any more, so nothing is offered. Replaced and
+    yanked: nothing new is taken for good.
     """
 
-    def __init__(self, serving: Serving, doors: Doors, endpoints: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        doors: Doors,
+        endpoints: Callable[[], tuple[str, ...]],
+        package: Package | None = None,
+    ) -> None:
         self.serving = serving
         self.state = "fetching"
         self.why = "The agent's package is not here yet."
-        self.package: Package | None = None
+        self.package = package
         self.engine: Engine | None = None
         self.ready: Ready | None = None
         self.offer: KnownOffer | None = None
         self.active = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.retired = False
         self.crashes = 0
         self._recent: dict[Digest, KnownOffer] = {}
         self._doors = doors
@@ -76,6 +90,15 @@ class Agent:
     @property
     def free(self) -> int:
         return max(0, self.serving.slots - self.active) if self.state == "serving" else 0
+
+    def take_slot(self) -> None:
+        self.active += 1
+        self.idle.clear()
+
+    def free_slot(self) -> None:
+        self.active -= 1
+        if not self.active:
+            self.idle.set()
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Called when the offer appears, is renewed, or is withdrawn."""
@@ -91,6 +114,11 @@ class Agent:
             self.offer = None
             self._tell()
 
+    def retire(self, state: str, why: str) -> None:
+        """As `withdraw`, for good."""
+        self.retired = True
+        self._withdraw(state, why)
+
     def suspect(self) -> None:
         """A job saw the engine fail: look at once whether it still lives."""
         self._look.set()
@@ -98,12 +126,12 @@ class Agent:
     async def run(self) -> None:
         """Serve until cancelled; returns when the agent is given up."""
         try:
-            self.package = await self._fetch()
+            self.package = self.package or await self._fetch()
             while await self._serve_once(self.package):
                 pass
         finally:
             await self._stop_engine()
-            if self.state != "withdrawn":
+            if self.state != "withdrawn" and not self.retired:
                 self._withdraw("stopped", "The node is shutting down.")
 
     def sell_under(self, terms: TermsId, sunset_at: int) -> None:
@@ -145,10 +173,11 @@ class Agent:
             operations=package.manifest.operations,
             engine=package.runtime.engine,
             numeric=package.runtime.numeric,
-            tier="+".join(self.ready.confinement)[:64] or "none",
+            tier=self.ready.tier,
             context=package.manifest.context,
             credit=serving.credit,
             program=PROGRAM,
+            device=doors.device(package.spec),
         )
         domain = doors.contracts.deployment.settlement_domain
         self.offer = check_advert(make_advert(offer, detail, domain, doors.key), domain, now)
@@ -187,7 +216,12 @@ class Agent:
     async def _serve_once(self, package: Package) -> bool:
         """One life of the engine. False when it has died too often."""
         self.state, self.why = ("loading", "The engine is loading.") if not self.crashes else (self.state, self.why)
-        engine = self._doors.engine(msgspec.structs.replace(package.spec, slots=self.serving.slots))
+        try:
+            engine = self._doors.engine(msgspec.structs.replace(package.spec, slots=self.serving.slots))
+        except LadingError as error:
+            self._withdraw("withdrawn", f"This machine does not run it. {error}")
+            log.error("agent %s: %s", short(self.serving.agent), self.why)
+            return False
         try:
             self.ready = await engine.start()
         except LadingError as error:
@@ -220,6 +254,8 @@ class Agent:
 
     async def _crashed(self, how: str) -> bool:
         self.crashes += 1
+        if self.retired:
+            return False
         now = self._doors.clock()
         self._crash_times.append(now)
         recent = sum(1 for at in self._crash_times if now - at <= CRASH_WINDOW)

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from cyclopts import App, Parameter
 
 from lading.cli.context import typed_address
-from lading.cli.output import UNHEALTHY, emit, err, out
+from lading.cli.output import UNHEALTHY, emit, emit_rows, err, out, plain
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
@@ -17,12 +18,17 @@ from lading_node import keyfile, store
 from lading_node import settings as settings_
 from lading_node.node import Node
 from lading_node.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from lading_node.engines.probe import Probe
 from lading_protocol.ids import ZERO_ADDRESS, address, to_hex
 from lading_protocol.pricing import format_amount, parse_amount
 from lading_protocol.receipts import StakeConsent
 
 app = App(name="node", help="Put this machine to work.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
+app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
+app.command("lading_node.cli_machine:bench", name="bench", help="Measure this machine, and keep the score.")
 
 
 # What the commands do
@@ -122,6 +128,16 @@ async def page(settings: NodeSettings) -> dict[str, Any]:
         return {}
 
 
+async def probe(settings: NodeSettings) -> "tuple[Probe, ...]":
+    """Test the tiers of isolation on this machine, as a node does when it starts. Makes the data folder."""
+    from lading_node.engines.probe import probe_machine
+
+    scratch = settings.folder / "engines"
+    for folder in (settings.folder, scratch):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return await probe_machine(scratch, (settings.folder,), settings.docker)
+
+
 class _Chain:
     """The contracts of the settings' network and the operator's key, for the length of a command."""
 
@@ -153,6 +169,7 @@ def up_command(
     price_out: str | None = None,
     slots: int | None = None,
     credit: int | None = None,
+    follow: bool | None = None,
     pace: float | None = None,
     listen: tuple[str, ...] | None = None,
     announce: tuple[str, ...] | None = None,
@@ -160,6 +177,7 @@ def up_command(
     gossip_listen: str | None = None,
     bootstrap: tuple[str, ...] | None = None,
     http: int | None = None,
+    docker: str | None = None,
     redeem_threshold: str | None = None,
     redeem_age: float | None = None,
     drain: float | None = None,
@@ -189,6 +207,8 @@ def up_command(
         Jobs at once for each agent.
     credit
         Output tokens delivered ahead of payment.
+    follow
+        Give way to the later releases that an agent's publisher points to (the default).
     pace
         Most output tokens per second and job; 0 for no limit.
     listen
@@ -203,6 +223,8 @@ def up_command(
         Multiaddr of any libp2p peer of the network.
     http
         Port of the local status page; 0 for any free one, -1 for none.
+    docker
+        The socket of a container engine, such as unix:///var/run/docker.sock, for agents in images.
     redeem_threshold
         Coins that vouchers must be worth before they are redeemed.
     redeem_age
@@ -224,6 +246,7 @@ def up_command(
         "price_out": price_out,
         "slots": slots,
         "credit": credit,
+        "follow": follow,
         "pace": pace,
         "listen": listen,
         "announce": announce,
@@ -231,6 +254,7 @@ def up_command(
         "gossip_listen": gossip_listen,
         "bootstrap": bootstrap,
         "http": http,
+        "docker": docker,
         "redeem_threshold": redeem_threshold,
         "redeem_age": redeem_age,
         "drain": drain,
@@ -369,6 +393,36 @@ async def status_command(*, http: int | None = None, as_json: Json = False) -> i
         emit(found, as_json)
     else:
         emit({"operator": found["operator"], "ready": found["ready"], **found["earnings"]}, as_json)
-        for reason in found["why_not_earning"]:
-            out.print(f"- {reason}")
+        for reason in (*found["why_not_earning"], *found["notices"]):
+            out.print(f"- {plain(reason)}", markup=False, soft_wrap=True)
     return 0 if found["ready"] else UNHEALTHY
+
+
+@app.command(name="probe")
+async def probe_command(*, data: str | None = None, docker: str | None = None, as_json: Json = False) -> int:
+    """Test how well this machine isolates agents: the tiers that pass are the ones that offers name.
+
+    Parameters
+    ----------
+    data
+        The data folder, which must stay hidden from agents.
+    docker
+        The socket of a container engine, such as unix:///var/run/docker.sock; without one C and G are not tested.
+    """
+    found = await probe(settings_.read({"data": data, "docker": docker}))
+    if as_json:
+        rows = [msgspec.to_builtins(one) for one in found]
+    else:
+        rows = [
+            {
+                "tier": one.tier,
+                "passed": "yes" if one.passed else "no",
+                "denied": f"{len(one.held)} attempts" if one.held else "",
+                "limits": ", ".join(one.limits),
+                "what failed, and why": "; ".join(one.failed),
+                "took": f"{one.took_ms} ms",
+            }
+            for one in found
+        ]
+    emit_rows(rows, as_json, "No tier of isolation can be tested on this machine.")
+    return 0 if any(one.passed for one in found) else UNHEALTHY

@@ -115,7 +115,7 @@ class Conversation:
         if agent is None:
             await self._step(opened)
             return
-        agent.active += 1  # before anything is awaited, so that no two Opens take the same slot
+        agent.take_slot()  # before anything is awaited, so that no two Opens take the same slot
         self._holds_slot = True
         try:
             await self._step(opened)
@@ -128,7 +128,7 @@ class Conversation:
         """The engine is done with this job; what is left is to wait for the last voucher, which takes no slot."""
         if self._holds_slot and self._agent is not None:
             self._holds_slot = False
-            self._agent.active -= 1
+            self._agent.free_slot()
 
     async def _converse(self) -> None:
         assert self.session is not None

@@ -12,14 +12,16 @@ import msgspec
 from lading_contracts import events
 from lading_net.peer import Endpoint
 from lading_net.ports import Link
-from lading_node.agents import Agent, Serving
+from lading_node.agents import Serving
 from lading_node.audit import Auditor
 from lading_node.channels import Channels
 from lading_node.core.policy import Policy
+from lading_node.fleet import Fleet
 from lading_node.jobs import Desk
 from lading_node.jury import Juror
 from lading_node.ports import Doors
 from lading_node.presence import Presence
+from lading_node.releases import Releases
 from lading_node.settle import Collector, Settler
 from lading_node.standing import Standing
 from lading_node.terms import TermsWatch
@@ -66,7 +68,8 @@ class Node:
         self.address: Address = doors.key.address
         self.endpoints: tuple[str, ...] = ()
         self.started = asyncio.Event()
-        self.agents = [Agent(serving, doors, lambda: self.endpoints) for serving in plan.agents]
+        self.fleet = Fleet(doors, plan.agents, lambda: self.endpoints)
+        self.agents = self.fleet.agents
         self.channels = Channels(self.address, doors.ledger, doors.contracts, doors.clock)
         self.settler = Settler(doors, self.channels, plan.policy)
         self.desk = Desk(doors, self.channels, self.agents, self.settler.poke)
@@ -77,6 +80,9 @@ class Node:
         self.juror = Juror(doors, self.auditor, self.presence.link_to)
         self.standing = Standing(doors)
         self.terms = TermsWatch(doors.contracts, self.agents, doors.clock)
+        self.releases = Releases(doors, self.fleet, self.terms.tables)
+        self.fleet.watch(self.presence.offers_changed)
+        self.presence.accompany(self.releases.follow)
         self.watch = Watch(doors, self.channels, self.settler.poke, plan.chain_poll)
         self.watch.listeners.append(self._hear)
         self.watch.before_forgetting = self.juror.save
@@ -98,6 +104,7 @@ class Node:
         """Serve until stopped. Raises NetError when it cannot listen, LedgerError when the ledger does not read."""
         await self.channels.load()
         await self.juror.load()
+        await self.releases.load()
         transport = self.doors.transport
         transport.handle(JOB, self.desk.serve)
         transport.handle(AUDIT, self.auditor.serve)
@@ -109,9 +116,9 @@ class Node:
         self.endpoints = self.plan.announce or tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(agent.run()) for agent in self.agents]
                 chainside = (self.settler, self.juror, self.standing, self.terms, self.watch)
-                tasks += [group.create_task(part.run()) for part in (self.presence, self.collector, *chainside)]
+                parts = (self.fleet, self.releases, self.presence, self.collector, *chainside)
+                tasks = [group.create_task(part.run()) for part in parts]
                 self.started.set()
                 await self._stop.wait()
                 await self._drain()

@@ -37,6 +37,10 @@ class Packages(Protocol):
 
     def has(self, agent: AgentId) -> bool: ...
 
+    def release(self, agent: AgentId) -> None:
+        """It is not served any more: what it takes on the disk may go when room is needed."""
+        ...
+
 
 EngineMaker = Callable[[EngineSpec], Engine]
 
@@ -44,7 +48,8 @@ EngineMaker = Callable[[EngineSpec], Engine]
 class Doors(msgspec.Struct, frozen=True):
     """`clock` gives Unix seconds, `rng` salts (unpredictable in earnest) and jitter.
 
-    Without `gossip` only the configured coordinators are used; without `blobs` no packages are served to others.
+    `device` says what class of device runs a spec here ("" unknown). Without `gossip` only the configured coordinators
+    are used; without `blobs` no packages are served to others.
     """
 
     key: PrivateKey
@@ -57,3 +62,4 @@ class Doors(msgspec.Struct, frozen=True):
     clock: Callable[[], float]
     rng: random.Random
     blobs: StreamHandler | None = None
+    device: Callable[[EngineSpec], str] = lambda spec: ""

@@ -5,7 +5,8 @@ Dials out, so that a host behind a router is reachable over its own links. Choos
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
@@ -68,11 +69,14 @@ class Presence:
         self._heard_offers = Directory(needs_beats=False, limit=MAX_HEARD)
         self._publish = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
+        self._talks: list[Callable[[Link], Coroutine[Any, Any, None]]] = []
         for text in coordinators:
             peer = Endpoint.parse(text).peer
             self.coordinators.append(Coordinator((text,), peer.address if peer is not None else None))
-        for agent in agents:
-            agent.on_change(self._offers_changed)
+
+    def accompany(self, talk: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
+        """Hold this conversation, too, with every coordinator for as long as we are linked to it."""
+        self._talks.append(talk)
 
     def adverts(self) -> tuple[Advert, ...]:
         return tuple(agent.offer.advert for agent in self._agents if agent.offer is not None)
@@ -122,7 +126,7 @@ class Presence:
                     self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
                     return
                 coordinator.state, coordinator.linked, backoff = "linked", True, FIRST_BACKOFF
-                await self._beat(link)
+                await self._accompanied(link)
                 coordinator.state = "the link was lost"
             except (LadingError, TimeoutError) as error:
                 coordinator.state = str(error) or "it does not answer"
@@ -139,6 +143,15 @@ class Presence:
             except (NetError, TimeoutError) as error:
                 failure = error
         raise failure
+
+    async def _accompanied(self, link: Link) -> None:
+        talks = [asyncio.ensure_future(talk(link)) for talk in self._talks]
+        try:
+            await self._beat(link)
+        finally:
+            for talk in talks:
+                talk.cancel()
+            await asyncio.gather(*talks, return_exceptions=True)
 
     async def _beat(self, link: Link) -> None:
         """Until the link or the stream ends."""
@@ -165,7 +178,8 @@ class Presence:
 
     # Gossip
 
-    def _offers_changed(self) -> None:
+    def offers_changed(self) -> None:
+        """An offer of ours appeared, was renewed, or went away."""
         self._publish.set()
         for changed in self._changed:
             changed.set()

@@ -13,6 +13,7 @@ from msgspec import Meta
 from lading import settings as files
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
+from lading_node.engines.openai_wire import Endpoint
 from lading_node.errors import BadSettings
 from lading_node.node import Plan
 from lading_protocol.errors import BadAmount
@@ -23,13 +24,18 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One agent to serve. Prices are in whole coins per 1,000 tokens; empty ones follow the node's own."""
+    """One agent to serve. Prices are in whole coins per 1,000 tokens; what is left out follows the node's own.
+
+    `endpoint` names one of the node's `endpoints`: the model server that runs an agent of the engine openai-http.
+    """
 
     digest: str
     terms: str = ""
     price_in: str = ""
     price_out: str = ""
     slots: Annotated[int, Meta(ge=0, le=4096)] = 0
+    follow: bool | None = None
+    endpoint: str = ""
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +44,13 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `agents` are digests, or tables of AgentSettings in the file. `listen`, `announce`, `coordinators`, `gossip_listen`
     and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
     local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
-    one engine (0: no limit). `redeem_threshold` is in whole coins.
+    one engine (0: no limit). `quota` is in bytes, `serve_rate` and `serve_peer_rate` (packages given to others, in all
+    and to each) in bytes per second, 0 for no limit. `ray` is the head of a Ray cluster whose machines run the engines
+    ("": this one does). `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the
+    socket of a container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
+    `endpoints` are OpenAI-compatible servers, tables of url, model, key and continues in the file.
+    `redeem_threshold` is in whole coins. `follow`: whether an agent gives way to the later releases that its publisher
+    points to.
     """
 
     data: str = "~/.lading/node"
@@ -50,6 +62,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_out: str = "0.002"
     slots: Annotated[int, Meta(ge=1, le=4096)] = 4
     credit: Annotated[int, Meta(ge=1, le=65536)] = 64
+    follow: bool = True
     pace: Annotated[float, Meta(ge=0)] = 0.0
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4101",)
     announce: tuple[str, ...] = ()
@@ -60,6 +73,12 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0
     quota: Annotated[int, Meta(ge=1)] = 1 << 38
+    serve_rate: Annotated[int, Meta(ge=0)] = 0
+    serve_peer_rate: Annotated[int, Meta(ge=0)] = 0
+    require_isolation: bool = True
+    ray: str = ""
+    docker: str = ""
+    endpoints: dict[str, Endpoint] = {}
     redeem_threshold: str = "1"
     redeem_age: Annotated[float, Meta(gt=0)] = 3600.0
     redeem_at_stop: bool = True
@@ -95,6 +114,7 @@ def wanted(settings: NodeSettings) -> tuple[AgentSettings, ...]:
                 price_in=agent.price_in or settings.price_in,
                 price_out=agent.price_out or settings.price_out,
                 slots=agent.slots or settings.slots,
+                follow=settings.follow if agent.follow is None else agent.follow,
             )
         )
     return tuple(filled)
@@ -113,7 +133,8 @@ def serving(agent: AgentSettings, terms: TermsId, settings: NodeSettings, decima
     price = Price(
         _amount("node.price_in", agent.price_in, decimals), _amount("node.price_out", agent.price_out, decimals)
     )
-    return Serving(agent_of(agent), terms, price, agent.slots, settings.credit)
+    follow = settings.follow if agent.follow is None else agent.follow
+    return Serving(agent_of(agent), terms, price, agent.slots, settings.credit, follow=follow)
 
 
 def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, outward: str) -> Plan:

@@ -5,9 +5,11 @@ Pure reading: asks nobody and changes nothing.
 
 from typing import Any
 
+from lading_node.agents import Agent
 from lading_node.channels import describe
 from lading_node.core.channel import Channel, outstanding
 from lading_node.node import Node
+from lading_node.releases import origin_of
 from lading_protocol import VERSION
 from lading_protocol.ids import to_hex
 
@@ -34,7 +36,9 @@ def why_not_earning(node: Node) -> list[str]:
         reasons.append(f"The ledger cannot be written: {node.doors.ledger.trouble}")
     if not node.agents:
         reasons.append("No agent is served. Name one with --agent DIGEST.")
-    reasons += [f"Agent {to_hex(a.serving.agent)}: {a.why}" for a in node.agents if a.state != "serving"]
+    reasons += [
+        f"Agent {to_hex(a.serving.agent)}: {a.why}" for a in node.agents if a.state not in ("serving", "replaced")
+    ]
     reasons += _unreachable(node)
     if node.standing.warning:
         reasons.append(node.standing.warning)
@@ -79,7 +83,8 @@ def status(node: Node) -> dict[str, Any]:
         "endpoints": list(node.endpoints),
         "ready": not readiness(node),
         "why_not_earning": why_not_earning(node),
-        "agents": [_agent(agent) for agent in node.agents],
+        "notices": list(node.releases.notices()),
+        "agents": [_agent(agent) | {"release": _release(node, agent)} for agent in node.agents],
         "earnings": money(channels),
         "jobs": {
             "running": node.desk.running,
@@ -110,7 +115,7 @@ def status(node: Node) -> dict[str, Any]:
     }
 
 
-def _agent(agent: Any) -> dict[str, Any]:
+def _agent(agent: Agent) -> dict[str, Any]:
     return {
         "agent": to_hex(agent.serving.agent),
         "name": agent.package.manifest.name if agent.package else None,
@@ -124,6 +129,19 @@ def _agent(agent: Any) -> dict[str, Any]:
         "active": agent.active,
         "crashes": agent.crashes,
         "offer": to_hex(agent.offer.id) if agent.offer else None,
+        "device": agent.offer.detail.device if agent.offer else None,
+    }
+
+
+def _release(node: Node, agent: Agent) -> dict[str, Any]:
+    line = node.releases.line(agent)
+    origin = origin_of(agent.serving)
+    return {
+        "named": to_hex(origin),
+        "follow": agent.serving.follow,
+        "sequence": line.sequence if line is not None else 0,
+        "wanted": to_hex(line.wanted) if line is not None else None,
+        "trouble": node.releases.trouble.get(origin, ""),
     }
 
 

@@ -49,10 +49,12 @@ class Tables:
         self._start = Cursor(record.block)
         self._cursor = self._start
         self._known: dict[AgentId, list[TermsId]] = {}
+        self._turn = asyncio.Lock()
 
     async def newest(self, agent: AgentId, now: float) -> Found | None:
         """The newest terms of the agent that can be sold under now. Raises NoTerms when all have sunset, ChainError."""
-        await self._read()
+        async with self._turn:
+            await self._read()
         known = self._known.get(agent, [])
         for terms in reversed(known):
             found = await self._registry.terms(terms)
@@ -113,13 +115,13 @@ class TermsWatch:
         self._contracts = contracts
         self._sellers = sellers
         self._clock = clock
-        self._tables = Tables(contracts)
+        self.tables = Tables(contracts)
 
     async def run(self) -> None:
         """Until cancelled. An outage only makes it wait."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for seller in self._sellers:
+            for seller in tuple(self._sellers):
                 try:
                     await self.look(seller)
                 except LadingError as error:
@@ -133,6 +135,6 @@ class TermsWatch:
             seller.sell_under(serving.terms, present.sunset_at)
         if serving.named:
             return
-        newest = await self._tables.newest(serving.agent, self._clock())
+        newest = await self.tables.newest(serving.agent, self._clock())
         if newest is not None and newest.terms != serving.terms:
             seller.sell_under(newest.terms, newest.sunset_at)

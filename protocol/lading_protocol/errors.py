@@ -4,6 +4,12 @@
 """
 
 
+def one_line(words: object, most: int = 200) -> str:
+    """Foreign words as part of a sentence: short, and with nothing in them that a terminal would act on."""
+    text = " ".join(str(words)[: 4 * most].split())
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:most]
+
+
 class LadingError(Exception):
     """Something failed that the caller can act on."""
 

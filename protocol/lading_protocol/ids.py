@@ -29,9 +29,11 @@ def from_hex(text: str, size: int) -> bytes:
     try:
         value = bytes.fromhex(digits)
     except ValueError:
-        raise ValueError(f"{text!r} is not hexadecimal") from None
+        raise ValueError(f"{text[:80]!r} is not hexadecimal") from None
+    if 2 * len(value) != len(digits):  # spaces between digits would be passed over
+        raise ValueError(f"{text[:80]!r} is not hexadecimal")
     if len(value) != size:
-        raise ValueError(f"{text!r} has {len(value)} bytes, expected {size}")
+        raise ValueError(f"{text[:80]!r} has {len(value)} bytes, expected {size}")
     return value
 
 

@@ -5,6 +5,7 @@ index is accepted, the rolling hash is checked on every frame, nothing is delive
 what it delivered (plus the prompt, once, to the host that delivered the first token).
 """
 
+import codecs
 from typing import assert_never
 
 import msgspec
@@ -14,6 +15,7 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, Wei
 from lading_protocol.messages import (
     Accept,
+    ChatRequest,
     Chunk,
     Done,
     EmbedRequest,
@@ -27,8 +29,9 @@ from lading_protocol.messages import (
 )
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount, worst_case
-from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.receipts import TIERS, Finish, Receipt, SignedReceipt
 from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
+from lading_protocol.work import text_bytes
 
 CLOCK_SKEW = 120.0
 
@@ -54,12 +57,16 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class JobState(msgspec.Struct, frozen=True):
-    """A job between events. `attempt` is None while no host works on it."""
+    """A job between events. `attempt` is None while no host works on it.
+
+    `spelled` is the beginning of a character of a call's answer whose other bytes are still to come.
+    """
 
     spec: JobSpec
     emitted: tuple[int, ...] = ()
     rolling: Digest = Digest(bytes(32))
     vectors: bytes = b""
+    spelled: bytes = b""
     attempt: Attempt | None = None
     prompt_tokens: int = 0
     prompt_hash: bytes = b""
@@ -228,13 +235,26 @@ def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
     rolling = roll(state.rolling, event.ids)
     if rolling != event.rolling:
         raise _Lie("The rolling hash does not match the tokens.")
+    text, rest = (event.text, b"") if isinstance(request, ChatRequest) else _spell(state.spelled, event.ids)
     state = msgspec.structs.replace(
         state,
         emitted=state.emitted + event.ids,
         rolling=rolling,
+        spelled=rest,
         attempt=msgspec.structs.replace(attempt, count=attempt.count + len(event.ids)),
     )
-    return state, [Deliver(event.first, event.ids, event.text), Owe(owed(state))]
+    return state, [Deliver(event.first, event.ids, text), Owe(owed(state))]
+
+
+def _spell(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
+    """The text of work tokens, whatever the host says it is, and the bytes of a character that is not whole yet."""
+    try:
+        data = before + text_bytes(ids)
+    except LadingError as error:
+        raise _Lie(error.message) from error
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
+    return text, decoder.getstate()[0]
 
 
 def _vectors(state: JobState, event: Vectors) -> tuple[JobState, list[Effect]]:
@@ -276,6 +296,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
         amount=_price(state),
         finish=receipt.finish,
         issued_at=receipt.issued_at,
+        tier=TIERS.index(attempt.offer.detail.tier),
     )
     if receipt != expected:
         wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]

@@ -5,14 +5,14 @@ writing give the same bytes. Nothing here touches a file; there is nothing to ex
 """
 
 import json
-import re
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.errors import BadManifest
+from lading_protocol.errors import BadManifest, one_line
 from lading_protocol.ids import Address, AgentId, Digest, address
+from lading_protocol.nesting import depth
 from lading_protocol.parts import (
     Attestation,
     Capabilities,
@@ -36,7 +36,6 @@ from lading_protocol.transcript import sha256
 SCHEMA = "lading.agent/1"
 MAX_MANIFEST = 1 << 20
 MAX_DEPTH = 16
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class Manifest(Part, frozen=True):
@@ -83,7 +82,7 @@ class Manifest(Part, frozen=True):
         for file in self.files:
             if file.path == path:
                 return file
-        raise BadManifest(f"The package has no file {path!r}.")
+        raise BadManifest(f"The package has no file {path[:80]!r}.")
 
     def model(self, alias: str) -> Model:
         for model in self.models:
@@ -103,7 +102,7 @@ def load(data: bytes) -> Manifest:
     """Read a manifest from anywhere. Raises BadManifest; what it returns obeys every rule of this module."""
     if len(data) > MAX_MANIFEST:
         raise BadManifest(f"The manifest has {len(data)} bytes, over the limit of {MAX_MANIFEST}.")
-    if _depth(data) > MAX_DEPTH:
+    if depth(data) > MAX_DEPTH:
         raise BadManifest(f"The manifest is nested deeper than {MAX_DEPTH} levels.")
     try:
         tree = json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
@@ -112,7 +111,7 @@ def load(data: bytes) -> Manifest:
     except BadManifest:
         raise
     except (ValueError, msgspec.ValidationError) as error:
-        raise BadManifest(f"The manifest does not read: {error}.") from error
+        raise BadManifest(f"The manifest does not read: {one_line(error)}.") from error
     # Written again from what was understood: a field left out, or said twice in two ways, shows here.
     if canonical != data or _canonical(msgspec.to_builtins(manifest)) != data:
         raise BadManifest("The manifest is not in canonical form.", hint="Write it with `lading agent publish`.")
@@ -132,15 +131,6 @@ def model_id(manifest: Manifest, model: Model) -> Digest:
     return sha256(_canonical(identity))
 
 
-def _depth(data: bytes) -> int:
-    """How deep brackets nest outside strings. Checked before parsing: a parser's own guard can be raised or missing."""
-    depth = deepest = 0
-    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
 def _canonical(tree: Any) -> bytes:
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -153,4 +143,4 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_float(text: str) -> None:
-    raise BadManifest(f"The manifest holds the number {text}; only whole numbers are allowed.")
+    raise BadManifest(f"The manifest holds the number {text[:40]}; only whole numbers are allowed.")

@@ -22,6 +22,7 @@ HEARTBEAT = "/lading/heartbeat/1"
 OFFERS = "/lading/offers/1"
 BLOB = "/lading/blob/1"
 PUBLISH = "/lading/publish/1"
+RELEASE = "/lading/release/1"
 SETTLE = "/lading/settle/1"
 CASE = "/lading/case/1"
 AUDIT = "/lading/audit/1"
@@ -32,6 +33,7 @@ Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Packed = Annotated[bytes, Meta(min_length=65, max_length=1024)]
 OptionalPaper = Annotated[bytes, Meta(max_length=1024)]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Line = Annotated[str, Meta(max_length=2000)]
 Code = Annotated[str, Meta(max_length=64)]
 
@@ -190,7 +192,8 @@ ToPayer = Accept | Refuse | Tokens | Vectors | Chunk | Done | Fail
 class OfferDetail(_Wire, frozen=True):
     """What an Offer's `detail` hash covers: how to reach the host, and what stands behind the offer.
 
-    `credit` is how many output tokens the host delivers ahead of payment.
+    `credit` is how many output tokens the host delivers ahead of payment. `device` is the class of what the engine
+    computes on, as the host says ("" unknown): a word to choose by, never a proof.
     """
 
     name: Annotated[str, Meta(max_length=128)]
@@ -202,6 +205,7 @@ class OfferDetail(_Wire, frozen=True):
     context: Count
     credit: Count
     program: Code
+    device: Code
 
 
 class Advert(_Wire, frozen=True, tag="offer"):
@@ -279,10 +283,27 @@ FromStore = BlobPart | NoBlob
 
 
 class Publish(_Wire, frozen=True, tag="publish"):
-    """Ask a coordinator to hold an agent; it fetches the blobs it lacks from the asking peer, over the same link."""
+    """Ask a coordinator to hold an agent; it fetches the blobs it lacks from the asking peer, over the same link.
+
+    `paper` is a packed release.PackageSignature of the publisher, or empty.
+    """
 
     agent: Hash
     terms: Hash
+    paper: OptionalPaper = b""
+
+
+class Move(_Wire, frozen=True, tag="move"):
+    """A packed release.ReleasePointer: hosts of the lineage should run the agent that it names, held before."""
+
+    pointer: Packed
+
+
+class Withdraw(_Wire, frozen=True, tag="withdraw"):
+    """A packed release.Yank, and the words that its `reason` hashes."""
+
+    yank: Packed
+    reason: Line
 
 
 class Held(_Wire, frozen=True, tag="held"):
@@ -291,8 +312,41 @@ class Held(_Wire, frozen=True, tag="held"):
     agent: Hash
 
 
-FromPublisher = Publish
-ToPublisher = Held | Refuse
+class Kept(_Wire, frozen=True, tag="kept"):
+    """The coordinator keeps the pointer or yank of this sequence, and tells who follows the lineage."""
+
+    agent: Hash
+    sequence: Sequence
+
+
+FromPublisher = Publish | Move | Withdraw
+ToPublisher = Held | Kept | Refuse
+
+
+# Releases ------------------------------------------------------------------------------------------------------------
+
+
+class Follow(_Wire, frozen=True, tag="follow"):
+    """Tell me the pointers and yanks of these lineages, now and on every change; replaces what was asked before."""
+
+    lineages: Annotated[tuple[Hash, ...], Meta(max_length=256)]
+
+
+class Pointer(_Wire, frozen=True, tag="pointer"):
+    """A packed release.ReleasePointer."""
+
+    packed: Packed
+
+
+class Yanked(_Wire, frozen=True, tag="yanked"):
+    """A packed release.Yank, and the words that its `reason` hashes. All of a lineage come before its pointer."""
+
+    packed: Packed
+    reason: Line
+
+
+FromFollower = Follow
+ToFollower = Pointer | Yanked
 
 
 # Settlement and audits -----------------------------------------------------------------------------------------------

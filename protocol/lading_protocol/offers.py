@@ -13,7 +13,7 @@ from lading_protocol.ids import Address, AgentId, Digest, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import MAX_FRAME, Advert, CoordinatorDetail, Notice, OfferDetail, encode
 from lading_protocol.pricing import Price
-from lading_protocol.receipts import Offer
+from lading_protocol.receipts import TIERS, Offer
 from lading_protocol.transcript import sha256
 
 MAX_LIFE = 24 * 3600
@@ -67,6 +67,8 @@ def check_advert(advert: Advert, domain: Domain, now: float) -> KnownOffer:
     _check_life(offer.expires, now, "offer")
     if offer.detail != sha256(encode(advert.detail)):
         raise BadMessage("The offer's detail was altered.")
+    if advert.detail.tier not in TIERS:
+        raise BadMessage(f"The offer names the unknown isolation tier {advert.detail.tier[:16]!r}.")
     if offer.slots == 0:
         raise BadMessage("The offer has no slots.")
     signed.check(domain, offer.host)

@@ -13,14 +13,15 @@ from lading_protocol.transcript import sha256
 CHUNK_SIZE = 1 << 20
 INLINE_CHUNKS = 256
 
-Hex32 = Annotated[str, Meta(pattern="^0x[0-9a-f]{64}$")]
-Hex20 = Annotated[str, Meta(pattern="^0x[0-9a-f]{40}$")]
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,62}$")]
+# They end with \Z: a $ would let a line break follow.
+Hex32 = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{64}\Z")]
+Hex20 = Annotated[str, Meta(pattern=r"^0x[0-9a-f]{40}\Z")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Path = Annotated[str, Meta(max_length=512)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 Bps = Annotated[int, Meta(ge=0, le=10_000)]
-WeiText = Annotated[str, Meta(pattern="^(0|[1-9][0-9]{0,28})$")]
+WeiText = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,28})\Z")]
 
 Determinism = Literal[
     "exact",  # the same bytes on the same engine and architecture

@@ -11,6 +11,8 @@ from lading_protocol.ids import Digest, Signature
 from lading_protocol.transcript import sha256
 
 ROW_SIZE = 76
+# What walls an agent in: nothing, WebAssembly, a confined process, a container, one on gVisor, a virtual machine.
+TIERS = ("", "W", "P", "C", "G", "V")
 
 
 class Finish(IntEnum):
@@ -94,7 +96,8 @@ class Receipt(Signable, frozen=True):
     """A host's record of one attempt so far: what was asked, what was delivered, what it costs.
 
     `first` is the absolute index of the attempt's first output token, `output_tokens` how many this attempt delivered.
-    `amount` (wei) follows from the prices: see pricing.attempt_amount. `finish` is a Finish.
+    `amount` (wei) follows from the prices: see pricing.attempt_amount. `finish` is a Finish, `tier` the place in
+    TIERS of the isolation that the offer promised.
     """
 
     job: Bytes32
@@ -115,6 +118,7 @@ class Receipt(Signable, frozen=True):
     amount: U96
     finish: U8
     issued_at: U64
+    tier: U8 = 0
 
 
 class Served(Signable, frozen=True):

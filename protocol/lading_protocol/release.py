@@ -12,6 +12,7 @@ from lading_protocol.ids import Address, AgentId, Digest
 from lading_protocol.transcript import sha256
 
 MAX_LIFE = 400 * 86400
+MAX_SEQUENCE = 2**63 - 1
 
 
 class PackageSignature(Signable, frozen=True):
@@ -22,7 +23,7 @@ class PackageSignature(Signable, frozen=True):
 
 
 class ReleasePointer(Signable, frozen=True):
-    """The package that hosts of this lineage should run now."""
+    """The package that hosts of this lineage should run now. A publisher's sequence is the time in milliseconds."""
 
     lineage: Bytes32
     agent: Bytes32
@@ -43,6 +44,11 @@ SignedPointer = Signed[ReleasePointer]
 SignedYank = Signed[Yank]
 
 
+def point_to(lineage: Digest, agent: AgentId, now: float, life: int = MAX_LIFE - 3600) -> ReleasePointer:
+    """The pointer that a publisher signs at Unix second `now`, good for `life` seconds."""
+    return ReleasePointer(lineage, agent, int(now * 1000), int(now), int(now) + life)
+
+
 class KnownPointer(msgspec.Struct, frozen=True):
     """A pointer whose signature was checked, and the bytes that others can check again."""
 
@@ -61,16 +67,26 @@ def check_pointer(packed: bytes, domain: Domain, publisher: Address, now: float)
     pointer = signed.value
     if pointer.expires <= now:
         raise BadMessage("The release pointer has expired.")
-    if pointer.expires > now + MAX_LIFE or pointer.issued > now + 3600:
+    if pointer.expires > now + MAX_LIFE or pointer.issued > now + 3600 or pointer.sequence > MAX_SEQUENCE:
         raise BadMessage("The release pointer is dated wrongly.")
     signed.check(domain, publisher)
     return KnownPointer(pointer, packed)
 
 
-def check_yank(packed: bytes, reason: str, domain: Domain, publisher: Address) -> AgentId:
-    """The agent that its publisher took back. Raises BadMessage or BadSignature."""
+def check_yank(packed: bytes, reason: str, domain: Domain, publisher: Address) -> Yank:
+    """What says that its publisher took an agent back. Raises BadMessage or BadSignature."""
     signed = unpack(Yank, packed)
-    if signed.value.reason != sha256(reason.encode()):
+    if signed.value.reason != sha256(reason.encode()) or not reason.isprintable():
         raise BadMessage("The reason is not the one that was signed.")
+    if signed.value.sequence > MAX_SEQUENCE:
+        raise BadMessage("The yank is dated wrongly.")
     signed.check(domain, publisher)
-    return AgentId(signed.value.agent)
+    return signed.value
+
+
+def check_package(packed: bytes, agent: AgentId, domain: Domain, publisher: Address) -> None:
+    """That the publisher stands for the package. Raises BadMessage or BadSignature."""
+    signed = unpack(PackageSignature, packed)
+    if signed.value.agent != agent or signed.value.signer != publisher:
+        raise BadMessage("The package's signature is for another package, or another signer's.")
+    signed.check(domain, publisher)

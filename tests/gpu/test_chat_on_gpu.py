@@ -1,62 +1,67 @@
 """An honest host on a GPU is never guilty: its logits and its sampled tokens agree with an auditor on a CPU."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from chat_recipe import measure
-from tokenizers import Tokenizer
 
-from lading_node.engines.llm_onnx import OnnxLanguageModel
-from lading_node.engines.model import margins
+from integration.engines import chat_agents
+from lading_node.engines.load import language_model
+from lading_node.engines.model import LanguageModel, margins
 from lading_protocol.audit import TOLERANCES
 
-MODEL = Path(__file__).parents[2] / "agents" / "chat" / "model"
 LIMIT = TOLERANCES["onnx-f32-cpu"].margin
+Host = Callable[[str], LanguageModel]
 
 
 @pytest.fixture(scope="module")
-def auditor() -> OnnxLanguageModel:
-    return measure.open_model(MODEL)
+def auditor(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return language_model(chat_agents.onnx_chat(), tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(scope="module")
+def host(device: str, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The torch engine on the GPU, by precision."""
+    spec = msgspec.structs.replace(chat_agents.torch_chat(tmp_path_factory.mktemp("hf")), device=True)
+    return lambda precision: language_model(msgspec.structs.replace(spec, precision=precision), Path())
 
 
 @pytest.fixture(scope="module")
 def prompts() -> list[list[int]]:
-    return measure.prompts(Tokenizer.from_file(str(MODEL / "tokenizer.json")), 20)
+    return chat_agents.prompts(20)
 
 
-def worst_margin(
-    device: str, dtype: str, auditor: OnnxLanguageModel, prompts: list[list[int]], temperature: float
-) -> float:
-    import torch
+def worst_margin(model: LanguageModel, auditor: LanguageModel, prompts: list[list[int]], temperature: float) -> float:
+    from chat_recipe import measure
 
-    from gpu.torch_host import TorchHost
-
-    host = TorchHost(MODEL, device, getattr(torch, dtype))
     worst = 0.0
     for n, prompt in enumerate(prompts):
         how = measure.sampler(n, temperature)
-        worst = max(worst, *margins(auditor, prompt, host.answer(prompt, how, 100), 0, how))
+        worst = max(worst, *margins(auditor, prompt, measure.answer(model, prompt, how, 100), 0, how))
     return worst
 
 
 def test_f32_logits_on_the_gpu_are_those_of_the_cpu(
-    device: str, auditor: OnnxLanguageModel, prompts: list[list[int]]
+    host: Host, device: str, auditor: LanguageModel, prompts: list[list[int]]
 ) -> None:
-    from gpu.torch_host import TorchHost
-
-    host = TorchHost(MODEL, device)
+    model = host("f32")
+    assert model.version.endswith(f" torch-f32-{device}")
     for prompt in prompts:
-        assert np.abs(host.logits(prompt) - auditor.rows(prompt, len(prompt))).max() < LIMIT / 20
+        assert np.abs(model.rows(prompt, len(prompt)) - auditor.rows(prompt, len(prompt))).max() < LIMIT / 20
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
 def test_an_honest_gpu_host_passes_the_audit(
-    device: str, auditor: OnnxLanguageModel, prompts: list[list[int]], temperature: float
+    host: Host, auditor: LanguageModel, prompts: list[list[int]], temperature: float
 ) -> None:
-    assert worst_margin(device, "float32", auditor, prompts, temperature) < LIMIT / 10
+    assert worst_margin(host("f32"), auditor, prompts, temperature) < LIMIT / 10
 
 
-def test_bf16_is_another_class_and_is_seen(device: str, auditor: OnnxLanguageModel, prompts: list[list[int]]) -> None:
-    """bf16 of the same weights must be declared as such: it lies further behind than any f32 host."""
-    assert worst_margin(device, "bfloat16", auditor, prompts, 1.0) > LIMIT / 10
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_half_precision_is_another_class_and_is_seen(
+    host: Host, auditor: LanguageModel, prompts: list[list[int]], precision: str
+) -> None:
+    """The same weights at half must be declared as such: they lie further behind than any f32 host."""
+    assert worst_margin(host(precision), auditor, prompts, 1.0) > LIMIT / 10

@@ -28,7 +28,7 @@ from lading_node.engines.memory import MemoryEngine
 from lading_node.engines.port import EngineSpec
 from lading_node.errors import NoPackage
 from lading_node.node import Node, Plan
-from lading_node.ports import Doors, Package
+from lading_node.ports import Doors, Package, Packages
 from lading_node.store import Ledger
 from lading_protocol.ids import AgentId, TermsId, Wei
 from lading_protocol.keys import PrivateKey
@@ -49,7 +49,7 @@ MANIFEST = Manifest(
     publisher="0x" + key("publisher").address.hex(),
     summary="A toy.",
     licence="Apache-2.0",
-    api=(Operation("chat"), Operation("embed")),
+    api=(Operation("chat"), Operation("embed"), Operation("echo")),
     context=1024,
     runtimes=(Runtime("memory", "model.bin", "f32", "onnx-f32-cpu"),),
     files=(describe_file("model.bin", "model", b"toy"),),
@@ -66,6 +66,8 @@ class Shelf:
 
     def has(self, agent: AgentId) -> bool:
         return agent == AGENT
+
+    def release(self, agent: AgentId) -> None: ...
 
     async def get(self, agent: AgentId, note: Callable[[str], None]) -> Package:
         if agent != AGENT:
@@ -116,6 +118,7 @@ class Sea:
         token_delay: float = 0.02,
         engine: Callable[[EngineSpec], object] | None = None,
         rng: int = 0,
+        packages: Packages | None = None,
         **plan: object,
     ) -> Node:
         who = key(name)
@@ -125,7 +128,7 @@ class Sea:
             gossip=self.network.gossip(who),
             contracts=self.contracts,
             ledger=self.ledger(who, folder),
-            packages=Shelf(seed),
+            packages=packages or Shelf(seed),
             engine=engine or (lambda spec: MemoryEngine(spec, token_delay=token_delay)),  # type: ignore[arg-type]
             clock=self.now,
             rng=random.Random(rng),

@@ -1,242 +1,152 @@
-"""`lading agent`: from a model folder to a published agent."""
+"""`lading agent`: from a model folder to a published agent, and what a package holds."""
 
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import httpx
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from lading import publisher
 from lading.blobs import BlobStore
 from lading.cli import consents, context, lineage
-from lading.cli.consents import Parties, typed_parent
-from lading.cli.flags import BaseUrl, DryRun, Json, Network
-from lading.cli.intent import Intent
-from lading.cli.output import emit, out, plain, transfer
-from lading.cli.tables import typed_consents, typed_party
-from lading.errors import BadProject, GatewayError
-from lading.release import Release, agree, agreement_words, register, registration_words, survey
-from lading.routes.gateway import root_of, unreachable
-from lading.settings import Settings
-from lading_contracts.deployment import Contracts
+from lading.cli.agent_publish import own_store, signature_path
+from lading.cli.auctions import typed_agent
+from lading.cli.flags import Home, Json
+from lading.cli.output import emit
+from lading.cli.package_words import show
+from lading.detect import detect
+from lading.errors import BadProject
+from lading.project import FILE, vectors
+from lading.publisher import More
+from lading.sketch import EXAMPLE, sketch
 from lading_protocol.errors import BadManifest
-from lading_protocol.ids import address, to_hex
-from lading_protocol.keys import PrivateKey
-from lading_protocol.manifest import agent_id, load
+from lading_protocol.ids import AgentId, address, to_hex
+from lading_protocol.manifest import MAX_MANIFEST, Manifest, agent_id, load, model_id
 
-app = App(name="agent", help="Publish agents, consent to their terms, and look into packages.")
+app = App(name="agent", help="From a model folder to a published agent: init, run, publish. And what comes after.")
+app.command("lading_node.cli_trial:run", name="run", help="Ask an agent on this machine, in a host's own sandbox.")
+app.command(
+    "lading_node.cli_trial:try_vectors", name="test", help="Run an agent's test vectors in a host's own sandbox."
+)
+for _verb, _help in (
+    ("publish", "Register an agent, hand it to a coordinator, and make it the current release."),
+    ("update", "Publish the next release, and have hosts follow."),
+    ("yank", "Take a release back for good."),
+):
+    app.command(f"lading.cli.agent_publish:{_verb}", name=_verb, help=_help)
 for command in (consents.consent, consents.policy, lineage.terms, lineage.sunset, lineage.supersede):
     app.command(command)
 
-EXAMPLE = """\
-# An agent: what it is, how it runs, and who shares in what it earns.
-[agent]
-name = "{name}"
-version = "1.0.0"
-summary = "One line that says what it does."
-licence = "Apache-2.0"
-operations = ["chat"]          # "chat" or "embed"
-context = 1024                 # tokens
-royalty_bps = 500              # what agents derived from this one owe its owner, in hundredths of a percent
-
-[[runtime]]
-engine = "llm-onnx"            # "onnx" for embeddings
-entry = "model.onnx"
-precision = "f32"
-numeric = "onnx-f32-cpu"       # the arithmetic that spot checks compare with
-
-[runtime.llm]
-layers = 4
-heads = 4
-kv_heads = 2
-head_size = 32
-hidden = 128
-vocab = 1024
-eos = [1]
-
-[[file]]
-path = "model.onnx"
-role = "model"
-
-[[file]]
-path = "tokenizer.json"
-role = "tokenizer"
-
-[[file]]
-path = "chat_template.jinja"
-role = "chat_template"
-
-[[party]]                      # the rest goes to the host that does the work
-role = "maker"
-bps = 1500
-"""
+_NOBODY = address("0x" + "00" * 20)
 
 
 @app.command
 def init(folder: Path, /, *, as_json: Json = False) -> int:
-    """Write an example agent.toml.
+    """Write an agent.toml from what lies in a folder: a Hugging Face model, ONNX, WebAssembly, or an image archive.
 
     Parameters
     ----------
     folder
-        Where the model files are, or will be.
+        Where the files are; a new one gets an example.
     """
-    path = folder / "agent.toml"
-    if path.exists():
+    path = folder / FILE
+    if path.exists() or path.is_symlink():
         raise BadProject(f"{path} exists already.", hint="Edit it, then: lading agent publish.")
     folder.mkdir(parents=True, exist_ok=True)
-    name = "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower()).strip("-") or "agent"
-    path.write_text(EXAMPLE.format(name=name))
-    emit({"wrote": str(path), "next": f"edit it, then: lading agent publish {folder}"}, as_json)
+    found = detect(folder)
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.resolve().name.lower()).strip("-")[:63]
+    path.write_text(sketch(found or EXAMPLE, name or "agent", folder))
+    chosen = found or EXAMPLE
+    after = f"lading agent run {folder}" if found else f"edit it, then: lading agent run {folder}"
+    told: dict[str, Any] = {"wrote": str(path), "found": chosen.what if found else "nothing that is known"}
+    engines = [str(runtime["engine"]) for runtime in chosen.runtimes]
+    told["engines"] = engines if as_json else ", ".join(engines)
+    emit(told | {"next": after}, as_json)
     return 0
 
 
 @app.command
-def inspect(path: Path, /, *, as_json: Json = False) -> int:
-    """Show what a package holds: a project folder, or a manifest.
+def inspect(package: str, /, *, home: Home = None, as_json: Json = False) -> int:
+    """Show what a package holds and asks for.
+
+    Parameters
+    ----------
+    package
+        A project folder, a manifest file, an OCI artifact, or the 0x digest of an agent in your own store.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        agent, manifest = _opened(package, home, BlobStore(Path(scratch)))
+    if as_json:
+        models = {model.alias: to_hex(model_id(manifest, model)) for model in manifest.models}
+        told = {"agent": to_hex(agent), "models": models, "manifest": manifest}
+        print(msgspec.json.encode(told).decode())
+        return 0
+    show(agent if manifest.publisher_address != _NOBODY else None, manifest)
+    return 0
+
+
+@app.command(name="export")
+def export_command(agent: str, path: Path, /, *, home: Home = None, as_json: Json = False) -> int:
+    """Write a package as an OCI artifact, for any registry to carry: an archive, or a folder.
+
+    Parameters
+    ----------
+    agent
+        The 0x digest of an agent in your own store.
+    path
+        A new .tar file, or a new folder.
+    """
+    from lading.packages.artifact import export_artifact
+
+    chosen = context.settings(home=home)
+    which = typed_agent(agent)
+    kept = signature_path(chosen, which)
+    export_artifact(own_store(chosen), which, path, (kept.read_bytes(),) if kept.is_file() else ())
+    emit({"agent": to_hex(which), "wrote": str(path), "signed": kept.is_file()}, as_json)
+    return 0
+
+
+@app.command(name="import")
+def import_command(path: Path, /, *, home: Home = None, as_json: Json = False) -> int:
+    """Take a package out of an OCI artifact into your own store, every byte checked.
 
     Parameters
     ----------
     path
-        A folder with an agent.toml, or a manifest file.
+        The archive or the folder.
     """
-    if path.is_dir():
-        with tempfile.TemporaryDirectory() as scratch:
-            project = publisher.load_project(path)
-            agent, manifest = publisher.pack(project, path, address("0x" + "00" * 20), BlobStore(Path(scratch)))
-    else:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise BadManifest(f"{path} cannot be read ({error.strerror}).") from error
-        manifest, agent = load(data), agent_id(data)
-    if as_json:
-        print(msgspec.json.encode({"agent": to_hex(agent), "manifest": manifest}).decode())
-        return 0
-    emit(
-        {
-            "agent": to_hex(agent) if not path.is_dir() else "follows from the publisher's key",
-            "name": f"{manifest.name} {manifest.version}",
-            "summary": manifest.summary,
-            "operations": ", ".join(manifest.operations),
-            "context": f"{manifest.context} tokens",
-            "engines": ", ".join(f"{runtime.engine} ({runtime.precision})" for runtime in manifest.runtimes),
-            "parent": manifest.parent or "none",
-        },
-        False,
-    )
-    for file in manifest.files:
-        line = f"  {file.path:<32} {file.role:<14} {file.size:>12,} bytes  {file.digest[:14]}…"
-        out.print(plain(line), markup=False, soft_wrap=True)
+    from lading.packages.unload import import_artifact
+
+    store = own_store(context.settings(home=home))
+    agent = import_artifact(path, store)
+    manifest = store.manifest(agent)
+    emit({"agent": to_hex(agent), "name": f"{manifest.name} {manifest.version}", "bytes": manifest.size}, as_json)
     return 0
 
 
-@app.command
-async def publish(
-    folder: Path,
-    /,
-    *,
-    party: Parties = None,
-    consent: Annotated[
-        list[str] | None, Parameter(negative="", help="What `lading agent consent` printed for a party (repeatable).")
-    ] = None,
-    parent: str | None = None,
-    to: str | None = None,
-    base_url: BaseUrl = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
-    """Register an agent and its revenue terms on chain, and hand the package to a coordinator.
+# --- inside ---
 
-    The key pays for the registration and owns the agent. Every party of the table must consent: see `lading agent
-    consent` and `lading agent policy`.
 
-    Parameters
-    ----------
-    folder
-        The project folder, with its agent.toml.
-    parent
-        The agent's digest that this one derives from.
-    to
-        Direct-link endpoint of the coordinator; found through --base-url when left out.
-    """
-    chosen = context.settings(**asdict(network), base_url=base_url)
-    mine = context.load_key(chosen.key_path)
-    project = publisher.load_project(folder)
-    table = tuple(map(typed_party, party)) if party else publisher.parties(project, mine.address)
-    base = typed_parent(parent or project.agent.parent)
-    endpoint = to or ("" if dry_run else await _endpoint(chosen))
-    store = BlobStore(chosen.home_path / "packages")
-    agent, manifest = publisher.pack(project, folder, mine.address, store, base)
-    async with context.contracts(chosen) as (chain, record):
-        given = typed_consents(record, agent, table, consent or [])
-        release = Release(agent, table, base, project.agent.royalty_bps, given)
-        intent = await _intent(chain, mine, release)
-        if (intent.words or dry_run) and not await intent.carry_out(dry_run, as_json):
-            return 0
-    with transfer(f"publishing {manifest.name}") as progress:
-        task = progress.tasks[0].id
-        await _hand_over(
-            mine,
-            endpoint,
-            store,
-            release,
-            lambda done, total: progress.update(task, completed=done, total=total),
+def _opened(package: str, home: str | None, scratch: BlobStore) -> tuple[AgentId, Manifest]:
+    """Raises BadProject, BadManifest."""
+    path = Path(package)
+    if package.startswith("0x") and not path.exists():
+        agent = typed_agent(package)
+        return agent, own_store(context.settings(home=home)).manifest(agent)
+    if path.is_dir() and (path / FILE).exists():
+        project = publisher.load_project(path)
+        return publisher.pack(
+            project, path, _NOBODY, scratch, More(vectors=all(one.is_recorded for one in vectors(project, path)))
         )
-    emit(
-        {
-            "agent": to_hex(agent),
-            "terms": to_hex(release.terms),
-            "name": f"{manifest.name} {manifest.version}",
-            "bytes": manifest.size,
-            "held_by": endpoint,
-        },
-        as_json,
-    )
-    return 0
+    if path.is_dir() or path.suffix == ".tar":
+        from lading.packages.unload import import_artifact
 
-
-async def _intent(chain: Contracts, mine: PrivateKey, release: Release) -> Intent:
-    """What is not on the chain yet. Raises PublishRefused before anything is signed."""
-    found = await survey(chain, mine.address, release, time.time())
-    intent = Intent(chain, mine)
-    if not found.registered:
-        intent.will(registration_words(release), lambda c: register(c, mine, release))
-    if not found.agreed:
-        intent.will(agreement_words(release), lambda c: agree(c, mine, release))
-    return intent
-
-
-async def _hand_over(
-    mine: PrivateKey,
-    endpoint: str,
-    store: BlobStore,
-    release: Release,
-    progress: Callable[[int, int], None],
-) -> None:
-    from lading_net.direct import DirectTransport
-
-    transport = DirectTransport(mine)
+        agent = import_artifact(path, scratch)
+        return agent, scratch.manifest(agent)
     try:
-        await publisher.hand_over(transport, endpoint, store, release.agent, release.terms, progress)
-    finally:
-        await transport.close()
-
-
-async def _endpoint(chosen: Settings) -> str:
-    root = root_of(chosen.base_url)
-    try:
-        async with httpx.AsyncClient(timeout=20) as http:
-            answer = await http.get(f"{root}/lading/v1/network")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise unreachable(root, error) from error
-    try:
-        return str(answer.json()["endpoints"][0])
-    except (ValueError, LookupError, TypeError):
-        raise GatewayError(f"The coordinator at {root} does not say where to publish.", hint="Say it: --to.") from None
+        with path.open("rb") as file:
+            data = file.read(MAX_MANIFEST + 1)
+    except OSError as error:
+        raise BadManifest(f"{path} cannot be read ({error.strerror}).") from error
+    return agent_id(data), load(data)

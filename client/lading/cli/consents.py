@@ -151,9 +151,10 @@ def _project(
     owner: Address = context.typed_address(by, "publisher")
     project = publisher.load_project(folder)
     base = typed_parent(parent or project.agent.parent)
+    table = tuple(map(typed_party, party)) if party else publisher.parties(project, owner)
     with tempfile.TemporaryDirectory() as scratch:
-        which, _ = publisher.pack(project, folder, owner, BlobStore(Path(scratch)), base)
-    return which, tuple(map(typed_party, party)) if party else publisher.parties(project, owner)
+        which, _ = publisher.pack(project, folder, owner, BlobStore(Path(scratch)), publisher.More(table, base))
+    return which, table
 
 
 def _role(text: str) -> Role:

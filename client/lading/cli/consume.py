@@ -11,7 +11,7 @@ from lading.cli import context
 from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
 from lading.cli.output import emit_rows, err, out, plain
 from lading.client import Client, Options
-from lading.errors import BadSettings
+from lading.errors import BadRequest, BadSettings
 from lading_contracts import deployment as deployments
 from lading_protocol.pricing import format_amount
 
@@ -30,6 +30,7 @@ async def run(
     prompt: str | None = None,
     /,
     *,
+    operation: str | None = None,
     system: str | None = None,
     max_tokens: int | None = None,
     temperature: float = 1.0,
@@ -53,7 +54,9 @@ async def run(
     model
         A name from `lading models`, or an agent's 0x digest.
     prompt
-        What to ask; read from standard input when left out.
+        What to ask; read from standard input when left out. With --operation it is JSON.
+    operation
+        What the agent should do, when it is neither a chat nor vectors: see `lading models`.
     system
         Instructions that come before the prompt.
     max_tokens
@@ -72,10 +75,15 @@ async def run(
     text = prompt if prompt is not None else sys.stdin.read()
     turns = ([("system", system)] if system else []) + [("user", text)]
     options = Options(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    given = None if operation is None else _json(text)
     pieces: list[str] = []
     where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
     async with await _client(base_url=base_url, api_key=api_key, peers=peer, **where) as client:
-        async for piece in client.chat(model, turns, options):
+        if operation is None:
+            answer = client.chat(model, turns, options)
+        else:
+            answer = client.call(model, operation, given, max_tokens)
+        async for piece in answer:
             match piece:
                 case Delta(more):
                     pieces.append(more)
@@ -88,6 +96,13 @@ async def run(
                     if receipt is not None:
                         receipt.write_text(json.dumps(await client.receipts(piece.job)) + "\n")
     return 0
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadRequest(f"The input is not JSON: {error}.", hint="A string needs quotes: '\"like this\"'.") from error
 
 
 def _show(text: str) -> None:

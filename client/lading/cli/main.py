@@ -36,6 +36,7 @@ _EXTRAS = {
     "trio": "libp2p",
     "multiaddr": "libp2p",
     "onnx": "publisher",
+    "jsonschema": "publisher",
     "onnxruntime": "node",
     "onnxruntime_genai": "node",
     "numpy": "node",

@@ -44,7 +44,10 @@ _REFUSED = {
 }
 # Codes of the network package that are this machine's own fault.
 _LOCAL = {"net_port_in_use", "net_listen_failed"}
-_CONTROL = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# What moves the cursor, sends commands to the terminal, or turns the reading direction.
+_TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROL = {code: "�" for code in (*range(32), *range(127, 160), *_TURNING) if chr(code) not in "\n\t"}
+_LINE = _CONTROL | dict.fromkeys((9, 10, 8232, 8233), "�")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -64,6 +67,11 @@ def exit_code(error: LadingError) -> int:
 def plain(text: str) -> str:
     """Without control characters: a model's answer must not drive the terminal."""
     return text.translate(_CONTROL)
+
+
+def line(text: str) -> str:
+    """As `plain`, in one line: a name must not make itself a row of a table."""
+    return text.translate(_LINE)
 
 
 def report(error: LadingError, as_json: bool = False) -> int:
@@ -91,9 +99,9 @@ def _tell(code: str, message: str, hint: str, status: int, as_json: bool) -> int
         body = {"code": code, "message": message, "hint": hint, "exit": status}
         print(json.dumps({"error": body}), file=sys.stderr)
         return status
-    err.print(f"[bold red]error[/] [dim]{escape(code)}[/]  {escape(plain(message))}", soft_wrap=True)
+    err.print(f"[bold red]error[/] [dim]{escape(code)}[/]  {escape(line(message))}", soft_wrap=True)
     if hint:
-        err.print(f"       {escape(plain(hint))}", soft_wrap=True)
+        err.print(f"       {escape(line(hint))}", soft_wrap=True)
     return status
 
 
@@ -106,7 +114,7 @@ def emit(values: Mapping[str, Any], as_json: bool) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in values.items():
-        table.add_row(f"[dim]{escape(name.replace('_', ' '))}[/]", escape(plain(str(value))))
+        table.add_row(f"[dim]{escape(line(name.replace('_', ' ')))}[/]", escape(line(str(value))))
     out.print(table)
 
 
@@ -122,7 +130,7 @@ def emit_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> N
     for name in rows[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(plain(str(value))) for value in row.values()))
+        table.add_row(*(escape(line(str(value))) for value in row.values()))
     out.print(table)
 
 
@@ -137,5 +145,5 @@ def transfer(title: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty()) as progress:
-        progress.add_task(title, total=None)
+        progress.add_task(escape(line(title)), total=None)
         yield progress

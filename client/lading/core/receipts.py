@@ -12,7 +12,7 @@ from lading_protocol.eip712 import Domain
 from lading_protocol.errors import BadSignature
 from lading_protocol.ids import JobId, Wei, to_hex
 from lading_protocol.pricing import Price, attempt_amount
-from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.receipts import TIERS, Finish, Receipt, SignedReceipt
 from lading_protocol.transcript import commitment
 
 FINISHES: frozenset[int] = frozenset(Finish)
@@ -41,6 +41,8 @@ def check(signed: SignedReceipt, domain: Domain, ids: Sequence[int] | None = Non
         faults.append(f"its tokens and prices make {due} wei, it says {receipt.amount}")
     if receipt.finish not in FINISHES:
         faults.append(f"it ends in an unknown way ({receipt.finish})")
+    if receipt.tier >= len(TIERS):
+        faults.append(f"it names an unknown isolation tier ({receipt.tier})")
     compared = ids is not None and receipt.output_tokens > 0
     if ids is not None and compared:
         mine = ids[: receipt.first + receipt.output_tokens]

@@ -6,7 +6,7 @@ import msgspec
 
 from lading.errors import BadRequest
 from lading_protocol.ids import AgentId
-from lading_protocol.messages import ChatRequest, Message, Sampler
+from lading_protocol.messages import CallRequest, ChatRequest, Message, Sampler
 from lading_protocol.transcript import sha256
 
 ROLES = frozenset({"system", "developer", "user", "assistant"})
@@ -17,6 +17,15 @@ def seed_bytes(agent: AgentId, seed: int | None, fresh: bytes) -> bytes:
     if seed is None:
         return fresh
     return sha256(b"lading/seed/1" + agent + (seed % 2**64).to_bytes(8, "big"))
+
+
+def call_request(operation: str, given: object, max_tokens: int) -> CallRequest:
+    """Raises BadRequest, in words, when a value is out of range."""
+    try:
+        request = CallRequest(operation, msgspec.json.encode(given), max_tokens)
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=CallRequest)
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise BadRequest(f"The request is out of range: {error}.") from error
 
 
 def chat_request(

@@ -45,9 +45,19 @@ class GatewayRoute:
         body |= {"max_tokens": options.max_tokens} if options.max_tokens is not None else {}
         body |= {"stop": list(options.stop)} if options.stop else {}
         body |= {"seed": options.seed} if options.seed is not None else {}
+        async for piece in self._stream("/v1/chat/completions", body):
+            yield piece
+
+    async def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]:
+        body = {"model": model, "operation": operation, "input": given, "stream": True}
+        body |= {"max_tokens": max_tokens} if max_tokens is not None else {}
+        async for piece in self._stream("/lading/v1/call", body):
+            yield piece
+
+    async def _stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[Piece]:
         finish, bill = "", cast(Bill | None, None)
         try:
-            async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+            async with self._http.stream("POST", path, json=body) as response:
                 if response.status_code != 200:
                     await response.aread()
                     raise refused(response)
@@ -112,6 +122,7 @@ def _model(entry: dict[str, Any]) -> Model:
         price_out=Wei(int(entry["price"]["output_wei"])),
         context=entry["context"],
         operations=tuple(entry["operations"]),
+        devices=tuple(entry.get("devices", ())),
     )
 
 

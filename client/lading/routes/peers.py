@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
-from lading.core.request import chat_request
+from lading.core.request import call_request, chat_request
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Purse, Rows
 from lading.dispatch import Piece as Tokens
 from lading.dispatch.dispatcher import Event
@@ -30,7 +30,7 @@ from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
+from lading_protocol.messages import MAX_TOKENS, OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class PeerRoute:
                 price_out=min(known.price.output for known in offers),
                 context=offers[0].detail.context,
                 operations=offers[0].detail.operations,
+                devices=tuple(sorted({known.detail.device for known in offers} - {""})),
             )
             for (name, agent), offers in sorted(groups.items())
         ]
@@ -114,7 +115,17 @@ class PeerRoute:
             seed=options.seed,
             fresh=random.SystemRandom().randbytes(32),
         )
-        async for event in self._run(Ask(offer.agent, request)):
+        async for piece in self._stream(Ask(offer.agent, request)):
+            yield piece
+
+    async def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]:
+        offer = await self._find(model)
+        most = max_tokens if max_tokens is not None else max(1, offer.detail.context // 2)
+        async for piece in self._stream(Ask(offer.agent, call_request(operation, given, min(most, MAX_TOKENS)))):
+            yield piece
+
+    async def _stream(self, ask: Ask) -> AsyncIterator[Piece]:
+        async for event in self._run(ask):
             match event:
                 case Tokens(text=text) if text:
                     yield Delta(text)

@@ -9,6 +9,7 @@ import {ICommittee} from "./ICommittee.sol";
 /// the appeal window does a ruling take effect. Nothing that a host fails to do on chain counts against it.
 interface IAuditCourt is ICommittee {
     /// @notice A host's signed record of one attempt. finish: 0 running, 1 stop, 2 length, 3 cancelled, 4 failed.
+    /// tier, of isolation: 0 none, 1 W (WebAssembly), 2 P (process), 3 C (container), 4 G (gVisor), 5 V (virtual machine).
     struct Receipt {
         bytes32 job;
         uint32 attempt;
@@ -28,6 +29,7 @@ interface IAuditCourt is ICommittee {
         uint96 amount;
         uint8 finish;
         uint64 issuedAt;
+        uint8 tier;
     }
 
     /// @notice The receipt is not signed by the host that it names, for this contract and chain.

@@ -50,6 +50,7 @@ class Matrix(msgspec.Struct, frozen=True):
 class Tongue(msgspec.Struct, frozen=True):
     """What every chunk of one chat answer repeats."""
 
+    job: JobId
     id: str
     created: int
     model: str
@@ -57,7 +58,7 @@ class Tongue(msgspec.Struct, frozen=True):
 
 
 def tongue(job: JobId, now: float, model: str, agent: bytes) -> Tongue:
-    return Tongue(f"chatcmpl-{job.hex()[:32]}", int(now), model, f"lading-{agent.hex()[:16]}")
+    return Tongue(job, f"chatcmpl-{job.hex()[:32]}", int(now), model, f"lading-{agent.hex()[:16]}")
 
 
 class ChunkWriter:
@@ -112,6 +113,27 @@ def completion(tongue: Tongue, text: str, finish: Finish, bill: Bill) -> bytes:
             "model": tongue.model,
             "system_fingerprint": tongue.fingerprint,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[finish]}],
+            "usage": usage(bill.prompt_tokens, bill.output_tokens),
+            "lading": lading_facts(bill),
+        }
+    )
+
+
+def call_answer(voice: Tongue, operation: str, text: str, finish: Finish, bill: Bill) -> bytes:
+    """`output` is the agent's answer as JSON, or as a string when it is none (or was cut off)."""
+    try:
+        output = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        output = text
+    return _encode(
+        {
+            "id": voice.id,
+            "object": "lading.call",
+            "created": voice.created,
+            "model": voice.model,
+            "operation": operation,
+            "output": output,
+            "finish_reason": _FINISH[finish],
             "usage": usage(bill.prompt_tokens, bill.output_tokens),
             "lading": lading_facts(bill),
         }

@@ -7,6 +7,7 @@ import msgspec
 
 from lading.core.request import seed_bytes
 from lading_coordinator.core.fields import (
+    MAX_TEXT,
     check_known,
     read_flag,
     read_inputs,
@@ -20,7 +21,7 @@ from lading_coordinator.core.fields import (
 )
 from lading_coordinator.errors import bad_request
 from lading_protocol.ids import AgentId
-from lading_protocol.messages import MAX_TOKENS, ChatRequest, EmbedRequest, Message, Sampler
+from lading_protocol.messages import MAX_TOKENS, CallRequest, ChatRequest, EmbedRequest, Message, Sampler
 
 CHAT = frozenset(
     {
@@ -37,6 +38,7 @@ CHAT = frozenset(
     }
 )
 EMBED = frozenset({"model", "input", "encoding_format", "dimensions"})
+CALL = frozenset({"model", "operation", "input", "max_tokens", "stream"})
 
 
 class ChatAsk(msgspec.Struct, frozen=True):
@@ -58,6 +60,16 @@ class EmbedAsk(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
     base64: bool = False
     dimensions: int | None = None
+
+
+class CallAsk(msgspec.Struct, frozen=True):
+    """A call of any other operation; `input` is JSON as it goes to the agent."""
+
+    model: str
+    operation: str
+    input: bytes
+    max_tokens: int | None = None
+    stream: bool = False
 
 
 def parse_chat(body: bytes) -> ChatAsk:
@@ -98,10 +110,30 @@ def parse_embed(body: bytes) -> EmbedAsk:
     )
 
 
+def parse_call(body: bytes) -> CallAsk:
+    """Raises ApiError."""
+    tree = read_object(body)
+    check_known(tree, CALL)
+    operation = tree.get("operation")
+    if not isinstance(operation, str) or not 0 < len(operation) <= 64:
+        raise bad_request(
+            "'operation' must name what the agent should do.", param="operation", hint="See GET /v1/models."
+        )
+    given = msgspec.json.encode(tree.get("input"))
+    if len(given) > MAX_TEXT:
+        raise bad_request(f"'input' has {len(given)} bytes, over the limit of {MAX_TEXT}.", param="input")
+    limit = read_whole(tree, "max_tokens", 1, MAX_TOKENS)
+    return CallAsk(read_model(tree), operation, given, limit, read_flag(tree, "stream"))
+
+
 def chat_request(ask: ChatAsk, agent: AgentId, fresh: bytes, default_tokens: int) -> ChatRequest:
     """What is sent to hosts. `fresh` is 32 random bytes, used when the consumer gave no seed."""
     sampler = Sampler(seed_bytes(agent, ask.seed, fresh), ask.temperature, ask.top_p)
     return ChatRequest(ask.messages, ask.max_tokens or default_tokens, sampler, ask.stop)
+
+
+def call_request(ask: CallAsk, default_tokens: int) -> CallRequest:
+    return CallRequest(ask.operation, ask.input, ask.max_tokens or default_tokens)
 
 
 def embed_request(ask: EmbedAsk) -> EmbedRequest:

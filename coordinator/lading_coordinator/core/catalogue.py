@@ -29,12 +29,17 @@ class Entry(msgspec.Struct, frozen=True):
     width: int | None = None
 
 
+LATEST = "latest"
+
+
 class Catalogue:
-    """The entries by digest, name and name@version."""
+    """The entries by digest, name and name@version. `is_current` says which of a name its publisher points to."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._by_agent: dict[AgentId, Entry] = {}
         self._by_name: dict[str, list[Entry]] = {}
+        self._withdrawn: dict[AgentId, str] = {}
+        self.is_current: Callable[[Entry], bool] = lambda entry: False
         for entry in entries:
             self.add(entry)
 
@@ -46,28 +51,44 @@ class Catalogue:
         named.append(entry)
         named.sort(key=lambda one: (one.registered_at, one.agent))
 
+    def withdraw(self, agent: AgentId, reason: str) -> None:
+        """Its publisher took it back: it is listed and resolved no more, and only its name is still told."""
+        self._withdrawn[agent] = reason
+
     def get(self, agent: AgentId) -> Entry | None:
         return self._by_agent.get(agent)
 
     def entries(self) -> list[Entry]:
-        return sorted(self._by_agent.values(), key=lambda entry: (entry.name, -entry.registered_at))
+        """Those that may be asked."""
+        held = (entry for entry in self._by_agent.values() if entry.agent not in self._withdrawn)
+        return sorted(held, key=lambda entry: (entry.name, -entry.registered_at))
 
     def resolve(self, model: str, alive: Callable[[AgentId], bool]) -> Entry:
-        """The agent that a `model` means: for a bare name the newest one that has an offer. Raises ApiError (404)."""
-        if model.startswith("0x"):
-            found = self._by_digest(model)
-            candidates = [found] if found else []
-        else:
-            name, _, version = model.partition("@")
-            candidates = self._owned(name)
-            if version:
-                candidates = [entry for entry in candidates if entry.version == version]
+        """The agent that a `model` means: for a bare name the release that its publisher points to when it has an
+        offer, else the newest one that has; `name@latest` is what is pointed to. Raises ApiError (404)."""
+        candidates = self._candidates(model)
         if not candidates:
             raise unknown_model(model, sorted(self._by_name))
-        for entry in reversed(candidates):
+        offered = [entry for entry in candidates if entry.agent not in self._withdrawn]
+        if not offered:
+            raise withdrawn_model(model, self._withdrawn[candidates[-1].agent])
+        version = model.partition("@")[2]
+        current = [entry for entry in offered if self.is_current(entry)] if version in ("", LATEST) else []
+        if version == LATEST and current:
+            return current[-1]
+        for entry in (*reversed(current), *reversed(offered)):
             if alive(entry.agent):
                 return entry
-        return candidates[-1]
+        return (current or offered)[-1]
+
+    def _candidates(self, model: str) -> list[Entry]:
+        """Oldest first."""
+        if model.startswith("0x"):
+            found = self._by_digest(model)
+            return [found] if found else []
+        name, _, version = model.partition("@")
+        exact = [entry for entry in self._owned(name) if entry.version == version]
+        return exact if version and (exact or version != LATEST) else self._owned(name)
 
     def _owned(self, name: str) -> list[Entry]:
         named = self._by_name.get(name, [])
@@ -88,6 +109,16 @@ def unknown_model(model: str, names: Sequence[str]) -> ApiError:
         f"The model {model[:100]!r} does not exist on this coordinator.",
         param="model",
         hint=f"{offered} See GET /v1/models; a name, name@version and the 0x digest all work.",
+    )
+
+
+def withdrawn_model(model: str, reason: str) -> ApiError:
+    return ApiError(
+        404,
+        "model_not_found",
+        f"The model {model[:100]!r} was withdrawn by its publisher: {reason.rstrip('.')}.",
+        param="model",
+        hint="See GET /v1/models for what is offered.",
     )
 
 
@@ -128,6 +159,7 @@ def model_tree(
         "context": entry.context,
         "width": entry.width,
         "hosts": len({known.host for known in offers}),
+        "devices": sorted({known.detail.device for known in offers} - {""}),
         "price": price,
         "promoted": promoted,
     }

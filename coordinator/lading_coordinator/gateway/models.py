@@ -14,6 +14,8 @@ from lading_coordinator.gateway.reply import Reply
 from lading_protocol.ids import AgentId
 from lading_protocol.offers import KnownOffer
 
+PLACES = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
+CALL_PLACE = "/lading/v1/call"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,7 +60,8 @@ class Models:
 
     def tree(self, entry: Entry) -> dict[str, Any]:
         live, paid = self.live(entry.agent), entry.agent in self._promoted()
-        return model_tree(entry, live, self._terms.decimals, self._terms.symbol, promoted=paid)
+        tree = model_tree(entry, live, self._terms.decimals, self._terms.symbol, promoted=paid)
+        return tree | {"current": self._catalogue.is_current(entry)}
 
     def live(self, agent: AgentId) -> list[KnownOffer]:
         """The offers of an agent whose hosts could be chosen now."""
@@ -78,12 +81,12 @@ class Models:
     def entry(self, model: str, operation: str) -> Entry:
         entry = self._catalogue.resolve(model, self.alive)
         if operation not in entry.operations:
-            where = "/v1/embeddings" if "embed" in entry.operations else "/v1/chat/completions"
+            done = [f"{name} at {PLACES.get(name, CALL_PLACE)}" for name in entry.operations]
             raise ApiError(
                 400,
                 "unsupported_operation",
-                f"The model {model!r} does not serve this call.",
+                f"The model {model!r} does not do {operation[:64]!r}.",
                 param="model",
-                hint=f"Use {where}, or another model.",
+                hint=f"It does {', '.join(done)}.",
             )
         return entry

@@ -6,7 +6,7 @@ that goes away cancels its task, which closes the events and so cancels the job 
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -17,26 +17,38 @@ from lading_coordinator.core.answer import (
     ChunkWriter,
     Matrix,
     Share,
-    Tongue,
+    call_answer,
     completion,
     embeddings,
     error_event,
     tongue,
 )
-from lading_coordinator.core.ask import EmbedAsk, chat_request, embed_request, parse_chat, parse_embed
+from lading_coordinator.core.ask import (
+    EmbedAsk,
+    call_request,
+    chat_request,
+    embed_request,
+    parse_call,
+    parse_chat,
+    parse_embed,
+)
 from lading_coordinator.core.catalogue import Entry
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
-from lading_coordinator.gateway.models import Models, Terms
+from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import Headers, Reply
 from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import Address, JobId, to_hex
-from lading_protocol.messages import ChatRequest
+from lading_protocol.messages import CallRequest, ChatRequest
 from lading_protocol.pricing import prompt_bound
+from lading_protocol.receipts import Finish
 
+# Work tokens of a call whose consumer sets no bound: 12 kB of answer, or a second or two of computing.
+CALL_TOKENS = 4096
 SSE = b"text/event-stream; charset=utf-8"
 Events = AsyncGenerator[Event, None]
+R = TypeVar("R", ChatRequest, CallRequest)
 
 
 class Runner(Protocol):
@@ -84,19 +96,46 @@ class Gateway:
         entry = self.models.entry(ask.model, "chat")
         wanted = chat_request(ask, entry.agent, self._fresh(32), self._terms.default_tokens)
         if ask.max_tokens is None:
-            wanted = msgspec.structs.replace(wanted, max_tokens=self._default_tokens(entry, wanted))
+            wanted = _bounded(wanted, entry, self._terms.default_tokens)
         job = JobId(self._fresh(32))
         voice = tongue(job, self._clock(), ask.model, entry.agent)
         with self._doorman.working(payer):
             async with aclosing(self._runner.run(payer, Ask(entry.agent, wanted), job)) as events:
                 if ask.stream:
-                    await self._stream(events, reply, ChunkWriter(voice, ask.include_usage), job)
+                    await self._stream(events, reply, ChunkWriter(voice, ask.include_usage), "chat")
                 else:
-                    await self._whole(events, reply, voice)
+                    await self._whole(events, reply, "chat", lambda *end: completion(voice, *end))
 
-    async def _whole(self, events: Events, reply: Reply, voice: Tongue) -> None:
+    async def call(self, request: Request, reply: Reply) -> None:
+        """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
+        payer = await self._doorman.admit(request.bearer())
+        ask = parse_call(request.body)
+        entry = self.models.entry(ask.model, ask.operation)
+        if ask.operation in PLACES:
+            raise ApiError(
+                400,
+                "unsupported_operation",
+                f"A call cannot {ask.operation}.",
+                param="operation",
+                hint=f"Use {PLACES[ask.operation]}.",
+            )
+        wanted = call_request(ask, 1)
+        if ask.max_tokens is None:
+            wanted = _bounded(wanted, entry, CALL_TOKENS)
+        job = JobId(self._fresh(32))
+        voice = tongue(job, self._clock(), ask.model, entry.agent)
+        with self._doorman.working(payer):
+            async with aclosing(self._runner.run(payer, Ask(entry.agent, wanted), job)) as events:
+                if ask.stream:
+                    await self._stream(events, reply, ChunkWriter(voice, include_usage=True), "call")
+                else:
+                    await self._whole(events, reply, "call", lambda *end: call_answer(voice, ask.operation, *end))
+
+    async def _whole(
+        self, events: Events, reply: Reply, kind: str, write: Callable[[str, Finish, Bill], bytes]
+    ) -> None:
         texts: list[str] = []
-        with JobWatch(self._metrics, "chat") as watch:
+        with JobWatch(self._metrics, kind) as watch:
             async for event in events:
                 match event:
                     case Piece():
@@ -106,22 +145,22 @@ class Gateway:
                         watch.moved(event)
                     case Ended():
                         watch.ended()
-                        body = completion(voice, "".join(texts), event.finish, self._bill(event))
+                        body = write("".join(texts), event.finish, self._bill(event))
                         reply.send(200, body, headers=_final(event))
                     case _:
                         pass
 
-    async def _stream(self, events: Events, reply: Reply, writer: ChunkWriter, job: JobId) -> None:
+    async def _stream(self, events: Events, reply: Reply, writer: ChunkWriter, kind: str) -> None:
         try:
-            with JobWatch(self._metrics, "chat") as watch:
-                await self._chunks(events, reply, writer, job, watch)
+            with JobWatch(self._metrics, kind) as watch:
+                await self._chunks(events, reply, writer, watch)
         except ApiError as error:
             if not reply.begun:
                 raise
             reply.write(error_event(error))
             reply.end()
 
-    async def _chunks(self, events: Events, reply: Reply, writer: ChunkWriter, job: JobId, watch: JobWatch) -> None:
+    async def _chunks(self, events: Events, reply: Reply, writer: ChunkWriter, watch: JobWatch) -> None:
         host: Address | None = None
         async for event in events:
             match event:
@@ -129,7 +168,7 @@ class Gateway:
                     first = not reply.begun
                     if first:
                         watch.first()
-                        _begin(reply, writer, job, host)
+                        _begin(reply, writer, host)
                     if event.text:
                         reply.write(writer.text(event.text))
                     if first:
@@ -142,7 +181,7 @@ class Gateway:
                     host = None
                 case Ended():
                     if not reply.begun:
-                        _begin(reply, writer, job, host)
+                        _begin(reply, writer, host)
                     watch.ended()
                     reply.write(writer.end(event.finish, self._bill(event)))
                     reply.end()
@@ -189,16 +228,17 @@ class Gateway:
         decimals = self._terms.decimals
         return Bill(ended.job, ended.cost, ended.prompt_tokens, ended.output_tokens, shares, decimals)
 
-    def _default_tokens(self, entry: Entry, request: ChatRequest) -> int:
-        """What surely fits behind the prompt, at most the setting, and never less than a quarter of the context."""
-        room = max(entry.context - prompt_bound(request), entry.context // 4, 1)
-        return min(self._terms.default_tokens, room)
+
+def _bounded(request: R, entry: Entry, usual: int) -> R:
+    """With a bound that surely fits behind the prompt: at most `usual`, never less than a quarter of the context."""
+    room = max(entry.context - prompt_bound(request), entry.context // 4, 1)
+    return msgspec.structs.replace(request, max_tokens=min(usual, room))
 
 
-def _begin(reply: Reply, writer: ChunkWriter, job: JobId, host: Address | None) -> None:
+def _begin(reply: Reply, writer: ChunkWriter, host: Address | None) -> None:
     """The head of a stream. The host is not named when the first one dropped out before its first token."""
     shown = ((b"x-lading-host", to_hex(host).encode()),) if host is not None else ()
-    headers = ((b"cache-control", b"no-cache"), (b"x-lading-job", to_hex(job).encode()), *shown)
+    headers = ((b"cache-control", b"no-cache"), (b"x-lading-job", to_hex(writer.tongue.job).encode()), *shown)
     reply.start(200, SSE, headers)
     reply.write(writer.role())
 

@@ -18,6 +18,7 @@ class Routes:
         self._calls = {
             ("POST", "/v1/chat/completions"): gateway.chat,
             ("POST", "/v1/embeddings"): gateway.embed,
+            ("POST", "/lading/v1/call"): gateway.call,
             ("GET", "/v1/models"): gateway.models.show_all,
         }
         self._paths = {path for _, path in self._calls}
@@ -26,7 +27,7 @@ class Routes:
         call = self._calls.get((request.method, request.path))
         if call is not None:
             await call(request, reply)
-        elif request.path.startswith("/v1/"):
+        elif request.path.startswith("/v1/") or request.path in self._paths:
             await self._other(request, reply)
         elif self._rest is not None:
             await self._rest(request, reply)

@@ -20,7 +20,7 @@ from lading_coordinator.ledger import JobRow, Ledger
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.sessions import Sessions
 from lading_protocol.audit import Verdict
-from lading_protocol.ids import Address, Wei, to_hex
+from lading_protocol.ids import Address, AgentId, Wei, to_hex
 from lading_protocol.messages import CoordinatorDetail
 from lading_protocol.pricing import format_amount
 from lading_protocol.receipts import Finish
@@ -215,7 +215,5 @@ class Views:
         return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": len(self.parts.catalogue.entries())}
 
     def name(self, agent: bytes) -> str:
-        for entry in self.parts.catalogue.entries():
-            if entry.agent == agent:
-                return f"{entry.name}@{entry.version}"
-        return ""
+        entry = self.parts.catalogue.get(AgentId(agent))
+        return f"{entry.name}@{entry.version}" if entry is not None else ""

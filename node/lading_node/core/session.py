@@ -46,7 +46,7 @@ from lading_protocol.ids import Address, Digest, JobId, TermsId, Wei
 from lading_protocol.messages import MAX_FRAME, Accept, EmbedRequest, Fail, Open, Refuse, Tokens, Vectors, request_hash
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import PER, attempt_amount
-from lading_protocol.receipts import Finish, Receipt
+from lading_protocol.receipts import TIERS, Finish, Receipt
 from lading_protocol.transcript import CHUNK_TOKENS, merkle_root, prompt_hash, roll, rolling_start, vectors_leaf
 
 PAY_SECONDS = 10.0
@@ -479,6 +479,7 @@ def _receipt(session: Session, finish: Finish, now: float) -> tuple[Session, Sen
         amount=amount(session),
         finish=finish,
         issued_at=int(now),
+        tier=TIERS.index(session.offer.detail.tier),
     )
     return msgspec.structs.replace(session, receipted=session.count), SendReceipt(receipt)
 

@@ -13,6 +13,8 @@ from typing import IO, Any, NoReturn
 
 from lading_node.engines.errors import EngineError
 from lading_node.engines.tarball import BadTar, Member, walk
+from lading_protocol.manifest import MAX_DEPTH
+from lading_protocol.nesting import depth
 
 MOST_LAYERS = 64
 MOST_MEMBERS = 512
@@ -144,9 +146,12 @@ class _Archive:
         if member.size > MOST_JSON:
             _refuse(f"{name!r} is larger than {MOST_JSON} bytes")
         self._file.seek(member.at)
+        text = self._file.read(member.size)
+        if depth(text) > MAX_DEPTH:
+            _refuse(f"{name!r} is nested too deep")
         try:
-            found = json.loads(self._file.read(member.size), object_pairs_hook=_folded)
-        except (ValueError, RecursionError) as error:
+            found = json.loads(text, object_pairs_hook=_folded)
+        except ValueError as error:
             _refuse(f"{name!r} does not read: {str(error)[:100]}")
         if not isinstance(found, kind):
             _refuse(f"{name!r} is not what it should be")

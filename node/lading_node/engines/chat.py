@@ -18,6 +18,7 @@ from lading_node.engines.template import compile_template
 from lading_protocol.messages import Message
 from lading_protocol.parts import LlmShape
 
+MAX_VOCABULARY = 1 << 22
 Marker = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -123,7 +124,10 @@ def byte_pieces(tokenizer: Tokenizer, data: bytes) -> list[bytes]:
     if kind != "ByteLevel":
         raise EngineError("invalid_package", f"The tokenizer decodes by {kind!r}; only byte-level BPE is supported.")
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    last = max(vocabulary.values(), default=-1)
+    if last >= MAX_VOCABULARY:
+        raise EngineError("invalid_package", f"The tokenizer has the id {last}; {MAX_VOCABULARY} is too many.")
+    pieces = [b""] * (last + 1)
     for piece, i in vocabulary.items():
         pieces[i] = piece_bytes(piece)
     for i, added in tokenizer.get_added_tokens_decoder().items():

@@ -6,12 +6,18 @@ starting another one is the caller's decision.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from lading_node.engines import wire
+from lading_node.engines.compiling import native_code
 from lading_node.engines.errors import EngineError
-from lading_node.engines.inbox import Inbox, embedded
+from lading_node.engines.inbox import Arrival, Inbox, gathered, room_of, scored, streamed
+from lading_node.engines.launch import prepare
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -19,7 +25,6 @@ from lading_node.engines.port import (
     Event,
     Failed,
     FailureCode,
-    Finished,
     Generate,
     Health,
     Ready,
@@ -29,9 +34,15 @@ from lading_node.engines.port import (
     Started,
 )
 from lading_node.engines.process import EngineProcess
+from lading_node.engines.tiers import tier_of
+from lading_node.engines.wire import is_last
 from lading_protocol.errors import BadMessage
 
 KILL_S = 1.0
+# Bytes that a process may send for requests that nobody waits for any more: so much for each, and in all.
+STRAY = 256 << 10
+STRAY_MOST = 4 << 20
+_PONG = 64
 
 
 class ChildEngine:
@@ -45,21 +56,25 @@ class ChildEngine:
         load_deadline: float = 60.0,
         stall: float = 120.0,
         join_s: float = wire.JOIN_S,
+        tiered: bool = True,
     ) -> None:
         """`scratch` is an existing folder; the engine gets a folder of its own in it, removed when it ends.
 
-        `stall` is how many seconds one step may take before the process is killed: a kernel cannot be interrupted.
+        `tiered`: the tier of its kind passed this machine's self-test. `stall` is how many seconds one step may take
+        before the process is killed: a kernel cannot be interrupted.
         """
         self._spec = spec
         self._scratch = scratch
         self._load_deadline = load_deadline
         self._stall = stall
         self._join_s = join_s
+        self._tiered = tiered
         self._inboxes: dict[str, Inbox] = {}
         self._process: EngineProcess | None = None
         self._ready: asyncio.Future[Ready] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self._stray = STRAY
         self._prompt_tokens = 0
         self._output_tokens = 0
 
@@ -70,9 +85,9 @@ class ChildEngine:
         process = self._process = EngineProcess(folder, self._receive, self._ended)
         self._ready = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._load_deadline):
-                await process.spawn(self._spec.threads)
-                process.write(wire.encode(wire.Load(self._spec, str(folder), self._join_s)))
+            async with native_code(self._spec, self._scratch) as spec, asyncio.timeout(self._load_deadline):
+                launch = await process.begin(partial(prepare, spec, folder))
+                process.write(wire.encode(wire.Load(spec, self._join_s, launch.bounds)))
                 return await self._ready
         except BaseException as error:
             self._ready.cancel()
@@ -86,45 +101,40 @@ class ChildEngine:
 
     async def generate(self, order: Generate) -> AsyncIterator[Event]:
         inbox = self._submit(order)
-        told = taken = 0
         try:
-            while True:
-                event = await inbox.get()
-                assert not isinstance(event, wire.Vector | Scored)
-                yield event
-                if isinstance(event, Finished | Failed):
-                    return
-                if isinstance(event, Run):
-                    taken += len(event.ids)
-                    if order.ahead and taken - told >= max(1, order.ahead // 2):
-                        told = taken
-                        self._write(wire.Taken(order.id, taken))
+            async with aclosing(streamed(inbox, order.ahead, lambda count: self.take(order.id, count))) as events:
+                async for event in events:
+                    yield event
         finally:
             self._leave(inbox)
 
     async def embed(self, order: Embed) -> Embedded | Failed:
         inbox = self._submit(order)
-        rows: list[wire.Vector] = []
         try:
-            while True:
-                event = await inbox.get()
-                if isinstance(event, Failed):
-                    return event
-                assert isinstance(event, wire.Vector)
-                rows.append(event)
-                if not event.left:
-                    return embedded(order.id, rows)
+            return await gathered(inbox)
         finally:
             self._leave(inbox)
 
     async def score(self, order: Score) -> Scored | Failed:
         inbox = self._submit(order)
         try:
-            event = await inbox.get()
-            assert isinstance(event, Scored | Failed)
-            return event
+            return await scored(inbox)
         finally:
             self._leave(inbox)
+
+    async def relay(self, order: Generate | Embed | Score, tell: Callable[[Arrival], None]) -> None:
+        """Hand every event on as it comes, for a caller further away who says with `take` how far it is."""
+        inbox = self._submit(order)
+        try:
+            while not is_last(event := await inbox.get()):
+                tell(event)
+            tell(event)
+        finally:
+            self._leave(inbox)
+
+    def take(self, id: str, count: int) -> None:
+        """The caller of a generation has taken `count` of its tokens."""
+        self._write(wire.Taken(id, count))
 
     def cancel(self, id: str) -> None:
         if id in self._inboxes:
@@ -153,7 +163,7 @@ class ChildEngine:
 
     def _submit(self, order: Generate | Embed | Score) -> Inbox:
         """Hand the order to the process; a refusal takes the place of its events."""
-        inbox = Inbox(order.id)
+        inbox = Inbox(order.id, room_of(order))
         process = self._process
         if process is None or not process.alive:
             inbox.put(EngineError("engine_died", "The engine is not running.").as_event(order.id))
@@ -175,20 +185,23 @@ class ChildEngine:
         if self._inboxes.get(inbox.id) is inbox:
             del self._inboxes[inbox.id]
             if not inbox.ended:
+                self._stray = min(STRAY_MOST, self._stray + STRAY)  # what is on its way already
                 self._write(wire.Cancel(inbox.id))
 
     def _write(self, message: wire.ToEngine) -> None:
         if self._process is not None and self._process.alive:
             self._process.write(wire.encode(message))
 
-    def _receive(self, message: wire.FromEngine) -> None:
+    def _receive(self, message: wire.FromEngine, size: int) -> None:
         """Route one message of the process to the request that it belongs to."""
         self._heard = asyncio.get_running_loop().time()
         match message:
             case wire.Pong():
+                self._stray -= size
+                self._check_flood(self._stray)
                 return
             case Ready():
-                self._settle(message)
+                self._settle(self._seen(message))
                 return
             case Failed(id=""):
                 self._settle(EngineError(message.code, message.message, hint=message.hint))
@@ -198,7 +211,22 @@ class ChildEngine:
             case Started():
                 self._prompt_tokens += message.prompt_tokens
         if inbox := self._inboxes.get(message.id):
+            inbox.room -= size
             inbox.put(message)
+            self._check_flood(inbox.room)
+        else:
+            self._stray -= size
+            self._check_flood(self._stray)
+
+    def _check_flood(self, room: int) -> None:
+        if room < 0 and self._process is not None:
+            self._process.kill("agent_error", "The engine sent more than its requests can need, and was killed.")
+
+    def _seen(self, ready: Ready) -> Ready:
+        """With the process's number as this machine sees it: inside the wall it has another. And with its tier."""
+        assert self._process is not None
+        tier = tier_of(self._spec.kind, ready.confinement) if self._tiered else ""
+        return msgspec.structs.replace(ready, pid=self._process.pid, tier=tier)
 
     def _settle(self, result: Ready | EngineError) -> None:
         if self._ready is not None and not self._ready.done():
@@ -228,5 +256,6 @@ class ChildEngine:
         if asyncio.get_running_loop().time() - self._heard >= self._stall:
             process.kill("timeout", f"The engine did not answer for {self._stall:g} s and was killed.")
             return
+        self._stray = min(STRAY_MOST, self._stray + _PONG)
         process.write(wire.encode(wire.Ping()))
         self._watch = self._next_check()

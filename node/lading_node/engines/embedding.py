@@ -4,38 +4,26 @@ The graph takes input_ids and attention_mask (and token_type_ids, given as zeros
 a token, which is then averaged. Vectors are scaled to length 1.
 """
 
-import os
-
 import numpy as np
 from tokenizers import Tokenizer
 
 from lading_node.engines.errors import EngineError, one_line
-
-# Before the import, or it phones home.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort
+from lading_node.engines.onnx_session import VERSION, OnnxSession
 
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 class OnnxEmbedder:
     engine = "onnx"
-    version = str(ort.__version__)
+    version = VERSION
 
     def __init__(self, model: bytes, tokenizer: Tokenizer, context: int, threads: int) -> None:
-        """Raises EngineError. Threads and optimisation level are fixed: other levels differ in the last bits."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the binding's own classes derive from Exception only
-            raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
-        self._inputs = {value.name for value in self._session.get_inputs()}
+        """Raises EngineError."""
+        self._session = OnnxSession(model, threads)
+        self._inputs = {value.name for value in self._session.inputs}
         if not {"input_ids"} <= self._inputs <= _INPUTS:
-            raise EngineError("invalid_package", f"The model's inputs are {sorted(self._inputs)}.")
-        self._output = self._session.get_outputs()[0].name
+            raise EngineError("invalid_package", f"The model's inputs are {one_line(sorted(self._inputs))}.")
+        self._output = self._session.outputs[0].name
         self._tokenizer = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

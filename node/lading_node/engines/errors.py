@@ -1,7 +1,9 @@
 """The one error of the engines: loading raises it. What fails later is a `Failed` value, made of one of these."""
 
 from lading_node.engines.port import Failed, FailureCode
-from lading_protocol.errors import LadingError
+from lading_protocol.errors import LadingError, one_line
+
+__all__ = ["EngineError", "one_line"]
 
 _HINTS: dict[FailureCode, str] = {
     "invalid_package": "Fetch the package again; if it stays so, the publisher must correct it.",
@@ -25,8 +27,3 @@ class EngineError(LadingError):
 
     def as_event(self, id: str) -> Failed:
         return Failed(id, self.failure, self.message, self.hint)
-
-
-def one_line(error: object, most: int = 200) -> str:
-    """A foreign error's words as part of a sentence."""
-    return " ".join(str(error).split())[:most]

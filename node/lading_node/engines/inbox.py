@@ -2,21 +2,26 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from lading_node.engines.port import Embedded, Failed, Finished, Run, Scored, Started
+from lading_node.engines.port import Embed, Embedded, Event, Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_node.engines.wire import Vector, is_last
+
+_MESSAGE = 256 << 10
+_TOKEN = 1 << 10
+_VECTOR = 512 << 10
 
 Arrival = Started | Run | Finished | Failed | Scored | Vector
 
 
 class Inbox:
-    """Bounded by the request itself: no request has more events than tokens or inputs."""
+    """`room` is how many more bytes of messages its request can honestly cause; see room_of."""
 
-    __slots__ = ("_events", "_waiter", "ended", "id")
+    __slots__ = ("_events", "_waiter", "ended", "id", "room")
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str, room: int = 0) -> None:
         self.id = id
+        self.room = room
         self.ended = False
         self._events: deque[Arrival] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -35,6 +40,52 @@ class Inbox:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._events.popleft()
+
+
+async def streamed(inbox: Inbox, ahead: int, taken: Callable[[int], None]) -> AsyncGenerator[Event, None]:
+    """A generation's events. `taken` hears now and then how many tokens the reader has, where `ahead` limits them."""
+    told = count = 0
+    while True:
+        event = await inbox.get()
+        assert not isinstance(event, Vector | Scored)
+        yield event
+        if isinstance(event, Finished | Failed):
+            return
+        if isinstance(event, Run):
+            count += len(event.ids)
+            if ahead and count - told >= max(1, ahead // 2):
+                told = count
+                taken(count)
+
+
+async def gathered(inbox: Inbox) -> Embedded | Failed:
+    """All rows of an embedding."""
+    rows: list[Vector] = []
+    while True:
+        event = await inbox.get()
+        if isinstance(event, Failed):
+            return event
+        assert isinstance(event, Vector)
+        rows.append(event)
+        if not event.left:
+            return embedded(inbox.id, rows)
+
+
+async def scored(inbox: Inbox) -> Scored | Failed:
+    event = await inbox.get()
+    assert isinstance(event, Scored | Failed)
+    return event
+
+
+def room_of(order: Generate | Embed | Score) -> int:
+    """Bytes of messages that an order can cause at most, generously: an engine that sends more floods its host."""
+    match order:
+        case Generate(request=request):
+            return _MESSAGE + request.max_tokens * _TOKEN
+        case Embed(request=request):
+            return _MESSAGE + len(request.inputs) * _VECTOR
+        case Score(emitted=emitted):
+            return _MESSAGE + len(emitted) * _TOKEN
 
 
 def embedded(id: str, rows: Sequence[Vector]) -> Embedded:

@@ -32,6 +32,8 @@ class OnnxLanguageModel:
 
     def __init__(self, model: bytes, chat: Chat, shape: LlmShape, context: int, threads: int, scratch: Path) -> None:
         """Raises EngineError. `scratch` is a folder of this process's own."""
+        if not model:  # the library ends the process over it
+            raise EngineError("invalid_package", "The model is an empty file.")
         self._chat = chat
         self.vocab = shape.vocab
         self.ends = shape.eos

@@ -3,17 +3,22 @@
 Each file is read once, its digest is checked, and those very bytes are what the engine gets.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lading_node.engines import files
 from lading_node.engines.errors import EngineError
 from lading_node.engines.generation import Generation, Steps, Work, embed, score
 from lading_node.engines.model import LanguageModel
-from lading_node.engines.port import AgentFile, Embed, EngineSpec, Failed, Generate, Score
+from lading_node.engines.port import Embed, EngineSpec, Failed, Generate, Score
 from lading_node.engines.tasks import Task, TaskScore, TaskWork
 from lading_protocol.messages import CallRequest, ChatRequest
+
+if TYPE_CHECKING:
+    from lading_node.engines.embedding import OnnxEmbedder
+    from lading_node.engines.onnx_session import OnnxSession
 
 Order = Generate | Embed | Score
 
@@ -33,10 +38,15 @@ def load(spec: EngineSpec, scratch: Path) -> Loaded:
     """Raises EngineError. The heavy libraries are imported here, each only for its own kind."""
     if spec.kind == "memory":
         return _toy(spec)
-    if any(file.role == "weights" for file in spec.files):
-        raise EngineError("invalid_package", "The model keeps weights in other files; one file is supported.")
+    if spec.kind == "torch":
+        return _chat(language_model(spec, scratch), spec.context)
+    if any(file.role in ("weights", "adapter") for file in spec.files):
+        why = "The model keeps weights in other files; this engine takes them in one."
+        raise EngineError("invalid_package", why)
     if spec.kind == "onnx":
-        return _embedding(spec)
+        return _onnx(spec)
+    if spec.kind in ("wasm-core", "wasm-component"):
+        return _wasm(spec, scratch)
     return _chat(language_model(spec, scratch), spec.context)
 
 
@@ -69,12 +79,31 @@ def _chat(model: LanguageModel, context: int) -> Loaded:
     return Loaded(model.engine, model.version, begin, vocab=model.vocab)
 
 
-def _embedding(spec: EngineSpec) -> Loaded:
+def _onnx(spec: EngineSpec) -> Loaded:
+    """Embeds, or takes calls: one graph does not do both."""
+    names = {operation.name for operation in spec.operations}
+    if names <= {"embed"}:
+        return _embedding(spec)
+    if names & {"embed", "chat"}:
+        raise EngineError("invalid_package", "An ONNX agent embeds or takes calls, and does not chat.")
     from lading_node.engines.chat import load_tokenizer
-    from lading_node.engines.embedding import OnnxEmbedder
+    from lading_node.engines.onnx_call import OnnxCalls
+    from lading_node.engines.onnx_session import VERSION, OnnxSession
 
-    tokenizer = load_tokenizer(_read(_file(spec, "tokenizer")))
-    model = OnnxEmbedder(_read(_file(spec, "model")), tokenizer, spec.context, spec.threads)
+    words = [load_tokenizer(files.read(file)) for file in spec.files if file.role == "tokenizer"]
+    session = OnnxSession(files.read(files.one(spec.files, "model")), spec.threads)
+    call = tasks(OnnxCalls(session, spec.operations, words[0] if words else None).task, spec.context)
+
+    def begin(order: Order) -> Work:
+        if isinstance(order, Embed):
+            return refused(order, "This agent does not embed.", "Send a call.")
+        return call(order)
+
+    return Loaded("onnx", VERSION, begin)
+
+
+def _embedding(spec: EngineSpec) -> Loaded:
+    model = embedder(spec)
 
     def begin(order: Order) -> Work:
         if isinstance(order, Embed):
@@ -84,16 +113,51 @@ def _embedding(spec: EngineSpec) -> Loaded:
     return Loaded(model.engine, model.version, begin, width=model.width)
 
 
+def _wasm(spec: EngineSpec, scratch: Path) -> Loaded:
+    from lading_node.engines.wasm_code import release
+    from lading_node.engines.wasm_task import open_task
+
+    call = tasks(open_task(spec, scratch), spec.context)
+
+    def begin(order: Order) -> Work:
+        if isinstance(order, Embed):
+            return refused(order, "This agent takes calls.", "Send a call.")
+        return call(order)
+
+    return Loaded(spec.kind, release(), begin)
+
+
+def embedder(spec: EngineSpec) -> "OnnxEmbedder":
+    from lading_node.engines.chat import load_tokenizer
+    from lading_node.engines.embedding import OnnxEmbedder
+
+    tokenizer = load_tokenizer(files.read(files.one(spec.files, "tokenizer")))
+    return OnnxEmbedder(files.read(files.one(spec.files, "model")), tokenizer, spec.context, spec.threads)
+
+
+def graph(spec: EngineSpec) -> "OnnxSession":
+    from lading_node.engines.onnx_session import OnnxSession
+
+    return OnnxSession(files.read(files.one(spec.files, "model")), spec.threads)
+
+
 def language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:
     from lading_node.engines.chat import Chat
-    from lading_node.engines.llm_onnx import OnnxLanguageModel
 
     if spec.llm is None:
         raise EngineError("invalid_package", "The manifest does not say the shape of the language model.")
-    template = _file(spec, "chat_template")
+    template = files.one(spec.files, "chat_template")
     markup = template.path.endswith(".json")
-    chat = Chat(_read(_file(spec, "tokenizer")), _read(template), spec.llm, is_markup=markup)
-    return OnnxLanguageModel(_read(_file(spec, "model")), chat, spec.llm, spec.context, spec.threads, scratch)
+    tokenizer = files.read(files.one(spec.files, "tokenizer"))
+    chat = Chat(tokenizer, files.read(template), spec.llm, is_markup=markup)
+    if spec.kind == "torch":
+        from lading_node.engines.torch_lm import open_model
+
+        return open_model(spec, chat, spec.llm)
+    from lading_node.engines.llm_onnx import OnnxLanguageModel
+
+    model = files.read(files.one(spec.files, "model"))
+    return OnnxLanguageModel(model, chat, spec.llm, spec.context, spec.threads, scratch)
 
 
 def refused(order: Order, why: str, hint: str) -> Work:
@@ -108,20 +172,3 @@ def tasks(task: Task, context: int) -> Callable[[Generate | Score], Work]:
         return TaskWork(task, order, context) if isinstance(order, Generate) else TaskScore(task, order, context)
 
     return begin
-
-
-def _file(spec: EngineSpec, role: str) -> AgentFile:
-    found = [file for file in spec.files if file.role == role]
-    if len(found) != 1:
-        raise EngineError("invalid_package", f"The agent has {len(found)} files of the role {role!r}; one is needed.")
-    return found[0]
-
-
-def _read(file: AgentFile) -> bytes:
-    try:
-        data = Path(file.path).read_bytes()
-    except OSError as error:
-        raise EngineError("invalid_package", f"The agent's {file.role} cannot be read: {error.strerror}.") from error
-    if hashlib.sha256(data).digest() != file.digest:
-        raise EngineError("invalid_package", f"The agent's {file.role} is not the file that the manifest names.")
-    return data

@@ -59,7 +59,9 @@ class EngineSpec(_Value, frozen=True):
     `context` is in tokens, prompt and output together. `memory` limits the address space of the process in bytes, 0 is
     no limit. `seed` names the weights of the `memory` engine: another seed is another model. `cache` is a folder for
     compiled code that only this machine's own compile step writes ("": none). `tier` is the isolation asked for, ""
-    for the best that passed this machine's self-test. `device` says that a GPU may be used.
+    for the best that passed this machine's self-test. `device` says that a GPU may be used, `card` which one (its uuid
+    or index as the driver gives it, "" any). `endpoint` is the operator's name for the server that runs it
+    (factory.Means), "" for an agent that runs here.
     """
 
     kind: Kind
@@ -77,6 +79,8 @@ class EngineSpec(_Value, frozen=True):
     cache: str = ""
     tier: Tier = ""
     device: bool = False
+    card: str = ""
+    endpoint: str = ""
 
 
 class Generate(_Value, frozen=True, tag="generate"):
@@ -171,8 +175,8 @@ class Scored(_Value, frozen=True, tag="scored"):
 class Ready(_Value, frozen=True, tag="ready"):
     """What was loaded, and how its process is confined.
 
-    `confinement` names the limits that hold: "rlimits", "no-new-privileges", "network", "files". `tier` is the tier of
-    isolation that they make, "" for none. `width` is the size of an embedding, 0 for a language model.
+    `confinement` names the limits that hold, such as "network", "files", "syscalls" (see confine.py). `tier` is the
+    tier of isolation that they make, "" for none. `width` is the size of an embedding, 0 for a language model.
     """
 
     engine: str

@@ -1,7 +1,7 @@
 """The engine's process: `python -I -m lading_node.engines.runner PARENT_PID`, driven over its stdin and stdout.
 
-It trusts its parent and nothing else, and ends when its parent does. It confines itself before it imports anything that
-starts threads or reads a stranger's file.
+Inside the wall the parent cannot be seen and is 0. It trusts its parent and nothing else, and ends when its parent
+does. It confines itself before it imports anything that starts threads or reads a stranger's file.
 """
 
 import os
@@ -17,7 +17,7 @@ from lading_node.engines.port import Ready
 from lading_protocol.framing import Frames
 
 
-def _first(reading: int) -> wire.Load:
+def first_message(reading: int) -> wire.Load:
     frames = Frames()
     while data := os.read(reading, 1 << 18):
         for payload in frames.feed(data):
@@ -32,19 +32,18 @@ def main() -> int:
     parent = int(sys.argv[1])
     die_with(parent)
     reading, writing = take_stdio()
-    message = _first(reading)
+    message = first_message(reading)
     spec = message.spec
     outbox = Outbox(writing)
     began = time.perf_counter()
-    held = confine(spec.memory, [file.path for file in spec.files], message.scratch)
-    die_with(parent)  # again: a new user namespace makes the kernel forget it
+    held = confine(message.bounds, parent)
 
     from lading_node.engines.generation import as_failed
     from lading_node.engines.load import load
     from lading_node.engines.serving import Runner
 
     try:
-        loaded = load(spec, Path(message.scratch))
+        loaded = load(spec, Path(message.bounds.scratch))
     except (EngineError, MemoryError) as error:
         outbox.put([as_failed("", error)])
         outbox.flush()

@@ -59,10 +59,14 @@ def engine_spec(manifest: Manifest, runtime: Runtime, folder: Path, limits: Limi
 
 
 def _files(manifest: Manifest, runtime: Runtime, folder: Path) -> tuple[AgentFile, ...]:
-    """The entry, and the files of the runtime's model; of all models when it names none."""
+    """The entry, and the files of the runtime's model; of all models when it names none.
+
+    For torch all weights are alike, and the entry is only the first of them.
+    """
     named = set(manifest.model(runtime.model).files) if runtime.model else None
+    single = MODEL_ROLES if runtime.engine != "torch" else frozenset[str]()
     return tuple(
-        _entry(file, folder, "model" if file.path == runtime.entry and file.role in MODEL_ROLES else file.role)
+        _entry(file, folder, "model" if file.path == runtime.entry and file.role in single else file.role)
         for file in manifest.files
         if file.path == runtime.entry
         or (file.role in MODEL_ROLES - {"model"} and (named is None or file.path in named))

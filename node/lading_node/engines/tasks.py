@@ -111,7 +111,8 @@ class TaskScore:
     def step(self) -> bool:
         try:
             self._again += self._ids.more(PORTION)
-            if not self._ids.over and len(self._again) < len(self._order.emitted):
+            # One more than was emitted, or the end: only then is it known whether the answer ends there.
+            if not self._ids.over and len(self._again) <= len(self._order.emitted):
                 return False
             self._events.append(self._scored())
         except Exception as error:

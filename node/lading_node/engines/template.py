@@ -5,24 +5,20 @@ the engine's process can keep (a signal), because two nested loops would otherwi
 """
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
-from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.exceptions import TemplateError
 
 from lading_node.engines.errors import EngineError, one_line
+from lading_node.engines.template_sandbox import MAX_TEXT, Sandbox
 from lading_protocol.messages import Message
 
 MAX_TEMPLATE = 1 << 17
-MAX_TEXT = 4 << 20
 DEADLINE_S = 0.5
-
-
-_PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
-
+MAX_RECURSION = 1000
 
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError, MemoryError)
 
@@ -35,38 +31,19 @@ class _Overtime(Exception):
     """The deadline passed."""
 
 
-class _Bounded(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(["*", "**", "%"])
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return super().is_safe_attribute(obj, attr, value) and not (isinstance(obj, str) and attr in _PADDING)
-
-    def wrap_str_format(self, value: Any) -> Any:
-        """Jinja lets `format` through before it asks whether an attribute is safe; a width can fill the memory."""
-        return _no_format if super().wrap_str_format(value) is not None else None
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Only numbers multiply: repeating a string, and padding by a format, are ways to fill the memory."""
-        if not isinstance(left, int | float) or not isinstance(right, int | float):
-            raise SecurityError(f"{operator} of anything but numbers is not allowed in a chat template")
-        if operator == "**" and (abs(left) > 1000 or abs(right) > 16):
-            raise SecurityError("the power is too large")
-        return super().call_binop(context, operator, left, right)
-
-
-def _no_format(*_: Any, **__: Any) -> str:
-    raise SecurityError("str.format is not allowed in a chat template")
-
-
 def _refuse(message: str) -> None:
-    raise _TemplateRefused(str(message)[:200])
+    raise _TemplateRefused(one_line(message))
 
 
 @contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
+def _bounded(seconds: float) -> Iterator[None]:
+    """A deadline, and a depth at which recursion ends in an error before it ends in a crash."""
+
     def expire(signum: int, frame: FrameType | None) -> None:
         raise _Overtime
 
+    depth = sys.getrecursionlimit()
+    sys.setrecursionlimit(min(depth, MAX_RECURSION))
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -74,18 +51,16 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        sys.setrecursionlimit(depth)
 
 
 def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Sequence[Message]], str]:
     """A function from messages to the prompt text. Both raise EngineError; both must run in the main thread."""
     if len(source) > MAX_TEMPLATE:
         raise EngineError("invalid_package", f"The chat template is longer than {MAX_TEMPLATE} characters.")
-    environment = _Bounded(trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    environment.globals = {"raise_exception": _refuse, "range": environment.globals["range"]}
-    for name in ("center", "indent", "format", "pprint", "xmlattr", "urlize", "random"):
-        environment.filters.pop(name)
+    environment = Sandbox(raise_exception=_refuse)
     try:
-        with _deadline(DEADLINE_S):
+        with _bounded(DEADLINE_S):
             template = environment.from_string(source)
     except (TemplateError, _Overtime, RecursionError, MemoryError) as error:
         raise EngineError("invalid_package", f"The chat template does not compile: {one_line(error)}") from error
@@ -94,7 +69,7 @@ def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Seq
         turns = [{"role": message.role, "content": message.content} for message in messages]
         parts, size = [], 0
         try:
-            with _deadline(DEADLINE_S):
+            with _bounded(DEADLINE_S):
                 for part in template.generate(messages=turns, add_generation_prompt=True, bos_token=bos, eos_token=eos):
                     parts.append(part)
                     size += len(part)

@@ -5,6 +5,7 @@ Each message is one frame (lading_protocol.framing) of msgpack, a closed union p
 
 import msgspec
 
+from lading_node.engines.confine import Bounds
 from lading_node.engines.port import Embed, EngineSpec, Failed, Finished, Generate, Ready, Run, Score, Scored, Started
 from lading_protocol.framing import frame
 
@@ -18,11 +19,11 @@ JOIN_S = 0.008
 
 
 class Load(_Wire, frozen=True, tag="load"):
-    """The first message. `scratch` is the only folder that the process may write; `join_s` is JOIN_S or other."""
+    """The first message. `join_s` is JOIN_S or other; `bounds` is what the process holds itself to."""
 
     spec: EngineSpec
-    scratch: str
     join_s: float
+    bounds: Bounds
 
 
 class Cancel(_Wire, frozen=True, tag="cancel"):

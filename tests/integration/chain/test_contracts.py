@@ -126,7 +126,7 @@ def test_python_and_solidity_hash_the_same(served: Chain) -> None:
 
 A, B = key("a").address, key("b").address
 OFFER = (A, b"g" * 32, b"t" * 32, 1, 2, 3, 4, 5, b"d" * 32)
-RECEIPT = (b"j" * 32, 1, b"r" * 32, b"g" * 32, b"t" * 32, A, B, 2, 3, 4, 5, b"p" * 32, b"c" * 32, 6, 7, 8, 4, 9)
+RECEIPT = (b"j" * 32, 1, b"r" * 32, b"g" * 32, b"t" * 32, A, B, 2, 3, 4, 5, b"p" * 32, b"c" * 32, 6, 7, 8, 4, 9, 3)
 
 
 def papers(contracts: Contracts) -> list[tuple[Any, str, tuple[Any, ...], Signable]]:

@@ -205,7 +205,7 @@ def test_a_package_whose_digest_does_not_match(quay: Quay, tmp_path: Path) -> No
             nonlocal found
             answer = (await t.client.get(page)).json()
             found = " ".join(answer["why_not_earning"])
-            return "does not match" in found
+            return "wrong chunk" in found
 
         try:
             await t.screen.until("the node finds the altered byte", said)

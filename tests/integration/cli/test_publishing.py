@@ -1,5 +1,6 @@
 """Publishing with several parties: nothing is sent until all consent, and everything that is signed is said before."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class Yard:
         self.folder = folder
         self.maker, self.curator = (self._person(name) for name in ("a maker", "a curator"))
         text = (ROOT / "agents/chat/agent.toml").read_text().replace('name = "lading-chat"', 'name = "yard"')
-        (folder / "agent.toml").write_text(text.replace('source = "', f'source = "{ROOT}/agents/chat/'))
+        (folder / "agent.toml").write_text(text)
+        shutil.copytree(ROOT / "agents/chat/model", folder / "model")
 
     def _person(self, name: str) -> Party:
         who = party(f"{name} of {self.folder}", "yard")

@@ -1,12 +1,14 @@
 """The node as its operator runs it: a process of its own, real links, the real engine, the real contracts.
 
-One node serves one job, is killed with SIGKILL before it has redeemed anything, comes back and is paid to the wei.
+One node serves one job, is killed with SIGKILL before and while it redeems, comes back and is paid to the wei.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -123,6 +125,15 @@ async def until(what, seconds: float = 30.0) -> None:
             await asyncio.sleep(0.1)
 
 
+def sending_in(ledger: Path) -> bool:
+    """Whether a transaction is written down whose fate is open, or the channel's has been decided."""
+    with contextlib.closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as reader:
+        (count,) = reader.execute(
+            "select (select count(*) from sendings) + (select count(*) from redemptions)"
+        ).fetchone()
+    return bool(count)
+
+
 def test_one_job_paid_and_redeemed_through_a_sigkill(harbour: Harbour) -> None:
     asyncio.run(voyage(harbour))
 
@@ -176,6 +187,14 @@ async def voyage(harbour: Harbour) -> None:
     where = ChannelKey(payer.address, host, terms)
     assert (await contracts.settlement.channel(where)).redeemed == 0
     node.end(signal.SIGKILL)
+
+    # Two lives that end the moment their redemption is written down: it may be signed, on its way or included.
+    for life in range(2):
+        doomed = harbour.node(*flags, "--redeem-age", "0.5", name="node")
+        doomed.ready()
+        await until(lambda: asyncio.to_thread(sending_in, ledger), 20)
+        await asyncio.sleep(0.02 * life)
+        doomed.end(signal.SIGKILL)
 
     again = harbour.node(*flags, "--redeem-age", "0.5")
     facts = again.ready()

@@ -5,13 +5,13 @@ import functools
 from factories import chat_request
 from lading_node.engines.memory import MemoryEngine
 from lading_node.engines.port import EngineSpec, Finished, Generate, Run
-from lading_protocol.messages import ChatRequest
+from lading_protocol.messages import ChatRequest, Streamed
 
 Whole = tuple[str, tuple[int, ...], str]
 
 
 @functools.cache
-def unbroken(request: ChatRequest, seed: str = "toy") -> Whole:
+def unbroken(request: Streamed, seed: str = "toy") -> Whole:
     """Text, ids and finish. `seed` names the weights."""
     talk = _read_out(MemoryEngine(EngineSpec("memory", context=1024, slots=1, seed=seed)), request)
     while True:  # without a delay the engine waits for nothing, so no loop is needed: this may run within one
@@ -22,7 +22,7 @@ def unbroken(request: ChatRequest, seed: str = "toy") -> Whole:
             return whole
 
 
-async def _read_out(engine: MemoryEngine, request: ChatRequest) -> Whole:
+async def _read_out(engine: MemoryEngine, request: Streamed) -> Whole:
     await engine.start()
     text, ids, finish = "", tuple[int, ...](), ""
     async for event in engine.generate(Generate("whole", request, (), 0)):

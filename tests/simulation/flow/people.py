@@ -25,7 +25,7 @@ from lading_node.ports import Doors
 from lading_node.store import Ledger
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
-from lading_protocol.messages import ChatRequest
+from lading_protocol.messages import Streamed
 from lading_protocol.pricing import Price, attempt_amount
 from lading_protocol.receipts import StakeConsent
 from simulation.node_world import AGENT, COIN, Shelf
@@ -179,17 +179,17 @@ class Consumer:
     async def payer(self) -> Payer:
         return await self.market.coordinator.sessions.admit(self.api_key)
 
-    def begin(self, request: ChatRequest, cancel_at: int | None = None) -> "asyncio.Task[Answer]":
+    def begin(self, request: Streamed, cancel_at: int | None = None) -> "asyncio.Task[Answer]":
         """A request that dies with the coordinator, if it should."""
         task = asyncio.get_running_loop().create_task(self._ask(request, cancel_at))
         self.market.requests.add(task)
         task.add_done_callback(self.market.requests.discard)
         return task
 
-    async def ask(self, request: ChatRequest, cancel_at: int | None = None) -> Answer:
+    async def ask(self, request: Streamed, cancel_at: int | None = None) -> Answer:
         return await self.begin(request, cancel_at)
 
-    async def _ask(self, request: ChatRequest, cancel_at: int | None) -> Answer:
+    async def _ask(self, request: Streamed, cancel_at: int | None) -> Answer:
         """`cancel_at`: go away once so many tokens are here (0: as soon as a host has accepted)."""
         answer = Answer()
         if not self.market.open:

@@ -45,9 +45,7 @@ async def fetch(source: BlobStore, target: BlobStore, agent: AgentId) -> tuple[M
     there.handle(BLOB, serve_blobs(source))
     link = await here.dial(await there.listen("/ip4/127.0.0.1/tcp/0"), None)
     seen: list[tuple[int, int]] = []
-    manifest = await fetch_package(
-        lambda: link.open(BLOB), agent, target, lambda done, total: seen.append((done, total))
-    )
+    manifest = await fetch_package(lambda: [link], agent, target, lambda done, total: seen.append((done, total)))
     await here.close()
     await there.close()
     return manifest, seen
@@ -71,7 +69,7 @@ def test_a_fetch_goes_on_from_the_chunks_that_an_earlier_one_left(tmp_path: Path
     blob = digest(describe_file("m/model.onnx", "model", WEIGHTS).digest)
     target.partial(blob).write_bytes(WEIGHTS[: CHUNK_SIZE + 99])
     _, seen = run_virtual(fetch(source, target, agent))
-    assert seen[1][0] == 2 * CHUNK_SIZE
+    assert seen[1][0] == CHUNK_SIZE
     assert target.path(blob).read_bytes() == WEIGHTS
 
 

@@ -28,12 +28,14 @@ from lading_protocol.messages import (
     Advert,
     Beat,
     BlobPart,
+    CallRequest,
     Cancel,
     Case,
     ChatRequest,
     Check,
     Chunk,
     Done,
+    EmbedRequest,
     Fail,
     Finding,
     GetBlob,
@@ -41,6 +43,7 @@ from lading_protocol.messages import (
     NoBlob,
     Open,
     Refuse,
+    Streamed,
     ToHost,
     Tokens,
     Vectors,
@@ -58,6 +61,7 @@ from lading_protocol.transcript import (
     rolling_start,
     vectors_leaf,
 )
+from lading_protocol.work import id_bytes, task_prompt, text_ids
 
 _to_host = msgspec.msgpack.Decoder(ToHost)
 _check = msgspec.msgpack.Decoder(Check)
@@ -158,7 +162,7 @@ class Host:
         reader = asyncio.create_task(self._read(messages, stopped))
         try:
             attempt = _Attempt(self, messages, opening, known, stopped)
-            await (attempt.chat() if isinstance(opening.request, ChatRequest) else attempt.embed())
+            await (attempt.embed() if isinstance(opening.request, EmbedRequest) else attempt.chat())
             await messages.drain()
             await messages.close()
             await reader
@@ -221,7 +225,7 @@ class _Attempt:
 
     async def chat(self) -> None:
         opening, habits = self.opening, self.host.habits
-        assert isinstance(opening.request, ChatRequest)
+        assert not isinstance(opening.request, EmbedRequest)
         self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
         rolling = roll(rolling_start(self.job), opening.emitted)
         whole = answer_of(opening.request, habits.length, swapped=habits.swaps)
@@ -250,7 +254,7 @@ class _Attempt:
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
                 await asyncio.sleep(habits.pause)
-        if finish is Finish.STOP and (not whole or whole[-1] != EOS):
+        if finish is Finish.STOP and not ends(opening.request, whole):
             finish = Finish.LENGTH
         self.messages.send(Done(self.receipt(finish).pack()))
 
@@ -262,7 +266,7 @@ class _Attempt:
 
     def receipt(self, finish: Finish) -> SignedReceipt:
         opening, offer, first = self.opening, self.known.offer, len(self.opening.emitted)
-        chat = isinstance(opening.request, ChatRequest)
+        chat = not isinstance(opening.request, EmbedRequest)
         root = (
             commitment(self.job, (*opening.emitted, *self.ids), first)
             if chat
@@ -290,22 +294,36 @@ class _Attempt:
             amount=amount,
             finish=int(finish),
             issued_at=int(self.host.clock()),
+            tier=2,
         ).sign(self.host.record.court_domain, self.host.key)
 
 
 def prompt_of(request: object) -> list[int]:
+    if isinstance(request, CallRequest):
+        return task_prompt(request)
     texts = [m.content for m in request.messages] if isinstance(request, ChatRequest) else request.inputs  # type: ignore[attr-defined]
     return [len(word) for text in texts for word in text.split()] or [0]
 
 
-def answer_of(request: ChatRequest, length: int, *, swapped: bool = False) -> list[int]:
+def answer_of(request: Streamed, length: int, *, swapped: bool = False) -> list[int]:
+    if isinstance(request, CallRequest):
+        return text_ids(b'{"echo":' + request.input + b"}")[: request.max_tokens]
     start = sum(prompt_of(request))
     step = 5 if swapped else 1
     ids = [10 + (start + step * i) % len(WORDS) for i in range(length - 1)] + [EOS]
     return ids[: request.max_tokens]
 
 
+def ends(request: Streamed, whole: Sequence[int]) -> bool:
+    """Whether an answer ends by itself."""
+    if isinstance(request, CallRequest):
+        return len(whole) < request.max_tokens
+    return bool(whole) and whole[-1] == EOS
+
+
 def text_of(token: int) -> str:
+    if token > EOS + 10 + len(WORDS):
+        return id_bytes(token).decode(errors="replace")
     return "" if token == EOS else WORDS[token - 10]
 
 
@@ -314,7 +332,7 @@ def vectors_of(inputs: Sequence[str]) -> bytes:
 
 
 def _is_right(case: Case, receipt: SignedReceipt) -> bool:
-    if not isinstance(case.request, ChatRequest):
+    if isinstance(case.request, EmbedRequest):
         return case.vectors == vectors_of(case.request.inputs)
     first, count = receipt.value.first, receipt.value.output_tokens
     return list(case.emitted[first : first + count]) == answer_of(case.request, 10_000)[first : first + count] or list(

@@ -306,3 +306,46 @@ def test_too_many_at_once_is_429(play: Play) -> None:
         assert refused.headers["retry-after"] == "1"
 
     play(story, jobs_per_key=2)
+
+
+def test_a_call_whole_and_streamed(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("cheap", Habits(price_out=1_000_000, dies_after=4))
+        await world.host("dear")
+        api_key = await world.session()
+        ask = {"model": "storyteller", "operation": "echo", "input": {"text": "Grüße"}}
+        whole = await world.ask("POST", "/lading/v1/call", ask, api_key)
+        assert whole.status == 200
+        tree = whole.json
+        assert tree["output"] == {"echo": {"text": "Grüße"}}
+        assert (tree["object"], tree["operation"], tree["finish_reason"]) == ("lading.call", "echo", "stop")
+        assert [part["tokens"] for part in tree["lading"]["parts"]] == [4, tree["usage"]["completion_tokens"] - 4]
+        assert tree["usage"]["prompt_tokens"] == -(-len('echo\0{"text":"Grüße"}'.encode()) // 3)
+        streamed = await world.ask("POST", "/lading/v1/call", ask | {"stream": True}, api_key)
+        assert streamed.text == '{"echo":{"text":"Grüße"}}'
+        cut = await world.ask("POST", "/lading/v1/call", ask | {"max_tokens": 2}, api_key)
+        assert (cut.json["output"], cut.json["finish_reason"]) == ('{"echo', "length")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"operation": "fly"}, 400, "It does chat at /v1/chat/completions"),
+        ({"operation": "chat"}, 400, "Use /v1/chat/completions"),
+        ({"operation": 7}, 400, "operation"),
+        ({"input": "x" * 600_000}, 400, "over the limit"),
+        ({"max_tokens": 0}, 400, "max_tokens"),
+        ({"temperature": 1}, 400, "temperature"),
+    ],
+)
+def test_calls_that_cannot_be(play: Play, change: dict[str, Any], status: int, words: str) -> None:
+    async def story(world: World) -> None:
+        await world.host("one")
+        ask = {"model": "storyteller", "operation": "echo", "input": {}} | change
+        answer = await world.ask("POST", "/lading/v1/call", ask, await world.session())
+        assert answer.status == status
+        assert words in answer.json["error"]["message"]
+
+    play(story)

@@ -43,7 +43,7 @@ def manifest(name: str = "storyteller", version: str = "1", publisher: PrivateKe
         publisher=to_hex((publisher or key("maker")).address),
         summary="Tells stories.",
         licence="Apache-2.0",
-        api=(Operation("chat"), Operation("embed")),
+        api=(Operation("chat"), Operation("embed"), Operation("echo")),
         context=4096,
         width=4,
         runtimes=(Runtime("llm-onnx", "model.onnx", "f32", "onnx-f32-cpu", shape),),

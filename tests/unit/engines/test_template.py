@@ -47,6 +47,25 @@ def test_a_template_may_refuse_and_its_words_reach_the_caller() -> None:
         "{{ nothing.at.all }}",
         "{% for i in range(99999) %}{{ messages[0].content * 1 }}{% endfor %}",
         "{% for i in range(99999) %}{{ 'this is a long line of text that is written far too often' }}{% endfor %}",
+        "{% set a = 'aaaaaaaa' %}" + "{% set a = a ~ a %}" * 60,
+        "{% set a = 'aaaaaaaa' %}" + "{% set a = a + a %}" * 60,
+        "{% set n = namespace(a='aaaaaaaa') %}{% for i in range(60) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+        "{{ namespace().__init__.__globals__ }}",
+        "{% set a = [1, 2] %}" + "{% set a = a + a %}" * 60,
+        "{% set a = 'aaaaaaaa' %}" + "{% set a %}{{ a }}{{ a }}{% endset %}" * 60,
+        "{% set a = 'aaaaaaaa' %}" + "{% set a = a.replace('a', a) %}" * 20,
+        "{% set a = 'aaaaaaaa' %}" + "{% set a = a | replace('a', a) %}" * 20,
+        "{% set a = 'aaaaaaaa' %}" + "{% set a = a.join([a, a, a]) %}" * 40,
+        "{% set a = 'aaaaaaaa' %}" + "{% set a = [a, a, a] | join(a) %}" * 40,
+        "{{ (range(99999) | list) | join('a' ~ range(9999) | list) }}",
+        "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60 + "{{ a }}",
+        "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60 + "{{ a | tojson }}",
+        "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60 + "{{ a | string }}",
+        "{% set a = [1] %}" + "{% set a = {'k': a, 'l': a} %}" * 60 + "{{ 'x' ~ a }}",
+        "{{ [1, [2]] | tojson(indent=10**9) }}",
+        "{{ [1, [2]] | tojson(10**9) }}",
+        "{{ 'a'.translate({97: 'a'}) }}",
+        "{% macro f(a) %}{{ a }}{{ a }}{% endmacro %}{% set a = 'aaaaaaaa' %}" + "{% set a = f(a) %}" * 60,
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     ],
 )
@@ -68,7 +87,7 @@ def test_endless_loops_meet_the_deadline() -> None:
     assert time.perf_counter() - began < DEADLINE_S * 4
 
 
-@pytest.mark.parametrize("source", ["{% for %}", "{{ a", "x" * (1 << 18)])
+@pytest.mark.parametrize("source", ["{% for %}", "{{ a", "x" * (1 << 18), "{{ 'a' | batch(10**9, 'x') }}"])
 def test_what_does_not_compile_is_a_bad_package(source: str) -> None:
     with pytest.raises(EngineError) as caught:
         compile_template(source)

@@ -39,7 +39,7 @@ SAMPLES: list[Signable] = [
     CoordinatorAd(HOST.address, 1, 2, b"\x04" * 32),
     Receipt(
         *(b"\x01" * 32, 1, b"\x02" * 32, b"\x03" * 32, b"\x04" * 32, HOST.address, key("payer").address, 0, 5, 6, 7),
-        *(b"\x05" * 32, b"\x06" * 32, 8, 9, 10, 1, 1_800_000_000),
+        *(b"\x05" * 32, b"\x06" * 32, 8, 9, 10, 1, 1_800_000_000, 3),
     ),
 ]
 

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from lading_node.core.sampler import choose
 from lading_node.engines.chat import Chat
 from lading_node.engines.llm_onnx import OnnxLanguageModel
-from lading_node.engines.model import margins
+from lading_node.engines.model import LanguageModel, margins
 from lading_protocol.messages import Sampler
 from lading_protocol.parts import LlmShape
 
@@ -58,7 +58,7 @@ def sampler(n: int, temperature: float) -> Sampler:
 
 
 def answer(
-    model: OnnxLanguageModel, prompt: Sequence[int], how: Sampler, limit: int, emitted: Sequence[int] = ()
+    model: LanguageModel, prompt: Sequence[int], how: Sampler, limit: int, emitted: Sequence[int] = ()
 ) -> list[int]:
     """Output ids as a host decodes them, at most `limit`, those that another host has emitted already included."""
     out = list(emitted)

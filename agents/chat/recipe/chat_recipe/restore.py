@@ -1,4 +1,4 @@
-"""From the committed ONNX file back to weights by their Hugging Face names, for fine-tuning and for checks in torch.
+"""From the committed ONNX file back to weights by their Hugging Face names, for fine-tuning and for the torch engine.
 
     python -m chat_recipe.restore MODEL_FOLDER HF_FOLDER
 
@@ -71,18 +71,24 @@ def hf_config(shape: LlmShape, inner: int) -> dict[str, Any]:
     return config | {"bos_token_id": shape.bos, "eos_token_id": shape.eos[0], "pad_token_id": shape.pad}
 
 
+def write_folder(model: Path, hf: Path) -> None:
+    """Everything that the torch engine needs of the model, the same bytes every time."""
+    shape = msgspec.json.decode((model / "shape.json").read_bytes(), type=LlmShape)
+    tensors = weights((model / "model.onnx").read_bytes(), shape)
+    hf.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, hf / "model.safetensors", metadata={"format": "pt"})
+    inner = tensors["model.layers.0.mlp.gate_proj.weight"].shape[0]
+    (hf / "config.json").write_text(json.dumps(hf_config(shape, inner), indent=2) + "\n")
+    for name in ("tokenizer.json", "chat_template.json", "shape.json"):
+        (hf / name).write_bytes((model / name).read_bytes())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("hf", type=Path)
     args = parser.parse_args()
-    shape = msgspec.json.decode((args.model / "shape.json").read_bytes(), type=LlmShape)
-    tensors = weights((args.model / "model.onnx").read_bytes(), shape)
-    args.hf.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, args.hf / "model.safetensors", metadata={"format": "pt"})
-    inner = tensors["model.layers.0.mlp.gate_proj.weight"].shape[0]
-    (args.hf / "config.json").write_text(json.dumps(hf_config(shape, inner), indent=2) + "\n")
-    (args.hf / "tokenizer.json").write_bytes((args.model / "tokenizer.json").read_bytes())
+    write_folder(args.model, args.hf)
 
 
 if __name__ == "__main__":

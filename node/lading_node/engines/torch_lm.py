@@ -1,0 +1,166 @@
+"""The `torch` engine: a decoder of the transformers library over safetensors weights, which computes logits and nothing
+else.
+
+No file of a package reaches the library: it gets numbers from a checked configuration, and tensors to compute with.
+Tokens are chosen by our own sampler.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lading_node.engines import files, lora, weights
+from lading_node.engines.chat import Chat
+from lading_node.engines.errors import EngineError, one_line
+from lading_node.engines.hf_config import HfConfig, read_config
+from lading_node.engines.model import Logits
+from lading_node.engines.port import EngineSpec
+from lading_node.engines.quiet_torch import AutoConfig, AutoModelForCausalLM, no_init_weights, torch
+from lading_protocol.messages import Message
+from lading_protocol.parts import LlmShape
+
+_PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+_HEAD = "lm_head.weight"
+
+
+def open_model(spec: EngineSpec, chat: Chat, shape: LlmShape) -> "TorchLanguageModel":
+    """Raises EngineError."""
+    if spec.precision not in _PRECISIONS:
+        known = ", ".join(_PRECISIONS)
+        raise EngineError("invalid_package", f"The torch engine has no precision {spec.precision!r}; it has {known}.")
+    device = _device(spec.device)
+    if spec.precision == "f16" and device == "cpu":
+        raise EngineError("engine_error", "f16 needs a GPU, and this engine may use none.", hint="Serve bf16 or f32.")
+    _settle(spec.threads)
+    configs = [file for file in spec.files if file.role == "config" and files.name_of(file) == "config.json"]
+    config = read_config(files.read(files.one(configs, "config")), shape, spec.context)
+    try:
+        model = _build(spec, config, device)
+    except EngineError:
+        raise
+    except Exception as error:  # whatever the library finds wrong with the numbers that it was given
+        raise _translated(error, "invalid_package", "The model cannot be built") from error
+    return TorchLanguageModel(model, chat, shape, device, f"torch-{spec.precision}-{device}")
+
+
+def _device(allowed: bool) -> str:
+    """The best device that torch sees, by its name there."""
+    if allowed:
+        for name in ("cuda", "xpu", "mps"):
+            backend = getattr(torch, name, None)
+            if backend is not None and backend.is_available():
+                return name
+    return "cpu"
+
+
+def _settle(threads: int) -> None:
+    """Everything that the order of sums hangs on, the same in every engine of a numeric class."""
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # TF32 keeps 10 bits of the mantissa: it is another numeric class, not f32.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+
+
+def _build(spec: EngineSpec, config: HfConfig, device: str) -> Any:
+    """The files are compared with a model that takes no memory before the real one is set up."""
+    shards = [file for file in spec.files if file.role == "weights"]
+    outline = _empty(config, spec.precision, "meta")
+    tied = outline.get_output_embeddings().weight is outline.get_input_embeddings().weight
+    shapes = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
+    spare = frozenset({_HEAD}) if tied and _HEAD in shapes else frozenset[str]()
+    weights.check({name: shape for name, shape in shapes.items() if name not in spare}, shards, spare)
+    model = _empty(config, spec.precision, device)
+    places = model.state_dict()
+    weights.fill(places, shards, spare)
+    lora.merge(places, spec.files)
+    return model.eval()
+
+
+def _empty(config: HfConfig, precision: str, device: str) -> Any:
+    """Weights are set aside and not written. What a model computes from its configuration alone is right."""
+    # Which tokens are special is the manifest's word; to the library they are like any other.
+    no_tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    known = AutoConfig.for_model(config.model_type, **config.keys, **no_tokens)
+    with torch.device(device), no_init_weights():
+        model = AutoModelForCausalLM.from_config(
+            known, dtype=_PRECISIONS[precision], attn_implementation="sdpa", trust_remote_code=False
+        )
+    model.tie_weights()
+    return model
+
+
+class TorchLanguageModel:
+    engine = "torch"
+
+    def __init__(self, model: Any, chat: Chat, shape: LlmShape, device: str, numeric: str) -> None:
+        """Raises EngineError. `numeric` is the class of its arithmetic."""
+        self._model = model
+        self._chat = chat
+        self._device = device
+        self.numeric = numeric
+        self.version = f"{torch.__version__} {numeric}"
+        self.vocab = shape.vocab
+        self.ends = shape.eos
+        self.pieces = chat.pieces
+        row = self.open([self.ends[0]], 1).logits()
+        if row.shape != (self.vocab,):
+            raise EngineError("invalid_package", f"The model gives {row.shape} logits; {self.vocab} are needed.")
+
+    def least_tokens(self, messages: Sequence[Message]) -> int:
+        return self._chat.least_tokens(messages)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        return self._chat.prompt(messages)
+
+    def open(self, ids: Sequence[int], room: int) -> "TorchContext":
+        return TorchContext(self, ids)
+
+    def rows(self, ids: Sequence[int], count: int) -> Logits:
+        """One prefill; only the last `count` rows go through the model's head."""
+        return _numbers(self.forward(ids, None, count).logits[0])
+
+    def forward(self, ids: Sequence[int], cache: Any, keep: int) -> Any:
+        """Raises EngineError."""
+        try:
+            with torch.inference_mode():
+                tokens = torch.tensor([list(ids)], device=self._device)
+                return self._model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        except RuntimeError as error:
+            raise _translated(error, "engine_error", "torch failed") from error
+
+
+class TorchContext:
+    __slots__ = ("_cache", "_model", "_row")
+
+    def __init__(self, model: TorchLanguageModel, ids: Sequence[int]) -> None:
+        self._model = model
+        self._cache: Any = None
+        self._go(ids)
+
+    def logits(self) -> Logits:
+        return self._row
+
+    def append(self, token: int) -> None:
+        self._go([token])
+
+    def _go(self, ids: Sequence[int]) -> None:
+        result = self._model.forward(ids, self._cache, 1)
+        self._cache = result.past_key_values
+        self._row = _numbers(result.logits[0, -1])
+
+
+def _numbers(logits: Any) -> Logits:
+    found: Logits = np.asarray(logits.float().cpu().numpy(), np.float32)
+    return found
+
+
+def _translated(error: Exception, code: Any, what: str) -> EngineError:
+    """torch says that memory is lacking in a class of its own on a GPU, and in words on a processor."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return EngineError("resource_exhausted", "The model does not fit into the memory that the engine has.")
+    return EngineError(code, f"{what}: {one_line(error, 300)}")
