@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 
 from integration.containers.conftest import MEMORY, Quay, ask, order, value
