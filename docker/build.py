@@ -1,9 +1,12 @@
-"""Builds images into build/images: `python docker/build.py NAME...`, all of them without a name."""
+"""Builds images into build/images: `python docker/build.py NAME...`, all of them without a name.
+
+An agent's image also appears in the agent's folder, as image.tar.
+"""
 
 import sys
 
 from lading_images.base import BuildError
-from lading_images.build import build, recipes
+from lading_images.build import build, hand_over, recipes
 
 
 def main() -> None:
@@ -12,7 +15,8 @@ def main() -> None:
             built = build(name)
         except BuildError as error:
             sys.exit(f"error: {error}")
-        print(f"{built.archive}  {built.archive.stat().st_size:,} bytes  {built.id}")
+        place = hand_over(name, built) or built.archive
+        print(f"{place}  {built.archive.stat().st_size:,} bytes  {built.id}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ What was built lies in build/images, and is built again only when something that
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,23 @@ def build(name: str, folder: Path = BUILD) -> Built:
     id = _assemble(recipe, files, bottom, archive)
     note.write_text(json.dumps({"made_of": made_of, "id": id}))
     return Built(archive, id)
+
+
+def hand_over(name: str, built: Built) -> Path | None:
+    """Put the image beside the agent.toml that names it: a project's files lie in its folder. None where there is no
+    agent."""
+    source = recipes()[name]
+    if not (source / "agent.toml").exists():
+        return None
+    target, fresh = source / "image.tar", source / "image.tar.new"
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(built.archive, fresh)
+    except OSError:  # another file system
+        shutil.copyfile(built.archive, fresh)
+    fresh.replace(target)
+    fresh.unlink(missing_ok=True)  # a rename onto the same file leaves both names
+    return target
 
 
 def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from lading.blobs import BlobStore
 from lading_node.engines.errors import EngineError
-from lading_node.engines.factory import NO_MEANS, Means, lacking, open_engine
+from lading_node.engines.factory import Means, lacking, open_engine
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -32,6 +32,7 @@ from lading_node.engines.port import (
     Started,
 )
 from lading_node.engines.spec import Limits, engine_spec
+from lading_node.means_here import means_here
 from lading_node.packages import choose_runtime
 from lading_node.vectors import near_trouble, request_of, text_trouble
 from lading_protocol.audit import TOLERANCES
@@ -134,17 +135,18 @@ class Trial:
 
 @asynccontextmanager
 async def opened(
-    store: BlobStore, agent: AgentId, limits: Limits | None = None, means: Means = NO_MEANS
+    store: BlobStore, agent: AgentId, limits: Limits | None = None, means: Means | None = None
 ) -> AsyncIterator[Trial]:
-    """The agent, loaded and ready. Raises BadManifest, BadPackage, NoPackage, EngineError."""
+    """The agent, loaded and ready. `means` None: what this machine has. Raises BadManifest, BadPackage, NoPackage, EngineError."""
     with tempfile.TemporaryDirectory(prefix="lading-trial-") as folder:
         place = Path(folder) / "agent"
         manifest = await asyncio.to_thread(store.materialise, agent, place)
-        runtime = choose_runtime(manifest, lambda engine: lacking(engine, means))
+        have = means if means is not None else await asyncio.to_thread(means_here)
+        runtime = choose_runtime(manifest, lambda engine: lacking(engine, have))
         spec = engine_spec(manifest, runtime, place, limits or Limits(slots=1))
         scratch = Path(folder) / "engines"
         scratch.mkdir()
-        engine = open_engine(spec, scratch, means)
+        engine = open_engine(spec, scratch, have)
         try:
             yield Trial(agent, manifest, runtime, engine, await engine.start())
         finally:

@@ -59,7 +59,8 @@ PORTION = 1024
 GROUP = 16
 NUMBER = 24
 _RUNTIMES: dict[Tier, str] = {"": "runc", "C": "runc", "G": "runsc"}
-_HELD = ("network", "files", "no-new-privileges", "capabilities", "seccomp", "memory", "pids", "rlimits")
+_HELD = ("network", "files", "no-new-privileges", "capabilities", "memory", "pids", "rlimits")
+_KERNEL: dict[Tier, str] = {"C": "seccomp", "G": "gvisor"}
 
 
 class ContainerEngine:
@@ -132,7 +133,7 @@ class ContainerEngine:
         took = round((loop.time() - began) * 1000)
         tier: Tier = self._spec.tier or "C"
         version = f"docker {dock.version}, {_RUNTIMES[tier]}"
-        return Ready("oci", version, _HELD, pid, took, width=self._width, tier=tier)
+        return Ready("oci", version, (*_HELD, _KERNEL[tier]), pid, took, width=self._width, tier=tier)
 
     def _plan(self) -> "Plan":
         from lading_node.engines.dock import Plan
