@@ -16,8 +16,9 @@ from wasmtime import Config, Engine, Instance, InstancePre, Store, Trap, TrapCod
 from wasmtime import _ffi as ffi
 
 from lading_node.engines.errors import one_line
-from lading_node.engines.wasm_code import SETTINGS
+from lading_node.engines.wasm_code import SETTINGS, release
 
+RELEASE = release()
 # Of an instance; part of what an answer depends on, so they are the same on every host and no setting changes them.
 MEMORY = 256 << 20
 TABLE_ELEMENTS = 100_000
@@ -209,7 +210,7 @@ def out_of_fuel(error: Trap | WasmtimeError) -> bool:
 def why(error: Trap | WasmtimeError) -> str:
     """As the end of a sentence."""
     if isinstance(error, Trap) and error.trap_code is not None:
-        return error.trap_code.name.lower().replace("_", " ")
+        return str(error.trap_code.name).lower().replace("_", " ")
     words: str = one_line(str(error).rpartition("wasm trap: ")[2]).rstrip(".")
     return words
 
