@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench abi contracts-test clean
+.PHONY: help demo test check bench abi contracts-test engines clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,13 @@ contracts-test: ## Unit, fuzz and invariant tests of the contracts alone
 .venv/.dev: .venv/.demo
 	@echo "Installing the development tools …"
 	@$(PIP) -e '.[dev]'
+	@touch $@
+
+engines: .venv/.engines ## Also install torch, Ray and the WebAssembly tools, so that no test is skipped for want of them
+
+.venv/.engines: .venv/.dev
+	@echo "Installing torch, Ray and the WebAssembly tools (about 2 GB) …"
+	@$(PIP) -e '.[engines]'
 	@touch $@
 
 clean: ## Remove what was built and installed

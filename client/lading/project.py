@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from lading.errors import BadProject
 from lading_contracts.registry import Party, Role
-from lading_protocol.errors import BadAmount
+from lading_protocol.errors import BadAmount, one_line
 from lading_protocol.ids import Address, address
 from lading_protocol.parts import (
     Attestation,
@@ -146,29 +146,31 @@ class Project(_Table, frozen=True):
 def load_project(folder: Path) -> Project:
     """Raises BadProject."""
     path = folder / FILE
+    if not os.path.lexists(path):
+        raise BadProject(f"{path} is not there.", hint="Make one: lading agent init.")
+    text = read_text(folder, FILE)
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Project)
-    except OSError as error:
-        raise BadProject(f"{path} cannot be read ({error.strerror}).", hint="Make one: lading agent init.") from error
+        return msgspec.convert(tomllib.loads(text), Project)
     except RecursionError:
         raise BadProject(f"{path} is not a valid project: it is nested too deeply.") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise BadProject(f"{path} is not a valid project: {error}.") from error
+    except ValueError as error:  # of the parser, of a date or a number, of the structs
+        raise BadProject(f"{path} is not a valid project: {one_line(error)}.") from error
 
 
 def source_of(folder: Path, name: str) -> Path:
     """Where a file of the project lies, every link followed. Raises BadProject unless it is a plain file inside."""
+    shown = one_line(folder / name)
     try:
         place, root = (folder / name).resolve(strict=True), folder.resolve(strict=True)
         kind = place.stat().st_mode
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no path, or a circle of links"
-        raise BadProject(f"{folder / name} cannot be read ({why}).") from error
+        raise BadProject(f"{shown} cannot be read ({why}).") from error
     if not place.is_relative_to(root):
-        why = f"{folder / name} lies outside of the project's folder, or is a link that leads there."
+        why = f"{shown} lies outside of the project's folder, or is a link that leads there."
         raise BadProject(why, hint="Copy the file into the folder.")
     if not stat.S_ISREG(kind):
-        raise BadProject(f"{folder / name} is not a plain file.")
+        raise BadProject(f"{shown} is not a plain file.")
     return place
 
 

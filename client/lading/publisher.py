@@ -17,6 +17,7 @@ from lading import schemas
 from lading.blobs import BlobStore
 from lading.errors import BadProject, PublishRefused
 from lading.models import derived
+from lading.packages.delta import update_deltas
 from lading.project import (
     FileEntry,
     Project,
@@ -61,14 +62,15 @@ _to_follower = msgspec.msgpack.Decoder(ToFollower)
 
 class More(msgspec.Struct, frozen=True):
     """What a manifest says that its project does not: the table that was agreed (the project's own when empty), what
-    it derives from and which release it follows. `vectors` False leaves the test vectors out. `progress` hears of bytes
-    read.
+    it derives from and which release it follows. `vectors` False leaves the test vectors out. `deltas` adds the short
+    ways from the files of the release that it follows. `progress` hears of bytes read.
     """
 
     table: tuple[Party, ...] = ()
     parent: AgentId | None = None
     supersedes: AgentId | None = None
     vectors: bool = True
+    deltas: bool = False
     progress: Progress = lambda done, total: None
 
 
@@ -85,6 +87,8 @@ def pack(
     schemas.check_operations(api)
     files = _take_all(project.file, folder, store, more.progress)
     models, runtimes = derived(project, files, folder)
+    if more.deltas and more.supersedes is not None:
+        files += update_deltas(store, more.supersedes, files)
     manifest = Manifest(
         schema=SCHEMA,
         name=entry.name,

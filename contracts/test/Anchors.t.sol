@@ -132,7 +132,7 @@ contract AnchorsTest is CourtKit {
     }
 
     /// @notice With a count that is too small an inner node sits where a leaf should. It is the hash of 65 bytes that begin with 1;
-    /// a leaf is the hash of 641, so no receipt has its hash.
+    /// a leaf is the hash of 673, so no receipt has its hash.
     function test_no_inner_node_passes_for_a_leaf() public {
         bytes32[] memory leaves = _leaves(4);
         bytes32 root = _root(leaves, 0, 4);
@@ -141,7 +141,7 @@ contract AnchorsTest is CourtKit {
         bytes32[] memory path = new bytes32[](1);
         path[0] = _node(leaves[2], leaves[3]);
         vm.assertTrue(!_try(_receiptOf(0), root, 0, path), "a leaf is not its parent");
-        eq(abi.encode(receipt()).length + GARBAGE.length, 641, "the length of every leaf");
+        eq(abi.encode(receipt()).length + GARBAGE.length, 673, "the length of every leaf");
         vm.prank(challenger);
         vm.expectRevert(IAuditCourt.BadReceipt.selector);
         court.openAnchored(_receiptOf(0), hex"01", root, 0, path);

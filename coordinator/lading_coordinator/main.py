@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from lading import __version__
-from lading.blobs import BlobStore, serve_blobs
+from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading_contracts.deployment import Contracts
@@ -213,7 +213,8 @@ class Coordinator:
         transport.handle(OFFERS, self.index.serve_offers)
         transport.handle(PUBLISH, self.agents.serve_publish)
         transport.handle(RELEASE, self.releases.serve)
-        transport.handle(BLOB, serve_blobs(self.blobs))
+        limits = ServeLimits(self.settings.serve_rate, self.settings.serve_peer_rate)
+        transport.handle(BLOB, serve_blobs(self.blobs, limits=limits))
         transport.handle(SETTLE, settle_handler(self.purse))
         transport.handle(CASE, self.disputes.serve_case)
 

@@ -17,6 +17,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
     port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
+    `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
     `http_public` is the address people are told. `audit_rate` is the share of receipts checked, 0 to 1.
     """
 
@@ -44,6 +45,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     first_token_patience: Positive = 30.0
     token_patience: Positive = 8.0
     store_quota: Annotated[int, Meta(ge=1)] = 1 << 40
+    serve_rate: Annotated[int, Meta(ge=0)] = 0
+    serve_peer_rate: Annotated[int, Meta(ge=0)] = 0
     chain_poll: Positive = 1.0
     drain: Annotated[float, Meta(ge=0)] = 20.0
     log_level: str = "info"

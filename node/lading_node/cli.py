@@ -135,7 +135,7 @@ async def probe(settings: NodeSettings) -> "tuple[Probe, ...]":
     scratch = settings.folder / "engines"
     for folder in (settings.folder, scratch):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return await probe_machine(scratch, (settings.folder,))
+    return await probe_machine(scratch, (settings.folder,), settings.docker)
 
 
 class _Chain:
@@ -177,6 +177,7 @@ def up_command(
     gossip_listen: str | None = None,
     bootstrap: tuple[str, ...] | None = None,
     http: int | None = None,
+    docker: str | None = None,
     redeem_threshold: str | None = None,
     redeem_age: float | None = None,
     drain: float | None = None,
@@ -222,6 +223,8 @@ def up_command(
         Multiaddr of any libp2p peer of the network.
     http
         Port of the local status page; 0 for any free one, -1 for none.
+    docker
+        The socket of a container engine, such as unix:///var/run/docker.sock, for agents in images.
     redeem_threshold
         Coins that vouchers must be worth before they are redeemed.
     redeem_age
@@ -251,6 +254,7 @@ def up_command(
         "gossip_listen": gossip_listen,
         "bootstrap": bootstrap,
         "http": http,
+        "docker": docker,
         "redeem_threshold": redeem_threshold,
         "redeem_age": redeem_age,
         "drain": drain,
@@ -395,15 +399,17 @@ async def status_command(*, http: int | None = None, as_json: Json = False) -> i
 
 
 @app.command(name="probe")
-async def probe_command(*, data: str | None = None, as_json: Json = False) -> int:
+async def probe_command(*, data: str | None = None, docker: str | None = None, as_json: Json = False) -> int:
     """Test how well this machine isolates agents: the tiers that pass are the ones that offers name.
 
     Parameters
     ----------
     data
         The data folder, which must stay hidden from agents.
+    docker
+        The socket of a container engine, such as unix:///var/run/docker.sock; without one C and G are not tested.
     """
-    found = await probe(settings_.read({"data": data}))
+    found = await probe(settings_.read({"data": data, "docker": docker}))
     if as_json:
         rows = [msgspec.to_builtins(one) for one in found]
     else:

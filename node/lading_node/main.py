@@ -16,18 +16,22 @@ from pathlib import Path
 
 import msgspec
 
-from lading.blobs import BlobStore, serve_blobs
+from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectTransport
+from lading_net.ports import Transport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
-from lading_node.engines.factory import Means, open_engine
+from lading_node.engines.factory import CHILDREN, Means, open_engine
+from lading_node.engines.pool import Pool
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.engines.probe import probe_machine
+from lading_node.engines.ray_pool import RayPool
+from lading_node.engines.spec import Limits
 from lading_node.hardware.devices import device_class, remarks, serving_class
 from lading_node.hardware.discover import discover
 from lading_node.http import StatusPage
@@ -39,11 +43,13 @@ from lading_node.releases import recall
 from lading_node.settings import NodeSettings
 from lading_node.store import Ledger
 from lading_node.terms import Found, find_terms
+from lading_protocol.errors import LadingError
 from lading_protocol.ids import TermsId, to_hex
 
 log = logging.getLogger(__name__)
 
 CHAIN_WAIT_SECONDS = 3.0
+POOL_WAIT_SECONDS = 20.0
 
 
 async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] = lambda node, port: None) -> None:
@@ -68,24 +74,20 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         store = BlobStore(settings.folder / "blobs", settings.quota)
         scratch = settings.folder / "engines"
         scratch.mkdir(exist_ok=True)
+        pool = await _pool(settings, stack) if settings.ray else None
+        means = await _means(settings, scratch)
         doors = Doors(
             key=key,
             transport=transport,
             gossip=None,
             contracts=contracts,
             ledger=ledger,
-            packages=StoredPackages(
-                store,
-                settings.folder / "agents",
-                transport,
-                threads=settings.threads,
-                memory=settings.memory << 20,
-            ),
-            engine=await _engines(scratch, settings),
+            packages=_packages(settings, store, transport, means),
+            engine=_engines(scratch, means, pool),
             clock=time.time,
             rng=random.SystemRandom(),
-            blobs=serve_blobs(store),
-            device=await _device_classes(),
+            blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
+            device=await _device_classes(pool),
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)
@@ -128,8 +130,10 @@ def _outward() -> str:
         return str(probe.getsockname()[0])
 
 
-async def _device_classes() -> Callable[[EngineSpec], str]:
-    """For each spec the class of the device that would run it, as found now."""
+async def _device_classes(pool: Pool | None) -> Callable[[EngineSpec], str]:
+    """For each spec the class of the device that would run it, as found now, or as a pool's machines tell."""
+    if pool is not None:
+        return lambda spec: serving_class(pool.devices(), spec.device)
     found = await discover()
     for device in found.devices:
         log.info("device %s: %s", device_class(device), device.name)
@@ -138,13 +142,53 @@ async def _device_classes() -> Callable[[EngineSpec], str]:
     return lambda spec: serving_class(found.devices, spec.device)
 
 
-async def _engines(scratch: Path, settings: NodeSettings) -> Callable[[EngineSpec], Engine]:
-    """Tests the tiers of isolation first: only those that passed count from here on."""
-    probes = await probe_machine(scratch, (settings.folder,))
+async def _means(settings: NodeSettings, scratch: Path) -> Means:
+    """Tests the tiers of isolation: only those that passed count from here on."""
+    if settings.docker:
+        await _reap(settings.docker, scratch)
+    probes = await probe_machine(scratch, (settings.folder,), settings.docker)
     for one in probes:
         log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
-    means = Means(tuple(one.tier for one in probes if one.passed), settings.require_isolation)
-    return lambda spec: open_engine(spec, scratch, means)
+    passed = tuple(one.tier for one in probes if one.passed)
+    return Means(passed, settings.require_isolation, settings.docker, settings.endpoints)
+
+
+def _engines(scratch: Path, means: Means, pool: Pool | None) -> Callable[[EngineSpec], Engine]:
+    """A pool's machines test their own tiers."""
+
+    def make(spec: EngineSpec) -> Engine:
+        return pool.engine(spec) if pool is not None and spec.kind in CHILDREN else open_engine(spec, scratch, means)
+
+    return make
+
+
+def _packages(settings: NodeSettings, store: BlobStore, transport: Transport, means: Means) -> StoredPackages:
+    compiled = settings.folder / "compiled"
+    compiled.mkdir(exist_ok=True, mode=0o700)
+    limits = Limits(threads=settings.threads, memory=settings.memory << 20, cache=str(compiled), device=True)
+    named = {settings_.agent_of(one): one.endpoint for one in settings_.wanted(settings) if one.endpoint}
+    return StoredPackages(store, settings.folder / "agents", transport, means, limits, named)
+
+
+async def _pool(settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Pool:
+    """Raises EngineError for a cluster that is not safe or not there."""
+    pool = Pool(RayPool(settings.ray))
+    await pool.open()
+    stack.push_async_callback(pool.close)
+    if not await pool.machines(1, POOL_WAIT_SECONDS):
+        log.warning("no machine of the Ray cluster at %s has answered yet", settings.ray)
+    return pool
+
+
+async def _reap(docker: str, scratch: Path) -> None:
+    """Containers that an earlier life of this node left running."""
+    from lading_node.engines.container import reap
+
+    try:
+        if count := await asyncio.to_thread(reap, docker, scratch):
+            log.warning("removed %d containers that an earlier run left", count)
+    except (LadingError, ImportError) as error:
+        log.warning("agents in images cannot be served: %s", error)
 
 
 async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:

@@ -6,12 +6,16 @@ Every byte is checked against the agent's digest each time a node starts. Runs n
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
 
 from lading.blobs import BlobStore, Hold, fetch_package
 from lading_net.ports import Transport
-from lading_node.engines.spec import KINDS, Limits, engine_spec
+from lading_node.engines.factory import NO_MEANS, Means, lacking
+from lading_node.engines.spec import NO_LIMITS, Limits, engine_spec
 from lading_node.errors import NoPackage
 from lading_node.ports import Package
 from lading_protocol.errors import LadingError
@@ -23,16 +27,26 @@ log = logging.getLogger(__name__)
 
 
 class StoredPackages:
-    """Blobs in `store`, agents laid out below `folder`. `threads` and `memory` (bytes, 0: no limit) are per engine."""
+    """Blobs in `store`, agents laid out below `folder`, run with `means` and within `limits`.
+
+    `endpoints` names the model server that the operator gave an agent.
+    """
 
     def __init__(
-        self, store: BlobStore, folder: Path, transport: Transport, *, threads: int = 1, memory: int = 0
+        self,
+        store: BlobStore,
+        folder: Path,
+        transport: Transport,
+        means: Means = NO_MEANS,
+        limits: Limits = NO_LIMITS,
+        endpoints: Mapping[AgentId, str] = MappingProxyType({}),
     ) -> None:
         self._store = store
         self._folder = folder
         self._transport = transport
-        self._threads = threads
-        self._memory = memory
+        self._means = means
+        self._limits = limits
+        self._endpoints = endpoints
         self._turn = asyncio.Lock()
         self._in_use: dict[AgentId, Hold] = {}
 
@@ -49,8 +63,11 @@ class StoredPackages:
             manifest = await asyncio.to_thread(self._store.materialise, agent, place)
             if agent not in self._in_use:
                 self._in_use[agent] = self._store.hold(agent)
-        runtime = choose_runtime(manifest)
-        spec = engine_spec(manifest, runtime, place, Limits(threads=self._threads, memory=self._memory))
+        endpoint = self._endpoints.get(agent, "")
+        runtime = choose_runtime(manifest, lambda engine: lacking(engine, self._means, endpoint))
+        spec = engine_spec(manifest, runtime, place, self._limits)
+        if runtime.engine == "openai-http":
+            spec = msgspec.structs.replace(spec, endpoint=endpoint)
         return Package(agent, manifest, runtime, spec)
 
     def release(self, agent: AgentId) -> None:
@@ -71,10 +88,14 @@ class StoredPackages:
             raise NoPackage(f"The package of agent {short(agent)} is not here and cannot be had: {why}") from error
 
 
-def choose_runtime(manifest: Manifest) -> Runtime:
-    """The first that this program runs: a manifest lists them in order of preference. Raises NoPackage."""
+def choose_runtime(manifest: Manifest, lacks: Callable[[str], str]) -> Runtime:
+    """The first that this machine runs: a manifest lists them in order of preference. Raises NoPackage.
+
+    `lacks` says what is missing for an engine, "" when nothing is.
+    """
+    reasons = []
     for runtime in manifest.runtimes:
-        if runtime.engine in KINDS:
+        if not (why := lacks(runtime.engine)):
             return runtime
-    engines = ", ".join(runtime.engine for runtime in manifest.runtimes)
-    raise NoPackage(f"No engine of this node runs {manifest.name!r} (it needs {engines}).", hint="Update the node.")
+        reasons.append(f"{runtime.engine}: {why}")
+    raise NoPackage(f"This node cannot run {manifest.name!r}: {'; '.join(reasons)}.", hint="")

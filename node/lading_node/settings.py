@@ -13,6 +13,7 @@ from msgspec import Meta
 from lading import settings as files
 from lading_node.agents import Serving
 from lading_node.core.policy import Policy
+from lading_node.engines.openai_wire import Endpoint
 from lading_node.errors import BadSettings
 from lading_node.node import Plan
 from lading_protocol.errors import BadAmount
@@ -23,7 +24,10 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One agent to serve. Prices are in whole coins per 1,000 tokens; what is left out follows the node's own."""
+    """One agent to serve. Prices are in whole coins per 1,000 tokens; what is left out follows the node's own.
+
+    `endpoint` names one of the node's `endpoints`: the model server that runs an agent of the engine openai-http.
+    """
 
     digest: str
     terms: str = ""
@@ -31,6 +35,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_out: str = ""
     slots: Annotated[int, Meta(ge=0, le=4096)] = 0
     follow: bool | None = None
+    endpoint: str = ""
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +44,11 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `agents` are digests, or tables of AgentSettings in the file. `listen`, `announce`, `coordinators`, `gossip_listen`
     and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
     local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
-    one engine (0: no limit). `require_isolation`: no model is served where the self-test of its tier failed.
+    one engine (0: no limit). `quota` is in bytes, `serve_rate` and `serve_peer_rate` (packages given to others, in all
+    and to each) in bytes per second, 0 for no limit. `ray` is the head of a Ray cluster whose machines run the engines
+    ("": this one does). `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the
+    socket of a container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
+    `endpoints` are OpenAI-compatible servers, tables of url, model, key and continues in the file.
     `redeem_threshold` is in whole coins. `follow`: whether an agent gives way to the later releases that its publisher
     points to.
     """
@@ -64,7 +73,12 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0
     quota: Annotated[int, Meta(ge=1)] = 1 << 38
+    serve_rate: Annotated[int, Meta(ge=0)] = 0
+    serve_peer_rate: Annotated[int, Meta(ge=0)] = 0
     require_isolation: bool = True
+    ray: str = ""
+    docker: str = ""
+    endpoints: dict[str, Endpoint] = {}
     redeem_threshold: str = "1"
     redeem_age: Annotated[float, Meta(gt=0)] = 3600.0
     redeem_at_stop: bool = True

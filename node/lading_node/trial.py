@@ -17,7 +17,7 @@ import msgspec
 
 from lading.blobs import BlobStore
 from lading_node.engines.errors import EngineError
-from lading_node.engines.factory import NO_MEANS, Means, open_engine
+from lading_node.engines.factory import NO_MEANS, Means, lacking, open_engine
 from lading_node.engines.port import (
     Embed,
     Embedded,
@@ -140,7 +140,7 @@ async def opened(
     with tempfile.TemporaryDirectory(prefix="lading-trial-") as folder:
         place = Path(folder) / "agent"
         manifest = await asyncio.to_thread(store.materialise, agent, place)
-        runtime = choose_runtime(manifest)
+        runtime = choose_runtime(manifest, lambda engine: lacking(engine, means))
         spec = engine_spec(manifest, runtime, place, limits or Limits(slots=1))
         scratch = Path(folder) / "engines"
         scratch.mkdir()

@@ -52,6 +52,9 @@ class World:
 
     def _serve(self, name: int, peer: Peer) -> None:
         asked = self.swarm.ask(name, self.now)
+        if not asked and not peer.queue and self.swarm.lacks_all(name):
+            self.swarm.leave(name, "it does not hold it")
+            return
         assert len(set(asked)) == len(asked)
         if not peer.queue and asked:
             peer.ready = self.now + peer.pace
@@ -74,9 +77,6 @@ class World:
                 self.swarm.leave(name, "the link went away")
             case "lacks":
                 self.swarm.absent(name)
-                if self.swarm.lacks_all(name):
-                    peer.queue.clear()
-                    self.swarm.leave(name, "it does not hold it")
             case _:
                 self.swarm.sent(name, self.now)
                 self.checking.append((name, number, habit == "sends"))

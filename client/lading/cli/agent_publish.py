@@ -264,9 +264,10 @@ def _next(desk: Desk, folder: Path, more: More, before: AgentId) -> Packed:
     if old is not None:
         follows = None if old.supersedes is None else AgentId(digest(old.supersedes))
         same = desk.pack(folder, msgspec.structs.replace(more, supersedes=follows))
-        if same.agent == before:
-            return same
-    return desk.pack(folder, msgspec.structs.replace(more, supersedes=before))
+        files = tuple(file for file in old.files if file.role != "delta")  # how to get there, not what it is
+        if same.manifest == msgspec.structs.replace(old, files=files):
+            return Packed(before, old, same.project)
+    return desk.pack(folder, msgspec.structs.replace(more, supersedes=before, deltas=True))
 
 
 async def _try(desk: Desk, made: Packed, as_json: bool) -> None:

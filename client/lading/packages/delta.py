@@ -8,7 +8,7 @@ stop, what a frame may unfold to is bounded by the delta's own size, and only th
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import IO, Any
@@ -17,12 +17,15 @@ from lading.errors import BadDelta
 from lading.packages.locks import share
 from lading.packages.store import BlobStore, room
 from lading.packages.tensors import align
-from lading_protocol.ids import Digest, digest
+from lading_protocol.errors import BadManifest
+from lading_protocol.ids import AgentId, Digest, digest
 from lading_protocol.parts import CHUNK_SIZE, File, file_entry
 from lading_protocol.transcript import sha256
 
 MAGIC = b"LDELTA1\n"
 MOST_RATIO = 100
+LEAST_SIZE = 64 * 1024  # of a file that is worth a delta
+_WEIGHTS = frozenset({"model", "weights", "adapter"})
 _BLOCK = 256 * 1024
 _WINDOW_LOG = 22
 _LEVEL = 9
@@ -73,6 +76,26 @@ def delta_entry(store: BlobStore, base: File, target: File, path: str) -> File |
     if entry.index is not None:
         store.put(b"".join(chunks))
     return File(path, "delta", entry.digest, size, entry.chunks, entry.index, base=base.digest, target=target.digest)
+
+
+def update_deltas(store: BlobStore, before: AgentId, files: Sequence[File]) -> tuple[File, ...]:
+    """For each large file of weights that has another content in the release `before`, the delta, where it saves.
+
+    None when the store does not hold that release any more. Raises StoreFull.
+    """
+    try:
+        old = {file.path: file for file in store.manifest(before).files}
+    except BadManifest:
+        return ()
+    made = []
+    for file in files:
+        base = old.get(file.path)
+        if base is None or base.digest == file.digest or file.role not in _WEIGHTS or file.size < LEAST_SIZE:
+            continue
+        path = f"deltas/{digest(base.digest).hex()[:16]}-{digest(file.digest).hex()[:16]}"
+        if store.has(digest(base.digest)) and (entry := delta_entry(store, base, file, path)):
+            made.append(entry)
+    return tuple(made)
 
 
 def apply_delta(store: BlobStore, delta: File, target: File) -> None:

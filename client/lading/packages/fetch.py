@@ -142,5 +142,5 @@ class _Fetch:
                 landed(await asyncio.to_thread(partial.recover))
             landed(await asyncio.to_thread(reuse, self._store, partials))
             await Haul(partials, self._links, landed, self._rules).run()
-            for partial in partials:
-                await asyncio.to_thread(partial.finish)
+            # All at once: what they write to the disk's journal goes there together.
+            await asyncio.gather(*(asyncio.to_thread(partial.finish) for partial in partials))

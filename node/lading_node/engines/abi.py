@@ -5,7 +5,6 @@ whatever is not exactly a message is a BadFrame in words.
 """
 
 import json
-import re
 from array import array
 from math import isfinite
 from typing import Any, Literal
@@ -15,11 +14,10 @@ from msgspec import UNSET, UnsetType
 
 from lading_protocol.framing import frame
 from lading_protocol.messages import ChatRequest
+from lading_protocol.nesting import depth
 
 MAX_DEPTH = 64
 MOST_WIDTH = 1 << 16
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
 _encoder = msgspec.json.Encoder()
 
 
@@ -96,21 +94,12 @@ def embed_input(texts: list[str]) -> bytes:
 def is_json(data: bytes) -> bool:
     """Whether a consumer's input is one JSON value that every reader can take."""
     try:
-        if nesting(data) > MAX_DEPTH:
+        if depth(data) > MAX_DEPTH:
             return False
         _any.decode(data)
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def nesting(data: bytes) -> int:
-    """How deep brackets nest outside strings; asked before a parser is."""
-    depth = deepest = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def read(payload: bytes) -> FromAgent:
@@ -129,7 +118,7 @@ def answer(output: msgspec.Raw | UnsetType) -> str:
     if output is UNSET:
         return ""
     try:
-        if nesting(bytes(output)) > MAX_DEPTH:
+        if depth(bytes(output)) > MAX_DEPTH:
             raise BadFrame(f"Its answer is nested deeper than {MAX_DEPTH} levels.")
         text = json.dumps(
             _any.decode(output), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False

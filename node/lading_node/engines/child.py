@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -85,8 +86,7 @@ class ChildEngine:
         self._ready = asyncio.get_running_loop().create_future()
         try:
             async with native_code(self._spec, self._scratch) as spec, asyncio.timeout(self._load_deadline):
-                launch = await asyncio.to_thread(prepare, spec, folder)
-                await process.spawn(launch)
+                launch = await process.begin(partial(prepare, spec, folder))
                 process.write(wire.encode(wire.Load(spec, self._join_s, launch.bounds)))
                 return await self._ready
         except BaseException as error:

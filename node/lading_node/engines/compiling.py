@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -63,10 +64,9 @@ async def _compile(spec: EngineSpec, scratch: Path) -> None:
     limited = msgspec.structs.replace(spec, memory=wasm_code.MEMORY[spec.kind], device=False)
     try:
         async with asyncio.timeout(wasm_code.WALL_S[spec.kind]):
-            launch = await asyncio.to_thread(
-                prepare, limited, place, module=COMPILER, quota=wasm_code.MAX_NATIVE, written=(spec.cache,)
+            launch = await process.begin(
+                partial(prepare, limited, place, module=COMPILER, quota=wasm_code.MAX_NATIVE, written=(spec.cache,))
             )
-            await process.spawn(launch)
             process.write(wire.encode(wire.Load(limited, 0, launch.bounds)))
             await done
     except TimeoutError:

@@ -1,5 +1,6 @@
 """Which engine runs a spec on this machine, by its kind and by what the machine has. Builds; starts nothing."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -22,23 +23,61 @@ class Means(msgspec.Struct, frozen=True):
     required: bool = True
     docker: str = ""
     endpoints: dict[str, Endpoint] = {}
-    ray: str = ""
 
 
 NO_MEANS = Means()
 LOAD_S = 60.0
 READ_SPEED = 50e6  # bytes a second
-_CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
+# What runs in a process that this program starts, here or on a machine of a pool.
+CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
+
+
+_MODULES = {
+    "llm-onnx": ("onnxruntime_genai", "node"),
+    "onnx": ("onnxruntime", "node"),
+    "torch": ("torch", "torch"),
+    "wasm-core": ("wasmtime", "node"),
+    "wasm-component": ("wasmtime", "node"),
+    "oci": ("docker", "node"),
+}
+
+
+def lacking(engine: str, means: Means, endpoint: str = "") -> str:
+    """What this machine lacks to run a runtime of this engine, in words; "" when it can. `endpoint` is the name of the
+    server that the operator gave the agent. A pool's machines may lack what this one has.
+    """
+    if engine == "openai-http":
+        return "" if endpoint in means.endpoints else "the operator names no model server for it"
+    if engine not in CHILDREN and engine != "oci":
+        return "this program does not have it; a newer one may"
+    module, extra = _MODULES.get(engine, ("", ""))
+    if module and find_spec(module) is None:
+        return f"{module} is not installed (pip install 'lading[{extra}]')"
+    if engine == "oci" and not means.docker:
+        return "the node's settings name no container engine (docker)"
+    return ""
 
 
 def open_engine(spec: EngineSpec, scratch: Path, means: Means = NO_MEANS) -> Engine:
     """Raises EngineError when this machine cannot run the spec. `scratch` is an existing folder."""
     tier = choose_tier(spec, means.tiers, required=means.required)
-    if spec.kind in _CHILDREN:
+    if spec.kind in CHILDREN:
         return ChildEngine(spec, scratch, tiered=tier != "", load_deadline=_load_deadline(spec))
+    if spec.kind == "oci":
+        return _in_container(spec, scratch, means, tier)
     if spec.kind == "openai-http":
         return _at_endpoint(spec, means)
     raise EngineError("engine_error", f"This node runs no {spec.kind} agents.")
+
+
+def _in_container(spec: EngineSpec, scratch: Path, means: Means, tier: Tier) -> Engine:
+    from lading_node.engines.container import ContainerEngine
+
+    if not means.docker:
+        why = "This node has no container engine for agents in images."
+        raise EngineError("engine_error", why, hint="Name its socket in the node's settings: docker.")
+    tiered = msgspec.structs.replace(spec, tier=tier)
+    return ContainerEngine(tiered, scratch, means.docker, load_deadline=_load_deadline(spec))
 
 
 def _load_deadline(spec: EngineSpec) -> float:

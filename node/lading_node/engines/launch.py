@@ -106,6 +106,7 @@ def _environment(scratch: str, threads: int, card: str = "") -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": scratch,
         "TMPDIR": scratch,
+        "USER": "engine",  # or a library asks the system who it is, through a socket
         "OMP_NUM_THREADS": str(threads),
         **QUIET,
         **dict.fromkeys(seen, card),

@@ -4,25 +4,23 @@ For tests of everything but Ray, and for trying a pool out. `lose` and `restart`
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from lading_node.engines.pool import Found, Heard, Lost, News
-from lading_node.engines.ray_actor import Placement
-from lading_node.hardware.devices import Inventory
-from lading_node.hardware.discover import discover
+from lading_node.engines.ray_actor import Placement, Study, study_machine
 
 
 class LocalPool:
-    """Machines by name, each with the resources that are granted to it; `find` says what devices each one has."""
+    """Machines by name, each with the resources that are granted to it; `study` looks at each one."""
 
     def __init__(
         self,
         folder: Path,
         machines: Mapping[str, dict[str, float]],
-        find: Callable[[], Awaitable[Inventory]] = discover,
+        study: Study = study_machine,
     ) -> None:
-        self._find = find
+        self._study = study
         self._folder = folder
         self._granted = dict(machines)
         self._placed: dict[str, Placement] = {}
@@ -65,7 +63,7 @@ class LocalPool:
     def _start(self, name: str) -> None:
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        self._placed[name] = Placement(str(folder), self._find)
+        self._placed[name] = Placement(str(folder), self._study)
         self._news.put_nowait(Found(name, self._granted[name]))
         self._tasks[name] = asyncio.ensure_future(self._hear(name, self._placed[name]))
 

@@ -7,12 +7,11 @@ refused by name.
 from collections.abc import Sequence
 from math import sqrt
 
-import torch
-
 from lading_node.engines import files
 from lading_node.engines.errors import EngineError
 from lading_node.engines.hf_config import decode_object
 from lading_node.engines.port import AgentFile
+from lading_node.engines.quiet_torch import torch
 from lading_node.engines.tensors import Tensor, headers, stream
 from lading_node.engines.weights import put
 

@@ -119,9 +119,13 @@ class Pool:
             machines=len(known),
             cores=sum(room.cores for room in rooms),
             memory=sum(room.memory for room in rooms),
-            devices=tuple(sorted(device_class(device) for machine in known for device in machine.devices)),
+            devices=tuple(sorted(map(device_class, self.devices()))),
             engines=len(self._seats),
         )
+
+    def devices(self) -> tuple[Device, ...]:
+        """Of all machines that answer."""
+        return tuple(device for machine in self._machines.values() if machine.room for device in machine.devices)
 
     def fits(self, need: Need) -> int:
         """How many more engines of this need there is room for."""

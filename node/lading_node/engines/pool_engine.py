@@ -37,16 +37,17 @@ if TYPE_CHECKING:
     from lading_node.engines.pool import Pool
 
 LOAD_S = 90.0
+READ_SPEED = 25e6  # bytes a second: a machine hashes a file once, and its engine once more
 _STOP_S = 3.0
 _NOTHING = Health(False, 0, 0.0, 0, 0, 0)
 
 
 class PoolEngine:
-    def __init__(self, spec: EngineSpec, pool: "Pool", *, load_deadline: float = LOAD_S) -> None:
-        """`load_deadline` counts from the last part of a file that the machine asked for."""
+    def __init__(self, spec: EngineSpec, pool: "Pool", *, load_deadline: float = 0.0) -> None:
+        """`load_deadline` counts from the last part of a file that the machine asked for; 0 goes by the files' size."""
         self._spec = spec
         self._pool = pool
-        self._load_deadline = load_deadline
+        self._load_deadline = load_deadline or LOAD_S + _sizes(spec) / READ_SPEED
         self._seat = ""
         self._ready: asyncio.Future[Ready] | None = None
         self._gone = asyncio.Event()
@@ -213,9 +214,12 @@ class PoolEngine:
 
 def need_of(spec: EngineSpec) -> Need:
     """Memory is the limit that the spec sets, else an estimate from its files: weights, and as much to work with."""
+    return Need(float(spec.threads), spec.memory or 2 * _sizes(spec) + (64 << 20), spec.device)
+
+
+def _sizes(spec: EngineSpec) -> int:
     files = [*spec.files, *(file for model in spec.models for file in model.files)]
-    sizes = sum(_size(file.path) for file in files)
-    return Need(float(spec.threads), spec.memory or 2 * sizes + (64 << 20), spec.device)
+    return sum(_size(file.path) for file in files)
 
 
 def _size(path: str) -> int:

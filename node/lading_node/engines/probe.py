@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ QUOTA = 8 << 20
 MEMORY = 512 << 20
 _LINE = 1 << 16
 _PROBER = "lading_node.engines.prober"
-_NAMES = tuple(one.__name__ for one in ATTEMPTS)
+NAMES = tuple(one.__name__ for one in ATTEMPTS)
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -117,10 +117,21 @@ class Range:
         return seen
 
 
-async def probe_machine(folder: Path, folders: Iterable[Path] = ()) -> tuple[Probe, ...]:
-    """Every tier of this machine, in the order of the letters in their documentation: W, P, C, G."""
-    process = await probe_process(folder, folders)
-    return (process,)
+async def probe_machine(folder: Path, folders: Sequence[Path] = (), docker: str = "") -> tuple[Probe, ...]:
+    """Every tier that this machine could have: W and P, and with a container engine (`docker` is its URL) C and G."""
+    from lading_node.engines.probe_container import probe_container
+    from lading_node.engines.probe_wasm import probe_wasm
+
+    tiers: tuple[Tier, ...] = ("C", "G") if docker else ()
+    process, wasm, *containers = await asyncio.gather(
+        probe_process(folder, folders),
+        probe_wasm(folder),
+        *(probe_container(docker, tier, folder, folders) for tier in tiers),
+    )
+    if wasm.passed and not process.passed:
+        why = "the process around the guest is not confined: see tier P"
+        wasm = msgspec.structs.replace(wasm, passed=False, failed=(why,))
+    return (wasm, process, *containers)
 
 
 async def probe_process(
@@ -138,7 +149,7 @@ async def probe_process(
             launch = await asyncio.to_thread(prepare, spec, Path(scratch), wall=wall, module=_PROBER, quota=QUOTA)
             lines, status = await _attack(launch, field.targets(scratch), deadline)
             limits = tuple(name for line in lines for name in line.get("held", ()))
-            held, failed = _judge(lines, status)
+            held, failed = judge(lines, status)
             failed += field.damage()
     except Exception as error:  # whatever it is, this tier has not passed
         held, failed = [], [f"the self-test could not be made: {type(error).__name__}: {error}"]
@@ -167,7 +178,7 @@ async def _attack(launch: Launch, targets: dict[str, Any], deadline: float) -> t
     try:
         async with asyncio.timeout(deadline):
             process.stdin.write(msgspec.json.encode(launch.bounds) + b"\n" + json.dumps(targets).encode() + b"\n")
-            while (line := await process.stdout.readline()) and len(lines) <= 3 * len(_NAMES):
+            while (line := await process.stdout.readline()) and len(lines) <= 3 * len(NAMES):
                 lines.append(json.loads(line))
             await process.wait()
     except TimeoutError:
@@ -183,15 +194,22 @@ async def _attack(launch: Launch, targets: dict[str, Any], deadline: float) -> t
     return lines, f"the process ended with {process.returncode}" if process.returncode else ""
 
 
-def _judge(lines: list[dict[str, Any]], status: str) -> tuple[list[str], list[str]]:
+def judge(
+    lines: list[dict[str, Any]],
+    status: str,
+    *,
+    tried: tuple[str, ...] = NAMES,
+    harmless: frozenset[str] = frozenset(),
+) -> tuple[list[str], list[str]]:
+    """Which of the attempts `tried` were denied, and in words what was not. `status` says how the process ended, ""
+    for well; the last attempt may end it, as that is what its limit does. `harmless` ones may succeed in this tier."""
     got = {line["name"]: line["got"] for line in lines if "name" in line}
     trying = next((line["trying"] for line in reversed(lines) if "trying" in line), "")
-    if trying == "memory" and trying not in got and status and not status.startswith("it"):
-        got[trying] = ""  # taking too much memory ends a process: that is the limit
-        status = ""
-    held = [name for name in _NAMES if got.get(name) == ""]
-    failed = [f"{name.replace('_', ' ')}: {got[name]}" for name in _NAMES if got.get(name)]
-    if missing := [name for name in _NAMES if name not in got]:
+    if trying == tried[-1] and trying not in got and status and not status.startswith("it"):
+        got[trying] = ""
+    held = [name for name in tried if got.get(name) == ""]
+    failed = [f"{name.replace('_', ' ')}: {got[name]}" for name in tried if got.get(name) and name not in harmless]
+    if missing := [name for name in tried if name not in got]:
         failed.append(f"not tried: {', '.join(missing)} ({status or 'the process ended early'})")
     return held, failed
 

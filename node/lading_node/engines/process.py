@@ -64,8 +64,23 @@ class EngineProcess(asyncio.SubprocessProtocol):
     def alive(self) -> bool:
         return self._stdin is not None and not self._exited.is_set() and self._reason is None
 
-    async def spawn(self, launch: Launch) -> None:
-        """Raises OSError."""
+    async def begin(self, making: Callable[[], Launch]) -> Launch:
+        """Make the launch, in a thread, and spawn it. Cancelled, it waits until what began can be ended by `kill` and
+        `clean`: half a process could not. Raises OSError."""
+        beginning = asyncio.ensure_future(self._begin(making))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            await asyncio.wait([beginning])
+            beginning.cancelled() or beginning.exception()  # nobody is left to hear it
+            raise
+
+    async def _begin(self, making: Callable[[], Launch]) -> Launch:
+        launch = await asyncio.to_thread(making)
+        await self._spawn(launch)
+        return launch
+
+    async def _spawn(self, launch: Launch) -> None:
         self._group, self._walled = launch.group, launch.bounds.walled
         pipe = asyncio.subprocess.PIPE
         loop = asyncio.get_running_loop()

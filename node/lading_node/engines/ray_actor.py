@@ -6,6 +6,7 @@ Long-lived and trusted; made an actor by Ray, or run in process by the local poo
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -17,24 +18,54 @@ from lading import __version__
 from lading_node.engines import pool_wire as wire
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.errors import EngineError
+from lading_node.engines.factory import Means, open_engine
 from lading_node.engines.pool_files import FileStore
 from lading_node.engines.pool_wire import BEAT_S
 from lading_node.engines.port import Embed, Generate, Score
-from lading_node.hardware.devices import Inventory
+from lading_node.engines.probe import probe_machine
+from lading_node.hardware.devices import Device
 from lading_node.hardware.discover import discover
 
 # Without a node that listens for so long, the engines end.
 ORPHAN_S = 20.0
 _PULSE_S = 1.0
+_FOLDER = "lading-machine-"
+
+
+Study = Callable[[Path], Awaitable[tuple[tuple[Device, ...], Means]]]
+
+
+async def study_machine(folder: Path) -> tuple[tuple[Device, ...], Means]:
+    """The devices, and the tiers of isolation that pass their self-test here and now."""
+    found, probes = await asyncio.gather(discover(), probe_machine(folder))
+    return found.devices, Means(tuple(one.tier for one in probes if one.passed))
+
+
+def own_folder() -> tuple[Path, int]:
+    """A new folder, and the lock that says that its process lives; those of processes that were killed are removed."""
+    base = Path(tempfile.gettempdir())
+    for old in base.glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(old / "lock", os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old)
+            finally:
+                os.close(lock)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=base))
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
 
 
 class Placement:
     """Every method runs in one event loop."""
 
-    def __init__(self, folder: str = "", find: Callable[[], Awaitable[Inventory]] = discover) -> None:
-        """`folder` is where engines and files live; by default a new one of its own. `find` says what devices are."""
-        self._find = find
-        self._folder = Path(folder or tempfile.mkdtemp(prefix="lading-machine-"))
+    def __init__(self, folder: str = "", study: "Study | None" = None) -> None:
+        """`folder` is where engines and files live; by default a new one of its own. `study` looks at the machine."""
+        self._study = study or study_machine
+        self._means = Means(())
+        self._folder, self._lock = (Path(folder), -1) if folder else own_folder()
         self._files = FileStore(self._folder / "files")
         self._seats: dict[str, ChildEngine | None] = {}
         self._placed: set[str] = set()
@@ -83,7 +114,7 @@ class Placement:
             case wire.Hello(session=session):
                 await self._end_all()
                 self._out.clear()
-                devices = (await self._find()).devices
+                devices, self._means = await self._study(self._folder)
                 self._tell(wire.Here(session, __version__, devices))
             case wire.Place(seat=seat):
                 self._seats[seat] = None
@@ -120,7 +151,9 @@ class Placement:
         seat = order.seat
         try:
             spec = await self._files.localised(seat, order.spec, lambda want: self._tell(want))
-            engine = ChildEngine(spec, self._folder)
+            engine = open_engine(spec, self._folder, self._means)
+            if not isinstance(engine, ChildEngine):
+                raise EngineError("engine_error", f"A pool runs no {spec.kind} agents: they have no process of ours.")
             self._seats[seat] = engine
             ready = await engine.start()
             self._placed.add(seat)

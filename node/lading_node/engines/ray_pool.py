@@ -6,6 +6,7 @@ Raises what keeps a cluster from being used in words. Imports no Ray.
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -17,7 +18,7 @@ from lading_node.engines.ray_driver import Joined, Refused, Say, decoder
 from lading_protocol.framing import Frames, frame
 
 JOIN_S = 60.0
-_AGAIN_S = 5.0
+_AGAIN_S = 1.0
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -30,6 +31,7 @@ class RayPool:
         self._environment = dict(os.environ if environment is None else environment)
         self._process: asyncio.subprocess.Process | None = None
         self._frames = Frames()
+        self._waiting: deque[Joined | Refused | News] = deque()
         self._machines: set[str] = set()
         self._closed = False
 
@@ -88,7 +90,7 @@ class RayPool:
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
         # Ray asks a head that turns it down again and again; three times tell as much as twenty.
         quiet = {**self._environment, **QUIET, "RAY_NUM_REDIS_GET_RETRIES": "3"}
-        self._frames = Frames()
+        self._frames, self._waiting = Frames(), deque()
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-X", "utf8", "-m", "lading_node.engines.ray_driver"),
             *(self._address, str(os.getpid())),
@@ -109,9 +111,12 @@ class RayPool:
         process = self._process
         if process is None or process.stdout is None:
             return
-        while data := await process.stdout.read(1 << 18):
-            for payload in self._frames.feed(data):
-                yield decoder.decode(payload)
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if not (data := await process.stdout.read(1 << 18)):
+                return
+            self._waiting.extend(map(decoder.decode, self._frames.feed(data)))
 
     async def _kill(self) -> None:
         process, self._process = self._process, None

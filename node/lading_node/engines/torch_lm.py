@@ -1,28 +1,14 @@
 """The `torch` engine: a decoder of the transformers library over safetensors weights, which computes logits and nothing
-else. Owns torch and transformers.
+else.
 
 No file of a package reaches the library: it gets numbers from a checked configuration, and tensors to compute with.
 Tokens are chosen by our own sampler.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-# Before the import: nothing is looked up or reported anywhere, and sums on a GPU have one order.
-os.environ.update(
-    HF_HUB_OFFLINE="1",
-    TRANSFORMERS_OFFLINE="1",
-    HF_HUB_DISABLE_TELEMETRY="1",
-    DO_NOT_TRACK="1",
-    TRANSFORMERS_VERBOSITY="error",
-    CUBLAS_WORKSPACE_CONFIG=":4096:8",
-)
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.initialization import no_init_weights
 
 from lading_node.engines import files, lora, weights
 from lading_node.engines.chat import Chat
@@ -30,6 +16,7 @@ from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.hf_config import HfConfig, read_config
 from lading_node.engines.model import Logits
 from lading_node.engines.port import EngineSpec
+from lading_node.engines.quiet_torch import AutoConfig, AutoModelForCausalLM, no_init_weights, torch
 from lading_protocol.messages import Message
 from lading_protocol.parts import LlmShape
 

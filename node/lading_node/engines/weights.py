@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
-
 from lading_node.engines.errors import EngineError
 from lading_node.engines.port import AgentFile
+from lading_node.engines.quiet_torch import torch
 from lading_node.engines.tensors import Tensor, headers, stream
 
 _TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

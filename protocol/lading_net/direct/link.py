@@ -93,6 +93,7 @@ class DirectLink:
         if self._error is not None:
             raise LinkClosed(self._error.message)
         flow = session.open()
+        flow.bulk = protocol in self._settings.bulk
         stream = flow.owner = DirectStream(self, flow, protocol, multistream.Dialler(protocol))
         self.send(flow, multistream.proposal(protocol))
         return stream
@@ -234,6 +235,7 @@ class DirectLink:
         if handler is None:  # withdrawn since it was agreed
             stream.reset()
             return
+        stream.flow.bulk = stream.protocol in self._settings.bulk
         task = self._loop.create_task(self._run(stream, handler))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

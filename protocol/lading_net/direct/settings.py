@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lading_net.direct.yamux import Limits
+from lading_protocol.messages import BLOB
 
 
 class DirectSettings(msgspec.Struct, frozen=True):
@@ -18,3 +19,4 @@ class DirectSettings(msgspec.Struct, frozen=True):
     links: int = 4096
     memory: int = 512 * 1024 * 1024  # bytes arrived and unread on all links, before the fullest stream is reset
     handshakes: int = 256  # under way at once; more are turned away at the door
+    bulk: frozenset[str] = frozenset({BLOB})  # protocols whose streams give way to all others of their link

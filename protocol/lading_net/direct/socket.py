@@ -20,7 +20,10 @@ from lading_net.errors import HandshakeFailed, NetError, NetTimeout
 from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
 
-_WRITE_HIGH = 1024 * 1024
+# Whatever is written waits behind what the transport and the kernel hold unsent, urgent or not: let that be little.
+_WRITE_HIGH = 256 * 1024
+_UNSENT = 128 * 1024
+_NOTSENT_LOWAT = 25 if sys.platform == "linux" else None  # TCP_NOTSENT_LOWAT of tcp(7)
 _OWN_BUFFER = 64 * 1024
 
 
@@ -54,6 +57,8 @@ class LinkSocket(asyncio.BufferedProtocol):
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _NOTSENT_LOWAT is not None:
+                raw.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
         patience = self._settings.dial_timeout if self._dialled else self._settings.handshake_timeout
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)

@@ -42,6 +42,7 @@ class Flow:
     """The state of one stream. `owner` is for the caller to set, `number` is its wire id, the rest is Session's."""
 
     __slots__ = (
+        "bulk",
         "closing",
         "credit",
         "flags",
@@ -70,6 +71,7 @@ class Flow:
         self.unread = 0  # bytes given to the owner that it has not consumed
         self.credit = 0  # bytes consumed and not yet granted again
         self.ready = False  # is in Session's turn queue
+        self.bulk = False  # for the caller to set: leaves only when no other flow has anything to send
         self.closing = self.sent_end = self.seen_end = self.heard = self.over = False
 
 
@@ -121,6 +123,7 @@ class Session:
         self._gone = self._overrun = False
         self._control: deque[bytes] = deque()
         self._turns: deque[Flow] = deque()
+        self._bulk: deque[Flow] = deque()
         self._held = b""
         self._body = 0  # bytes left of the data frame that is arriving
         self._body_flow: Flow | None = None
@@ -130,7 +133,7 @@ class Session:
 
     @property
     def has_output(self) -> bool:
-        return bool(self._control or self._turns)
+        return bool(self._control or self._turns or self._bulk)
 
     @property
     def may_open(self) -> bool:
@@ -163,9 +166,8 @@ class Session:
         flow.pending.append(data)
         flow.queued += size
         self.queued += size
-        if not flow.ready and (flow.send_window or flow.flags):
-            flow.ready = True
-            self._turns.append(flow)
+        if flow.send_window or flow.flags:
+            self._turn(flow)
 
     def finish(self, flow: Flow) -> None:
         """Closes the write side once what is queued has been taken."""
@@ -215,13 +217,15 @@ class Session:
     # -- what goes out
 
     def take(self, room: int) -> list[bytes | memoryview]:
-        """The next frames, at most `room` bytes together (64 or more); empty when there is nothing to send."""
+        """The next frames, at most `room` bytes together (64 or more); empty when there is nothing to send.
+
+        Bulk flows take their turns among themselves, when the others have had theirs.
+        """
         pieces: list[bytes | memoryview] = []
         while self._control and room >= HEADER_SIZE:
             pieces.append(self._control.popleft())
             room -= HEADER_SIZE
-        turns = self._turns
-        while turns and room >= _LEAST_ROOM:
+        while room >= _LEAST_ROOM and (turns := self._turns or self._bulk):
             flow = turns.popleft()
             flow.ready = False
             if not flow.over:
@@ -377,7 +381,7 @@ class Session:
     def _turn(self, flow: Flow) -> None:
         if not flow.ready:
             flow.ready = True
-            self._turns.append(flow)
+            (self._bulk if flow.bulk else self._turns).append(flow)
 
     def _take_flags(self, flow: Flow) -> int:
         flags, flow.flags = flow.flags, 0

@@ -221,7 +221,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "noise in vectors": (lambda f: (toy(f) / "vectors.jsonl").write_text("{\n"), "line 1, is no test vector"),
     "a bad floor": (lambda f: toy(f, '[revenue]\nfloor_in = "much"'), "floor_in is wrong"),
     "a bad payee": (lambda f: toy(f, 'payee = "me"'), "payee of the maker is wrong"),
-    "binary": (lambda f: (toy(f) / "agent.toml").write_bytes(b"\xff\xfe"), "is not a valid project"),
+    "binary": (lambda f: (toy(f) / "agent.toml").write_bytes(b"\xff\xfe"), "is not UTF-8 text"),
 }
 
 

@@ -12,11 +12,12 @@ import uvloop
 
 from integration.engines import tiny_llama, tiny_torch
 from lading_node.engines.child import ChildEngine
+from lading_node.engines.factory import Means
 from lading_node.engines.local_pool import LocalPool
 from lading_node.engines.memory import MemoryEngine
 from lading_node.engines.pool import Pool
 from lading_node.engines.port import Engine, EngineSpec
-from lading_node.hardware.devices import Device, Inventory
+from lading_node.hardware.devices import Device
 
 Specs = dict[str, EngineSpec]
 
@@ -89,8 +90,8 @@ class Bench:
             await made.stop()
 
 
-async def known_machine() -> Inventory:
-    return Inventory((Device("cpu", 0, "Known", memory=1 << 40, cores=64),))
+async def known_machine(folder: Path) -> tuple[tuple[Device, ...], Means]:
+    return (Device("cpu", 0, "Known", memory=1 << 40, cores=64),), Means()
 
 
 @asynccontextmanager

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from integration.engines.asking import ask, collect, whole
 from lading_node.engines import attempts, child, launch
+from lading_node.engines import wall as wall_
 from lading_node.engines.cgroup import Group
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.confine import Bounds
@@ -194,6 +196,14 @@ def test_a_package_of_many_files_is_seen_by_its_folders(tmp_path: Path) -> None:
     assert len(command) < 200
 
 
+def test_devices_are_bound_only_for_an_agent_that_may_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wall_, "_DEVICES", ("/dev/nul*",))
+    for device in (False, True):
+        command = wall_command(Wall("bwrap", True), Room("/scratch", 1, device=device))
+        assert ("--dev-bind" in command) is device
+        assert ("/dev/null" in command) is device
+
+
 @pytest.mark.parametrize("wall", ["the machine's", NO_WALL])
 def test_an_engine_says_what_holds_and_its_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wall: str) -> None:
     if wall == NO_WALL:
@@ -295,3 +305,42 @@ def test_cancelled_requests_and_many_scores_are_no_flood(tmp_path: Path) -> None
         await engine.stop()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1])
+def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path, delay: float) -> None:
+    """At whatever moment: while it is prepared, while it is spawned, while it loads."""
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(ChildEngine(TOY, tmp_path).start())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert list(tmp_path.iterdir()) == []
+        await asyncio.sleep(0.2)
+
+    def held() -> tuple[int, set[Path]]:
+        return len(os.listdir("/proc/self/fd")), set(Path("/sys/fs/cgroup").rglob(f"lading-{os.getpid()}-*"))
+
+    uvloop.run(main())  # what a first loop keeps for the next ones
+    before = held()
+    uvloop.run(main())
+    assert held() == before
+
+
+def test_the_command_shows_every_tier_and_keeps_its_folder_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lading.cli.main import main
+
+    folder = tmp_path / "node"
+    assert main(["node", "probe", "--data", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {one["tier"] for one in found} == {"W", "P"}
+    assert all(set(one) >= {"passed", "held", "failed", "took_ms"} for one in found)
+    assert folder.stat().st_mode & 0o077 == 0
+    assert main(["node", "probe", "--data", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "what failed" in shown
+    assert "landlock" in shown

@@ -5,6 +5,7 @@ Each kind's process is watched from its first instruction on, through loading an
 """
 
 import asyncio
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,12 +19,14 @@ import pytest
 from integration.engines import tracing
 from integration.engines.asking import ask, collect
 from integration.engines.conftest import Specs
-from lading_node.engines import child, launch
+from integration.engines.tiny_torch import require_torch
+from lading_node.engines import child, launch, probe_wasm
 from lading_node.engines.child import ChildEngine
-from lading_node.engines.port import Embed, EngineSpec, Generate, Score
+from lading_node.engines.port import AgentFile, Embed, EngineSpec, Generate, Score
 from lading_protocol.messages import EmbedRequest
 from tools import require_program
 
+IN_CI = bool(os.environ.get("CI"))
 Watched = Callable[[EngineSpec], list[str]]
 
 
@@ -69,9 +72,20 @@ async def _use(spec: EngineSpec, folder: Path) -> None:
         await engine.embed(Embed("embed", EmbedRequest(("The fox finds the lantern.", "a"))))
 
 
-@pytest.mark.parametrize("kind", ["toy, child", "llm-onnx", "llm-onnx, jinja", "onnx"])
-def test_an_engine_neither_talks_nor_writes(watched: Watched, specs: Specs, kind: str) -> None:
-    assert watched(specs[kind]) == []
+@pytest.mark.parametrize("kind", ["toy, child", "llm-onnx", "llm-onnx, jinja", "onnx", "torch", "wasm-core"])
+def test_an_engine_neither_talks_nor_writes(watched: Watched, specs: Specs, tmp_path: Path, kind: str) -> None:
+    if kind == "torch":
+        require_torch()
+        if not IN_CI:
+            pytest.skip("its imports take a quarter of a minute under strace: set CI")
+    assert watched(guest(tmp_path) if kind == "wasm-core" else specs[kind]) == []
+
+
+def guest(folder: Path) -> EngineSpec:
+    """A module that answers everything with nothing."""
+    module = folder / "guest.wasm"
+    module.write_bytes(probe_wasm.ENEMY)
+    return EngineSpec("wasm-core", (AgentFile("module", str(module), hashlib.sha256(probe_wasm.ENEMY).digest()),))
 
 
 _PLANTED = """

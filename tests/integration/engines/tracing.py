@@ -27,7 +27,10 @@ _HARMLESS = ("/dev/null", "/dev/nvidia", "/dev/shm/nvidia")
 
 
 def traced(launch: Launch, log: Path) -> Launch:
-    """The same start under strace, which stays beside the process and not above it."""
+    """The same start under strace, which stays beside the process and not above it.
+
+    Not with its filter of calls (--seccomp-bpf): what the engine's own filter refuses would then not be seen.
+    """
     watch = ("strace", "-D", "-f", "-qq", "-y", "-s", "4096", "-e", "trace=%network,%file,%process", "-o", str(log))
     return launch._replace(command=(*watch, *launch.command))
 

@@ -240,7 +240,7 @@ def change(**fields: object) -> Callable[[msgspec.Struct], msgspec.Struct]:
         change(ids=tuple(range(300))),
         lambda message: Done(b"\0" * 700),
         lambda message: Accept(3, prompt_hash(PROMPT)),
-        lambda message: Chunk(b"\0" * 641),
+        lambda message: Chunk(b"\0" * 673),
     ],
 )
 def test_a_lie_is_never_delivered_and_the_liar_is_left_alone(lie: Callable[[msgspec.Struct], msgspec.Struct]) -> None:

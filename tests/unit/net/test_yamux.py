@@ -276,3 +276,19 @@ def test_a_peer_that_asks_and_never_reads_is_given_up() -> None:
 def test_what_the_protocol_forbids_is_a_violation(hostile: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         listener().receive(hostile)
+
+
+def test_bulk_leaves_only_when_nobody_else_has_anything_to_say() -> None:
+    session = Session(dialled=True)
+    bulk, other, urgent = session.open(), session.open(), session.open()
+    bulk.bulk = other.bulk = True
+    everything(session)
+    for flow in (bulk, other):
+        session.send(flow, bytes(200_000))
+    assert out(session, 1000)[:12] == frame(DATA, 0, 1, 988)
+    session.send(urgent, b"a token")
+    taken = out(session, 1000)
+    assert taken.startswith(data(5, b"a token"))
+    assert taken[19:31] == frame(DATA, 0, 3, 1000 - 19 - 12)  # what room is left is used, in turns
+    assert out(session, 1000)[:12] == frame(DATA, 0, 1, 988)
+    assert session.has_output

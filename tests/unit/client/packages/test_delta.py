@@ -17,7 +17,9 @@ from lading.blobs import BlobStore, delta_entry
 from lading.errors import BadDelta
 from lading.packages.delta import _STEP, MAGIC, MOST_RATIO, apply_delta, make_delta, patch
 from lading.packages.tensors import align
-from lading_protocol.ids import digest
+from lading.project import load_project
+from lading.publisher import More, pack
+from lading_protocol.ids import Address, digest
 from lading_protocol.manifest import dump
 from lading_protocol.parts import File
 
@@ -216,3 +218,49 @@ def test_what_saves_nothing_is_no_delta(tmp_path: Path) -> None:
     old = store_file(store, "a", "weights", os.urandom(50_000))
     new = store_file(store, "b", "weights", os.urandom(50_000))
     assert delta_entry(store, old, new, "update.delta") is None
+
+
+def test_the_next_release_brings_the_way_from_the_one_before(tmp_path: Path) -> None:
+    """Packed from a folder, as `lading agent update` does."""
+    store, folder = BlobStore(tmp_path / "s"), tmp_path / "project"
+    folder.mkdir()
+    (folder / "agent.toml").write_text(PROJECT)
+    before = weights(1)
+    (folder / "w.bin").write_bytes(safetensors(before))
+    project = load_project(folder)
+    first, _ = pack(project, folder, Address(b"p" * 20), store, More(vectors=False))
+    (folder / "w.bin").write_bytes(safetensors(before | {"head": before["head"] * np.float32(1.001)}))
+    _, plain = pack(project, folder, Address(b"p" * 20), store, More(vectors=False, supersedes=first))
+    _, second = pack(project, folder, Address(b"p" * 20), store, More(vectors=False, supersedes=first, deltas=True))
+    *files, delta = second.files
+    assert tuple(files) == plain.files
+    assert (delta.role, delta.target) == ("delta", second.file("w.bin").digest)
+    assert delta.size < second.file("w.bin").size / 3
+    lost = BlobStore(tmp_path / "other")
+    _, without = pack(project, folder, Address(b"p" * 20), lost, More(vectors=False, supersedes=first, deltas=True))
+    assert without.files == plain.files
+
+
+PROJECT = """
+[agent]
+name = "tuned"
+version = "1"
+summary = "x"
+licence = "Apache-2.0"
+operations = ["chat"]
+context = 64
+
+[[runtime]]
+engine = "memory"
+entry = "w.bin"
+precision = "f32"
+numeric = "memory"
+
+[[file]]
+path = "w.bin"
+role = "weights"
+
+[[party]]
+role = "maker"
+bps = 1000
+"""
