@@ -1,7 +1,8 @@
-"""Builds the sample agents: `python wasm_agents/build.py [name ...] [--into FOLDER]`. The same sources give the same
-bytes, wherever and whenever.
+"""Builds the sample agents: `python wasm_agents/build.py [name ...] [--into FOLDER]`.
 
-redact needs Debian's rustc with its wasm32 library, search clang and lld, extract componentize-py.
+redact needs Debian's rustc with its wasm32 library, search clang and lld; both give the same bytes every time. extract
+needs componentize-py, which freezes a running Python: file times and a seed of the build's own are part of it, so two
+builds differ in a few hundred bytes and answer alike.
 """
 
 import argparse
@@ -65,6 +66,14 @@ def _run(command: list[str], where: Path, how: str) -> None:
         raise CannotBuild(f"{Path(command[0]).name} fails: {done.stderr.strip()[-2000:]}")
 
 
+def _folder(name: str, into: Path | None) -> Path:
+    """The committed modules lie beside their sources; the large one is kept out of the repository."""
+    own = HERE / name / "build" if name == "extract" else HERE / name
+    folder = (into or own).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=[], help=", ".join(AGENTS))
@@ -72,7 +81,7 @@ def main() -> None:
     asked = parser.parse_args()
     for name in asked.names or AGENTS:
         try:
-            print(AGENTS[name](asked.into or HERE / name))
+            print(AGENTS[name](_folder(name, asked.into)))
         except CannotBuild as error:
             sys.exit(str(error))
 

@@ -64,7 +64,7 @@ fn redact(text: &str) -> (String, [usize; 4]) {
     let mut found = [0; 4];
     let mut at = 0;
     while at < bytes.len() {
-        let fresh = at == 0 || !(bytes[at - 1].is_ascii_alphanumeric());
+        let fresh = at == 0 || !letter(bytes[at - 1]);
         let hit = if fresh { find(bytes, at) } else { None };
         match hit {
             Some((kind, end)) => {
@@ -103,18 +103,23 @@ fn run(bytes: &[u8], at: usize, fits: impl Fn(u8) -> bool) -> usize {
     at + bytes[at..].iter().take_while(|byte| fits(**byte)).count()
 }
 
+/// Of a word in any script: what is not ASCII is taken for a letter.
+fn letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0x80
+}
+
 fn email(bytes: &[u8], at: usize) -> Option<usize> {
-    let local = run(bytes, at, |b| b.is_ascii_alphanumeric() || b"._%+-".contains(&b));
+    let local = run(bytes, at, |b| letter(b) || b"._%+-".contains(&b));
     if local == at || bytes.get(local) != Some(&b'@') || bytes[at] == b'.' {
         return None;
     }
-    let mut end = run(bytes, local + 1, |b| b.is_ascii_alphanumeric() || b".-".contains(&b));
+    let mut end = run(bytes, local + 1, |b| letter(b) || b".-".contains(&b));
     while end > local + 1 && b".-".contains(&bytes[end - 1]) {
         end -= 1;
     }
     let domain = &bytes[local + 1..end];
     let last = domain.rsplit(|b| *b == b'.').next()?;
-    let plain = domain.contains(&b'.') && last.len() >= 2 && last.iter().all(u8::is_ascii_alphabetic);
+    let plain = domain.contains(&b'.') && last.len() >= 2 && last.iter().all(|byte| letter(*byte) && !byte.is_ascii_digit());
     (plain && domain[0] != b'.').then(|| end)
 }
 

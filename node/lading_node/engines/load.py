@@ -114,7 +114,7 @@ def _embedding(spec: EngineSpec) -> Loaded:
 
 
 def _wasm(spec: EngineSpec, scratch: Path) -> Loaded:
-    from lading_node.engines.wasm_code import release
+    from lading_node.engines.wasm_fiber import RELEASE
     from lading_node.engines.wasm_task import open_task
 
     call = tasks(open_task(spec, scratch), spec.context)
@@ -124,7 +124,7 @@ def _wasm(spec: EngineSpec, scratch: Path) -> Loaded:
             return refused(order, "This agent takes calls.", "Send a call.")
         return call(order)
 
-    return Loaded(spec.kind, release(), begin)
+    return Loaded(spec.kind, RELEASE, begin)
 
 
 def embedder(spec: EngineSpec) -> "OnnxEmbedder":

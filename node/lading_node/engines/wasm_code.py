@@ -49,8 +49,9 @@ SETTINGS: dict[str, bool | int] = {
 _SECRET = "secret"
 
 
+@cache
 def release() -> str:
-    """Of the compiler."""
+    """Of the compiler. Looks it up among all that is installed, which takes some milliseconds."""
     return version("wasmtime")
 
 

@@ -1,4 +1,4 @@
-"""The `wasm-core` engine: one module with a small ABI of its own (docs/agents/wasm.md), in Rust, C or what else compiles.
+"""The `wasm-core` engine: a module with a small ABI of its own (docs/agents/wasm.md), in Rust, C or what else compiles.
 
 The guest exports `memory`, `alloc` and `call`, and imports what it uses of the module "lading". Numbers from a guest
 are signed in Python and mean nothing until they have been checked against the size of its memory.

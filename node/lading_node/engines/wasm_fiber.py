@@ -16,8 +16,9 @@ from wasmtime import Config, Engine, Instance, InstancePre, Store, Trap, TrapCod
 from wasmtime import _ffi as ffi
 
 from lading_node.engines.errors import one_line
-from lading_node.engines.wasm_code import SETTINGS
+from lading_node.engines.wasm_code import SETTINGS, release
 
+RELEASE = release()
 # Of an instance; part of what an answer depends on, so they are the same on every host and no setting changes them.
 MEMORY = 256 << 20
 TABLE_ELEMENTS = 100_000
