@@ -223,6 +223,8 @@ class Call:
         if fiber.out_of_fuel(error):
             self.over = True
             self.meter.overrun()
+        elif "Cannot allocate memory" in str(error):  # the system's own words: no fault of the agent
+            raise EngineError("resource_exhausted", "There is no memory for another instance.") from None
         else:
             raise EngineError("agent_error", f"The agent crashed: {fiber.why(error)}.") from None
 
