@@ -137,7 +137,10 @@ class Trial:
 async def opened(
     store: BlobStore, agent: AgentId, limits: Limits | None = None, means: Means | None = None
 ) -> AsyncIterator[Trial]:
-    """The agent, loaded and ready. `means` None: what this machine has. Raises BadManifest, BadPackage, NoPackage, EngineError."""
+    """The agent, loaded and ready. `means` None: what this machine has.
+
+    Raises BadManifest, BadPackage, NoPackage, EngineError.
+    """
     with tempfile.TemporaryDirectory(prefix="lading-trial-") as folder:
         place = Path(folder) / "agent"
         manifest = await asyncio.to_thread(store.materialise, agent, place)

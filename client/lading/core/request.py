@@ -9,6 +9,8 @@ from lading_protocol.ids import AgentId
 from lading_protocol.messages import CallRequest, ChatRequest, Message, Sampler
 from lading_protocol.transcript import sha256
 
+# Work tokens of a call whose caller sets no bound: 12 kB of answer, or half a minute of computing.
+CALL_TOKENS = 4096
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 
 

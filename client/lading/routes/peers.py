@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
-from lading.core.request import call_request, chat_request
+from lading.core.request import CALL_TOKENS, call_request, chat_request
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Purse, Rows
 from lading.dispatch import Piece as Tokens
 from lading.dispatch.dispatcher import Event
@@ -30,7 +30,7 @@ from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import MAX_TOKENS, OFFERS, Adverts, EmbedRequest, WantOffers
+from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
 
 if TYPE_CHECKING:
@@ -120,8 +120,9 @@ class PeerRoute:
 
     async def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]:
         offer = await self._find(model)
-        most = max_tokens if max_tokens is not None else max(1, offer.detail.context // 2)
-        async for piece in self._stream(Ask(offer.agent, call_request(operation, given, min(most, MAX_TOKENS)))):
+        usual = max(1, min(CALL_TOKENS, offer.detail.context // 2))
+        request = call_request(operation, given, usual if max_tokens is None else max_tokens)
+        async for piece in self._stream(Ask(offer.agent, request)):
             yield piece
 
     async def _stream(self, ask: Ask) -> AsyncIterator[Piece]:

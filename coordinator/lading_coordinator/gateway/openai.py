@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from lading.core.request import CALL_TOKENS
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece, Rows, Started
 from lading.dispatch.dispatcher import Event
 from lading_coordinator.core.answer import (
@@ -44,8 +45,6 @@ from lading_protocol.messages import CallRequest, ChatRequest
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
 
-# Work tokens of a call whose consumer sets no bound: 12 kB of answer, or a second or two of computing.
-CALL_TOKENS = 4096
 SSE = b"text/event-stream; charset=utf-8"
 Events = AsyncGenerator[Event, None]
 R = TypeVar("R", ChatRequest, CallRequest)
