@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
+from functools import cache
 from pathlib import Path
 
 from lading_images.base import BuildError
@@ -80,10 +81,15 @@ class Bare:
         self._process.communicate()
 
 
+@cache
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 @asynccontextmanager
 async def opened(built: Built, folder: Path, url: str, tier: Tier = "C") -> AsyncIterator[ContainerEngine]:
-    with built.archive.open("rb") as archive:
-        file = AgentFile("image", str(built.archive), hashlib.file_digest(archive, "sha256").digest())
+    file = AgentFile("image", str(built.archive), _digest(built.archive))
     engine = ContainerEngine(EngineSpec("oci", (file,), context=131_072, tier=tier), folder, url)
     await engine.start()
     try:
