@@ -144,4 +144,5 @@ def _take_stdio():
     os.dup2(null, 0)
     os.dup2(2, 1)
     os.close(null)
+    sys.stdout.reconfigure(line_buffering=True)
     return reading, writing

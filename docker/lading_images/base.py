@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lading_images.bytecode import compiled
 from lading_images.pack import Entry, Layer, write_layer
 
 SUITE = "bookworm"
@@ -79,7 +80,8 @@ def build_base(folder: Path, extra: tuple[str, ...] = ()) -> Layer:
     try:
         versions = Entry(VERSIONS, _versions(unpacked.read_text()))
         with tarfile.open(raw) as tar:
-            return write_layer([*_normal(tar), versions], folder / "base.tar")
+            entries = [*_normal(tar), versions]
+        return write_layer([*entries, *compiled(entries, folder)], folder / "base.tar")
     finally:
         raw.unlink()
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from lading_images import base, pack
+from lading_images import base, bytecode, pack
 from lading_images.base import BuildError, build_base
+from lading_images.bytecode import compiled
 from lading_images.pack import Entry, Layer, write_image, write_layer
 
 DOCKER = Path(__file__).resolve().parents[1]
@@ -106,7 +107,8 @@ def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) 
     try:
         layers = [bottom]
         if recipe.wheels or recipe.lading:
-            layers.append(write_layer(_wheels(recipe, work), work / "wheels.tar"))
+            found = list(_wheels(recipe, work))
+            layers.append(write_layer([*found, *compiled(found, work)], work / "wheels.tar"))
         layers.append(write_layer(files, work / "files.tar"))
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | recipe.environment
         settings = {
@@ -124,7 +126,8 @@ def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) 
 
 def base_layer(folder: Path, extra: tuple[str, ...] = ()) -> Layer:
     """Kept under the names of its packages: newer versions come with a build folder that is new."""
-    key = hashlib.sha256("\n".join([*extra, Path(base.__file__).read_text()]).encode()).hexdigest()[:16]
+    made_by = [Path(module.__file__).read_text() for module in (base, bytecode, pack)]
+    key = hashlib.sha256("\n".join([*extra, sys.version, *made_by]).encode()).hexdigest()[:16]
     kept = folder / f"base-{key}" / "base.tar"
     if not kept.exists():
         fresh = folder / f"base-{key}.new"
@@ -152,7 +155,7 @@ def _wheels(recipe: Recipe, work: Path) -> Iterator[Entry]:
 
 def _made_of(recipe: Recipe, files: list[Entry], bottom: Layer) -> str:
     seen = hashlib.sha256(msgspec.json.encode(recipe) + bottom.digest.encode())
-    sources = [Path(pack.__file__), Path(__file__)]
+    sources = [Path(pack.__file__), Path(bytecode.__file__), Path(__file__)]
     if recipe.wheels or recipe.lading:
         sources.append(ROOT / "constraints.txt")
     if recipe.lading:

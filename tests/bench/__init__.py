@@ -7,5 +7,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT / "tests") not in sys.path:
-    sys.path.append(str(ROOT / "tests"))
+for _root in ("tests", "docker"):
+    if str(ROOT / _root) not in sys.path:
+        sys.path.append(str(ROOT / _root))

@@ -7,7 +7,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from . import packages_freight, packages_isolation, packages_llm, packages_machines
+from . import packages_container, packages_freight, packages_isolation, packages_llm, packages_machines
 
 
 def main() -> None:
@@ -17,6 +17,8 @@ def main() -> None:
     packages_isolation.rows(quick)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
+        (folder / "container").mkdir()
+        packages_container.rows(folder / "container", quick)
         (folder / "llm").mkdir()
         packages_llm.rows(folder / "llm", 3 if quick else 7)
         (folder / "freight").mkdir()

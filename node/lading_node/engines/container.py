@@ -164,7 +164,9 @@ class ContainerEngine:
         if state.running and state.pid:
             usage = dock.usage(self._name)
             wanted = {"memory_limit": self._spec.memory or MEMORY, "pids_limit": PIDS}
-            if lost := [name for name, value in wanted.items() if usage[name] != value]:
+            lost = [name for name, value in wanted.items() if usage[name] != value]
+            # Of a container that has ended meanwhile the kernel has nothing to say.
+            if lost and dock.state(self._name).running:
                 raise EngineError("engine_error", f"The kernel does not hold the container's {' and '.join(lost)}.")
         return state.pid
 
