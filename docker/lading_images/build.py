@@ -4,6 +4,7 @@ What was built lies in build/images, and is built again only when something that
 """
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -126,7 +127,7 @@ def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) 
 
 def base_layer(folder: Path, extra: tuple[str, ...] = ()) -> Layer:
     """Kept under the names of its packages: newer versions come with a build folder that is new."""
-    made_by = [Path(module.__file__).read_text() for module in (base, bytecode, pack)]
+    made_by = [inspect.getsource(module) for module in (base, bytecode, pack)]
     key = hashlib.sha256("\n".join([*extra, sys.version, *made_by]).encode()).hexdigest()[:16]
     kept = folder / f"base-{key}" / "base.tar"
     if not kept.exists():

@@ -7,7 +7,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from . import packages_container, packages_freight, packages_isolation, packages_llm, packages_machines
+from . import packages_container, packages_freight, packages_isolation, packages_llm, packages_machines, packages_wasm
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds")
     quick = parser.parse_args().quick
     packages_isolation.rows(quick)
+    packages_wasm.rows(quick)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "container").mkdir()

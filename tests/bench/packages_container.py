@@ -130,7 +130,7 @@ async def cold_start(built: Built, folder: Path, url: str, rounds: int) -> None:
     inside, imports, whole = [], [], []
     for _ in range(rounds + 1):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-sB", "-c", _IMPORTS], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-sB", "-c", _IMPORTS], check=True, stdout=subprocess.DEVNULL)  # noqa: ASYNC221
         imports.append(time.perf_counter() - began)
         began = time.perf_counter()
         with closing(Bare(_minilm(folder))):
@@ -159,7 +159,8 @@ def repeats(built: Built, folder: Path, url: str) -> None:
     same = again.archive.read_bytes() == built.archive.read_bytes() and again.id == built.id
     with closing(Dock(url)) as dock:
         held = dock.load(again.archive, frozenset({built.id}), "lading-bench:wordcount")
-    note = f"built twice from Debian's packages on; {built.archive.stat().st_size:,} bytes; the engine's id is the packer's"
+    size = built.archive.stat().st_size
+    note = f"built twice from Debian's packages on; {size:,} bytes; the engine's id is the packer's"
     say("container_image_repeats", int(same and held == built.id), "", bar=">= 1", note=note)
 
 

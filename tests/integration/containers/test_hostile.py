@@ -77,7 +77,7 @@ def test_an_agent_sees_a_bare_room(quay: Quay) -> None:
             stdio = await value(engine, "stdio")
             assert stdio == {"raw": "", "read": ""}
             async with asyncio.timeout(5):  # the two streams of a container come in any order
-                while "stray" not in engine.last_words():
+                while "stray" not in engine.last_words():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert await value(engine, "echo", 1) == 1
 
