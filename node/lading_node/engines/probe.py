@@ -25,6 +25,7 @@ from lading_node.engines.port import EngineSpec, Tier
 from lading_node.engines.wall import Wall
 
 DEADLINE_S = 20.0
+STALE_SECONDS = 300.0
 QUOTA = 8 << 20
 MEMORY = 512 << 20
 _LINE = 1 << 16
@@ -44,6 +45,14 @@ class Probe(msgspec.Struct, frozen=True):
     limits: tuple[str, ...] = ()
 
 
+def _sweep(folder: Path) -> None:
+    """Canaries of a self-test that was killed; those of one that may still run stay."""
+    for old in folder.glob(".lading-probe-*-canary"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE_SECONDS:
+                old.unlink()
+
+
 class Range:
     """What the attempts are aimed at: files with a secret, folders, and listeners that nobody should reach."""
 
@@ -60,6 +69,7 @@ class Range:
         async with contextlib.AsyncExitStack() as stack:
             for folder in self.folders:
                 canary = folder / f"{self.mark}-canary"
+                _sweep(folder)
                 try:
                     canary.write_text(self.secret)
                 except OSError:

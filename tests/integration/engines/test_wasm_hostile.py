@@ -234,7 +234,7 @@ def test_a_bomb_for_the_compiler_is_named_and_ends_in_time(tmp_path: Path, monke
     assert len(code) < 8 << 20
     began = time.monotonic()
     assert "does not compile within" in unloadable(write(tmp_path, code), tmp_path)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert [path for path in tmp_path.iterdir() if path.suffix != ".wasm"] == []
 
 
