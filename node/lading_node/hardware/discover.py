@@ -57,6 +57,9 @@ async def _ask(vendor: Vendor, deadline: float, command: tuple[str, ...]) -> Ans
     finally:
         if process.returncode is None:
             process.kill()
+            # Its end is told only once its pipe is empty, and a full reader has stopped to empty it.
+            while await process.stdout.read(1 << 16):
+                pass
             await process.wait()
     try:
         return msgspec.json.decode(said, type=Answer)
