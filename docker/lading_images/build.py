@@ -118,7 +118,9 @@ def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) 
             "User": NOBODY,
             "WorkingDir": "/",
         }
-        id = write_image(layers, settings, work / "image.tar")
+        # An agent's image has no name: whoever runs it knows it by its digest.
+        name = f"lading-{archive.stem}:latest" if recipe.lading else ""
+        id = write_image(layers, settings, work / "image.tar", name)
         (work / "image.tar").replace(archive)
         return id
     finally:
