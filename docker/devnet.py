@@ -71,7 +71,9 @@ def open_network() -> None:
     coordinator = eventually(DATA / "coordinator.log")
     where = ("--chain-url", CHAIN, "--deployment", str(DEPLOYMENT))
     publisher, consumer = (("--home", str(DATA / name)) for name in ("publisher", "consumer"))
-    made = lading("agent", "publish", "/agents/chat", "--to", coordinator["endpoints"][0], "--no-test", *publisher, *where)
+    made = lading(
+        "agent", "publish", "/agents/chat", "--to", coordinator["endpoints"][0], "--no-test", *publisher, *where
+    )
     for name, port in HOSTS.items():
         home = DATA / name
         lading("node", "stake", "1000", "--data", str(home), *where)

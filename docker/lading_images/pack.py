@@ -111,7 +111,9 @@ def write_image(layers: Iterable[Layer], settings: Mapping[str, Any], target: Pa
         "mediaType": OCI_INDEX,
         "manifests": [_descriptor(OCI_MANIFEST, top, len(manifest))],
     }
-    loaded = [{"Config": _blob(id), "RepoTags": [name] if name else None, "Layers": [_blob(layer.digest) for layer in layers]}]
+    loaded = [
+        {"Config": _blob(id), "RepoTags": [name] if name else None, "Layers": [_blob(layer.digest) for layer in layers]}
+    ]
     entries = [
         Entry("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
         Entry("index.json", _json(index)),
