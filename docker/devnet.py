@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,4 +121,5 @@ def ask(question: str) -> None:
 
 
 if __name__ == "__main__":
-    {"prepare": prepare, "open": open_network, "run": run, "ask": ask}[sys.argv[1]](*sys.argv[2:])
+    parts: dict[str, Callable[..., None]] = {"prepare": prepare, "open": open_network, "run": run, "ask": ask}
+    parts[sys.argv[1]](*sys.argv[2:])

@@ -23,11 +23,10 @@ def compose(*words: str) -> int:
 
 
 def load() -> None:
-    """What is built here has no name of its own, only the digest of its contents."""
+    """The archives name their images as compose.yaml does."""
     for name in IMAGES:
         built = build(name)
         subprocess.run(["docker", "load", "--quiet", "--input", str(built.archive)], check=True)
-        subprocess.run(["docker", "tag", built.id, f"lading-{name}"], check=True)
 
 
 def main() -> int:
