@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,9 +103,8 @@ def hand_over(name: str, built: Built) -> Path | None:
 
 
 def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) -> str:
-    work = archive.with_suffix(".new")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    # Of its own: two programs may build the same image at a time, and the last one's archive stays.
+    work = Path(tempfile.mkdtemp(prefix=f"{archive.stem}-", dir=archive.parent))
     try:
         layers = [bottom]
         if recipe.wheels or recipe.lading:
@@ -118,7 +118,9 @@ def _assemble(recipe: Recipe, files: list[Entry], bottom: Layer, archive: Path) 
             "User": NOBODY,
             "WorkingDir": "/",
         }
-        id = write_image(layers, settings, work / "image.tar")
+        # An agent's image has no name: whoever runs it knows it by its digest.
+        name = f"lading-{archive.stem}:latest" if recipe.lading else ""
+        id = write_image(layers, settings, work / "image.tar", name)
         (work / "image.tar").replace(archive)
         return id
     finally:
@@ -131,10 +133,12 @@ def base_layer(folder: Path, extra: tuple[str, ...] = ()) -> Layer:
     key = hashlib.sha256("\n".join([*extra, sys.version, *made_by]).encode()).hexdigest()[:16]
     kept = folder / f"base-{key}" / "base.tar"
     if not kept.exists():
-        fresh = folder / f"base-{key}.new"
-        shutil.rmtree(fresh, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix="base-", dir=folder))
         build_base(fresh, extra)
-        fresh.replace(kept.parent)
+        try:
+            fresh.replace(kept.parent)
+        except OSError:  # somebody was faster, with the same bytes
+            shutil.rmtree(fresh)
     with kept.open("rb") as file:
         return Layer(kept, hashlib.file_digest(file, "sha256").hexdigest(), kept.stat().st_size)
 

@@ -84,8 +84,9 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
         tar.addfile(info, io.BytesIO(data))
 
 
-def write_image(layers: Iterable[Layer], settings: Mapping[str, Any], target: Path) -> str:
-    """Write the archive; returns the image's id. `settings` are the config's own: Entrypoint, Env and the like."""
+def write_image(layers: Iterable[Layer], settings: Mapping[str, Any], target: Path, name: str = "") -> str:
+    """Write the archive; returns the image's id. `settings` are the config's own: Entrypoint, Env and the like.
+    `docker load` calls it `name`."""
     layers = list(layers)
     config = _json(
         {
@@ -110,7 +111,9 @@ def write_image(layers: Iterable[Layer], settings: Mapping[str, Any], target: Pa
         "mediaType": OCI_INDEX,
         "manifests": [_descriptor(OCI_MANIFEST, top, len(manifest))],
     }
-    loaded = [{"Config": _blob(id), "RepoTags": None, "Layers": [_blob(layer.digest) for layer in layers]}]
+    loaded = [
+        {"Config": _blob(id), "RepoTags": [name] if name else None, "Layers": [_blob(layer.digest) for layer in layers]}
+    ]
     entries = [
         Entry("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
         Entry("index.json", _json(index)),

@@ -4,7 +4,6 @@ The bare process gets the agent's own files and speaks the same ABI over a pipe,
 engine differ; rounds alternate. Images are built twice, from nothing, to see that their bytes repeat.
 """
 
-import asyncio
 import hashlib
 import json
 import os
@@ -17,6 +16,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, closing
 from functools import cache
 from pathlib import Path
+
+import uvloop
 
 from lading_images.base import BuildError
 from lading_images.build import Built, build
@@ -46,8 +47,8 @@ def rows(folder: Path, quick: bool) -> None:
         return
     try:
         with ensure() as url:
-            asyncio.run(warm_call(built["wordcount"], folder, url, 5 if quick else 15))
-            asyncio.run(cold_start(built["minilm"], folder, url, 3 if quick else 7))
+            uvloop.run(warm_call(built["wordcount"], folder, url, 5 if quick else 15))
+            uvloop.run(cold_start(built["minilm"], folder, url, 3 if quick else 7))
             repeats(built["wordcount"], folder, url)
     except NoEngine as error:
         say("container_warm_call", None, "ms", bar="<= 0.3", note=str(error))
