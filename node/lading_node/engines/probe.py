@@ -196,6 +196,8 @@ async def _attack(launch: Launch, targets: dict[str, Any], deadline: float) -> t
     finally:
         if process.returncode is None:
             process.kill()
+            while await process.stdout.read(1 << 16):
+                pass  # its end is told only once its pipe is empty
         await process.wait()
         for _ in range(20):
             if launch.group.remove():

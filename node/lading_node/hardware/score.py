@@ -97,6 +97,8 @@ async def measure(seconds: float, threads: int) -> list[Sample]:
     finally:
         if process.returncode is None:
             process.kill()
+            while await process.stdout.read(1 << 16):
+                pass  # its end is told only once its pipe is empty
         await process.wait()
     return found
 
