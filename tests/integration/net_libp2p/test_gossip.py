@@ -56,13 +56,14 @@ def test_a_message_comes_once_and_never_back_to_its_sender() -> None:
         sent = [b"%d" % number for number in range(50)]
         for text in sent:
             await found[1].publish(TOPIC, text)
+        sent.append(b"end")  # which may overtake another one
         await found[1].publish(TOPIC, b"end")
         for number, reader in enumerate(readers):
             if number == 1:
                 continue
             got: list[bytes] = []
-            while (text := await anext(reader)) != b"end" or len(got) < len(sent):
-                if text not in (b"warm", b"end"):
+            while len(got) < len(sent):
+                if (text := await anext(reader)) != b"warm":
                     got.append(text)
             assert sorted(got) == sorted(sent)
         await found[0].publish(TOPIC, b"for one to hear")
