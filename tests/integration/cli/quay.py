@@ -126,7 +126,14 @@ class Quay:
     def peers(self, home: Path) -> tuple[object, ...]:
         return "--peer", self.theatre.direct, "--home", home, *self.network
 
-    # Consumers
+    # Operators and consumers
+
+    def operator(self, name: str) -> Party:
+        """A host with coins and a stake, for a node of its own."""
+        who = party(name, str(self.folder), host=True)
+        self.run(self.theatre.fund(who, 1_100 * COIN))
+        self.run(self.theatre.stake(who))
+        return who
 
     def consumer(self, name: str, coins: int = 20, deposit: str = "") -> Path:
         """A home folder whose key has coins, and a deposit if one is named."""

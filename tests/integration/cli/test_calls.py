@@ -11,9 +11,7 @@ TEXT = json.dumps({"text": "Write to ada@example.org"})
 
 def test_a_wasm_agent_is_published_served_called_and_paid(quay: Quay, tmp_path: Path) -> None:
     t = quay.theatre
-    host = t.cast.hosts[2]
-    quay.run(t.fund(host, 1_100 * 10**18))
-    quay.run(t.stake(host))
+    host = quay.operator("a host of wasm")
     t.agents["redact"] = quay.run(t.publish(ROOT / "wasm_agents/redact", t.cast.maker))
     quay.run(t.raise_node(host, "0.2", "0.6", ["redact"]))
     quay.until(lambda: "redact" in call("models", *quay.through, "--json").out, "the coordinator lists the agent")

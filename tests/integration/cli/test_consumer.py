@@ -102,9 +102,8 @@ def test_run_and_models_both_ways(quay: Quay, home: Path, api_key: str) -> None:
     assert int(told["cost_wei"]) == 2 * 10**14 * told["usage"]["prompt_tokens"] + 6 * 10**14 * 9
     listed = call("models", *quay.through, "--json").tree
     assert listed == call("models", *quay.peers(home), "--json").tree
-    assert [(m["name"], m["agent"], m["hosts"], m["price_out"]) for m in listed] == [
-        (CHAT, quay.agent, 2, str(6 * 10**17))
-    ]
+    shown = [(m["name"], m["agent"], m["hosts"], m["price_out"]) for m in listed]
+    assert (CHAT, quay.agent, 2, str(6 * 10**17)) in shown
     assert CHAT in call("models", *quay.through).out
 
 

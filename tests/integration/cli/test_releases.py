@@ -43,9 +43,7 @@ def yard(quay: Quay, tmp_path: Path) -> Shipyard:
 def test_an_agent_is_published_followed_and_taken_back(quay: Quay, yard: Shipyard) -> None:
     first: dict[str, Any] = yard.lading("publish", yard.folder).tree
     assert first["release"] > 0
-    t, host = quay.theatre, quay.theatre.cast.hosts[2]
-    quay.run(t.fund(host, 1_100 * COIN))
-    quay.run(t.stake(host))
+    t, host = quay.theatre, quay.operator("a follower")
     t.agents["barge"] = first
     quay.run(t.raise_node(host, "0.1", "0.1", ["barge"]))
 
