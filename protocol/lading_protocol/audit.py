@@ -23,25 +23,39 @@ class Verdict(IntEnum):
 
 
 class Tolerance(msgspec.Struct, frozen=True):
-    """The limits of one numeric class. `margin` is in logits, `relative` is |a - b| / |b| over a vector."""
+    """The limits of one numeric class. `margin` is in logits, `relative` is |a - b| / |b| over a vector, `chunk` the
+    mean relative error of the sketches of one chunk, `prompt` the relative error of one prompt position's.
+
+    Beyond these no honest host comes, ever. The `rare` ones are passed by one honest job in a thousand: they cast
+    suspicion and prove nothing. Infinite: not measured, so not judged.
+    """
 
     margin: float
     relative: float
+    chunk: float = inf
+    prompt: float = inf
+    rare_margin: float = inf
+    rare_chunk: float = inf
+    rare_prompt: float = inf
 
 
 # Measured for our own models on CPU hosts (docs/verification.md); a class that is not here cannot be slashed.
 TOLERANCES = {
-    "onnx-f32-cpu": Tolerance(margin=0.02, relative=2e-5),
+    "onnx-f32-cpu": Tolerance(margin=0.02, relative=2e-5, chunk=0.01, prompt=0.01),
     # WebAssembly without host models, clock or randomness: the same bytes and the same fuel, or a lie. The number is
     # wasmtime's major version, as another one may count fuel in another way.
     "wasmtime-50": Tolerance(margin=0.0, relative=0.0),
 }
+# A margin counts for no more than this in a host's long record, so that one odd token does not outweigh a thousand.
+CLIP = 0.05
 
 
 class Rerun(msgspec.Struct, frozen=True):
     """What an auditor's own engine says about a case. `margins` is one number an output position of the attempt.
 
-    `impossible` says why no honest host could have served the request at all, empty when it could.
+    `impossible` says why no honest host could have served the request at all, or what is malformed in what it opened;
+    empty when nothing is. `chunks` and `prompt` compare its sketch with the auditor's (Tolerance), empty where there is
+    none to compare.
     """
 
     prompt_hash: bytes
@@ -50,6 +64,8 @@ class Rerun(msgspec.Struct, frozen=True):
     relative: tuple[float, ...] = ()
     ends_well: bool = True
     impossible: str = ""
+    chunks: tuple[float, ...] = ()
+    prompt: tuple[float, ...] = ()
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -58,13 +74,14 @@ class Judgement(msgspec.Struct, frozen=True):
     reason: str
     worst: float
     position: int
+    suspect: bool = False
 
 
-def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, numeric: str) -> Judgement:
-    """Decide one case. UNKNOWN when the class has no published tolerance."""
-    limits = TOLERANCES.get(numeric)
+def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, limits: Tolerance | None) -> Judgement:
+    """Decide one case. UNKNOWN when the class has no published tolerance (None)."""
     if limits is None:
-        return Judgement(Verdict.UNKNOWN, "no_tolerance", f"No tolerance is published for {numeric!r}.", 0.0, 0)
+        why = "No tolerance is published for the numeric class of this agent."
+        return Judgement(Verdict.UNKNOWN, "no_tolerance", why, 0.0, 0)
     if rerun.impossible:
         return Judgement(Verdict.GUILTY, "impossible", rerun.impossible, 0.0, 0)
     if (rerun.prompt_hash, rerun.prompt_tokens) != (claimed_prompt_hash, claimed_prompt_tokens):
@@ -72,19 +89,35 @@ def judge(rerun: Rerun, claimed_prompt_hash: bytes, claimed_prompt_tokens: int, 
     if not rerun.ends_well:
         reason = "The answer ends where neither model nor request ends it."
         return Judgement(Verdict.GUILTY, "ending", reason, 0.0, len(rerun.margins))
-    for code, values, limit, unit in (
-        ("margin", rerun.margins, limits.margin, "logits"),
-        ("vector", rerun.relative, limits.relative, "relative difference"),
+    return _measured(rerun, limits)
+
+
+def _measured(rerun: Rerun, limits: Tolerance) -> Judgement:
+    """The tests that have a number, in the order in which their words help most."""
+    suspect = False
+    for code, what, values, limit, rare, unit in (
+        ("prompt", "Prompt position", rerun.prompt, limits.prompt, limits.rare_prompt, "of its sketch"),
+        ("margin", "Output", rerun.margins, limits.margin, limits.rare_margin, "logits"),
+        ("sketch", "Chunk", rerun.chunks, limits.chunk, limits.rare_chunk, "of its sketch"),
+        ("vector", "Output", rerun.relative, limits.relative, inf, "relative difference"),
     ):
-        if values and not (worst := max(values, key=_apart)) <= limit:
+        if not values:
+            continue
+        worst = max(values, key=_apart)
+        if not worst <= limit:
             at = values.index(worst)
-            reason = f"Output {at} is off by {worst:.4g} {unit}; an honest host stays below {limit:g}."
+            reason = f"{what} {at} is off by {worst:.4g} {unit}; an honest host stays below {limit:g}."
             return Judgement(Verdict.GUILTY, code, reason, worst, at)
+        suspect |= worst > rare
     every = rerun.margins or rerun.relative
     worst = max(every, default=0.0)
-    return Judgement(
-        Verdict.HONEST, "ok", f"All {len(every)} outputs agree.", worst, every.index(worst) if every else 0
-    )
+    at = every.index(worst) if every else 0
+    return Judgement(Verdict.HONEST, "ok", f"All {len(every)} outputs agree.", worst, at, suspect)
+
+
+def seal(salt: bytes, leaf: bytes, margins: bytes, sketch: bytes) -> Digest:
+    """What an auditor fixes before it sees the host's numbers. The halves are those of messages.Reveal."""
+    return sha256(b"lading/seal/1" + salt + leaf + sha256(margins) + sha256(sketch))
 
 
 def _apart(deviation: float) -> float:

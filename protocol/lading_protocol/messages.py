@@ -26,6 +26,7 @@ RELEASE = "/lading/release/1"
 SETTLE = "/lading/settle/1"
 CASE = "/lading/case/1"
 AUDIT = "/lading/audit/1"
+OPENING = "/lading/opening/1"
 TOPIC_OFFERS = "/lading/offers/1"
 TOPIC_COORDINATORS = "/lading/coordinators/1"
 
@@ -35,6 +36,8 @@ OptionalPaper = Annotated[bytes, Meta(max_length=1024)]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Line = Annotated[str, Meta(max_length=2000)]
+# Digests of 32 bytes, one after the other: those of a prompt and of all chunks of an answer fit.
+Marks = Annotated[bytes, Meta(max_length=32 * (MAX_TOKENS // 32 + 2))]
 Code = Annotated[str, Meta(max_length=64)]
 
 
@@ -165,15 +168,21 @@ class Vectors(_Wire, frozen=True, tag="vectors"):
 
 
 class Chunk(_Wire, frozen=True, tag="chunk"):
-    """The signed receipt so far: the host is bound chunk by chunk."""
+    """The signed receipt so far: the host is bound chunk by chunk.
+
+    `marks` are what an engine with states adds (transcript.commitment): the prompt's with the first receipt that has
+    tokens, and those of all chunks that were not whole at the receipt before.
+    """
 
     receipt: Packed
+    marks: Marks = b""
 
 
 class Done(_Wire, frozen=True, tag="done"):
-    """The attempt ended as it should; the receipt says how."""
+    """The attempt ended as it should; the receipt says how. `marks` as in Chunk."""
 
     receipt: Packed
+    marks: Marks = b""
 
 
 class Fail(_Wire, frozen=True, tag="fail"):
@@ -374,24 +383,58 @@ class GetCase(_Wire, frozen=True, tag="get_case"):
 
 
 class Case(_Wire, frozen=True, tag="case"):
-    """All that a re-run needs. `emitted` holds the job's output tokens up to the end of the audited attempt."""
+    """All that a re-run needs. `emitted` holds the job's output tokens up to the end of the audited attempt, `marks`
+    what stands in its commitment for the sketch (transcript.commitment).
+    """
 
     receipt: Packed
     request: Request
     emitted: Annotated[tuple[Count, ...], Meta(max_length=MAX_TOKENS)] = ()
     vectors: Annotated[bytes, Meta(max_length=MAX_FRAME - 65536)] = b""
+    marks: Marks = b""
+
+
+class GetOpening(_Wire, frozen=True, tag="get_opening"):
+    """Ask a host for the sketch that it committed to in this attempt. Answered by Sketch frames, or Refuse."""
+
+    job: Hash
+    attempt: Count
+
+
+class Sketch(_Wire, frozen=True, tag="sketch"):
+    """A part of the sketch of an attempt: SKETCH_BYTES a position, from the prompt's first to that of the last token
+    but one. `left` bytes follow in further frames. For an embedding the vectors stand in its place."""
+
+    data: Annotated[bytes, Meta(max_length=MAX_FRAME // 2)]
+    left: Annotated[int, Meta(ge=0, le=2**26)] = 0
+
+
+class Unopened(_Wire, frozen=True, tag="unopened"):
+    """The host has not opened its sketch: the auditor judges without it."""
+
+    reason: Line
 
 
 class Check(_Wire, frozen=True, tag="check"):
-    """Ask a node to audit a case now, off chain."""
+    """Ask a node to audit a case now, off chain. It answers Sealed; then the opening follows (Sketch or Unopened)."""
 
     case: Case
+
+
+class Sealed(_Wire, frozen=True, tag="sealed"):
+    """The re-run is done and its numbers are fixed (audit.seal), before the auditor has seen the host's."""
+
+    digest: Hash
 
 
 class Finding(_Wire, frozen=True, tag="finding"):
     """What a re-run found. `verdict` is 1 honest, 2 guilty, 0 cannot say; `worst` is the largest deviation seen.
 
-    Units of `worst`: logits for chat, relative difference for vectors. `code` and `reason` name the test that decided.
+    Units of `worst`: logits for chat, relative difference for vectors and sketches. `code` and `reason` name the test
+    that decided. What follows is for the host's long record: `flips` tokens were not the auditor's own choice,
+    `clipped` is the sum of their margins, each cut at audit.CLIP logits; `chunk` and `prompt` are the largest mean
+    error of a chunk of the sketch, and the largest error of a prompt position (0 when not compared). `suspect` says
+    that an honest host is rarely that far off, which proves nothing by itself.
     """
 
     receipt: Hash
@@ -401,10 +444,25 @@ class Finding(_Wire, frozen=True, tag="finding"):
     worst: float = 0.0
     position: Count = 0
     checked: Count = 0
+    flips: Count = 0
+    clipped: float = 0.0
+    chunk: float = 0.0
+    prompt: float = 0.0
+    suspect: bool = False
 
 
-FromChallenger = Case | Refuse
-FromAuditor = Finding | Refuse
+class Reveal(_Wire, frozen=True, tag="reveal"):
+    """What the seal hid, after the Finding: the salt and a little-endian float32 margin an output token; the auditor's
+    own sketch follows in Sketch frames."""
+
+    salt: Hash
+    margins: Annotated[bytes, Meta(max_length=4 * MAX_TOKENS)]
+
+
+FromChallenger = Case | Sketch | Unopened | Refuse
+ToAuditor = Check | Sketch | Unopened
+FromAuditor = Sealed | Finding | Reveal | Sketch | Refuse
+FromOpener = Sketch | Refuse
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from lading_protocol.ids import Digest, JobId
 
 CHUNK_TOKENS = 32
+SKETCH_BYTES = 32
 
 
 def sha256(data: bytes) -> Digest:
@@ -41,6 +42,26 @@ def chunk_leaf(job: JobId, first: int, ids: Sequence[int]) -> Digest:
     return sha256(b"\0" + job + first.to_bytes(4, "big") + token_bytes(ids))
 
 
+def chunk_mark(job: JobId, first: int, sketch: bytes) -> Digest:
+    """What stands in a chunk's leaf for the sketch of its tokens (docs/protocol.md), SKETCH_BYTES each."""
+    return sha256(b"\3" + job + first.to_bytes(4, "big") + sketch)
+
+
+def prompt_mark(job: JobId, sketch: bytes) -> Digest:
+    """What stands for the sketch of all positions before the one that gave the attempt's first token."""
+    size = CHUNK_TOKENS * SKETCH_BYTES
+    parts = [
+        sha256(b"\4" + job + (at // SKETCH_BYTES).to_bytes(4, "big") + sketch[at : at + size])
+        for at in range(0, len(sketch), size)
+    ]
+    return sha256(b"\5" + job + (len(sketch) // SKETCH_BYTES).to_bytes(4, "big") + merkle_root(parts))
+
+
+def marked_leaf(job: JobId, first: int, ids: Sequence[int], mark: bytes) -> Digest:
+    """The leaf of a chunk whose tokens are sketched."""
+    return sha256(b"\6" + job + first.to_bytes(4, "big") + token_bytes(ids) + mark)
+
+
 def vectors_leaf(job: JobId, data: bytes) -> Digest:
     """The only leaf of an embedding attempt: over the little-endian float32 rows."""
     return sha256(b"\0" + job + data)
@@ -57,13 +78,21 @@ def merkle_root(leaves: Sequence[bytes]) -> Digest:
     return Digest(row[0])
 
 
-def commitment(job: JobId, emitted: Sequence[int], first: int) -> Digest:
+def commitment(job: JobId, emitted: Sequence[int], first: int, marks: Sequence[bytes] = ()) -> Digest:
     """The root over the chunks of the attempt that delivered `emitted` from index `first` on: CHUNK_TOKENS tokens each,
     counted from the attempt's first token. `emitted` are all tokens of the job up to the attempt's end.
+
+    `marks` are empty where nothing is sketched; else the prompt's mark, which is the first leaf, and one a chunk.
+    Raises ValueError when their number is wrong.
     """
-    root = merkle_root(
-        [chunk_leaf(job, at, emitted[at : at + CHUNK_TOKENS]) for at in range(first, len(emitted), CHUNK_TOKENS)]
-    )
+    starts = range(first, len(emitted), CHUNK_TOKENS)
+    chunks = [emitted[at : at + CHUNK_TOKENS] for at in starts]
+    if marks:
+        named = zip(starts, chunks, marks[1:], strict=True)
+        leaves = [marks[0], *(marked_leaf(job, at, ids, mark) for at, ids, mark in named)]
+    else:
+        leaves = [chunk_leaf(job, at, ids) for at, ids in zip(starts, chunks, strict=True)]
+    root = merkle_root(leaves)
     return resumed(root, roll(rolling_start(job), emitted[:first])) if first else root
 
 

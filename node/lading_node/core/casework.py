@@ -7,7 +7,7 @@ import math
 import struct
 
 from lading_node.engines.port import Embedded, Scored
-from lading_protocol.audit import Judgement, Rerun, judge
+from lading_protocol.audit import CLIP, TOLERANCES, Judgement, Rerun, judge
 from lading_protocol.ids import JobId
 from lading_protocol.messages import Case, EmbedRequest, Finding, request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
@@ -57,7 +57,7 @@ def rerun_embed(embedded: Embedded, case: Case) -> Rerun:
 
 def conclude(receipt: SignedReceipt, rerun: Rerun, numeric: str) -> Finding:
     claimed = receipt.value
-    judged: Judgement = judge(rerun, claimed.prompt_hash, claimed.prompt_tokens, numeric)
+    judged: Judgement = judge(rerun, claimed.prompt_hash, claimed.prompt_tokens, TOLERANCES.get(numeric))
     return Finding(
         receipt=receipt_leaf(receipt),
         verdict=int(judged.verdict),
@@ -66,6 +66,11 @@ def conclude(receipt: SignedReceipt, rerun: Rerun, numeric: str) -> Finding:
         worst=judged.worst,
         position=judged.position,
         checked=len(rerun.margins or rerun.relative),
+        flips=sum(1 for margin in rerun.margins if margin > 0),
+        clipped=sum(min(margin, CLIP) for margin in rerun.margins),
+        chunk=max(rerun.chunks, default=0.0),
+        prompt=max(rerun.prompt, default=0.0),
+        suspect=judged.suspect,
     )
 
 
