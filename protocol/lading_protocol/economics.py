@@ -1,4 +1,4 @@
-"""What honesty is worth: the rates of spot checks, and when a cheat loses by them. Pure, and exact where it is money."""
+"""What honesty is worth: the rates of spot checks, and when a cheat loses by them. Pure; exact where it is money."""
 
 import msgspec
 
