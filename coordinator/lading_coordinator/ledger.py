@@ -183,6 +183,10 @@ class Ledger:
         row = self._store.row("select receipt from parts where leaf=?", (leaf,))
         return unpack(Receipt, row[0]) if row else None
 
+    def payer(self, leaf: bytes) -> Address | None:
+        row = self._store.row("select j.payer from parts p join jobs j on j.job=p.job where p.leaf=?", (leaf,))
+        return Address(row[0]) if row else None
+
     def _add(self, host: Address, tokens: int, amount: int) -> None:
         held = self._earned.get(host, (0, Wei(0)))
         self._earned[host] = (held[0] + tokens, Wei(held[1] + amount))
