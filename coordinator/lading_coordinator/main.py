@@ -25,7 +25,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.events import CloseStarted, Condemned, Event, TermsSunsetSet
 from lading_coordinator.agents import Agents
 from lading_coordinator.audits.auditor import Auditor
-from lading_coordinator.audits.beacons import beacon_of
+from lading_coordinator.audits.beacons import Beacon, beacon_of
 from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct
@@ -75,7 +75,8 @@ PRUNE_SECONDS = 60.0
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None."""
+    """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None, and without a
+    `beacon` the settings name one."""
 
     key: PrivateKey
     contracts: Contracts
@@ -85,6 +86,7 @@ class Outside(msgspec.Struct, frozen=True):
     clock: Callable[[], float] = time.time
     fresh: Callable[[int], bytes] = os.urandom
     rates: AuditRates = AuditRates()
+    beacon: Beacon | None = None
 
 
 class Coordinator:
@@ -173,7 +175,7 @@ class Coordinator:
         self.canaries = Canaries(self.store, self.ledger, self.directory, own, court_domain, clock, fresh)
         self.orders = Orders(self.store, self.ledger, self.records, clock, epoch)
         self.twins = Twins(self.store, court_domain, clock)
-        self.beacon = beacon_of(settings, key)
+        self.beacon = outside.beacon or beacon_of(settings, key)
         self.rounds = Rounds(
             Sources(self.records, self.ledger, self.conduct, self.canaries, self.orders, self.beacon),
             contracts.court,

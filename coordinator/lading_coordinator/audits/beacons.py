@@ -222,10 +222,11 @@ def network_of(text: str) -> Network:
     try:
         tree: dict[str, Any] = msgspec.json.decode(text)
         clock = Clockwork(int(tree["genesis_time"]), int(tree["period"]))
-        network = Network(str(tree["hash"]), bytes.fromhex(tree["public_key"]), str(tree["schemeID"]), clock)
+        chain = bytes.fromhex(tree["hash"])
+        network = Network(chain.hex(), bytes.fromhex(tree["public_key"]), str(tree["schemeID"]), clock)
     except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
         raise BeaconFailed(f"The drand network's description does not read: {error}.") from None
-    if clock.period < 1 or len(network.key) not in (48, 96) or len(bytes.fromhex(network.chain)) != 32:
+    if clock.period < 1 or len(network.key) not in (48, 96) or len(chain) != 32:
         raise BeaconFailed("The drand network's description names no key, no hash or no period that can be.")
     return network
 

@@ -76,7 +76,7 @@ def judge(
     question: Question, opinions: Sequence[Opinion], stakes: Mapping[Address, int], policy: Policy
 ) -> AskNext | Conclude | Wait:
     """What to do about one receipt, given what was said so far and the stakes of all who could be asked."""
-    said = [one.verdict for one in opinions if one.verdict is not Verdict.UNKNOWN]
+    said: list[Verdict] = [one.verdict for one in opinions if one.verdict is not Verdict.UNKNOWN]
     settled = _settled(question, said, policy)
     if settled is not None:
         return Conclude(settled, f"{said.count(settled)} of {len(opinions)} auditors found it {WORDS[settled]}")

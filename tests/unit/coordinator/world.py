@@ -64,6 +64,7 @@ class World:
         self.tasks: list[asyncio.Task[None]] = []
         self._folder = folder
         self._rates = settings.pop("rates", AuditRates())
+        self._beacon = settings.pop("beacon", None)
         self._settings = settings
         self._rng = random.Random(7)
         self.key = key("coordinator")
@@ -92,6 +93,7 @@ class World:
             self.clock,
             self._rng.randbytes,
             self._rates,
+            self._beacon,
         )
         self.coordinator = Coordinator(settings, outside)
         self.app = self.coordinator.application()
