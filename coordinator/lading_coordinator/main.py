@@ -30,6 +30,7 @@ from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct
 from lading_coordinator.audits.disputes import Disputes
+from lading_coordinator.audits.lessons import Bench
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
 from lading_coordinator.audits.rounds import Rounds, Sources, Timing
@@ -185,19 +186,10 @@ class Coordinator:
             clock=clock,
             fresh=fresh,
         )
-        self.checks = Checks(
-            self.records,
-            self.ledger,
-            self.directory,
-            self.standing,
-            outside.transport,
-            self.metrics,
-            self.conduct,
-            self.canaries,
-            policy,
-            clock,
-            patience=settings.audit_patience,
+        bench = Bench(
+            self.records, self.ledger, self.directory, self.standing, self.conduct, self.canaries, self.metrics
         )
+        self.checks = Checks(bench, outside.transport, policy, clock, patience=settings.audit_patience)
         self.disputes = Disputes(self.records, self.ledger, contracts, key, self.metrics)
         self.auditor = Auditor(self.rounds, self.checks, self.disputes, settings.audit_period)
 

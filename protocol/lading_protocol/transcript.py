@@ -57,6 +57,15 @@ def prompt_mark(job: JobId, sketch: bytes) -> Digest:
     return sha256(b"\5" + job + (len(sketch) // SKETCH_BYTES).to_bytes(4, "big") + merkle_root(parts))
 
 
+def marks_of(job: JobId, first: int, positions: int, sketch: bytes) -> list[bytes]:
+    """The marks of a whole sketch, of which `positions` lie before the one that gave output index `first`."""
+    at, size = SKETCH_BYTES * positions, SKETCH_BYTES * CHUNK_TOKENS
+    marks: list[bytes] = [prompt_mark(job, sketch[:at])]
+    for start in range(at, len(sketch), size):
+        marks.append(chunk_mark(job, first + (start - at) // SKETCH_BYTES, sketch[start : start + size]))
+    return marks
+
+
 def marked_leaf(job: JobId, first: int, ids: Sequence[int], mark: bytes) -> Digest:
     """The leaf of a chunk whose tokens are sketched."""
     return sha256(b"\6" + job + first.to_bytes(4, "big") + token_bytes(ids) + mark)
@@ -83,7 +92,7 @@ def commitment(job: JobId, emitted: Sequence[int], first: int, marks: Sequence[b
     counted from the attempt's first token. `emitted` are all tokens of the job up to the attempt's end.
 
     `marks` are empty where nothing is sketched; else the prompt's mark, which is the first leaf, and one a chunk.
-    Raises ValueError when their number is wrong.
+    Raises ValueError when their number is wrong. Without tokens there are neither leaves nor marks.
     """
     starts = range(first, len(emitted), CHUNK_TOKENS)
     chunks = [emitted[at : at + CHUNK_TOKENS] for at in starts]

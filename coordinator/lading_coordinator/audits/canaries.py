@@ -98,10 +98,11 @@ class Canaries:
             self._fresh(32),
             canary.fault,
             _encode(canary.case),
-            canary.sketch,
             self._clock(),
         )
-        self._store.write([("insert into canaries values (?,?,?,?,?,null,'made',?)", row)])
+        self._store.write([("insert into canaries values (?,?,?,?,null,'made',?)", row)])
+        if canary.sketch:
+            self._ledger.keep_opening(row[0], canary.sketch)  # as if its host had opened it
 
     def picks(self, n: int) -> list[Pick]:
         """Those of a round: all of them are asked about."""
@@ -114,11 +115,6 @@ class Canaries:
     def case(self, leaf: bytes) -> Case | None:
         row = self._store.row("select evidence from canaries where leaf=?", (leaf,))
         return _case.decode(row[0]) if row else None
-
-    def opening(self, leaf: bytes) -> bytes | None:
-        """The sketch that its host opens; None when the receipt is no canary."""
-        row = self._store.row("select sketch from canaries where leaf=?", (leaf,))
-        return row[0] if row else None
 
     def tell(self, leaf: bytes) -> None:
         """All auditors of this one have answered: from now on it is shown for what it is."""

@@ -146,7 +146,8 @@ class Conduct:
             audits=agreed[0] if agreed else 0,
             outvoted=of(Kind.OUTVOTED),
             missed=of(Kind.MISSED),
-            silent=of(Kind.SILENT, only_now=True),
+            silent_now=of(Kind.SILENT, only_now=True),
+            broken_now=of(Kind.BROKEN, only_now=True),
             outvoted_now=of(Kind.OUTVOTED, only_now=True),
         )
 

@@ -68,12 +68,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Paper(msgspec.Struct, frozen=True):
-    """What an auditor sent: its finding, and the seal with the salt that opens it (empty where there is none)."""
+    """What an auditor found, and when that was heard."""
 
     auditor: Address
     finding: Finding
-    seal: bytes
-    salt: bytes
     at: float
 
 
@@ -267,7 +265,7 @@ class Records:
 
     def asked(self, leaf: bytes) -> Asked:
         """How often the host was asked for the sketch of this receipt."""
-        row = self._store.row("select tries, at, opened from openings where leaf=?", (leaf,))
+        row = self._store.row("select tries, at, opened from askings where leaf=?", (leaf,))
         return Asked(row[0], row[1], bool(row[2])) if row else Asked()
 
     def opening(self, leaf: bytes, *, opened: bool) -> None:
@@ -275,7 +273,7 @@ class Records:
         self._store.write(
             [
                 (
-                    "insert into openings values (?,1,?,?) on conflict (leaf) do update set tries=tries+1,"
+                    "insert into askings values (?,1,?,?) on conflict (leaf) do update set tries=tries+1,"
                     " opened=max(opened, excluded.opened), at=excluded.at",
                     (leaf, int(opened), self._clock()),
                 )
@@ -284,14 +282,11 @@ class Records:
 
     def papers(self, leaf: bytes) -> list[Paper]:
         rows = self._store.rows(
-            "select p.auditor, p.finding, p.seal, p.salt, f.at from papers p join findings f"
+            "select p.auditor, p.finding, f.at from papers p join findings f"
             " on f.leaf=p.leaf and f.auditor=p.auditor where p.leaf=? order by f.at",
             (leaf,),
         )
-        return [
-            Paper(Address(who), _finding.decode(finding), seal or b"", salt or b"", at)
-            for who, finding, seal, salt, at in rows
-        ]
+        return [Paper(Address(who), _finding.decode(finding), at) for who, finding, at in rows]
 
     def findings(self, leaf: bytes) -> list[tuple[Address, int, str, str, float]]:
         return [
@@ -301,13 +296,12 @@ class Records:
             )
         ]
 
-    def heard(self, leaf: bytes, auditor: Address, finding: Finding, *, seal: bytes = b"", salt: bytes = b"") -> None:
+    def heard(self, leaf: bytes, auditor: Address, finding: Finding) -> None:
         values = (leaf, auditor, finding.verdict, finding.code, finding.reason, finding.worst, self._clock())
-        paper = (leaf, auditor, _encode(finding), seal, salt)
         self._store.write(
             [
                 ("insert or replace into findings values (?,?,?,?,?,?,?)", values),
-                ("insert or replace into papers values (?,?,?,?,?)", paper),
+                ("insert or replace into papers values (?,?,?)", (leaf, auditor, _encode(finding))),
             ]
         )
 

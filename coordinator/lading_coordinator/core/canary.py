@@ -15,14 +15,7 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import Case, EmbedRequest
 from lading_protocol.pricing import Price, attempt_amount
 from lading_protocol.receipts import Finish, Offer, Receipt, SignedReceipt
-from lading_protocol.transcript import (
-    CHUNK_TOKENS,
-    SKETCH_BYTES,
-    chunk_mark,
-    commitment,
-    prompt_mark,
-    sha256,
-)
+from lading_protocol.transcript import SKETCH_BYTES, commitment, marks_of, sha256
 
 # A run of the answer is turned round. So long and so varied that no honest margin explains what results.
 RUN = 12
@@ -62,7 +55,7 @@ def make(case: Case, receipt: Receipt, setting: Setting, chance: bytes) -> Canar
     ids[at : at + RUN] = reversed(ids[at : at + RUN])
     job = JobId(sha256(b"lading/job/1" + chance))
     sketch = _sketch(receipt.prompt_tokens + len(ids) - 1, chance) if case.marks else b""
-    marks = _marks(job, len(ids), sketch) if sketch else []
+    marks = marks_of(job, 0, receipt.prompt_tokens - 1, sketch) if sketch else []
     price = Price(setting.offer.price_in, setting.offer.price_out)  # type: ignore[arg-type]
     value = msgspec.structs.replace(
         receipt,
@@ -99,13 +92,3 @@ def _sketch(positions: int, chance: bytes) -> bytes:
         size, turn = math.sqrt(-2 * math.log((a + 1) / 2**32)), 2 * math.pi * b / 2**32
         values += [size * math.cos(turn), size * math.sin(turn)]
     return struct.pack(f"<{len(values)}e", *values)
-
-
-def _marks(job: JobId, tokens: int, sketch: bytes) -> list[bytes]:
-    """The prompt's mark and one a chunk, over a sketch whose last `tokens` positions are the output's."""
-    split = len(sketch) - tokens * SKETCH_BYTES
-    chunks = [
-        chunk_mark(job, at, sketch[split + at * SKETCH_BYTES : split + min(at + CHUNK_TOKENS, tokens) * SKETCH_BYTES])
-        for at in range(0, tokens, CHUNK_TOKENS)
-    ]
-    return [prompt_mark(job, sketch[:split]), *chunks]

@@ -6,25 +6,35 @@ import msgspec
 
 # Suspect in so many of the last epochs, a host gets no new jobs.
 SUSPECT_EPOCHS = 3
-# Silent or outvoted so often in one epoch, an auditor rests until the next one.
+# Silent, outvoted or with a broken seal so often in one epoch, an auditor rests until the next one.
 REST_AFTER = 3
 
 
 class Kind(Enum):
-    """A remark on an auditor: it did not answer, a majority of three said the opposite, it passed a known fault."""
+    """A remark on an auditor: it did not answer, it showed other numbers than it had sealed, a majority of three said
+    the opposite, it passed a known fault."""
 
     SILENT = "silent"
+    BROKEN = "broken"
     OUTVOTED = "outvoted"
     MISSED = "missed"
 
+    @classmethod
+    def of(cls, code: str) -> "Kind | None":
+        """The remark that belongs to a finding's code, if there is one: a refusal is nothing to remark on."""
+        if code == "broken_seal":
+            return cls.BROKEN
+        return cls.SILENT if code == "silent" or code.startswith("net_") else None
+
 
 class AuditorRecord(msgspec.Struct, frozen=True):
-    """Counts over all time, `silent` and `outvoted_now` of the epoch that runs. `audits` led to an answer."""
+    """Counts over all time, and of the epoch that runs (`_now`). `audits` led to an answer."""
 
     audits: int = 0
     outvoted: int = 0
     missed: int = 0
-    silent: int = 0
+    silent_now: int = 0
+    broken_now: int = 0
     outvoted_now: int = 0
 
 
@@ -44,8 +54,10 @@ def struck_off(record: AuditorRecord) -> str:
 
 def resting(record: AuditorRecord) -> str:
     """Why an auditor is not asked in this epoch."""
-    if record.silent >= REST_AFTER:
-        return f"did not answer {record.silent} times in this epoch"
+    if record.silent_now >= REST_AFTER:
+        return f"did not answer {record.silent_now} times in this epoch"
+    if record.broken_now >= REST_AFTER:
+        return f"showed other numbers than it had sealed {record.broken_now} times in this epoch"
     if record.outvoted_now >= REST_AFTER:
         return f"was outvoted {record.outvoted_now} times in this epoch"
     return ""
