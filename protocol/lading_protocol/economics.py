@@ -2,14 +2,16 @@
 
 import msgspec
 
+MILLION = 1_000_000
+
 
 class AuditRates(msgspec.Struct, frozen=True):
-    """How often receipts are audited, and audits audited. Every coordinator's policy reads these numbers from here.
+    """How often who is checked, in millionths. Every coordinator's policy reads these numbers from here.
 
-    In millionths: `base_ppm` of a known host's receipts, `new_ppm` of a host's nobody has audited yet, which falls with
-    each clean audit and reaches the base after `clean_audits_to_base` of them; never fewer than `floor_ppm`. A suspect
-    host's rate is `suspect_factor` times its own. `reaudit_ppm` of audits are repeated by another auditor, and
-    `canary_ppm` of an auditor's cases are faults made on purpose, which it has to find.
+    A new host's share is `new_ppm`. It falls with every audit without a fault: to `base_ppm` after
+    `clean_audits_to_base` of them, on towards zero, and never below `floor_ppm`. A suspect host's share is
+    `suspect_factor` times as high. `reaudit_ppm` of clean findings get a second auditor, and for each `canary_ppm` of
+    audits there is one more, of a known fault.
     """
 
     base_ppm: int = 20_000
@@ -18,4 +20,10 @@ class AuditRates(msgspec.Struct, frozen=True):
     suspect_factor: int = 10
     reaudit_ppm: int = 100_000
     canary_ppm: int = 10_000
-    clean_audits_to_base: int = 8
+    clean_audits_to_base: int = 90
+
+    def host_ppm(self, clean: int, suspect: bool) -> int:
+        """The share of a host's receipts that is checked after `clean` audits without a fault."""
+        way = self.clean_audits_to_base * self.base_ppm
+        share = max(self.new_ppm * way // (way + clean * (self.new_ppm - self.base_ppm)), self.floor_ppm)
+        return min(share * (self.suspect_factor if suspect else 1), MILLION)
