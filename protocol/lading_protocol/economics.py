@@ -232,12 +232,12 @@ class Frame(msgspec.Struct, frozen=True):
     colluders: Fraction
 
 
-def frame(colluding_ppm: int, stake: Wei, appeals: int, rules: Shipped = SHIPPED) -> Frame:
+def frame(colluding_ppm: int, stake: Wei, appeals: int, rules: Shipped = SHIPPED, juror_loss: int = 0) -> Frame:
     """A false accusation of a host that appeals, if need be, `appeals` times.
 
     It is slashed only when every committee errs. The accuser's bond is lost when one does not. Jurors share
-    `reward_bps` of a slash, and a wrong vote costs them nothing: to colluders it is a lottery ticket that somebody
-    else paid.
+    `reward_bps` of a slash. While a wrong vote costs them nothing (`juror_loss`, wei), it is to colluders a lottery
+    ticket that somebody else paid.
     """
     r, court = share(colluding_ppm), rules.court
     accused = framed(r, share(rules.rates.reaudit_ppm))
@@ -250,7 +250,7 @@ def frame(colluding_ppm: int, stake: Wei, appeals: int, rules: Shipped = SHIPPED
         accused=accused,
         slashed=accused * wrong,
         accuser=accused * (wrong * fee - (1 - wrong) * court.bond),
-        colluders=accused * wrong * reward * slashed,
+        colluders=accused * (wrong * reward * slashed - (1 - wrong) * r * court.committee_size * juror_loss),
     )
 
 
