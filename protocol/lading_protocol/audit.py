@@ -46,6 +46,18 @@ TOLERANCES = {
     # wasmtime's major version, as another one may count fuel in another way.
     "wasmtime-50": Tolerance(margin=0.0, relative=0.0),
 }
+
+
+def assurance(numeric: str) -> str:
+    """What stands behind the answers of a numeric class: "exact" when a re-run must give the same, "measured" when it
+    must come as near as was measured of honest hosts, "unverified" when nobody can be held to anything.
+    """
+    limits = TOLERANCES.get(numeric)
+    if limits is None:
+        return "unverified"
+    return "measured" if limits.margin else "exact"
+
+
 # A margin counts for no more than this in a host's long record, so that one odd token does not outweigh a thousand.
 CLIP = 0.05
 
