@@ -103,7 +103,7 @@ def _settled(question: Question, said: Sequence[Verdict], policy: Policy) -> Ver
         if said.count(verdict) >= MAJORITY:  # "cannot say" is not among them
             return verdict
     alone = len(said) == 1 and said[0] is question.expected
-    if alone and not lots.wants_second(question.secret, question.randomness + question.leaf, policy.rates.second_ppm):
+    if alone and not lots.wants_second(question.secret, question.randomness + question.leaf, policy.rates.reaudit_ppm):
         return question.expected
     return None
 

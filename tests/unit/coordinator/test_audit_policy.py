@@ -37,7 +37,7 @@ SEED, LEAF = b"\x09" * 32, b"\x0a" * 32
 
 def secret_for(*, second: bool) -> bytes:
     """A round's secret under which this receipt gets a second auditor, or none."""
-    rate = AuditRates().second_ppm
+    rate = AuditRates().reaudit_ppm
     return next(
         secret
         for secret in (i.to_bytes(32, "big") for i in range(1000))

@@ -107,7 +107,7 @@ def test_friends_who_clear_a_cheat_are_found_by_second_looks(play: Play) -> None
         await asyncio.sleep(5)
         assert world.coordinator.records.disputes(), "the cheat is accused all the same"
 
-    play(story, rates=AuditRates(second_ppm=400_000))
+    play(story, rates=AuditRates(reaudit_ppm=400_000))
 
 
 def test_an_auditor_that_frames_is_outvoted_and_rests_and_nobody_is_accused(play: Play) -> None:
