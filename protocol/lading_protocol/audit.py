@@ -6,7 +6,6 @@ difference. Nothing here is statistical: a guilty verdict needs evidence far out
 class can do.
 """
 
-from collections.abc import Sequence
 from enum import IntEnum
 from math import inf, isnan
 
@@ -146,8 +145,3 @@ def is_picked(randomness: bytes, leaf: bytes, rate_ppm: int) -> bool:
     """Whether a receipt is audited, at `rate_ppm` millionths. Anyone can recompute it."""
     draw = int.from_bytes(sha256(randomness + leaf)[:8], "big")
     return draw * 1_000_000 < rate_ppm << 64
-
-
-def choose(randomness: bytes, leaf: bytes, candidates: Sequence[bytes], count: int) -> list[bytes]:
-    """Pick auditors: the `count` candidates with the lowest hash, the same for everyone."""
-    return sorted(candidates, key=lambda who: sha256(randomness + leaf + who))[:count]
