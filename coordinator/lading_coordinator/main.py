@@ -46,6 +46,7 @@ from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.routes import Routes
 from lading_coordinator.gateway.server import HttpServer
 from lading_coordinator.http.app import create_app
+from lading_coordinator.http.audits import AuditParts
 from lading_coordinator.http.views import Parts, Views
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
@@ -250,7 +251,17 @@ class Coordinator:
             gateway=self.gateway,
             sessions=self.sessions,
             ledger=self.ledger,
-            records=self.records,
+            audits=AuditParts(
+                records=self.records,
+                ledger=self.ledger,
+                conduct=self.conduct,
+                canaries=self.canaries,
+                orders=self.orders,
+                twins=self.twins,
+                court=self.outside.contracts.court,
+                hold=self.checks.hold,
+                pause=self.settings.audit_opening_pause,
+            ),
             directory=self.directory,
             catalogue=self.catalogue,
             purse=self.purse,

@@ -86,7 +86,7 @@ create table if not exists orders (
 ) without rowid;
 create index if not exists orders_by_signer on orders (signer, at);
 create table if not exists canaries (
-    leaf blob primary key, salt blob not null, fault text not null, evidence blob not null,
+    leaf blob primary key, job blob not null, salt blob not null, fault text not null, evidence blob not null,
     round integer, state text not null, at real not null
 ) without rowid;
 create table if not exists conduct (

@@ -45,6 +45,18 @@ TOLERANCES = {
     # wasmtime's major version, as another one may count fuel in another way.
     "wasmtime-50": Tolerance(margin=0.0, relative=0.0),
 }
+
+
+def assurance(numeric: str) -> str:
+    """What stands behind the answers of a numeric class: "exact" when a re-run must give the same, "measured" when it
+    must come as near as was measured of honest hosts, "unverified" when nobody can be held to anything.
+    """
+    limits = TOLERANCES.get(numeric)
+    if limits is None:
+        return "unverified"
+    return "measured" if limits.margin else "exact"
+
+
 # A margin counts for no more than this in a host's long record, so that one odd token does not outweigh a thousand.
 CLIP = 0.05
 
@@ -95,9 +107,9 @@ def _measured(rerun: Rerun, limits: Tolerance) -> Judgement:
     """The tests that have a number, in the order in which their words help most."""
     suspect = False
     for code, what, values, limit, rare, unit in (
-        ("prompt", "Prompt position", rerun.prompt, limits.prompt, limits.rare_prompt, "of its sketch"),
+        ("prompt", "Prompt position", rerun.prompt, limits.prompt, limits.rare_prompt, "of the state's size"),
         ("margin", "Output", rerun.margins, limits.margin, limits.rare_margin, "logits"),
-        ("sketch", "Chunk", rerun.chunks, limits.chunk, limits.rare_chunk, "of its sketch"),
+        ("sketch", "Chunk", rerun.chunks, limits.chunk, limits.rare_chunk, "of the states' size"),
         ("vector", "Output", rerun.relative, limits.relative, inf, "relative difference"),
     ):
         if not values:

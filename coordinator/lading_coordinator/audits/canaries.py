@@ -8,10 +8,11 @@ import msgspec
 from lading.dispatch import Directory
 from lading_coordinator.audits.records import Pick
 from lading_coordinator.core.canary import Canary, Setting, fits, make
-from lading_coordinator.ledger import Ledger
+from lading_coordinator.ledger import JobRow, Ledger, PartRow
 from lading_coordinator.store import Store
+from lading_protocol.audit import is_picked
 from lading_protocol.eip712 import Domain, unpack
-from lading_protocol.ids import Address, AgentId
+from lading_protocol.ids import Address, AgentId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.lots import canary_leaf
 from lading_protocol.messages import Case
@@ -19,7 +20,7 @@ from lading_protocol.offers import KnownOffer
 from lading_protocol.receipts import Receipt, receipt_leaf
 
 log = logging.getLogger(__name__)
-MOST_AT_ONCE = 4
+MOST_AT_ONCE = 64
 LOOKED_AT = 64
 _case = msgspec.msgpack.Decoder(Case)
 _encode = msgspec.msgpack.Encoder().encode
@@ -55,7 +56,7 @@ class Canaries:
         self._fresh = fresh
 
     def make(self, expected: float) -> int:
-        """Make about `expected` canaries for the next round; how many there are now. Raises LedgerFailed."""
+        """Make about `expected` canaries for the next round; how many were made. Raises LedgerFailed."""
         if self._key is None or expected <= 0:
             return 0
         chance = int.from_bytes(self._fresh(8), "big") / 2**64
@@ -95,22 +96,57 @@ class Canaries:
     def _keep(self, canary: Canary) -> None:
         row = (
             receipt_leaf(canary.receipt),
+            canary.receipt.value.job,
             self._fresh(32),
             canary.fault,
             _encode(canary.case),
             self._clock(),
         )
-        self._store.write([("insert into canaries values (?,?,?,?,null,'made',?)", row)])
+        self._store.write([("insert into canaries values (?,?,?,?,?,null,'made',?)", row)])
         if canary.sketch:
             self._ledger.keep_opening(row[0], canary.sketch)  # as if its host had opened it
 
-    def picks(self, n: int) -> list[Pick]:
-        """Those of a round: all of them are asked about."""
+    def picks(self, n: int, randomness: bytes, rate_ppm: int) -> list[Pick]:
+        """Those of a round that its randomness picks, at the rate of their host: as with any other receipt."""
         found = []
         for leaf, evidence in self._store.rows("select leaf, evidence from canaries where round=?", (n,)):
-            receipt = unpack(Receipt, _case.decode(evidence).receipt).value
-            found.append(Pick(leaf, Address(receipt.host), AgentId(receipt.agent), "canary", 1_000_000))
+            if is_picked(randomness, leaf, rate_ppm):
+                receipt = unpack(Receipt, _case.decode(evidence).receipt).value
+                found.append(Pick(leaf, Address(receipt.host), AgentId(receipt.agent), "rate", rate_ppm))
         return found
+
+    @property
+    def host(self) -> Address | None:
+        """The operator under whose name they go."""
+        return self._key.address if self._key is not None else None
+
+    def job(self, job: bytes) -> JobRow | None:
+        """A canary as if it were a job on record: who asks for it must learn nothing."""
+        row = self._store.row("select evidence, at from canaries where job=?", (job,))
+        if row is None:
+            return None
+        case = _case.decode(row[0])
+        value = unpack(Receipt, case.receipt).value
+        part = PartRow(
+            value.attempt,
+            Address(value.host),
+            value.first,
+            value.output_tokens,
+            Wei(value.amount),
+            case.receipt,
+            case.marks,
+        )
+        return JobRow(
+            job,
+            AgentId(value.agent),
+            Address(value.signer),
+            value.finish,
+            value.prompt_tokens,
+            value.output_tokens,
+            Wei(value.amount),
+            row[1],
+            (part,),
+        )
 
     def case(self, leaf: bytes) -> Case | None:
         row = self._store.row("select evidence from canaries where leaf=?", (leaf,))

@@ -50,7 +50,7 @@ class Drawn(msgspec.Struct, frozen=True):
 
 
 class Pick(msgspec.Struct, frozen=True):
-    """A receipt to be checked. `why`: rate, bought or canary; `rate` is what the host's was, in millionths."""
+    """A receipt to be checked. `why`: rate or bought; `rate` is what the host's was, in millionths."""
 
     leaf: bytes
     host: Address
@@ -209,6 +209,7 @@ class Records:
         statements.append(("update rounds set state='drawn', picked=? where n=?", (len(picks), n)))
         statements.append(("delete from rounds where n <= ? and state='drawn'", (n - KEEP_ROUNDS,)))
         statements.append(("delete from draws where n not in (select n from rounds)", ()))
+        statements.append(("delete from canaries where round <= ?", (n - KEEP_ROUNDS,)))
         self._store.write(statements)
 
     # Audits

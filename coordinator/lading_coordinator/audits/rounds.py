@@ -91,8 +91,11 @@ class Rounds:
                 self._draw(round_, drawn)
 
     def _seal(self) -> None:
-        expected = sum(self._sources.conduct.rate(host) * count for host, count in self._records.waiting()) / 1e6
-        self._sources.canaries.make(expected * self._policy.rates.canary_ppm / 1e6)
+        """Canaries are drawn like other receipts, so as many more are made as their host's rate will leave out."""
+        conduct, canaries = self._sources.conduct, self._sources.canaries
+        if canaries.host is not None:
+            audits = sum(conduct.rate(host) * count for host, count in self._records.waiting()) / 1e6
+            canaries.make(audits * self._policy.rates.canary_ppm / conduct.rate(canaries.host))
         self._records.seal(merkle_root, self._fresh(32))
 
     def _appoint(self, anchored_at: float, secret: bytes) -> Appointment:
@@ -158,6 +161,10 @@ class Rounds:
                 rates[host] = self._sources.conduct.rate(host)
             if is_picked(drawn.randomness, leaf, rates[host]):
                 picks.append(Pick(leaf, host, agent, "rate", rates[host]))
-        picks += self._sources.orders.picks(round_.n) + self._sources.canaries.picks(round_.n)
+        picks += self._sources.orders.picks(round_.n)
+        canaries = self._sources.canaries
+        if canaries.host is not None:
+            rate = self._sources.conduct.rate(canaries.host)
+            picks += canaries.picks(round_.n, drawn.randomness, rate)
         self._records.drawn(round_.n, picks, drawn)
         log.info("Round %d: %s picked %d of %d receipts", round_.n, drawn.source, len(picks), len(rows))

@@ -13,7 +13,7 @@ from lading_coordinator.store import Store
 from lading_protocol.conduct import contradiction
 from lading_protocol.eip712 import Domain, unpack
 from lading_protocol.errors import BadMessage
-from lading_protocol.ids import Address, to_hex
+from lading_protocol.ids import Address
 from lading_protocol.receipts import Receipt, SignedReceipt
 
 MAX_KEPT = 10_000
@@ -64,13 +64,3 @@ def _receipt(packed: bytes) -> SignedReceipt:
         return unpack(Receipt, packed)
     except BadMessage as error:
         raise bad_request(f"Not a receipt: {error.message}", param="receipts") from None
-
-
-def shown(twin: Twin) -> dict[str, Any]:
-    return {
-        "host": to_hex(twin.host),
-        "job": to_hex(twin.job),
-        "attempt": twin.attempt,
-        "receipts": [to_hex(twin.one), to_hex(twin.other)],
-        "at": int(twin.at),
-    }
