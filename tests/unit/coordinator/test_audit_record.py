@@ -262,4 +262,4 @@ def test_the_secret_that_is_told_shows_who_had_to_be_looked_at_twice(play: Play,
         assert wants_second(secret, audit.randomness + audit.leaf, 1_000_000 * second) is second
         assert len(attempt.looks) == 1 + second
 
-    play(story, rates=AuditRates(second_ppm=1_000_000 * second))
+    play(story, rates=AuditRates(reaudit_ppm=1_000_000 * second))
