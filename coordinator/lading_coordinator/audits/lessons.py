@@ -9,7 +9,7 @@ import msgspec
 
 from lading.dispatch import Directory
 from lading_coordinator.audits.canaries import Canaries
-from lading_coordinator.audits.conduct import Conduct
+from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.records import Audit, Records
 from lading_coordinator.core.audits import Opinion, is_silent, must_ask_again, outvoted
 from lading_coordinator.core.conduct import Kind
@@ -72,7 +72,8 @@ class Lessons:
         for paper in bench.records.papers(audit.leaf):
             if paper.finding.verdict == verdict:
                 tokens = receipt.value.output_tokens
-                reason = bench.conduct.learn(audit, self._numeric(audit), paper.auditor, paper.finding, tokens)
+                pair = Pair(self._numeric(audit, audit.host), self._numeric(audit, paper.auditor))
+                reason = bench.conduct.learn(audit, pair, paper, tokens)
                 if reason:
                     log.warning("Host %s is suspect in this epoch: %s", short(audit.host), reason)
                 return
@@ -81,9 +82,9 @@ class Lessons:
         if self._bench.conduct.suspicious(audit.host, reason):
             log.warning("Host %s is suspect in this epoch: %s", short(audit.host), reason)
 
-    def _numeric(self, audit: Audit) -> str:
-        """The numeric class that the host declares for the agent; "" when its offer is gone."""
-        offers = [one for one in self._bench.directory.offers(audit.agent) if one.host == audit.host]
+    def _numeric(self, audit: Audit, host: Address) -> str:
+        """The numeric class that a host declares for the agent; "" when its offer is gone."""
+        offers = [one for one in self._bench.directory.offers(audit.agent) if one.host == host]
         return offers[0].detail.numeric if offers else ""
 
     def tell(self, audit: Audit, opinions: list[Opinion], verdict: Verdict) -> None:
