@@ -19,6 +19,7 @@ from lading_coordinator.standing import Standing
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Address, short
 from lading_protocol.messages import Finding
+from lading_protocol.receipts import Finish
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,13 @@ class Lessons:
         for auditor in outvoted(opinions, verdict):
             bench.conduct.remark(auditor, audit.leaf, Kind.OUTVOTED)
             log.warning("Auditor %s was outvoted about receipt %s", short(auditor), short(audit.leaf))
-        if is_silent(bench.records.asked(audit.leaf)):
-            self._suspect(audit, "it did not open its sketch, however often it was asked")
         receipt = bench.ledger.receipt(audit.leaf)
-        if receipt is None or verdict is not Verdict.HONEST:
+        if receipt is None:
+            return
+        # A host that died in the middle of an answer has lost what it would have to open.
+        if is_silent(bench.records.asked(audit.leaf)) and receipt.value.finish != Finish.RUNNING:
+            self._suspect(audit, "it did not open its sketch, however often it was asked")
+        if verdict is not Verdict.HONEST:
             return
         # One finding a receipt: two who agree would count the same answer twice.
         for paper in bench.records.papers(audit.leaf):

@@ -148,7 +148,12 @@ class Market:
         self.endpoint = await transport.listen("/ip4/10.9.9.9/tcp/4600")
         rate = self.setting.audit_rate
         settings = CoordinatorSettings(
-            home=str(self.home), audits=rate > 0, audit_rate=rate, audit_period=2.0, first_token_patience=10.0
+            home=str(self.home),
+            audits=rate > 0,
+            audit_rate=rate,
+            audit_period=2.0,
+            first_token_patience=10.0,
+            audit_opening_pause=20.0,
         )
         gossip = self.network.gossip(COORDINATOR)
         outside = Outside(
