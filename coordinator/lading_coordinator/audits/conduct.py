@@ -140,31 +140,29 @@ class Conduct:
         self._store.write([("insert or ignore into remarks values (?,?,?,?)", values)])
 
     def auditor(self, who: Address) -> AuditorRecord:
-        since = self.now() * self._epoch
-        counts = {
-            (kind, bool(recent)): count
-            for kind, recent, count in self._store.rows(
-                "select kind, at >= ?, count(*) from remarks where auditor=? group by 1, 2", (since, who)
-            )
-        }
-
-        def of(kind: Kind, *, only_now: bool = False) -> int:
-            return int(counts.get((kind.value, True), 0) + (0 if only_now else counts.get((kind.value, False), 0)))
-
         agreed = self._store.row("select count(*) from findings where auditor=? and verdict > 0", (who,))
-        return AuditorRecord(
-            audits=agreed[0] if agreed else 0,
-            outvoted=of(Kind.OUTVOTED),
-            missed=of(Kind.MISSED),
-            silent_now=of(Kind.SILENT, only_now=True),
-            broken_now=of(Kind.BROKEN, only_now=True),
-            outvoted_now=of(Kind.OUTVOTED, only_now=True),
-        )
+        return msgspec.structs.replace(self._remarks(who), audits=agreed[0] if agreed else 0)
 
     def excluded(self, who: Address) -> str:
         """Why this auditor is not asked; "" when it may be."""
-        record = self.auditor(who)
+        record = self._remarks(who)
         return struck_off(record) or resting(record)
+
+    def _remarks(self, who: Address) -> AuditorRecord:
+        since = self.now() * self._epoch
+        whole: dict[str, int] = {}
+        now: dict[str, int] = {}
+        for kind, count, recent in self._store.rows(
+            "select kind, count(*), sum(at >= ?) from remarks where auditor=? group by kind", (since, who)
+        ):
+            whole[kind], now[kind] = count, recent
+        return AuditorRecord(
+            outvoted=whole.get(Kind.OUTVOTED.value, 0),
+            missed=whole.get(Kind.MISSED.value, 0),
+            silent_now=now.get(Kind.SILENT.value, 0),
+            broken_now=now.get(Kind.BROKEN.value, 0),
+            outvoted_now=now.get(Kind.OUTVOTED.value, 0),
+        )
 
     def auditors(self) -> list[Address]:
         """Everybody about whom there is a remark."""

@@ -11,7 +11,7 @@ from lading.dispatch import Directory
 from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.records import Audit, Records
-from lading_coordinator.core.audits import Opinion, is_silent, must_ask_again, outvoted
+from lading_coordinator.core.audits import Asked, Opinion, is_silent, must_ask_again, outvoted
 from lading_coordinator.core.conduct import Kind
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
@@ -46,13 +46,16 @@ class Lessons:
         for host, why in self._bench.conduct.bars().items():
             self._bench.standing.accuse(host, why)
 
-    def heard(self, audit: Audit, auditor: Address, finding: Finding) -> bool:
-        """Keep a finding; False when it does not count, because the host is to be asked for its sketch again."""
+    def heard(self, audit: Audit, auditor: Address, finding: Finding, before: Asked) -> bool:
+        """Keep a finding; False when it does not count, because the host is to be asked for its sketch again.
+
+        `before` says how often the host had been asked when this auditor was.
+        """
         asked = self._bench.records.asked(audit.leaf)
         kind = Kind.of(finding.code)
         if kind is not None:
             self._bench.conduct.remark(auditor, audit.leaf, kind)
-        elif must_ask_again(asked, Verdict(finding.verdict)):
+        elif must_ask_again(before, asked, Verdict(finding.verdict)):
             log.info("Host %s did not open its sketch (%d. time)", short(audit.host), asked.tries)
             return False
         self._bench.records.heard(audit.leaf, auditor, finding)

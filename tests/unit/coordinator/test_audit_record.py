@@ -84,6 +84,7 @@ def test_a_record_follows_from_receipt_root_randomness_and_stakes(play: Play, tm
     assert main(["audit", "show", str(path), "--home", str(tmp_path)]) == 0
     path.write_bytes(body.replace(b'"tokens": 12', b'"tokens": 11'))
     assert main(["audit", "show", str(path), "--home", str(tmp_path)]) != 0
+    _survives(body)
 
 
 def _tampered(body: bytes) -> None:
@@ -118,6 +119,52 @@ def _tampered(body: bytes) -> None:
         round_["value"] = "0x" + f"{byte:02x}" * 32
         noticed.append(bool(faults_of(msgspec.json.decode(json.dumps(whole), type=AuditRecord))))
     assert sum(noticed) > 5
+
+    _survives(body)
+
+
+JUNK = [
+    None,
+    "",
+    "0x",
+    "0xzz",
+    "0x" + "11" * 32,
+    "\x1b[2J",
+    -1,
+    0,
+    2**31,
+    2**63,
+    10**400,
+    1e308,
+    [],
+    {},
+    [{}],
+    "9" * 4097,
+]
+
+
+def _survives(body: bytes) -> None:
+    """Any value in any place is refused, called a fault, or shown: nothing a coordinator writes stops the reader."""
+
+    def places(tree: Any) -> list[tuple[Any, Any]]:
+        keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else []
+        return [(tree, name) for name in keys] + [place for name in keys for place in places(tree[name])]
+
+    whole = json.loads(body)
+    decoded = 0
+    for tree, name in places(whole):
+        before = tree[name]
+        for junk in JUNK:
+            tree[name] = junk
+            try:
+                found = msgspec.json.decode(json.dumps(whole), type=AuditRecord)
+            except msgspec.MsgspecError:
+                continue
+            decoded += 1
+            faults_of(found)
+            told(found, 0.0)
+        tree[name] = before
+    assert decoded > 50
 
 
 def test_a_proven_cheat_is_explained_up_to_the_court(play: Play) -> None:
