@@ -1,6 +1,6 @@
-"""Checks drand signatures on BLS12-381. Owns py_ecc, which is plain Python and slow (half a second): run as a program it
-answers by its exit code, 0 for a signature that holds and 1 for one that does not.
+"""Checks drand signatures on BLS12-381. Owns py_ecc, which is plain Python and slow (half a second).
 
+Run as a program it answers by its exit code, 0 for a signature that holds and 1 for one that does not.
 Schemes as drand names them: https://docs.drand.love/docs/cryptography and RFC 9380 for hashing to the curve.
 """
 
