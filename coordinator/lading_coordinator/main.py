@@ -176,7 +176,7 @@ class Coordinator:
         self.conduct = Conduct(self.store, clock, policy, _honest, epoch)
         own = load_key(Path(settings.audit_canary_key).expanduser()) if settings.audit_canary_key else None
         self.canaries = Canaries(self.store, self.ledger, self.directory, own, court_domain, clock, fresh)
-        self.orders = Orders(self.store, self.ledger, self.records, clock, epoch)
+        self.orders = Orders(self.store, self.ledger, self.records, clock, epoch, open=settings.audits)
         self.twins = Twins(self.store, court_domain, clock)
         self.beacon = outside.beacon or beacon_of(settings, key)
         self.rounds = Rounds(

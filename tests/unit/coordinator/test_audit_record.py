@@ -224,6 +224,16 @@ def test_a_payer_orders_an_audit_of_its_own_job_and_of_no_other(play: Play) -> N
     play(story, audit_rate=0.0, rates=AuditRates(new_ppm=0, floor_ppm=0))
 
 
+def test_a_coordinator_that_does_not_audit_takes_no_order(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("host")
+        api_key = await world.session()
+        answer = await world.ask("POST", "/lading/v1/audits", {"job": await chat(world, api_key)}, api_key)
+        assert (answer.status, answer.json["error"]["code"]) == (503, "no_audits")
+
+    play(story, audits=False)
+
+
 def test_a_canary_looks_like_any_receipt_until_it_is_told(play: Play, tmp_path: Path) -> None:
     write_key(tmp_path / "canary key", key("canary"))
 
