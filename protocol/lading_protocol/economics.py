@@ -34,7 +34,7 @@ class AuditRates(msgspec.Struct, frozen=True):
     suspect_factor: int = 10
     reaudit_ppm: int = 100_000
     canary_ppm: int = 10_000
-    clean_audits_to_base: int = 90
+    clean_audits_to_base: int = 1_080
 
     def host_ppm(self, clean: int, suspect: bool) -> int:
         """The share of a host's receipts that is checked after `clean` audits without a fault."""

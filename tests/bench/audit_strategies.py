@@ -121,16 +121,16 @@ CHEATS = (
     FP8,
     variant(FP8, "on_25_percent", share=0.25),
     INT8,
+    variant(INT8, "on_50_percent", share=0.5),
     variant(INT8, "on_25_percent", share=0.25),
 )
 RENAMING = (variant(FP8, "new_names", renames=True), variant(INT8, "new_names", renames=True))
 
 CLEARING, FRAMING = Crowd(0.3), Crowd(0.3, frame=True)
 SHIPS = Rules()
-# What we would ship instead: docs/economics.md says why.
-BETTER = Rules(
-    policy=Policy(rates=AuditRates(clean_audits_to_base=1_080)), window=90, suspect_days=7, strikes_false=True
-)
+# What ships is compared with what it replaced, and with what is still to come: docs/economics.md says why.
+FORGETFUL = Rules(policy=Policy(rates=AuditRates(clean_audits_to_base=90)), window=16, suspect_days=1)
+REPAIRED = Rules(strikes_false=True)
 AUDIT_PAY_PPM, AUDIT_COST_PPM = 100_000, 60_000
 JUROR_LOSS = Wei(COIN)
 

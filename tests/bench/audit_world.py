@@ -13,7 +13,7 @@ from math import sqrt
 
 import msgspec
 
-from lading_coordinator.audits.conduct import WINDOW
+from lading_coordinator.audits.conduct import SUSPICION, WINDOW
 from lading_coordinator.core.audits import (
     Asked,
     AskNext,
@@ -80,7 +80,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = Policy()
     court: CourtTerms = SHIPPED.court
     window: int = WINDOW
-    suspect_days: int = 1
+    suspect_days: int = SUSPICION
     bars_accused: bool = False
     strikes_false: bool = False
     escrow_days: float = 0.0
