@@ -313,7 +313,7 @@ def _clients() -> Iterator[Line]:
             "job prices",
             reference=("the least stake at a node's default prices", SHIPPED.court.min_stake / JOB),
             bar="<= 1 of the reference",
-            note=f"a name that serves {jobs:,} jobs before it is barred saves 40 % of their price; then its stake rests "
+            note=f"a name that serves {jobs:,} jobs before it is barred saves 40 % of them; then its stake rests "
             "21 days at 10 % interest a year",
         )
 

@@ -125,7 +125,7 @@ class Name(msgspec.Struct):
 
 
 class Career:
-    """`run` it once. `jobs` a day for `days`."""
+    """`run` it once, `jobs` a day for `days`. `marks` then say how many jobs had been served when a day began."""
 
     def __init__(self, cheat: Cheat, crowd: Crowd, rules: Rules, seed: int) -> None:
         self._cheat = cheat
@@ -140,7 +140,7 @@ class Career:
         self._name = Name()
         self._open: Case | None = None
         self._queue: list[Case] = []
-        self._marks: list[tuple[int, int]] = []
+        self.marks: list[tuple[int, int]] = []
         self._settled = 0
         self.tally = Tally()
 
@@ -151,7 +151,7 @@ class Career:
             if self._kept_out(day):
                 self.tally.idle_days += 1
                 continue
-            self._marks.append((day, self.tally.jobs))
+            self.marks.append((day, self.tally.jobs))
             for now in self._serve(day, jobs):
                 self._settle(now)
                 if self._name.jailed_until > now or (self._rules.bars_accused and self._open):
@@ -336,8 +336,8 @@ class Career:
 
     def _jobs_at(self, moment: float) -> int:
         """How many jobs had been served by then, with those of a day spread over it."""
-        ends = [*(served for _, served in self._marks[1:]), self.tally.jobs]
-        for (day, served), end in zip(self._marks, ends, strict=True):
+        ends = [*(served for _, served in self.marks[1:]), self.tally.jobs]
+        for (day, served), end in zip(self.marks, ends, strict=True):
             if day + 1 > moment:
                 return served + int((end - served) * max(moment - day, 0.0))
         return self.tally.jobs

@@ -14,7 +14,7 @@ from lading_coordinator.store import Statement, Store
 from lading_protocol.conduct import Honest, Sums, sums_of, suspicion
 from lading_protocol.ids import Address, AgentId
 
-# Epochs whose audits and suspicions still count. A cheat that no audit proves needs hundreds of audits to show, and gives
+# Epochs whose audits and suspicions still count. A cheat that no audit proves shows in hundreds of them only, and gives
 # up more by staying away so long than it saved until then (docs/economics.md).
 WINDOW = 90
 # Epochs that a suspicion lasts: at its rate of audits the next one, or none, is soon sure.
