@@ -26,6 +26,7 @@ from lading_node.core.events import (
     EngineRows,
     EngineRun,
     EngineStarted,
+    EngineTraced,
     Event,
     Gone,
     Hangup,
@@ -199,10 +200,10 @@ class Conversation:
                 elif isinstance(message, Refuse):
                     self._owner.refused(message.code)
                 self._send(message)
-            case SendReceipt(receipt):
+            case SendReceipt(receipt, marks):
                 packed = receipt.sign(self._owner.court, self._owner.key).pack()
                 running = receipt.finish == Finish.RUNNING
-                self._send(Chunk(packed) if running else Done(packed))
+                self._send(Chunk(packed, marks) if running else Done(packed, marks))
                 code = Finish(receipt.finish)
                 self._note(Record(receipt.output_tokens, Wei(receipt.amount), code, "", Wei(0)), packed)
             case StartEngine():
@@ -279,7 +280,8 @@ class Conversation:
             answer = await engine.embed(port.Embed(self._engine_id, order.request))
             self._heard(answer)
             return
-        generate = port.Generate(self._engine_id, order.request, order.emitted, self._ahead(order.ahead))
+        ahead = self._ahead(order.ahead)
+        generate = port.Generate(self._engine_id, order.request, order.emitted, ahead, order.job)
         stream = cast(AsyncGenerator[port.Event, None], engine.generate(generate))
         async with contextlib.aclosing(stream) as events:
             async for event in events:
@@ -312,8 +314,10 @@ class Conversation:
         match event:
             case port.Started():
                 self.post(EngineStarted(event.prompt_tokens, event.prompt_hash))
+            case port.Traced():
+                self.post(EngineTraced(event.sketch))
             case port.Run():
-                self.post(EngineRun(event.first, event.ids, event.text))
+                self.post(EngineRun(event.first, event.ids, event.text, event.sketch))
             case port.Finished():
                 self.post(EngineFinished(_FINISHES[event.finish]))
             case port.Failed():

@@ -30,7 +30,7 @@ from lading_protocol.messages import (
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount, worst_case
 from lading_protocol.receipts import TIERS, Finish, Receipt, SignedReceipt
-from lading_protocol.transcript import commitment, merkle_root, roll, rolling_start, vectors_leaf
+from lading_protocol.transcript import CHUNK_TOKENS, commitment, merkle_root, roll, rolling_start, vectors_leaf
 from lading_protocol.work import text_bytes
 
 CLOCK_SKEW = 120.0
@@ -45,7 +45,8 @@ class JobSpec(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One host's part so far. `first` is the absolute index of its first output token."""
+    """One host's part so far. `first` is the absolute index of its first output token, `marks` are those of the chunks
+    that `receipt` covers (transcript.commitment)."""
 
     number: int
     offer: KnownOffer
@@ -54,6 +55,7 @@ class Attempt(msgspec.Struct, frozen=True):
     accepted: Accept | None = None
     count: int = 0
     receipt: SignedReceipt | None = None
+    marks: tuple[bytes, ...] = ()
 
 
 class JobState(msgspec.Struct, frozen=True):
@@ -174,8 +176,10 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
             case Vectors():
                 return _vectors(state, event)
             case Chunk():
+                state = _marked(state, event.marks)
                 return _with_receipt(state, _receipt(state, event.receipt, domain, now)), []
             case Done():
+                state = _marked(state, event.marks)
                 return _done(state, _receipt(state, event.receipt, domain, now))
             case Refuse():
                 return _over(state, event.code, event.message, blame=False)
@@ -270,6 +274,18 @@ def _vectors(state: JobState, event: Vectors) -> tuple[JobState, list[Effect]]:
     return state, []
 
 
+def _marked(state: JobState, added: bytes) -> JobState:
+    """The marks of all chunks so far, of which `added` is what the last receipt did not have (messages.Chunk)."""
+    attempt = _running(state)
+    signed = attempt.receipt.value.output_tokens if attempt.receipt is not None else 0
+    kept = attempt.marks[: 1 + signed // CHUNK_TOKENS] if signed else ()
+    marks = (*kept, *(added[at : at + 32] for at in range(0, len(added), 32)))
+    due = 1 + -(-attempt.count // CHUNK_TOKENS) if attempt.count else 0
+    if len(added) % 32 or (marks and len(marks) != due):
+        raise _Lie(f"The host sent {len(added)} bytes of marks for a receipt over {attempt.count} tokens.")
+    return msgspec.structs.replace(state, attempt=msgspec.structs.replace(attempt, marks=marks))
+
+
 def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> SignedReceipt:
     """Check a receipt against everything this side knows."""
     attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
@@ -311,7 +327,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
 def _commitment(state: JobState) -> Digest:
     attempt = _running(state)
     if not isinstance(state.spec.request, EmbedRequest):
-        return commitment(state.spec.job, state.emitted, attempt.first)
+        return commitment(state.spec.job, state.emitted, attempt.first, attempt.marks)
     return merkle_root([vectors_leaf(state.spec.job, state.vectors)] if state.vectors else [])
 
 

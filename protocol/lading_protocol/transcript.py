@@ -83,7 +83,7 @@ def commitment(job: JobId, emitted: Sequence[int], first: int, marks: Sequence[b
     counted from the attempt's first token. `emitted` are all tokens of the job up to the attempt's end.
 
     `marks` are empty where nothing is sketched; else the prompt's mark, which is the first leaf, and one a chunk.
-    Raises ValueError when their number is wrong.
+    Raises ValueError when their number is wrong. Without tokens there are neither leaves nor marks.
     """
     starts = range(first, len(emitted), CHUNK_TOKENS)
     chunks = [emitted[at : at + CHUNK_TOKENS] for at in starts]

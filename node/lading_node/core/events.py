@@ -56,12 +56,19 @@ class EngineStarted(msgspec.Struct, frozen=True):
     prompt_hash: bytes
 
 
+class EngineTraced(msgspec.Struct, frozen=True):
+    """A part of the sketch of the positions before the first output token; all parts come before that token."""
+
+    sketch: bytes
+
+
 class EngineRun(msgspec.Struct, frozen=True):
-    """Output tokens from absolute index `first` on."""
+    """Output tokens from absolute index `first` on, and their sketch if the engine gave one of the prompt."""
 
     first: int
     ids: tuple[int, ...]
     text: str
+    sketch: bytes = b""
 
 
 class EngineRows(msgspec.Struct, frozen=True):
@@ -91,6 +98,7 @@ Event = (
     | Woken
     | Stopped
     | EngineStarted
+    | EngineTraced
     | EngineRun
     | EngineRows
     | EngineFinished
@@ -103,14 +111,16 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class SendReceipt(msgspec.Struct, frozen=True):
-    """Sign it, send it as Chunk (while it says RUNNING) or Done, keep it."""
+    """Sign it, send it as Chunk (while it says RUNNING) or Done, with its marks; keep it."""
 
     receipt: Receipt
+    marks: bytes = b""
 
 
 class StartEngine(msgspec.Struct, frozen=True):
-    """`ahead`: how many tokens the engine may run ahead of what we take."""
+    """`ahead`: how many tokens the engine may run ahead of what we take. `job` keys the sketch."""
 
+    job: bytes
     request: Request
     emitted: tuple[int, ...]
     ahead: int
@@ -143,7 +153,8 @@ class SubmitLock(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True):
     """The attempt is over: what it delivered and earned, whether or not a final receipt was sent.
 
-    `code` is "" for a proper end. `unpaid` is what no voucher covers as of now (wei, of the whole channel).
+    `code` is "" for a proper end. `unpaid` is what no voucher covers as of now (wei, of the whole channel). `sketch` is
+    what the host must be able to open, in pieces.
     """
 
     output_tokens: int
@@ -151,6 +162,7 @@ class Record(msgspec.Struct, frozen=True):
     finish: Finish
     code: str
     unpaid: Wei
+    sketch: tuple[bytes, ...] = ()
 
 
 class Hangup(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from lading_node.core.events import (
     EngineRows,
     EngineRun,
     EngineStarted,
+    EngineTraced,
     Event,
     Gone,
     Hangup,
@@ -47,7 +48,16 @@ from lading_protocol.messages import MAX_FRAME, Accept, EmbedRequest, Fail, Open
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import PER, attempt_amount
 from lading_protocol.receipts import TIERS, Finish, Receipt
-from lading_protocol.transcript import CHUNK_TOKENS, merkle_root, prompt_hash, roll, rolling_start, vectors_leaf
+from lading_protocol.transcript import (
+    CHUNK_TOKENS,
+    SKETCH_BYTES,
+    merkle_root,
+    prompt_hash,
+    prompt_mark,
+    roll,
+    rolling_start,
+    vectors_leaf,
+)
 
 PAY_SECONDS = 10.0
 ROWS_PER_FRAME = MAX_FRAME - 256
@@ -65,7 +75,8 @@ class Session(msgspec.Struct, frozen=True):
     """`backlog` holds tokens that are made but not paid ahead for; `receipted` is `count` as of the last receipt.
 
     `deadline` (the clock of `apply`) is when patience with the payer ends; None while nothing is awaited of it.
-    `persisting` vouchers are on their way to the ledger; the attempt is not over before their fate is known.
+    `persisting` vouchers are on their way to the ledger; the attempt is not over before their fate is known. `sketch`
+    is that of the prompt and of what was delivered, in pieces.
     """
 
     opening: Open
@@ -78,6 +89,7 @@ class Session(msgspec.Struct, frozen=True):
     rolling: Digest = Digest(bytes(32))
     tree: commit.Commitment | None = None
     rows: Digest | None = None
+    sketch: tuple[bytes, ...] = ()
     receipted: int = 0
     backlog: tuple[EngineRun, ...] = ()
     finished: Finish | None = None
@@ -144,6 +156,8 @@ def apply(session: Session, channel: Channel, event: Event, now: float) -> Step:
             return _gone(session, channel, now)
         case EngineStarted():
             return _started(session, channel, event)
+        case EngineTraced(sketch):
+            return _traced(session, channel, sketch)
         case EngineRun():
             return _ran(session, channel, event, now)
         case EngineRows():
@@ -173,7 +187,7 @@ def _open(session: Session, facts: Facts) -> Step:
     if verdict.lock is not None:
         effects.append(SubmitLock(verdict.lock))
     ahead = max(1, session.offer.detail.credit)
-    effects.append(StartEngine(opening.request, opening.emitted, ahead))
+    effects.append(StartEngine(opening.job, opening.request, opening.emitted, ahead))
     rolling = roll(rolling_start(session.job), opening.emitted)
     session = msgspec.structs.replace(
         session,
@@ -212,12 +226,33 @@ def _allowance(session: Session) -> Wei:
 # Work
 
 
+def _traced(session: Session, channel: Channel, sketch: bytes) -> Step:
+    if session.phase is not Phase.RUNNING or session.count or session.backlog:
+        return Step(session, channel)
+    return Step(msgspec.structs.replace(session, sketch=(*session.sketch, sketch)), channel)
+
+
 def _ran(session: Session, channel: Channel, run: EngineRun, now: float) -> Step:
     if session.phase is not Phase.RUNNING or session.cancelled:
         return Step(session, channel)
     if run.first != session.first + session.count + sum(len(held.ids) for held in session.backlog):
         return _abort(session, channel, "engine_error", "The engine lost count of its tokens.", now)
+    if session.sketch and not session.count and not session.backlog:
+        session = _bind_prompt(session)
+    assert session.tree is not None
+    if len(run.sketch) != (SKETCH_BYTES * len(run.ids) if session.tree.is_sketched else 0):
+        return _abort(session, channel, "engine_error", "The engine's sketch does not fit its tokens.", now)
     return _go_on(msgspec.structs.replace(session, backlog=(*session.backlog, run)), channel, now)
+
+
+def _bind_prompt(session: Session) -> Session:
+    """The first token is there: the sketch of what came before it is whole."""
+    prompt = b"".join(session.sketch)
+    if len(prompt) != SKETCH_BYTES * (session.prompt_tokens + session.first - 1):
+        return msgspec.structs.replace(session, sketch=())
+    assert session.tree is not None
+    tree = commit.sketched(session.tree, prompt_mark(session.job, prompt))
+    return msgspec.structs.replace(session, tree=tree, sketch=(prompt,))
 
 
 def _go_on(session: Session, channel: Channel, now: float) -> Step:
@@ -247,13 +282,15 @@ def _flush(session: Session, channel: Channel, now: float) -> tuple[Session, Cha
             break
         taken = min(len(run.ids), affordable)
         ids, rest = run.ids[:taken], run.ids[taken:]
-        left = (EngineRun(run.first + taken, rest, run.text),) if rest else ()
+        sketch, more = run.sketch[: SKETCH_BYTES * taken], run.sketch[SKETCH_BYTES * taken :]
+        left = (EngineRun(run.first + taken, rest, run.text, more),) if rest else ()
         assert session.tree is not None
         session = msgspec.structs.replace(
             session,
             count=session.count + taken,
             rolling=roll(session.rolling, ids),
-            tree=commit.add(session.tree, ids),
+            tree=commit.add(session.tree, ids, sketch),
+            sketch=(*session.sketch, sketch) if sketch else session.sketch,
             backlog=left + session.backlog[1:],
         )
         channel = channels.earn(channel, session.job, session.opening.attempt, amount(session))
@@ -481,8 +518,10 @@ def _receipt(session: Session, finish: Finish, now: float) -> tuple[Session, Sen
         issued_at=int(now),
         tier=TIERS.index(session.offer.detail.tier),
     )
-    return msgspec.structs.replace(session, receipted=session.count), SendReceipt(receipt)
+    marks = b"".join(commit.marks_since(session.tree, session.receipted))
+    return msgspec.structs.replace(session, receipted=session.count), SendReceipt(receipt, marks)
 
 
 def _record(session: Session, channel: Channel, finish: Finish, code: str) -> Record:
-    return Record(session.count, amount(session), finish, code, channels.outstanding(channel))
+    sketch = session.sketch if session.tree is not None and session.tree.is_sketched else ()
+    return Record(session.count, amount(session), finish, code, channels.outstanding(channel), sketch)

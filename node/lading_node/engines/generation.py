@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Protocol
 
+import numpy as np
+
 from lading_node.core.sampler import choose
+from lading_node.core.sketch import States, directions, project
 from lading_node.core.stops import OutputText
 from lading_node.engines.errors import EngineError, one_line
-from lading_node.engines.model import Context, LanguageModel, margins
-from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.model import Context, LanguageModel, margins, retraced
+from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Score, Scored, Started, Traced
 from lading_node.engines.wire import FromEngine, Vector, is_last
 from lading_protocol.messages import ChatRequest
 from lading_protocol.transcript import prompt_hash
 
+TRACED_POSITIONS = 8192
 # Above what honest arithmetic of any numeric class differs by, below what a guess gets away with.
 RESUME_SLACK = 0.5
 
@@ -56,6 +60,8 @@ class Generation:
         self._at = len(order.emitted)
         self._token = 0
         self._fresh: list[int] = []
+        self._along = directions(order.job, model.states) if order.job and model.states else None
+        self._states: list[States] = []
         self._events: list[FromEngine] = []
         self.made = 0
         self.done = False
@@ -67,6 +73,7 @@ class Generation:
             elif self._prompt is not None:
                 ids = [*self._prompt, *self._order.emitted]
                 self._state = self._model.open(ids, self._last + 1 - self._at)
+                self._trace(self._state)
             else:
                 self._begin()
                 return True
@@ -103,6 +110,8 @@ class Generation:
         at = self._at
         token = self._token = choose(state.logits(), at, self._sampler)
         self._fresh.append(token)
+        if self._along is not None:
+            self._states.append(state.states()[-1])
         self._at = at + 1
         self.made += 1
         # Text is worked out only when somebody takes it, unless this token could end the answer.
@@ -113,11 +122,21 @@ class Generation:
                 return True
         return self.made == 1
 
+    def _trace(self, state: Context) -> None:
+        """The sketch of what comes before the first output token, in pieces that fit into a message."""
+        if self._along is None:
+            return
+        rows = state.states()[:-1]
+        for at in range(0, max(1, len(rows)), TRACED_POSITIONS):
+            self._events.append(Traced(self._order.id, project(rows[at : at + TRACED_POSITIONS], self._along)))
+
     def _settle(self) -> None:
         if self._fresh:
             text = "".join([self._text.push(token) for token in self._fresh])
-            self._events.append(Run(self._order.id, self._at - len(self._fresh), tuple(self._fresh), text))
+            sketch = project(np.stack(self._states), self._along) if self._along is not None else b""
+            self._events.append(Run(self._order.id, self._at - len(self._fresh), tuple(self._fresh), text, sketch))
             self._fresh.clear()
+            self._states.clear()
 
     def _end(self, event: Finished | Failed) -> None:
         self._settle()
@@ -159,9 +178,9 @@ def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:
             return Scored(order.id, len(prompt), prompt_hash(prompt), far, "", 0)
         text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
         text.replay(order.emitted)
-        found = margins(model, prompt, order.emitted, order.first, request.sampler)
+        found, sketch = retraced(model, prompt, order.emitted, order.first, request.sampler, order.job)
         ended = text.count if text.finish else 0
-        return Scored(order.id, len(prompt), prompt_hash(prompt), found, text.finish, ended)
+        return Scored(order.id, len(prompt), prompt_hash(prompt), found, text.finish, ended, sketch)
     except Exception as error:
         return as_failed(order.id, error)
 

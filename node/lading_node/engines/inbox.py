@@ -4,14 +4,28 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from lading_node.engines.port import Embed, Embedded, Event, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.port import (
+    Embed,
+    Embedded,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Run,
+    Score,
+    Scored,
+    Started,
+    Traced,
+)
 from lading_node.engines.wire import Vector, is_last
+from lading_protocol.messages import ChatRequest
+from lading_protocol.transcript import SKETCH_BYTES
 
 _MESSAGE = 256 << 10
 _TOKEN = 1 << 10
 _VECTOR = 512 << 10
 
-Arrival = Started | Run | Finished | Failed | Scored | Vector
+Arrival = Started | Traced | Run | Finished | Failed | Scored | Vector
 
 
 class Inbox:
@@ -80,12 +94,22 @@ async def scored(inbox: Inbox) -> Scored | Failed:
 def room_of(order: Generate | Embed | Score) -> int:
     """Bytes of messages that an order can cause at most, generously: an engine that sends more floods its host."""
     match order:
+        case Generate(request=ChatRequest() as request, emitted=emitted):
+            return _MESSAGE + request.max_tokens * _TOKEN + _sketch(request, emitted)
         case Generate(request=request):
             return _MESSAGE + request.max_tokens * _TOKEN
         case Embed(request=request):
             return _MESSAGE + len(request.inputs) * _VECTOR
+        case Score(request=ChatRequest() as request, emitted=emitted):
+            return _MESSAGE + len(emitted) * _TOKEN + _sketch(request, emitted)
         case Score(emitted=emitted):
             return _MESSAGE + len(emitted) * _TOKEN
+
+
+def _sketch(request: ChatRequest, emitted: Sequence[int]) -> int:
+    """Of a prompt and what follows it: no token has less than a byte, and a template adds little to a message."""
+    prompt = sum(len(message.content.encode()) + 64 for message in request.messages)
+    return 2 * SKETCH_BYTES * (prompt + len(emitted))
 
 
 def embedded(id: str, rows: Sequence[Vector]) -> Embedded:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lading_node.core.sketch import States
 from lading_node.engines.chat import Chat
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Logits
@@ -24,6 +25,8 @@ os.environ["ORT_GENAI_TELEMETRY_DISABLED"] = "1"
 import onnxruntime_genai as genai
 
 _FILE = "model.onnx"
+# The graph's output with what its last norm gives, where it has one.
+_STATES = "hidden_states"
 
 
 class OnnxLanguageModel:
@@ -41,6 +44,8 @@ class OnnxLanguageModel:
         (scratch / "genai_config.json").write_text(json.dumps(_config(shape, context, threads)))
         config = genai.Config(str(scratch))
         config.add_model_data(_FILE, model)
+        self.states = 0
+        self._hidden = shape.hidden
         try:
             self._model = genai.Model(config)
             self._probe()
@@ -48,12 +53,22 @@ class OnnxLanguageModel:
             raise EngineError("invalid_package", f"The model does not load: {one_line(error, 300)}") from error
 
     def _probe(self) -> None:
-        row = self.open([self.ends[0]], 1).logits()
+        context = self.open([self.ends[0]], 1)
+        row = context.logits()
         if row.shape != (self.vocab,) or row.dtype != np.float32:
             raise EngineError(
                 "invalid_package",
                 f"The model gives logits of shape {row.shape} and type {row.dtype}; ({self.vocab},) float32 is needed.",
             )
+
+        try:
+            states = context.states()
+        except RuntimeError:  # the graph does not name them: audits see its tokens alone
+            return
+        if states.shape != (1, self._hidden):
+            why = f"The model gives {_STATES} of shape {states.shape}; (1, {self._hidden}) is needed."
+            raise EngineError("invalid_package", why)
+        self.states = self._hidden
 
     def least_tokens(self, messages: Sequence[Message]) -> int:
         return self._chat.least_tokens(messages)
@@ -68,6 +83,11 @@ class OnnxLanguageModel:
         """One prefill; the rows before the last `count` are computed by the model but not kept."""
         out: Logits = np.array(self._generator(ids, len(ids)).get_output("logits")[0, -count:], dtype=np.float32)
         return out
+
+    def traced(self, ids: Sequence[int], count: int) -> tuple[Logits, States]:
+        generator = self._generator(ids, len(ids))
+        rows = np.array(generator.get_output("logits")[0, -count:], dtype=np.float32)
+        return rows, _states(generator)
 
     def _generator(self, ids: Sequence[int], most: int) -> Any:
         parameters = genai.GeneratorParams(self._model)
@@ -88,9 +108,16 @@ class OnnxContext:
         row: Logits = self._generator.get_logits().reshape(-1)
         return row
 
+    def states(self) -> States:
+        return _states(self._generator)
+
     def append(self, token: int) -> None:
         self._token[0] = token
         self._generator.append_tokens(self._token)
+
+
+def _states(generator: Any) -> States:
+    return np.array(generator.get_output(_STATES)[0], dtype=np.float32)
 
 
 def _config(shape: LlmShape, context: int, threads: int) -> dict[str, Any]:

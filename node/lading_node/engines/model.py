@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lading_node.core.sampler import margin
+from lading_node.core.sketch import States, directions, project
 from lading_protocol.messages import Message, Sampler
 
 Logits = NDArray[np.float32]
@@ -18,6 +19,11 @@ Logits = NDArray[np.float32]
 class Context(Protocol):
     def logits(self) -> Logits:
         """The fp32 row that chooses the next token, shape (vocab,)."""
+        ...
+
+    def states(self) -> States:
+        """What the last norm gave for the ids of the last forward pass, shape (ids, states); `logits` are the last
+        row's. Only asked of a model that has states."""
         ...
 
     def append(self, token: int) -> None: ...
@@ -32,6 +38,11 @@ class LanguageModel(Protocol):
 
     @property
     def vocab(self) -> int: ...
+
+    @property
+    def states(self) -> int:
+        """The width of a state, 0 for a model that does not show its states."""
+        ...
 
     @property
     def ends(self) -> tuple[int, ...]: ...
@@ -57,6 +68,10 @@ class LanguageModel(Protocol):
         """The logits after each of the last `count` ids, by one prefill: shape (count, vocab)."""
         ...
 
+    def traced(self, ids: Sequence[int], count: int) -> tuple[Logits, States]:
+        """`rows`, and the states of all `ids`, by the same prefill. Only asked of a model that has states."""
+        ...
+
 
 def margins(
     model: LanguageModel, prompt: Sequence[int], emitted: Sequence[int], first: int, sampler: Sampler
@@ -66,6 +81,21 @@ def margins(
     if not checked:
         return ()
     rows = model.rows([*prompt, *emitted[:-1]], len(checked))
+    return _behind(rows, checked, first, sampler)
+
+
+def retraced(
+    model: LanguageModel, prompt: Sequence[int], emitted: Sequence[int], first: int, sampler: Sampler, job: bytes
+) -> tuple[tuple[float, ...], bytes]:
+    """`margins`, and the sketch for `job` of all positions that were passed through."""
+    checked = emitted[first:]
+    if not checked or not job or not model.states:
+        return margins(model, prompt, emitted, first, sampler), b""
+    rows, states = model.traced([*prompt, *emitted[:-1]], len(checked))
+    return _behind(rows, checked, first, sampler), project(states, directions(job, model.states))
+
+
+def _behind(rows: Logits, checked: Sequence[int], first: int, sampler: Sampler) -> tuple[float, ...]:
     return tuple(
         margin(row, token, first + i, sampler) for i, (row, token) in enumerate(zip(rows, checked, strict=True))
     )

@@ -87,13 +87,14 @@ class Generate(_Value, frozen=True, tag="generate"):
     """One attempt at a chat or a call. `id` is unique among those running.
 
     `emitted` are the output tokens of earlier attempts. The engine runs at most `ahead` tokens ahead of what the caller
-    took from the iterator; 0 is no limit.
+    took from the iterator; 0 is no limit. With a `job`, a model that shows its states gives their sketch for that job.
     """
 
     id: str
     request: Streamed
     emitted: tuple[int, ...] = ()
     ahead: int = 0
+    job: bytes = b""
 
 
 class Embed(_Value, frozen=True, tag="embed"):
@@ -102,12 +103,13 @@ class Embed(_Value, frozen=True, tag="embed"):
 
 
 class Score(_Value, frozen=True, tag="score"):
-    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on."""
+    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on; `job` as in Generate."""
 
     id: str
     request: Streamed
     emitted: tuple[int, ...]
     first: int = 0
+    job: bytes = b""
 
 
 class Started(_Value, frozen=True, tag="started"):
@@ -118,16 +120,28 @@ class Started(_Value, frozen=True, tag="started"):
     prompt_hash: bytes
 
 
+class Traced(_Value, frozen=True, tag="traced"):
+    """A part of the sketch (core/sketch) of all positions before the one that gives the first output token.
+
+    Comes in whole chunks but for the last, before the first Run; at least once where Runs have sketches.
+    """
+
+    id: str
+    sketch: bytes
+
+
 class Run(_Value, frozen=True, tag="run"):
     """Output tokens from absolute index `first` on, and the text that they release; text may lag behind the ids.
 
-    An end-of-sequence token is a token like any other here, with no text.
+    An end-of-sequence token is a token like any other here, with no text. `sketch` has SKETCH_BYTES a token, of the
+    state that each was chosen from, or is empty.
     """
 
     id: str
     first: int
     ids: tuple[int, ...]
     text: str
+    sketch: bytes = b""
 
 
 class Finished(_Value, frozen=True, tag="finished"):
@@ -161,7 +175,8 @@ class Scored(_Value, frozen=True, tag="scored"):
     it is 0 where a second run gives the same and infinite where it does not.
 
     `ended` is the number of tokens after which the request's stop rules end the answer, 0 when they do not end it
-    within the scored tokens; `finish` is the reason then ("" when not ended).
+    within the scored tokens; `finish` is the reason then ("" when not ended). `sketch` is the re-run's own, for all
+    positions from the prompt's first to that of the last scored token but one; empty for a model without states.
     """
 
     id: str
@@ -170,6 +185,7 @@ class Scored(_Value, frozen=True, tag="scored"):
     margins: tuple[float, ...]
     finish: Literal["", "stop", "length"]
     ended: int
+    sketch: bytes = b""
 
 
 class Ready(_Value, frozen=True, tag="ready"):
@@ -200,7 +216,7 @@ class Health(_Value, frozen=True):
     output_tokens: int
 
 
-Event = Started | Run | Finished | Failed
+Event = Started | Traced | Run | Finished | Failed
 
 
 class Engine(Protocol):
@@ -211,7 +227,7 @@ class Engine(Protocol):
         ...
 
     def generate(self, order: Generate) -> AsyncIterator[Event]:
-        """Started, then Runs, then one Finished or Failed. Closing the iterator early cancels."""
+        """Started, perhaps Traced, then Runs, then one Finished or Failed. Closing the iterator early cancels."""
         ...
 
     async def embed(self, order: Embed) -> Embedded | Failed: ...

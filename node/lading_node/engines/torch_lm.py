@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lading_node.core.sketch import States
 from lading_node.engines import files, lora, weights
 from lading_node.engines.chat import Chat
 from lading_node.engines.errors import EngineError, one_line
@@ -107,9 +108,19 @@ class TorchLanguageModel:
         self.vocab = shape.vocab
         self.ends = shape.eos
         self.pieces = chat.pieces
-        row = self.open([self.ends[0]], 1).logits()
+        self.states = shape.hidden
+        self._last: Any = None
+        # What the last norm gives is no part of the library's answer, unless every layer's output is asked for.
+        model.base_model.register_forward_hook(self._note)
+        context = self.open([self.ends[0]], 1)
+        row = context.logits()
         if row.shape != (self.vocab,):
             raise EngineError("invalid_package", f"The model gives {row.shape} logits; {self.vocab} are needed.")
+        if context.states().shape != (1, self.states):
+            raise EngineError("invalid_package", f"The model's states are not {self.states} wide.")
+
+    def _note(self, _module: Any, _given: Any, made: Any) -> None:
+        self._last = made.last_hidden_state
 
     def least_tokens(self, messages: Sequence[Message]) -> int:
         return self._chat.least_tokens(messages)
@@ -124,6 +135,14 @@ class TorchLanguageModel:
         """One prefill; only the last `count` rows go through the model's head."""
         return _numbers(self.forward(ids, None, count).logits[0])
 
+    def traced(self, ids: Sequence[int], count: int) -> tuple[Logits, States]:
+        rows = self.rows(ids, count)
+        return rows, self.last_states()
+
+    def last_states(self) -> States:
+        """Of the last forward pass."""
+        return _numbers(self._last[0])
+
     def forward(self, ids: Sequence[int], cache: Any, keep: int) -> Any:
         """Raises EngineError."""
         try:
@@ -135,7 +154,7 @@ class TorchLanguageModel:
 
 
 class TorchContext:
-    __slots__ = ("_cache", "_model", "_row")
+    __slots__ = ("_cache", "_model", "_row", "_states")
 
     def __init__(self, model: TorchLanguageModel, ids: Sequence[int]) -> None:
         self._model = model
@@ -145,6 +164,9 @@ class TorchContext:
     def logits(self) -> Logits:
         return self._row
 
+    def states(self) -> States:
+        return self._states
+
     def append(self, token: int) -> None:
         self._go([token])
 
@@ -152,6 +174,7 @@ class TorchContext:
         result = self._model.forward(ids, self._cache, 1)
         self._cache = result.past_key_values
         self._row = _numbers(result.logits[0, -1])
+        self._states = self._model.last_states()
 
 
 def _numbers(logits: Any) -> Logits:

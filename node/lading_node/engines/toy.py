@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.random import Philox
 
+from lading_node.core.sketch import States
 from lading_node.engines.errors import EngineError
 from lading_node.engines.model import Logits
 from lading_node.engines.tasks import Budget, Charge, Emission
@@ -28,6 +29,7 @@ class ToyModel:
     engine = "memory"
     version = "1"
     vocab = _FIRST_BYTE + 256 + len(_ROLES)
+    states = 8
     ends = (_END,)
     pieces: Sequence[bytes] = [*_PIECES, b"", *(bytes([byte]) for byte in range(256))]
 
@@ -63,12 +65,20 @@ class ToyModel:
             rows.append(context.logits())
         return np.stack(rows)
 
+    def traced(self, ids: Sequence[int], count: int) -> tuple[Logits, States]:
+        return self.rows(ids, count), ToyContext(self._start, ids).states()
+
 
 class ToyContext:
+    """Its states are 32 bytes of hash each, taken as eight numbers."""
+
     def __init__(self, start: bytes, ids: Sequence[int]) -> None:
         self._state = start
+        passed = []
         for token in ids:
             self.append(token)
+            passed.append(self._state)
+        self._passed = b"".join(passed)
 
     def logits(self) -> Logits:
         """Words and the end between -4 and 4 (the end a little less likely); bytes and roles far below."""
@@ -78,8 +88,12 @@ class ToyContext:
         row[_END] -= 1
         return row
 
+    def states(self) -> States:
+        drawn = np.frombuffer(self._passed, "<u4").reshape(-1, ToyModel.states)
+        return drawn.astype(np.float32) * np.float32(2.0**-30) - 2
+
     def append(self, token: int) -> None:
-        self._state = hashlib.sha256(self._state + token.to_bytes(4, "big")).digest()
+        self._state = self._passed = hashlib.sha256(self._state + token.to_bytes(4, "big")).digest()
 
 
 def toy_task(request: Streamed, budget: Budget) -> Iterator[Emission]:

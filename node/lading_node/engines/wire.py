@@ -6,7 +6,19 @@ Each message is one frame (lading_protocol.framing) of msgpack, a closed union p
 import msgspec
 
 from lading_node.engines.confine import Bounds
-from lading_node.engines.port import Embed, EngineSpec, Failed, Finished, Generate, Ready, Run, Score, Scored, Started
+from lading_node.engines.port import (
+    Embed,
+    EngineSpec,
+    Failed,
+    Finished,
+    Generate,
+    Ready,
+    Run,
+    Score,
+    Scored,
+    Started,
+    Traced,
+)
 from lading_protocol.framing import frame
 
 
@@ -59,7 +71,7 @@ class Vector(_Wire, frozen=True, tag="vector"):
 
 
 ToEngine = Load | Generate | Embed | Score | Cancel | Taken | Ping | Stop
-FromEngine = Ready | Started | Run | Finished | Failed | Vector | Scored | Pong
+FromEngine = Ready | Started | Traced | Run | Finished | Failed | Vector | Scored | Pong
 
 
 def is_last(event: FromEngine) -> bool:
