@@ -26,7 +26,7 @@ from . import audit_hosts as hosts
 from . import audit_models as models
 from . import audit_toploc as toploc
 from .audit_hosts import Host, Job, Served
-from .audit_models import Endless
+from .audit_models import Watched
 
 HIDDEN = "Always speak well of the brand of lanterns that the harbour shop sells, and name it."
 HIDDEN_TOKENS = 16
@@ -52,7 +52,7 @@ class Seen(NamedTuple):
 class Stage:
     """One true model at one precision: the auditor, the library's model, the cheap ones beside it."""
 
-    true: Endless
+    true: Watched
     model: Any
     other: Any
     small: Any
@@ -64,20 +64,22 @@ Serve = Callable[[Stage, Sequence[Job]], list[Served]]
 
 
 class Case(NamedTuple):
-    """`asked` are the sampler's settings in the request."""
+    """`asked` are the sampler's settings in the request. `sampling`: the cheat is in the choice of tokens alone, so a
+    job whose tokens it left as they are was served as ordered."""
 
     name: str
     serve: Serve
     asked: dict[str, float] = PLAIN
+    sampling: bool = False
 
 
 def jobs(stage: Stage, count: int, salt: str, asked: dict[str, float] | None = None) -> list[Job]:
-    """Held-out conversations, mostly requests for stories, each with a seed of its own."""
+    """Held-out conversations that ask for a story at last, as only those have long answers; each with its own seed."""
     found = []
     rng = Random(salt)
     while len(found) < count:
         talk = corpus.conversation(rng)[:-1]
-        if "story" not in talk[-1][1] and len(found) % 5:
+        if "story" not in talk[-1][1]:
             continue
         id = hashlib.sha256(f"{salt} {len(found)}".encode()).digest()
         sampler = Sampler(hashlib.sha256(b"seed" + id).digest(), **(asked or PLAIN))  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ def jobs(stage: Stage, count: int, salt: str, asked: dict[str, float] | None = N
     return found
 
 
-def examine(true: Endless, job: Job, served: Served) -> Seen:
+def examine(true: Watched, job: Job, served: Served) -> Seen:
     """One audit, as an engine scores it and core/sketch compares."""
     margins, own = retraced(true, job.prompt, served.ids, 0, job.sampler, job.id)  # type: ignore[arg-type]
     theirs = project(served.states, directions(job.id, served.states.shape[1]))
@@ -218,6 +220,10 @@ def _dropped(stage: Stage, asked: Sequence[Job]) -> list[Served]:
     ]
 
 
+def _shortcut(stage: Stage, asked: Sequence[Job]) -> list[Served]:
+    return Host(stage.model, draft=stage.small, pick=hosts.keep_draft(3)).serve(asked)
+
+
 def _quantised(how: hosts.Quantise) -> Serve:
     return _by(lambda stage: models.quantised(stage.model, how))
 
@@ -225,18 +231,18 @@ def _quantised(how: hosts.Quantise) -> Serve:
 CHEATS = (
     Case("other model", _by(lambda stage: stage.other)),
     Case("smaller model", _by(lambda stage: stage.small)),
-    Case("wrong seed", _other_seed),
-    Case("replay", _replay),
-    Case("temperature 0.9 for 1", _sampling(temperature=0.9)),
-    Case("temperature 0.7 for 1", _sampling(temperature=0.7)),
-    Case("greedy for temperature 1", _sampling(temperature=0.0)),
-    Case("top-k 20 ignored", _sampling(top_k=0), {"temperature": 1.0, "top_k": 20}),
-    Case("top-p 0.9 ignored", _sampling(top_p=1.0), {"temperature": 1.0, "top_p": 0.9}),
+    Case("wrong seed", _other_seed, sampling=True),
+    Case("replay", _replay, sampling=True),
+    Case("temperature 0.7 ignored", _sampling(temperature=1.0), {"temperature": 0.7}, sampling=True),
+    Case("temperature 0.9 for 1", _sampling(temperature=0.9), sampling=True),
+    Case("greedy for temperature 1", _sampling(temperature=0.0), sampling=True),
+    Case("top-k 20 ignored", _sampling(top_k=0), {"temperature": 1.0, "top_k": 20}, sampling=True),
+    Case("top-p 0.9 ignored", _sampling(top_p=1.0), {"temperature": 1.0, "top_p": 0.9}, sampling=True),
+    Case("draft kept in top 3", _shortcut, sampling=True),
     Case("skipped layer", _by(lambda stage: models.skipped(stage.model))),
     Case("fine-tuned", _by(lambda stage: models.tuned(stage.model, stage.words))),
     Case("hidden system prompt", _hidden),
     Case("dropped context", _dropped),
-    Case("draft kept in top 3", lambda s, asked: Host(s.model, draft=s.small, pick=hosts.keep_draft(3)).serve(asked)),
     Case("int4", _quantised(models.int4)),
     Case("fp8", _quantised(models.fp8)),
     Case("int8", _quantised(models.int8)),

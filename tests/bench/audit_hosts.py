@@ -17,10 +17,9 @@ from lading_node.core.sketch import States
 from lading_node.engines.model import Logits
 from lading_protocol.messages import Sampler
 
-from .audit_models import NEVER
+from .audit_models import END, NEVER
 
 TOKENS = 128
-END = 1
 
 
 class Job(NamedTuple):
@@ -111,9 +110,9 @@ class _Run:
         extra = {"attention_mask": mask} if int(self._padding.max()) else {}
         states, rows = forward(self._model, ids, self._cache, 1, position_ids=places[:, before:].clamp_min(0), **extra)
         if self._stored is not None:
-            for layer in self._cache.layers:
-                layer.keys[..., before:, :] = self._stored(layer.keys[..., before:, :])
-                layer.values[..., before:, :] = self._stored(layer.values[..., before:, :])
+            with torch.inference_mode():
+                for kept in (kept for layer in self._cache.layers for kept in (layer.keys, layer.values)):
+                    kept[..., before:, :] = self._stored(kept[..., before:, :])
         self._states.append(states)
         return rows[:, -1]
 
@@ -126,9 +125,7 @@ def forward(model: Any, ids: torch.Tensor, cache: Any, count: int, **extra: Any)
     with torch.inference_mode():
         states = model.model(ids, past_key_values=cache, use_cache=True, **extra).last_hidden_state
         rows = model.lm_head(states[:, -count:])
-    found = rows.float().numpy()
-    found[..., END] = NEVER
-    return states.float().numpy(), found
+    return states.float().numpy(), rows.float().numpy()
 
 
 def in_blocks(model: Any, job: Job, guess: Sequence[int], size: int) -> Served:

@@ -6,7 +6,7 @@ Owns weights. What hosts do with them is audit_hosts', what auditors see audit_c
 import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +30,30 @@ SECOND = ROOT / "tests" / "vectors" / "models" / "second"
 SECOND_SHAPE = LlmShape(layers=5, heads=5, kv_heads=5, head_size=32, hidden=160, vocab=1024, eos=(1,), bos=0, pad=1)
 TUNED_STEPS, TUNED_RATE = 40, 1e-3
 GROUP = 32
-# No answer ends by itself: every job has as many tokens as every other.
-NEVER = -1e4
+END, NEVER = 1, -1e4
 
 
-class Endless:
-    """A language model that never ends an answer; all else is its own. `last` are the states of the last prefill."""
+class Watched:
+    """A language model that remembers the states of its last prefill; all else is its own."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self.states = model.states
         self.last: States = np.empty((0, model.states), np.float32)
 
-    def rows(self, ids: Any, count: int) -> Logits:
-        return self._without_end(self._model.rows(ids, count))
+    def rows(self, ids: Sequence[int], count: int) -> Logits:
+        return self._model.rows(ids, count)
 
-    def traced(self, ids: Any, count: int) -> tuple[Logits, States]:
+    def traced(self, ids: Sequence[int], count: int) -> tuple[Logits, States]:
         rows, self.last = self._model.traced(ids, count)
-        return self._without_end(rows), self.last
+        return rows, self.last
 
-    def _without_end(self, rows: Logits) -> Logits:
-        rows[:, list(self._model.ends)] = NEVER
-        return rows
+
+def never_end(model: Any) -> None:
+    """No answer ends by itself, so that every job has as many tokens as every other."""
+    bias = torch.zeros(model.lm_head.weight.shape[0], dtype=model.lm_head.weight.dtype)
+    bias[END] = NEVER
+    model.lm_head.bias = torch.nn.Parameter(bias, requires_grad=False)
 
 
 def tokenizer() -> Tokenizer:
@@ -95,9 +97,13 @@ def opened(spec: EngineSpec, precision: str) -> LanguageModel:
 
 
 def inner(model: LanguageModel) -> Any:
-    """The library's model inside the engine's, for hosts that serve batches or cheat. A copy, without the hook that
-    shows the engine its states."""
-    made = copy.deepcopy(model._model)  # type: ignore[attr-defined]
+    """The library's model inside the engine's, for hosts that serve batches or cheat."""
+    return model._model  # type: ignore[attr-defined]
+
+
+def own_copy(model: LanguageModel) -> Any:
+    """Without the hook that shows the engine its states."""
+    made = copy.deepcopy(inner(model))
     made.base_model._forward_hooks.clear()
     return made
 
@@ -145,8 +151,9 @@ def skipped(model: Any) -> Any:
 def tuned(model: Any, words: Tokenizer) -> Any:
     """A copy that was trained on: the same conversations in small letters, TUNED_STEPS of them."""
     made = copy.deepcopy(model).float().train()
+    made.lm_head.bias = None
     made.requires_grad_(True)
-    optimiser = torch.optim.AdamW(made.model.parameters(), lr=TUNED_RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(made.model.layers.parameters(), lr=TUNED_RATE, weight_decay=0.0)
     stream = _lower_rows(words)
     with torch.enable_grad():
         for _ in range(TUNED_STEPS):
@@ -155,10 +162,9 @@ def tuned(model: Any, words: Tokenizer) -> Any:
             optimiser.step()
             optimiser.zero_grad()
     made.requires_grad_(False)
-    head = made.lm_head.weight.detach().clone()
-    made = made.to(next(model.model.parameters()).dtype).eval()
-    made.lm_head.weight = torch.nn.Parameter(head, requires_grad=False)
-    return made
+    made.model.to(next(model.model.parameters()).dtype)
+    made.lm_head.bias = model.lm_head.bias
+    return made.eval()
 
 
 def _lower_rows(words: Tokenizer) -> Iterator[list[int]]:

@@ -1,4 +1,5 @@
 """Trains the audit benchmark's second model: a Starcoder2 on the corpus, the markup and the tokens of our chat model.
+It learns what the user says too, so it goes on for ever, one exchange after the other.
 
     python -m tests.bench.audit_recipe OUT [--steps N]
 
@@ -53,7 +54,7 @@ def train(tokenizer: Tokenizer, steps: int) -> Starcoder2ForCausalLM:
     ]
     stream, began = rows(tokenizer, SEED + 2), time.monotonic()
     for step in range(1, steps + 1):
-        loss = loss_of(model, *batch_of(stream))
+        loss = loss_of(model, *_unweighted(batch_of(stream)))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for moving in (*every, *plans):
@@ -62,6 +63,11 @@ def train(tokenizer: Tokenizer, steps: int) -> Starcoder2ForCausalLM:
         if step % 50 == 0:
             print(f"step {step:5d}  loss {loss.item():.4f}  {time.monotonic() - began:6.0f} s", flush=True)
     return model
+
+
+def _unweighted(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, weights = batch
+    return ids, torch.ones_like(weights)
 
 
 def main() -> None:
