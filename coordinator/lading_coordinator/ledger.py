@@ -38,6 +38,7 @@ class PartRow(msgspec.Struct, frozen=True):
     tokens: int
     amount: Wei
     receipt: bytes
+    marks: bytes = b""
 
 
 class JobRow(msgspec.Struct, frozen=True):
@@ -133,6 +134,15 @@ class Ledger:
                     (now - self._retention.evidence,),
                 ),
                 (
+                    "delete from openings where leaf not in (select leaf from parts p join jobs j on j.job = p.job"
+                    " where p.leaf is not null and j.request is not null)",
+                    (),
+                ),
+                (
+                    "delete from marks where job in (select job from jobs where request is null)",
+                    (),
+                ),
+                (
                     "delete from parts where job in (select job from jobs where ended < ? and request is null)",
                     (now - self._retention.records,),
                 ),
@@ -148,9 +158,11 @@ class Ledger:
         if not found:
             return None
         parts = self._store.rows(
-            "select attempt, host, first, tokens, amount, receipt from parts where job=? order by attempt", (job,)
+            "select p.attempt, host, first, tokens, amount, receipt, marks from parts p left join marks m"
+            " on m.job = p.job and m.attempt = p.attempt where p.job=? order by p.attempt",
+            (job,),
         )
-        rows = tuple(PartRow(a, Address(h), f, t, Wei(int(w)), r or b"") for a, h, f, t, w, r in parts)
+        rows = tuple(PartRow(a, Address(h), f, t, Wei(int(w)), r or b"", m or b"") for a, h, f, t, w, r, m in parts)
         return msgspec.structs.replace(found[0], parts=rows)
 
     def recent(self, count: int) -> list[JobRow]:
@@ -168,16 +180,24 @@ class Ledger:
     def case(self, leaf: bytes) -> Case | None:
         """All that a re-run of the attempt with this receipt needs; None once the evidence is gone."""
         row = self._store.row(
-            "select p.receipt, j.request, j.emitted, j.vectors from parts p join jobs j on j.job = p.job"
-            " where p.leaf=? and j.request is not null",
+            "select p.receipt, j.request, j.emitted, j.vectors, m.marks from parts p join jobs j on j.job = p.job"
+            " left join marks m on m.job = p.job and m.attempt = p.attempt where p.leaf=? and j.request is not null",
             (leaf,),
         )
         if row is None or len(row[3] or b"") > MAX_VECTORS:
             return None
-        receipt, request, emitted, vectors = row
+        receipt, request, emitted, vectors, marks = row
         value = unpack(Receipt, receipt).value
         end = 4 * (value.first + value.output_tokens)
-        return Case(receipt, _request.decode(request), _ids(emitted[:end]), vectors or b"")
+        return Case(receipt, _request.decode(request), _ids(emitted[:end]), vectors or b"", marks or b"")
+
+    def opening(self, leaf: bytes) -> bytes | None:
+        """What the host has opened of the attempt with this receipt."""
+        row = self._store.row("select data from openings where leaf=?", (leaf,))
+        return row[0] if row else None
+
+    def keep_opening(self, leaf: bytes, data: bytes) -> None:
+        self._store.write([("insert or replace into openings values (?,?)", (leaf, data))])
 
     def receipt(self, leaf: bytes) -> SignedReceipt | None:
         row = self._store.row("select receipt from parts where leaf=?", (leaf,))
@@ -219,6 +239,9 @@ def _statements(ended: Ended, now: float) -> list[Statement]:
         terms = part.offer.offer.terms
         row = (ended.job, part.attempt, part.host, terms, part.first, part.tokens, str(part.amount), packed, leaf, None)
         statements.append(("insert or ignore into parts values (?,?,?,?,?,?,?,?,?,?)", row))
+        if part.marks:
+            marks = (ended.job, part.attempt, b"".join(part.marks))
+            statements.append(("insert or ignore into marks values (?,?,?)", marks))
     return statements
 
 

@@ -41,6 +41,9 @@ create table if not exists parts (
     tokens integer not null, amount text not null, receipt blob, leaf blob, round integer,
     primary key (job, attempt)
 ) without rowid;
+create table if not exists marks (
+    job blob not null, attempt integer not null, marks blob not null, primary key (job, attempt)
+) without rowid;
 create index if not exists parts_by_leaf on parts (leaf);
 create index if not exists parts_to_anchor on parts (job, attempt) where round is null and leaf is not null;
 create table if not exists rounds (
@@ -56,6 +59,7 @@ create table if not exists findings (
     leaf blob not null, auditor blob not null, verdict integer not null, code text not null, reason text not null,
     worst real not null, at real not null, primary key (leaf, auditor)
 ) without rowid;
+create table if not exists openings (leaf blob primary key, data blob not null) without rowid;
 create table if not exists disputes (
     id blob primary key, leaf blob not null, host blob not null, state text not null, note text not null default '',
     at real not null

@@ -1,7 +1,7 @@
 """Re-running other hosts' work: answers Check on the audit stream, and gives jurors their findings.
 
-Owns the way from a case to a Finding through one of this node's engines; fetches an agent that it lacks, or abstains
-with a reason. Votes are jury's business.
+Owns the way from a case to a Finding through one of this node's engines: the re-run is done and sealed before the
+host's own numbers are seen. Fetches an agent that it lacks, or abstains with a reason. Votes are jury's business.
 """
 
 import asyncio
@@ -9,28 +9,43 @@ import logging
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
+from lading_net.sketches import receive_sketch, send_sketch
 from lading_node.agents import Agent
-from lading_node.core.casework import conclude, mismatch, rerun_chat, rerun_embed
+from lading_node.core.casework import conclude, holds, mismatch, opening_size, rerun_chat, rerun_embed
 from lading_node.engines.port import Embed, Embedded, Engine, Failed, Score, Scored
 from lading_node.errors import CaseMismatch, NodeError
 from lading_node.ports import Doors, Package
-from lading_protocol.audit import Rerun
+from lading_protocol import audit
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, AgentId, short
-from lading_protocol.messages import Case, Check, EmbedRequest, Finding, Refuse
-from lading_protocol.receipts import Receipt, SignedReceipt
+from lading_protocol.messages import (
+    Case,
+    Check,
+    EmbedRequest,
+    Finding,
+    Refuse,
+    Reveal,
+    Sealed,
+    Sketch,
+    ToAuditor,
+    Unopened,
+)
+from lading_protocol.receipts import Receipt, SignedReceipt, receipt_leaf
 
 log = logging.getLogger(__name__)
 
 CHECKS_AT_ONCE = 2
 CHECK_SECONDS = 30.0
+# The asker has the host's opening to fetch, and may have to ask twice.
+OPENING_SECONDS = 120.0
 
-_check = msgspec.msgpack.Decoder(Check)
+_to_auditor = msgspec.msgpack.Decoder(ToAuditor)
 
 
 class Abstained(NodeError):
@@ -38,6 +53,51 @@ class Abstained(NodeError):
 
     code = "abstained"
     hint = "Ask another auditor."
+
+
+class Rerun(msgspec.Struct, frozen=True):
+    """A case that this node has worked through, before it saw what the host opens."""
+
+    case: Case
+    receipt: SignedReceipt
+    answer: Scored | Embedded | Failed
+    numeric: str
+
+    @property
+    def margins(self) -> bytes:
+        return np.array(self.answer.margins, "<f4").tobytes() if isinstance(self.answer, Scored) else b""
+
+    @property
+    def sketch(self) -> bytes:
+        """Our own counterpart of what the host opens."""
+        match self.answer:
+            case Scored(sketch=own):
+                return own
+            case Embedded(vectors=rows):
+                return b"".join(rows)
+            case _:
+                return b""
+
+    @property
+    def opening_size(self) -> int:
+        return 0 if isinstance(self.answer, Failed) else opening_size(self.case, self.receipt.value, self.answer)
+
+    def finding(self, opened: bytes | None) -> Finding:
+        """`opened` is the host's sketch or vectors; None, or what the receipt does not commit to, leaves the tokens."""
+        claimed = self.receipt.value
+        if opened is not None and not holds(self.case, claimed, opened):
+            opened = None
+        match self.answer:
+            case Failed(message=why):
+                # Prompt, answer and context are the manifest's and the request's: what we refuse, nobody could serve.
+                rerun = audit.Rerun(claimed.prompt_hash, claimed.prompt_tokens, impossible=why)
+            case Scored():
+                rerun = rerun_chat(self.answer, self.case, claimed, opened)
+            case Embedded():
+                if opened is None:
+                    raise CaseMismatch("The vectors were not shown, or the receipt does not commit to them.")
+                rerun = rerun_embed(self.answer, opened)
+        return conclude(self.receipt, rerun, self.numeric)
 
 
 class Auditor:
@@ -57,49 +117,68 @@ class Auditor:
         """
         peer = Address(stream.peer)
         line = self._lines.setdefault(peer, asyncio.Lock())
+        messages: MessageStream[ToAuditor] = MessageStream(stream, _to_auditor)
         try:
             async with line:
-                await self._serve(stream)
+                while (ask := await self._next(messages)) is not None:
+                    await self._answer(messages, ask)
+        except TimeoutError:
+            return
         finally:
             if not line.locked():
                 self._lines.pop(peer, None)
 
-    async def _serve(self, stream: Stream) -> None:
-        messages: MessageStream[Check] = MessageStream(stream, _check)
-        while True:
-            try:
-                async with asyncio.timeout(CHECK_SECONDS):
-                    ask = await messages.recv()
-            except TimeoutError:
-                return
-            if ask is None:
-                return
-            try:
-                async with self._turns:
-                    answer: Finding | Refuse = await self._examine(ask.case, only_served=True)
-            except NetError:
-                raise
-            except LadingError as error:
-                answer = Refuse(error.code, str(error)[:2000])
-            messages.send(answer)
-            await messages.drain()
+    async def _next(self, messages: MessageStream[ToAuditor]) -> ToAuditor | None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await messages.recv()
 
-    async def examine(self, case: Case) -> Finding:
+    async def _answer(self, messages: MessageStream[ToAuditor], ask: ToAuditor) -> None:
+        """One case: our numbers are sealed before the host's are seen, and shown after."""
+        try:
+            if not isinstance(ask, Check):
+                raise CaseMismatch("Something was opened that nobody asked for.")
+            async with self._turns:
+                rerun = await self._rerun(ask.case, only_served=True)
+            salt = self._doors.rng.randbytes(32)
+            sealed = audit.seal(salt, receipt_leaf(rerun.receipt), rerun.margins, rerun.sketch)
+            messages.send(Sealed(sealed))
+            await messages.drain()
+            finding = rerun.finding(await self._opened(messages, rerun))
+        except NetError:
+            raise
+        except LadingError as error:
+            messages.send(Refuse(error.code, str(error)[:2000]))
+            await messages.drain()
+            return
+        self.checked += 1
+        messages.send(finding)
+        messages.send(Reveal(salt, rerun.margins))
+        await send_sketch(messages, rerun.sketch)
+
+    async def _opened(self, messages: MessageStream[ToAuditor], rerun: Rerun) -> bytes | None:
+        async with asyncio.timeout(OPENING_SECONDS):
+            match await messages.recv():
+                case Unopened():
+                    return None
+                case Sketch() as first:
+                    return await receive_sketch(messages, first, rerun.opening_size)
+                case _:
+                    raise CaseMismatch("The host's opening, or word that there is none, was to come next.")
+
+    async def examine(self, case: Case, opened: bytes | None) -> Finding:
         """A juror's duty: re-run a case, with whatever agent it takes. Raises CaseMismatch, Abstained, BadMessage,
         BadSignature."""
         async with self._duty:
-            return await self._examine(case, only_served=False)
+            rerun = await self._rerun(case, only_served=False)
+            self.checked += 1
+            return rerun.finding(opened if opened is not None else case.vectors or None)
 
-    async def _examine(self, case: Case, *, only_served: bool) -> Finding:
+    async def _rerun(self, case: Case, *, only_served: bool) -> Rerun:
         receipt = unpack(Receipt, case.receipt)
         receipt.check(self._doors.contracts.deployment.court_domain, receipt.value.host)
         if problem := mismatch(case, receipt.value):
             raise CaseMismatch(problem)
-        finding = await self._rerun(case, receipt, only_served=only_served)
-        self.checked += 1
-        return finding
-
-    async def _rerun(self, case: Case, receipt: SignedReceipt, *, only_served: bool) -> Finding:
         agent = AgentId(receipt.value.agent)
         served = next((one for one in self._agents if one.serving.agent == agent and one.engine is not None), None)
         if served is not None and served.engine is not None and served.package is not None:
@@ -120,24 +199,15 @@ class Auditor:
         except LadingError as error:
             raise Abstained(f"This node does not have agent {short(agent)}: {error.message}") from error
 
-    async def _ask(self, engine: Engine, package: Package, case: Case, receipt: SignedReceipt) -> Finding:
+    async def _ask(self, engine: Engine, package: Package, case: Case, receipt: SignedReceipt) -> Rerun:
         self._count += 1
         id = f"audit:{self._count}"
         request = case.request
         answer: Scored | Embedded | Failed
         if not isinstance(request, EmbedRequest):
-            answer = await engine.score(Score(id, request, case.emitted, receipt.value.first))
+            answer = await engine.score(Score(id, request, case.emitted, receipt.value.first, receipt.value.job))
         else:
             answer = await engine.embed(Embed(id, request))
-        match answer:
-            case Failed(code="context_exceeded", message=why):
-                # Prompt, answer and context are the manifest's and the request's: what we refuse, nobody could serve.
-                claimed = receipt.value
-                rerun = Rerun(claimed.prompt_hash, claimed.prompt_tokens, impossible=why)
-            case Failed(message=why):
-                raise Abstained(f"The re-run failed: {why}")
-            case Scored():
-                rerun = rerun_chat(answer, case, receipt.value)
-            case Embedded():
-                rerun = rerun_embed(answer, case)
-        return conclude(receipt, rerun, package.runtime.numeric)
+        if isinstance(answer, Failed) and answer.code != "context_exceeded":
+            raise Abstained(f"The re-run failed: {answer.message}")
+        return Rerun(case, receipt, answer, package.runtime.numeric)

@@ -48,7 +48,7 @@ from lading_node.core.events import (
 )
 from lading_node.core.session import Session
 from lading_node.engines import port
-from lading_node.store import AttemptRow
+from lading_node.store import AttemptRow, KeptSketch
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, JobId, Wei
 from lading_protocol.messages import Accept, Cancel, Chunk, Done, EmbedRequest, Open, Pay, Refuse, ToHost
@@ -223,6 +223,7 @@ class Conversation:
                 self._owner.later(self._keep_lock(lock))
             case Record():
                 self._note(effect)
+                self._keep(effect.sketch)
                 self._owner.ended(effect)
             case Hangup():
                 pass
@@ -348,6 +349,13 @@ class Conversation:
             self._owner.clock(),
         )
         self._owner.ledger.note_attempt(row, channel.earned, Address(self._stream.peer))
+
+    def _keep(self, sketch: tuple[bytes, ...]) -> None:
+        if sketch:
+            assert self.session is not None
+            opening, owner = self.session.opening, self._owner
+            kept = KeptSketch(Address(self._stream.peer), b"".join(sketch))
+            owner.ledger.keep_sketch(JobId(opening.job), opening.attempt, kept, owner.clock())
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -31,6 +31,11 @@ create table if not exists attempts (
     primary key (job, attempt)
 ) without rowid;
 create index if not exists attempts_at on attempts (at);
+create table if not exists sketches (
+    job blob not null, attempt integer not null, peer blob not null, data blob not null, at real not null,
+    primary key (job, attempt)
+);
+create index if not exists sketches_at on sketches (at);
 create table if not exists redemptions (
     block integer not null, log integer not null, tx blob not null, terms blob not null, epoch integer not null,
     rows integer not null, amount blob not null, at real not null,

@@ -15,6 +15,7 @@ from lading_contracts.court import Ballot, Dispute, Verdict
 from lading_contracts.errors import Reverted
 from lading_net.messages import MessageStream
 from lading_net.ports import Link
+from lading_net.sketches import receive_sketch
 from lading_node.audit import Abstained, Auditor
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.errors import CaseMismatch
@@ -23,7 +24,7 @@ from lading_node.store import Vote
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, short
-from lading_protocol.messages import CASE, Case, Finding, FromChallenger, GetCase, Refuse, encode, finding_hash
+from lading_protocol.messages import CASE, Case, Finding, FromChallenger, GetCase, Sketch, encode, finding_hash
 from lading_protocol.receipts import Receipt
 
 log = logging.getLogger(__name__)
@@ -142,9 +143,9 @@ class Juror:
 
     async def _decide(self, duty: Duty) -> None:
         """Fetch, re-run, and write the vote down; a case that cannot be had yet is tried again until the deadline."""
-        case = await self._fetch(duty)
+        case, opened = await self._fetch(duty)
         try:
-            finding = await self._auditor.examine(case)
+            finding = await self._auditor.examine(case, opened)
         except Abstained as error:
             self._abstain(duty, str(error))
             return
@@ -175,16 +176,18 @@ class Juror:
         duty.seat, duty.note = msgspec.structs.replace(duty.seat, stage=stage), stage
         self._wake.set()
 
-    async def _fetch(self, duty: Duty) -> Case:
-        """The challenger's evidence, checked against the receipt that the court holds. Raises LadingError."""
+    async def _fetch(self, duty: Duty) -> tuple[Case, bytes | None]:
+        """The challenger's evidence, checked against the receipt that the court holds, and what the host opened to it,
+        if it did. Raises LadingError."""
         link = await self._link_to(duty.challenger)
         stream = await link.open(CASE)
         try:
             async with asyncio.timeout(CASE_SECONDS):
-                messages: MessageStream[Case | Refuse] = MessageStream(stream, _from_challenger)
+                messages: MessageStream[FromChallenger] = MessageStream(stream, _from_challenger)
                 messages.send(GetCase(duty.dispute))
                 await messages.drain()
                 answer = await messages.recv()
+                opened = await _opened(messages, answer)
         except TimeoutError:
             raise CaseMismatch("The challenger does not show the case.", hint="It is asked again.") from None
         finally:
@@ -194,7 +197,18 @@ class Juror:
         receipt = unpack(Receipt, answer.receipt)
         if receipt.value.digest(self._doors.contracts.deployment.court_domain) != duty.receipt_digest:
             raise CaseMismatch("The challenger shows another receipt than the one on the chain.")
-        return answer
+        return answer, opened
+
+
+async def _opened(messages: MessageStream[FromChallenger], case: object) -> bytes | None:
+    """What follows a case. Its size is the challenger's word: what it does not commit to counts for nothing anyway."""
+    if not isinstance(case, Case):
+        return None
+    first = await messages.recv()
+    if not isinstance(first, Sketch):
+        return None
+    size = len(first.data) + first.left
+    return await receive_sketch(messages, first, size)
 
 
 def _docket(dispute: Dispute | None) -> Docket | None:

@@ -19,6 +19,7 @@ from lading_node.core.policy import Policy
 from lading_node.fleet import Fleet
 from lading_node.jobs import Desk
 from lading_node.jury import Juror
+from lading_node.openings import Opener
 from lading_node.ports import Doors
 from lading_node.presence import Presence
 from lading_node.releases import Releases
@@ -28,7 +29,7 @@ from lading_node.terms import TermsWatch
 from lading_node.watch import Watch
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address
-from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS
+from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS, OPENING
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class Node:
         transport = self.doors.transport
         transport.handle(JOB, self.desk.serve)
         transport.handle(AUDIT, self.auditor.serve)
+        transport.handle(OPENING, Opener(self.doors.ledger).serve)
         transport.handle(OFFERS, self.presence.serve_offers)
         if self.doors.blobs is not None:
             transport.handle(BLOB, self.doors.blobs)

@@ -26,6 +26,8 @@ _RETRY_SECONDS = 1.0
 # How long a receipt's note may wait for the voucher to travel with, and how many attempts `seen` remembers itself.
 _NOTE_SECONDS = 0.05
 _NOTED = 1 << 16
+# How long an audit may ask for what was committed to.
+OPENING_SECONDS = 2 * 86_400.0
 
 
 class ChannelRow(msgspec.Struct, frozen=True):
@@ -62,6 +64,13 @@ class AttemptRow(msgspec.Struct, frozen=True):
     code: str
     receipt: bytes
     at: float
+
+
+class KeptSketch(msgspec.Struct, frozen=True):
+    """What stands behind an attempt's commitment, for the `peer` that brought the job."""
+
+    peer: Address
+    data: bytes
 
 
 class Redemption(msgspec.Struct, frozen=True):
@@ -158,6 +167,12 @@ class Ledger:
         # A receipt asks the payer for a voucher: its note waits a moment to share the sync of the disk with that.
         self._enqueue(_attempt_statements(row, earned, peer), None, lazy=bool(row.receipt))
 
+    def keep_sketch(self, job: JobId, attempt: int, sketch: KeptSketch, now: float) -> None:
+        """Written with the next batch. A crash before that leaves an attempt that cannot be opened, no more."""
+        keep = "insert or replace into sketches values (?,?,?,?,?)"
+        old: Statement = ("delete from sketches where at<?", (now - OPENING_SECONDS,))
+        self._enqueue((old, (keep, (job, attempt, sketch.peer, sketch.data, now))), None)
+
     async def close_interrupted(self, id: ChannelId, before: float) -> None:
         """The payer has been asked about what a crash cut off."""
         sql = f"update attempts set finish=4, code='crashed' {_OF} and finish=0 and at<?"
@@ -206,6 +221,10 @@ class Ledger:
         if (job, attempt) in self._noted:
             return True
         return bool(await self._read("select 1 from attempts where job=? and attempt=?", (job, attempt)))
+
+    async def sketch(self, job: JobId, attempt: int) -> KeptSketch | None:
+        rows = await self._read("select peer, data from sketches where job=? and attempt=?", (job, attempt))
+        return KeptSketch(Address(rows[0][0]), rows[0][1]) if rows else None
 
     async def attempts(self, limit: int = 100) -> list[AttemptRow]:
         """The newest first."""

@@ -96,9 +96,9 @@ def _measured(rerun: Rerun, limits: Tolerance) -> Judgement:
     """The tests that have a number, in the order in which their words help most."""
     suspect = False
     for code, what, values, limit, rare, unit in (
-        ("prompt", "Prompt position", rerun.prompt, limits.prompt, limits.rare_prompt, "of its sketch"),
+        ("prompt", "Prompt position", rerun.prompt, limits.prompt, limits.rare_prompt, "of the state's size"),
         ("margin", "Output", rerun.margins, limits.margin, limits.rare_margin, "logits"),
-        ("sketch", "Chunk", rerun.chunks, limits.chunk, limits.rare_chunk, "of its sketch"),
+        ("sketch", "Chunk", rerun.chunks, limits.chunk, limits.rare_chunk, "of the states' size"),
         ("vector", "Output", rerun.relative, limits.relative, inf, "relative difference"),
     ):
         if not values:

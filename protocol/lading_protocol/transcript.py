@@ -57,6 +57,15 @@ def prompt_mark(job: JobId, sketch: bytes) -> Digest:
     return sha256(b"\5" + job + (len(sketch) // SKETCH_BYTES).to_bytes(4, "big") + merkle_root(parts))
 
 
+def marks_of(job: JobId, first: int, positions: int, sketch: bytes) -> list[bytes]:
+    """The marks of a whole sketch, of which `positions` lie before the one that gave output index `first`."""
+    at, size = SKETCH_BYTES * positions, SKETCH_BYTES * CHUNK_TOKENS
+    marks: list[bytes] = [prompt_mark(job, sketch[:at])]
+    for start in range(at, len(sketch), size):
+        marks.append(chunk_mark(job, first + (start - at) // SKETCH_BYTES, sketch[start : start + size]))
+    return marks
+
+
 def marked_leaf(job: JobId, first: int, ids: Sequence[int], mark: bytes) -> Digest:
     """The leaf of a chunk whose tokens are sketched."""
     return sha256(b"\6" + job + first.to_bytes(4, "big") + token_bytes(ids) + mark)

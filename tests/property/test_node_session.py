@@ -1,5 +1,7 @@
 """A payer machine against a host machine under every interleaving, with cuts and refusals to pay at any moment."""
 
+import random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,20 +113,40 @@ def test_a_cut_at_any_token_costs_the_host_at_most_its_credit(at: int, run: int,
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 2**32 - 1), max_size=300), st.lists(st.integers(0, 9), max_size=50), st.data())
-def test_the_running_commitment_is_the_protocols(ids: list[int], before: list[int], data: st.DataObject) -> None:
+@given(
+    st.lists(st.integers(0, 2**32 - 1), max_size=300),
+    st.lists(st.integers(0, 9), max_size=50),
+    st.one_of(st.none(), st.integers(0, 40)),
+    st.data(),
+)
+def test_the_running_commitment_is_the_protocols(
+    ids: list[int], before: list[int], prompt: int | None, data: st.DataObject
+) -> None:
+    """`prompt` positions are sketched before the answer; None: nothing is."""
     job = JobId(b"\x05" * 32)
     first = len(before)
     state = commit.Commitment(job, first, transcript.roll(transcript.rolling_start(job), before) if before else b"")
-    at = 0
+    sketch = random.Random(len(ids)).randbytes(32 * ((prompt or 0) + len(ids))) if prompt is not None else b""
+    opened, answer = sketch[: 32 * (prompt or 0)], sketch[32 * (prompt or 0) :]
+    if prompt is not None:
+        state = commit.sketched(state, transcript.prompt_mark(job, opened))
+    at, signed, seen = 0, 0, ()
     while at < len(ids):
         size = data.draw(st.integers(1, 70))
-        state = commit.add(state, tuple(ids[at : at + size]))
+        state = commit.add(state, tuple(ids[at : at + size]), answer[32 * at : 32 * (at + size)])
         at += size
         done = min(at, len(ids))
         assert state.count == done
-        assert commit.root(state) == transcript.commitment(job, [*before, *ids[:done]], first)
-    assert commit.root(state) == transcript.commitment(job, [*before, *ids], first)
+        whole = opened + answer[: 32 * done]
+        marks = transcript.marks_of(job, first, prompt, whole) if prompt is not None else []
+        assert commit.root(state) == transcript.commitment(job, [*before, *ids[:done]], first, marks)
+        if data.draw(st.booleans()):
+            # a receipt: what it adds, put to what the payer kept of the one before, are all marks
+            kept = seen[: 1 + signed // 32] if signed else ()
+            seen, signed = (*kept, *commit.marks_since(state, signed)), done
+            assert list(seen) == marks
+    if not ids:
+        assert commit.root(state) == transcript.commitment(job, before, first)
 
 
 @settings(max_examples=60, deadline=None)

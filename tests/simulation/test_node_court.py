@@ -12,19 +12,28 @@ from lading_contracts.court import Phase, Verdict
 from lading_contracts.settlement import ChannelKey
 from lading_net.clock import run_virtual
 from lading_net.messages import MessageStream
-from lading_net.ports import Stream
+from lading_net.ports import Link, Stream
+from lading_net.sketches import receive_sketch, send_sketch
 from lading_node.core.policy import Policy
 from lading_node.node import Node
+from lading_protocol.audit import seal
 from lading_protocol.ids import Digest, Wei
 from lading_protocol.messages import (
     AUDIT,
     CASE,
+    OPENING,
     Case,
     Check,
     Finding,
     FromAuditor,
+    FromOpener,
     GetCase,
+    GetOpening,
     Refuse,
+    Reveal,
+    Sealed,
+    Sketch,
+    Unopened,
 )
 from simulation.node_world import COIN, Gateway, Sea
 
@@ -33,9 +42,9 @@ STAKE = 2000 * COIN
 
 
 def case_of(ended: Ended) -> Case:
-    receipt = ended.parts[0].receipt
-    assert receipt is not None
-    return Case(receipt.pack(), ended.request, ended.emitted, ended.vectors)
+    part = ended.parts[0]
+    assert part.receipt is not None
+    return Case(part.receipt.pack(), ended.request, ended.emitted, ended.vectors, b"".join(part.marks))
 
 
 async def stake(sea: Sea, who: str) -> None:
@@ -105,20 +114,46 @@ class Trial:
         if await messages.recv() is not None:
             self.shown += 1
             messages.send(case_of(self.gateway.ended[0]))
-            await messages.drain()
+            await send_sketch(messages, await self.opening())
 
-    async def check(self, case: Case, auditor: str) -> Finding | Refuse:
-        for link in self.gateway.transport.links():
-            if link.peer == key(auditor).address:
-                messages: MessageStream[Finding | Refuse] = MessageStream(
-                    await link.open(AUDIT), msgspec.msgpack.Decoder(FromAuditor)
-                )
-                messages.send(Check(case))
-                answer = await messages.recv()
-                await messages.close()
-                assert answer is not None
-                return answer
-        raise AssertionError("the auditor is not linked")
+    def link(self, who: str) -> Link:
+        return next(link for link in self.gateway.transport.links() if link.peer == key(who).address)
+
+    async def opening(self) -> bytes:
+        """What the host shows of the first job to the gateway that brought it."""
+        part = self.gateway.ended[0].parts[0]
+        assert part.receipt is not None
+        receipt = part.receipt.value
+        messages: MessageStream[FromOpener] = MessageStream(
+            await self.link("host").open(OPENING), msgspec.msgpack.Decoder(FromOpener)
+        )
+        messages.send(GetOpening(receipt.job, receipt.attempt))
+        first = await messages.recv()
+        assert isinstance(first, Sketch)
+        size = 32 * (receipt.prompt_tokens + receipt.output_tokens - 1)
+        return await receive_sketch(messages, first, size)
+
+    async def check(self, case: Case, auditor: str, opened: bytes | None = None) -> Finding | Refuse:
+        """One case put to an auditor; what it shows at the end must be what it sealed."""
+        messages: MessageStream[FromAuditor] = MessageStream(
+            await self.link(auditor).open(AUDIT), msgspec.msgpack.Decoder(FromAuditor)
+        )
+        messages.send(Check(case))
+        sealed = await messages.recv()
+        if isinstance(sealed, Refuse):
+            return sealed
+        assert isinstance(sealed, Sealed)
+        if opened is None:
+            messages.send(Unopened("not now"))
+        else:
+            await send_sketch(messages, opened)
+        finding, reveal, first = [await messages.recv() for _ in range(3)]
+        assert isinstance(finding, Finding)
+        assert isinstance(reveal, Reveal)
+        assert isinstance(first, Sketch)
+        assert seal(reveal.salt, finding.receipt, reveal.margins, first.data) == sealed.digest
+        await messages.close()
+        return finding
 
 
 @pytest.mark.parametrize(("seed", "verdict"), [("toy", Verdict.HONEST), ("smaller", Verdict.GUILTY)])
@@ -179,6 +214,18 @@ def test_audits_on_demand(tmp_path: Path) -> None:
         same = await trial.check(case_of(ended), "host")  # the cheat itself sees nothing wrong
         assert isinstance(same, Finding)
         assert same.verdict == Verdict.HONEST
+        assert same.chunk == 0
+        opened = await trial.opening()
+        shown = await trial.check(case_of(ended), "juror1", opened)
+        assert isinstance(shown, Finding)
+        assert (shown.verdict, shown.code) == (Verdict.GUILTY, "prompt")
+        assert shown.prompt > 0.5
+        # what the receipt does not commit to may have been altered by whoever passes it on: the tokens alone count
+        other = await trial.check(case_of(ended), "juror1", bytes(len(opened)))
+        assert isinstance(other, Finding)
+        assert other.code == "margin"
+        bare = await trial.check(msgspec.structs.replace(case_of(ended), marks=b""), "juror1")
+        assert isinstance(bare, Refuse)
         altered = msgspec.structs.replace(case_of(ended), emitted=(*ended.emitted[:-1], 3))
         refused = await trial.check(altered, "juror1")
         assert isinstance(refused, Refuse)

@@ -23,11 +23,15 @@ app = App(name="receipt", help="Check what a host signed for.")
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What a gateway returns at /lading/v1/receipts/JOB, and what `lading run --receipt` writes (with the tokens)."""
+    """What a gateway returns at /lading/v1/receipts/JOB, and what `lading run --receipt` writes (with the tokens).
+
+    `marks` has for each receipt what came with it, in hex.
+    """
 
     receipts: tuple[str, ...]
     job: str | None = None
     ids: tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...] | None = None
+    marks: tuple[str, ...] = ()
 
 
 @app.command
@@ -53,7 +57,11 @@ def verify(
     tokens = _read(ids, list[Annotated[int, msgspec.Meta(ge=0, lt=2**32)]]) if ids is not None else proof.ids
     if not proof.receipts:
         raise BadFile(f"{file} holds no receipt.", hint="A host that died before its first 32 tokens leaves none.")
-    checked = [check(_unpack(text, file), domain, tokens) for text in proof.receipts]
+    marks = [_marks(text, file) for text in proof.marks] or [()] * len(proof.receipts)
+    if len(marks) != len(proof.receipts):
+        raise BadFile(f"{file} has {len(marks)} marks for {len(proof.receipts)} receipts.")
+    signed = [_unpack(text, file) for text in proof.receipts]
+    checked = [check(one, domain, tokens, its) for one, its in zip(signed, marks, strict=True)]
     faults = check_job([one.receipt for one in checked], _job(proof, file))
     _show(checked, faults, as_json)
     wrong = [f"receipt {n}: {fault}" for n, one in enumerate(checked) for fault in one.faults] + list(faults)
@@ -117,6 +125,14 @@ def _unpack(text: str, file: Path) -> SignedReceipt:
         return unpack(Receipt, bytes.fromhex(text.removeprefix("0x")))
     except (ValueError, BadMessage) as error:
         raise BadReceipt(f"{file} holds something that is no receipt: {error}") from error
+
+
+def _marks(text: str, file: Path) -> tuple[bytes, ...]:
+    try:
+        data = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as error:
+        raise BadFile(f"{file} holds marks that are no hex: {error}.") from error
+    return tuple(data[at : at + 32] for at in range(0, len(data), 32))
 
 
 def _job(proof: Proof, file: Path) -> bytes | None:

@@ -26,8 +26,11 @@ class Checked(msgspec.Struct, frozen=True):
     ids: bool
 
 
-def check(signed: SignedReceipt, domain: Domain, ids: Sequence[int] | None = None) -> Checked:
-    """`domain` is the audit court's; `ids` are all output tokens of the job, from index 0."""
+def check(
+    signed: SignedReceipt, domain: Domain, ids: Sequence[int] | None = None, marks: Sequence[bytes] = ()
+) -> Checked:
+    """`domain` is the audit court's; `ids` are all output tokens of the job, from index 0, and `marks` what came with
+    the receipt (transcript.commitment)."""
     receipt, faults = signed.value, []
     try:
         signer = signed.signer(domain)
@@ -46,9 +49,16 @@ def check(signed: SignedReceipt, domain: Domain, ids: Sequence[int] | None = Non
     compared = ids is not None and receipt.output_tokens > 0
     if ids is not None and compared:
         mine = ids[: receipt.first + receipt.output_tokens]
-        if commitment(JobId(receipt.job), mine, receipt.first) != receipt.commitment:
+        if not _commits(receipt, mine, marks):
             faults.append("its commitment is not that of the tokens")
     return Checked(receipt, tuple(faults), compared)
+
+
+def _commits(receipt: Receipt, ids: Sequence[int], marks: Sequence[bytes]) -> bool:
+    try:
+        return commitment(JobId(receipt.job), ids, receipt.first, marks) == receipt.commitment
+    except ValueError:
+        return False
 
 
 def check_job(receipts: Sequence[Receipt], job: bytes | None) -> tuple[str, ...]:

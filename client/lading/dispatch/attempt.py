@@ -39,6 +39,7 @@ class Attempt:
         self.owed = Wei(0)
         self.promised = Wei(0)
         self.receipt: SignedReceipt | None = None
+        self.marks: tuple[bytes, ...] = ()
         self.last: Event | None = None
         self.settled = False
         self._opening = opening
@@ -77,7 +78,7 @@ class Attempt:
             self.count = state.attempt.count
             self.owed = max(self.owed, owed(state))
         if current is not None and current.receipt is not None:
-            self.receipt = current.receipt
+            self.receipt, self.marks = current.receipt, current.marks
         return state, effects
 
     def should_pay(self, event: Event) -> bool:

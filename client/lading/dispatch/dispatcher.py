@@ -88,7 +88,7 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What one host delivered and is promised for it (wei)."""
+    """What one host delivered and is promised for it (wei). `marks` are those of its receipt's commitment."""
 
     host: Address
     offer: KnownOffer
@@ -97,6 +97,7 @@ class Part(msgspec.Struct, frozen=True):
     tokens: int
     amount: Wei
     receipt: SignedReceipt | None
+    marks: tuple[bytes, ...] = ()
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -389,6 +390,7 @@ class _Run:
                     attempt.count,
                     attempt.owed,
                     attempt.receipt,
+                    attempt.marks,
                 )
             )
         self.owner.later(asyncio.ensure_future(attempt.close()))

@@ -155,8 +155,10 @@ class PeerRoute:
         ended = self._ended.get(JobId(from_hex(job, 32)))
         if ended is None:
             raise UnknownJob(f"No job {job} was run here.")
-        receipts = [to_hex(part.receipt.pack()) for part in ended.parts if part.receipt is not None]
-        return {"job": job, "receipts": receipts, "ids": list(ended.emitted)}
+        signed = [part for part in ended.parts if part.receipt is not None]
+        receipts = [to_hex(part.receipt.pack()) for part in signed if part.receipt is not None]
+        marks = [to_hex(b"".join(part.marks)) for part in signed]
+        return {"job": job, "receipts": receipts, "marks": marks, "ids": list(ended.emitted)}
 
     async def close(self) -> None:
         await self._dispatcher.close()

@@ -3,27 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from math import isnan
-
-import msgspec
 
 from lading.dispatch import Directory
+from lading_coordinator.audits.asking import Asking
 from lading_coordinator.audits.records import Audit, Records
 from lading_coordinator.core.audits import AskNext, Conclude, Policy, Wait, judge
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.standing import Standing
-from lading_net.errors import LinkClosed, NetError
-from lading_net.messages import MessageStream
-from lading_net.ports import Link, Transport
+from lading_net.ports import Transport
 from lading_protocol.audit import Verdict
-from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, short
-from lading_protocol.messages import AUDIT, Case, Check, Finding, FromAuditor, Refuse
+from lading_protocol.messages import Finding
 from lading_protocol.offers import KnownOffer
 
 log = logging.getLogger(__name__)
-_from_auditor = msgspec.msgpack.Decoder(FromAuditor)
 AT_ONCE = 4
 BEAT_SECONDS = 5.0
 
@@ -50,11 +44,10 @@ class Checks:
         self._ledger = ledger
         self._directory = directory
         self._standing = standing
-        self._transport = transport
+        self._asking = Asking(transport, ledger, patience)
         self._metrics = metrics
         self._policy = policy
         self._clock = clock
-        self._patience = patience
         self._hold = hold
 
     async def step(self) -> None:
@@ -84,7 +77,7 @@ class Checks:
                         self._conclude(audit, Verdict.UNKNOWN, reason)
                     return
                 case AskNext(auditor):
-                    finding = await self._ask(able[auditor], audit, case)
+                    finding = await self._asking.ask(able[auditor], self._host(audit), audit.leaf, case)
                     self._records.heard(audit.leaf, auditor, finding)
                     self._say(audit, auditor, finding)
 
@@ -101,38 +94,11 @@ class Checks:
             and self._standing.owner(one.offer.host) != owner
         }
 
-    async def _ask(self, offer: KnownOffer, audit: Audit, case: Case) -> Finding:
-        """The auditor's finding; a refusal, silence or nonsense counts as "cannot say"."""
-        try:
-            async with asyncio.timeout(self._patience):
-                link = await self._link(offer)
-                messages: MessageStream[Finding | Refuse] = MessageStream(await link.open(AUDIT), _from_auditor)
-                messages.send(Check(case))
-                await messages.drain()
-                answer = await messages.recv()
-                await messages.close()
-        except TimeoutError:
-            return _cannot_say(audit, "silent", f"no answer within {self._patience:g} s")
-        except LadingError as error:
-            return _cannot_say(audit, error.code, error.message)
-        if isinstance(answer, Finding) and answer.receipt == audit.leaf and not isnan(answer.worst):
-            return answer
-        if isinstance(answer, Refuse):
-            return _cannot_say(audit, answer.code, answer.message)
-        why = "it closed the stream" if answer is None else "what it found is not about this receipt, or no number"
-        return _cannot_say(audit, "silent", why)
-
-    async def _link(self, offer: KnownOffer) -> Link:
-        for link in self._transport.links():
-            if link.peer == offer.host and not link.closed.is_set():
-                return link
-        error: NetError = LinkClosed("The auditor has no link to this coordinator.")
-        for endpoint in offer.detail.endpoints:
-            try:
-                return await self._transport.dial(endpoint, offer.host)
-            except NetError as failure:
-                error = failure
-        raise error
+    def _host(self, audit: Audit) -> KnownOffer | None:
+        """Any offer of the audited host, whatever its standing: it is asked to open, not to serve."""
+        return next(
+            (one.offer for one in self._directory.candidates(audit.agent) if one.offer.host == audit.host), None
+        )
 
     def _say(self, audit: Audit, auditor: Address, finding: Finding) -> None:
         words = {Verdict.HONEST: "right", Verdict.GUILTY: "WRONG", Verdict.UNKNOWN: "not decidable"}
@@ -153,7 +119,3 @@ class Checks:
         log.log(
             level, "Audit of host %s, receipt %s: %s, %s", short(audit.host), short(audit.leaf), verdict.name, reason
         )
-
-
-def _cannot_say(audit: Audit, code: str, reason: str) -> Finding:
-    return Finding(audit.leaf, int(Verdict.UNKNOWN), code[:64], reason[:2000])

@@ -16,10 +16,11 @@ from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
+from lading_net.sketches import send_sketch
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Digest, short, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import GetCase, Refuse
+from lading_protocol.messages import GetCase, Refuse, Unopened
 from lading_protocol.pricing import format_amount
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,11 @@ class Disputes:
             messages.send(Refuse("not_a_juror", "Only jurors of a dispute may read its evidence.", 1000))
         else:
             messages.send(case)
+            opened = self._ledger.opening(row.leaf)
+            if opened is not None:
+                await send_sketch(messages, opened)
+            else:
+                messages.send(Unopened("The host has not opened its sketch."))
         await messages.drain()
 
     async def _is_juror(self, id_: Digest, stream: Stream) -> bool:

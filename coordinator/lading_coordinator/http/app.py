@@ -118,7 +118,9 @@ def _records(app: FastAPI, views: Views) -> None:
     @app.get("/lading/v1/receipts/{job}")
     async def receipts(job: str) -> Response:
         tree = await views.job(_job_id(job))
-        return _json({"job": tree["job"], "receipts": [one["receipt"] for one in tree["parts"] if one["receipt"]]})
+        signed = [one for one in tree["parts"] if one["receipt"]]
+        receipts, marks = [one["receipt"] for one in signed], [one["marks"] for one in signed]
+        return _json({"job": tree["job"], "receipts": receipts, "marks": marks})
 
     @app.get("/lading/v1/audits")
     async def audits(limit: str = "50") -> Response:

@@ -16,7 +16,7 @@ from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.core.standing import Seat, limit_of, refusal_of
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.openai import Gateway
-from lading_coordinator.ledger import JobRow, Ledger
+from lading_coordinator.ledger import JobRow, Ledger, PartRow
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.sessions import Sessions
 from lading_protocol.audit import Verdict
@@ -122,7 +122,7 @@ class Views:
                 "tokens": part.tokens,
                 "cost": self.coins(part.amount),
             }
-            | ({"receipt": to_hex(part.receipt) if part.receipt else None} if receipts else {})
+            | (_signed(part) if receipts else {})
             for part in row.parts
         ]
         return tree
@@ -217,3 +217,9 @@ class Views:
     def name(self, agent: bytes) -> str:
         entry = self.parts.catalogue.get(AgentId(agent))
         return f"{entry.name}@{entry.version}" if entry is not None else ""
+
+
+def _signed(part: PartRow) -> Tree:
+    if not part.receipt:
+        return {"receipt": None}
+    return {"receipt": to_hex(part.receipt), "marks": to_hex(part.marks)}

@@ -2,8 +2,9 @@
 
 from contextlib import aclosing
 
-from lading_node.engines.port import Engine, Event, Failed, Finished, Generate, Run, Started
+from lading_node.engines.port import Engine, Event, Failed, Finished, Generate, Run, Started, Traced
 from lading_protocol.messages import ChatRequest, Message, Sampler
+from lading_protocol.transcript import SKETCH_BYTES
 
 HELLO = (Message("system", "Be brief."), Message("user", "Where does the fox go? 🦊"))
 
@@ -21,6 +22,8 @@ class Answer:
         self.started: Started | None = None
         self.ids: list[int] = []
         self.text = ""
+        self.prompt_sketch = b""
+        self.sketch = b""
         self.end: Finished | Failed | None = None
         self._first = first
 
@@ -30,8 +33,14 @@ class Answer:
             case Started():
                 assert self.started is None
                 self.started = event
+            case Traced():
+                assert self.started is not None
+                assert not self.ids
+                self.prompt_sketch += event.sketch
             case Run():
                 assert self.started is not None
+                assert not event.sketch or len(event.sketch) == SKETCH_BYTES * len(event.ids)
+                self.sketch += event.sketch
                 assert event.first == self._first + len(self.ids)
                 assert event.ids
                 self.ids += event.ids

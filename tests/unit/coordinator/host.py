@@ -16,6 +16,7 @@ from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
 from lading_protocol import VERSION
+from lading_protocol.audit import seal
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import JobId
 from lading_protocol.keys import PrivateKey
@@ -43,7 +44,11 @@ from lading_protocol.messages import (
     NoBlob,
     Open,
     Refuse,
+    Reveal,
+    Sealed,
+    Sketch,
     Streamed,
+    ToAuditor,
     ToHost,
     Tokens,
     Vectors,
@@ -64,7 +69,7 @@ from lading_protocol.transcript import (
 from lading_protocol.work import id_bytes, task_prompt, text_ids
 
 _to_host = msgspec.msgpack.Decoder(ToHost)
-_check = msgspec.msgpack.Decoder(Check)
+_to_auditor = msgspec.msgpack.Decoder(ToAuditor)
 _get = msgspec.msgpack.Decoder(GetBlob)
 EOS = 2
 WIDTH = 4
@@ -73,7 +78,8 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 
 class Habits(msgspec.Struct, frozen=True):
     """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
-    job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's."""
+    job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's; `salt` is
+    shown in place of the one that sealed it."""
 
     length: int = 12
     pause: float = 0.0
@@ -84,6 +90,7 @@ class Habits(msgspec.Struct, frozen=True):
     verdict: int | None = None
     worst: float = 0.0
     audits: bool = True
+    salt: bytes = b""
     price_in: int = 1_000_000
     price_out: int = 2_000_000
     burst: int = 1
@@ -183,19 +190,24 @@ class Host:
     # Audits and blobs
 
     async def _audit(self, stream: Stream) -> None:
-        messages: MessageStream[Check] = MessageStream(stream, _check)
+        messages: MessageStream[ToAuditor] = MessageStream(stream, _to_auditor)
         ask = await messages.recv()
-        assert ask is not None
+        assert isinstance(ask, Check)
         self.checked.append(ask.case)
         receipt = unpack(Receipt, ask.case.receipt)
+        leaf, salt = receipt_leaf(receipt), bytes(32)
         if not self.habits.audits:
             messages.send(Refuse("busy", "No time."))
             return
+        messages.send(Sealed(seal(salt, leaf, b"", b"")))
+        opened = await messages.recv()
+        case = msgspec.structs.replace(ask.case, vectors=opened.data) if isinstance(opened, Sketch) else ask.case
         verdict = self.habits.verdict
         if verdict is None:
-            verdict = 1 if _is_right(ask.case, receipt) else 2
-        worst = self.habits.worst
-        messages.send(Finding(receipt_leaf(receipt), verdict, "toy", "compared with the toy", worst, 0, 1))
+            verdict = 1 if _is_right(case, receipt) else 2
+        messages.send(Finding(leaf, verdict, "toy", "compared with the toy", self.habits.worst, 0, 1))
+        messages.send(Reveal(self.habits.salt or salt, b""))
+        messages.send(Sketch(b""))
         await messages.drain()
 
     async def _blob(self, stream: Stream) -> None:

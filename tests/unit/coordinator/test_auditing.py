@@ -124,6 +124,21 @@ def test_cannot_say_and_a_single_liar_accuse_nobody(play: Play) -> None:
     play(story)
 
 
+def test_an_auditor_that_shows_other_numbers_than_it_sealed_has_said_nothing(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("honest", Habits(price_out=1))
+        for label in ("a", "b"):
+            await world.host(label, Habits(verdict=2, salt=b"\x01" * 32))
+        await world.chat(await world.session())
+        await asyncio.sleep(20)
+        tree = await audits(world)
+        findings = tree["audits"][0]["findings"]
+        assert {(one["verdict"], one["code"]) for one in findings} == {("unknown", "broken_seal")}
+        assert tree["disputes"] == []
+
+    play(story)
+
+
 def test_neither_a_friend_who_is_first_nor_jurors_who_stay_away_save_a_cheat(play: Play) -> None:
     async def story(world: World) -> None:
         cheat = await world.host("cheat", Habits(price_out=1, swaps=True))

@@ -200,13 +200,13 @@ def scored(margins: tuple[float, ...] = (0.0, 0.0, 0.0), finish: str = "stop", e
 def test_verdicts_on_chats(result: Scored, changes: dict[str, object], verdict: Verdict, code: str) -> None:
     claimed = receipt(**changes)
     signed = claimed.sign(NET.court_domain, key("host"))
-    finding = conclude(signed, rerun_chat(result, case(), claimed), "onnx-f32-cpu")
+    finding = conclude(signed, rerun_chat(result, case(), claimed, None), "onnx-f32-cpu")
     assert (finding.verdict, finding.code) == (verdict, code)
 
 
 def test_an_unknown_numeric_class_gives_no_verdict() -> None:
     signed = receipt().sign(NET.court_domain, key("host"))
-    assert conclude(signed, rerun_chat(scored(), case(), receipt()), "gpu-of-tomorrow").verdict == Verdict.UNKNOWN
+    assert conclude(signed, rerun_chat(scored(), case(), receipt(), None), "gpu-of-tomorrow").verdict == Verdict.UNKNOWN
 
 
 def test_vectors_are_compared_row_by_row() -> None:
@@ -224,7 +224,9 @@ def test_vectors_are_compared_row_by_row() -> None:
         shown = Case(b"x" * 65, embed_request("a", "b"), vectors=data)
         bound = msgspec.structs.replace(claim_, commitment=merkle_root([vectors_leaf(JOB, data)]))
         assert mismatch(shown, bound) == ""
-        return conclude(bound.sign(NET.court_domain, key("host")), rerun_embed(embedded, shown), "onnx-f32-cpu").code
+        return conclude(
+            bound.sign(NET.court_domain, key("host")), rerun_embed(embedded, shown.vectors), "onnx-f32-cpu"
+        ).code
 
     assert verdict(b"".join(own)) == "ok"
     assert verdict(own[0] + struct.pack("<2f", 1.001, 0.0)) == "vector"

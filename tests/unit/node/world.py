@@ -81,10 +81,10 @@ class Play:
         match effect:
             case Send(message):
                 self.to_payer.append(message)
-            case SendReceipt(receipt):
+            case SendReceipt(receipt, marks):
                 packed = receipt.sign(NET.court_domain, HOST).pack()
                 last = receipt.finish != Finish.RUNNING
-                self.to_payer.append(Done(packed) if last else Chunk(packed))
+                self.to_payer.append(Done(packed, marks) if last else Chunk(packed, marks))
             case StartEngine():
                 self.engine = "asked"
             case PauseEngine():
