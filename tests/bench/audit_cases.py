@@ -17,9 +17,10 @@ import torch
 from tokenizers import Tokenizer
 
 from chat_recipe import corpus, markup, measure
-from lading_node.core.sketch import chunk_means, directions, errors, project
+from lading_node.core.sketch import directions, project
 from lading_node.engines.model import LanguageModel, retraced
 from lading_protocol.messages import Sampler
+from lading_protocol.sketches import chunk_means, errors
 from lading_protocol.transcript import SKETCH_BYTES
 
 from . import audit_hosts as hosts
@@ -99,7 +100,7 @@ def examine(true: Watched, job: Job, served: Served) -> Seen:
     return Seen(
         margins,
         chunk_means(errors(own[before:], theirs[before:])),
-        tuple(errors(own[:before], theirs[:before]).tolist()),
+        tuple(errors(own[:before], theirs[:before])),
         apart,
         tuple(served.ids),
     )

@@ -70,7 +70,7 @@ def _largest(window: States) -> tuple[Ints, Ints]:
 def _encode(places: Ints, bits: Ints) -> bytes:
     modulus = next(m for m in range(PRIME, 1, -1) if len(np.unique(places % m)) == len(places))
     coefficients = _newton(places % modulus, bits % PRIME)
-    return np.concatenate([[modulus], coefficients]).astype("<u2").tobytes()
+    return np.concatenate([[modulus], coefficients]).astype(">u2").tobytes()
 
 
 @functools.cache
@@ -97,7 +97,7 @@ def _newton(x: Ints, y: Ints) -> Ints:
 
 
 def _compare(window: States, proof: bytes) -> Apart:
-    modulus, *coefficients = np.frombuffer(proof, "<u2").astype(np.int64)
+    modulus, *coefficients = np.frombuffer(proof, ">u2").astype(np.int64)
     places, bits = _largest(window)
     x, told = places % modulus, np.zeros(len(places), np.int64)
     for coefficient in reversed(coefficients):

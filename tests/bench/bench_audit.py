@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 jobs a case instead of 200")
     parser.add_argument("--only", metavar="MODEL-PRECISION", help="one of the four configurations, or `costs`")
     args = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1"}
     # torch speaks of an Intel GPU that nobody asked for.
     warnings.filterwarnings("ignore", message="TF32 acceleration")
     import torch
