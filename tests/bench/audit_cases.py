@@ -66,12 +66,13 @@ Serve = Callable[[Stage, Sequence[Job]], list[Served]]
 
 class Case(NamedTuple):
     """`asked` are the sampler's settings in the request. `sampling`: the cheat is in the choice of tokens alone, so a
-    job whose tokens it left as they are was served as ordered."""
+    job whose tokens it left as they are was served as ordered. `slow` ones are measured with fewer jobs."""
 
     name: str
     serve: Serve
     asked: dict[str, float] = PLAIN
     sampling: bool = False
+    slow: bool = False
 
 
 def jobs(stage: Stage, count: int, salt: str, asked: dict[str, float] | None = None) -> list[Job]:
@@ -155,13 +156,13 @@ def _engine(stage: Stage, asked: Sequence[Job]) -> list[Served]:
 
 
 SAME_KERNELS = (
-    Case("one at a time", lambda stage, asked: Host(stage.model, batch=1).serve(asked)),
+    Case("one at a time", lambda stage, asked: Host(stage.model, batch=1).serve(asked), slow=True),
     Case("batches of 4, padded", lambda stage, asked: Host(stage.model, batch=4).serve(asked)),
     Case("batches of 50, padded", lambda stage, asked: Host(stage.model).serve(asked)),
     Case("two threads", _two_threads),
     Case("drafted, blocks of 8", _blocks(8)),
     Case("one prefill", _blocks(hosts.TOKENS)),
-    Case("prefix from a cache", lambda stage, asked: Host(stage.model, batch=1, cached=4).serve(asked)),
+    Case("prefix from a cache", lambda stage, asked: Host(stage.model, batch=1, cached=4).serve(asked), slow=True),
 )
 OTHER_KERNELS = (
     Case("another attention kernel", lambda stage, asked: Host(_kernel(stage)).serve(asked)),
