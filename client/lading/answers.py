@@ -6,7 +6,10 @@ from lading_protocol.ids import Wei
 
 
 class Model(msgspec.Struct, frozen=True):
-    """An agent on offer. Prices are the lowest ones, in wei per 1,000 tokens; `devices` are what hosts say they use."""
+    """An agent on offer. Prices are the lowest ones, in wei per 1,000 tokens; `devices` are what hosts say they use.
+
+    `assurance` has what audits can hold them to (lading_protocol.audit.assurance), one word for each kind of host.
+    """
 
     name: str
     agent: str
@@ -16,6 +19,7 @@ class Model(msgspec.Struct, frozen=True):
     context: int
     operations: tuple[str, ...]
     devices: tuple[str, ...] = ()
+    assurance: tuple[str, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True):

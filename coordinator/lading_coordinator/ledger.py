@@ -135,7 +135,8 @@ class Ledger:
                 ),
                 (
                     "delete from openings where leaf not in (select leaf from parts p join jobs j on j.job = p.job"
-                    " where p.leaf is not null and j.request is not null)",
+                    " where p.leaf is not null and j.request is not null) and leaf not in (select leaf from canaries"
+                    " where state='made')",
                     (),
                 ),
                 (
@@ -202,6 +203,24 @@ class Ledger:
     def receipt(self, leaf: bytes) -> SignedReceipt | None:
         row = self._store.row("select receipt from parts where leaf=?", (leaf,))
         return unpack(Receipt, row[0]) if row else None
+
+    def job_of(self, leaf: bytes) -> bytes | None:
+        """The job of the attempt with this receipt, be it a canary's."""
+        row = self._store.row(
+            "select job from parts where leaf=?1 union select job from canaries where leaf=?1", (leaf,)
+        )
+        return row[0] if row else None
+
+    def anchored(self, leaf: bytes) -> int | None:
+        """The round in which the receipt is anchored."""
+        row = self._store.row(
+            "select round from parts where leaf=?1 union select round from canaries where leaf=?1", (leaf,)
+        )
+        return row[0] if row else None
+
+    def payer(self, leaf: bytes) -> Address | None:
+        row = self._store.row("select j.payer from parts p join jobs j on j.job=p.job where p.leaf=?", (leaf,))
+        return Address(row[0]) if row else None
 
     def _add(self, host: Address, tokens: int, amount: int) -> None:
         held = self._earned.get(host, (0, Wei(0)))

@@ -11,22 +11,30 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lading import __version__
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
+from lading.cli.context import load_key
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading_contracts.deployment import Contracts
 from lading_contracts.events import CloseStarted, Condemned, Event, TermsSunsetSet
 from lading_coordinator.agents import Agents
 from lading_coordinator.audits.auditor import Auditor
+from lading_coordinator.audits.beacons import Beacon, beacon_of
+from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
+from lading_coordinator.audits.conduct import Conduct
 from lading_coordinator.audits.disputes import Disputes
+from lading_coordinator.audits.lessons import Bench
+from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
-from lading_coordinator.audits.rounds import Rounds
+from lading_coordinator.audits.rounds import Rounds, Sources, Timing
+from lading_coordinator.audits.twins import Twins
 from lading_coordinator.chainwatch import ChainWatch
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
@@ -38,6 +46,7 @@ from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.routes import Routes
 from lading_coordinator.gateway.server import HttpServer
 from lading_coordinator.http.app import create_app
+from lading_coordinator.http.audits import AuditParts
 from lading_coordinator.http.views import Parts, Views
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
@@ -49,6 +58,8 @@ from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_net.ports import Gossip, Transport
+from lading_protocol.conduct import HONEST
+from lading_protocol.economics import AuditRates
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import (
     BLOB,
@@ -66,7 +77,8 @@ PRUNE_SECONDS = 60.0
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None."""
+    """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None, and without a
+    `beacon` the settings name one."""
 
     key: PrivateKey
     contracts: Contracts
@@ -75,6 +87,8 @@ class Outside(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
     clock: Callable[[], float] = time.time
     fresh: Callable[[int], bytes] = os.urandom
+    rates: AuditRates = AuditRates()
+    beacon: Beacon | None = None
 
 
 class Coordinator:
@@ -97,7 +111,12 @@ class Coordinator:
             self.store, self.blobs, outside.contracts, self.catalogue, outside.transport, self.releases
         )
         self.standing = Standing(
-            self.store, outside.contracts.staking, self.directory, clock, required=settings.require_stake
+            self.store,
+            outside.contracts.staking,
+            self.directory,
+            clock,
+            required=settings.require_stake,
+            payout_of=outside.contracts.settlement.payout_of,
         )
         self.index = Index(self.directory, self.standing, self.agents, record.settlement_domain, self.metrics, clock)
         bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once)
@@ -150,20 +169,28 @@ class Coordinator:
 
     def _auditing(self) -> None:
         settings, outside = self.settings, self.outside
-        policy = Policy(settings.rate_ppm, settings.audit_beacon_blocks)
-        contracts, key = outside.contracts, outside.key
-        self.rounds = Rounds(self.records, self.ledger, contracts.court, key, policy)
-        self.checks = Checks(
-            self.records,
-            self.ledger,
-            self.directory,
-            self.standing,
-            outside.transport,
-            self.metrics,
+        policy = Policy(outside.rates, least_ppm=settings.rate_ppm, opening_pause=settings.audit_opening_pause)
+        contracts, key, clock, fresh = outside.contracts, outside.key, outside.clock, outside.fresh
+        epoch, court_domain = settings.audit_epoch, contracts.deployment.court_domain
+        self.conduct = Conduct(self.store, clock, policy, HONEST, epoch)
+        own = load_key(Path(settings.audit_canary_key).expanduser()) if settings.audit_canary_key else None
+        self.canaries = Canaries(self.store, self.ledger, self.directory, own, court_domain, clock, fresh)
+        self.orders = Orders(self.store, self.ledger, self.records, clock, epoch)
+        self.twins = Twins(self.store, court_domain, clock)
+        self.beacon = outside.beacon or beacon_of(settings, key)
+        self.rounds = Rounds(
+            Sources(self.records, self.ledger, self.conduct, self.canaries, self.orders, self.beacon),
+            contracts.court,
+            key,
             policy,
-            outside.clock,
-            patience=settings.audit_patience,
+            Timing(settings.audit_beacon_delay, settings.audit_beacon_grace, settings.audit_beacon_blocks),
+            clock=clock,
+            fresh=fresh,
         )
+        bench = Bench(
+            self.records, self.ledger, self.directory, self.standing, self.conduct, self.canaries, self.metrics
+        )
+        self.checks = Checks(bench, outside.transport, policy, clock, patience=settings.audit_patience)
         self.disputes = Disputes(self.records, self.ledger, contracts, key, self.metrics)
         self.auditor = Auditor(self.rounds, self.checks, self.disputes, settings.audit_period)
 
@@ -224,7 +251,17 @@ class Coordinator:
             gateway=self.gateway,
             sessions=self.sessions,
             ledger=self.ledger,
-            records=self.records,
+            audits=AuditParts(
+                records=self.records,
+                ledger=self.ledger,
+                conduct=self.conduct,
+                canaries=self.canaries,
+                orders=self.orders,
+                twins=self.twins,
+                court=self.outside.contracts.court,
+                hold=self.checks.hold,
+                pause=self.settings.audit_opening_pause,
+            ),
             directory=self.directory,
             catalogue=self.catalogue,
             purse=self.purse,
@@ -255,6 +292,8 @@ class Coordinator:
                 await self.dispatcher.close()
         if self.outside.gossip is not None:
             await self.outside.gossip.close()
+        if self.beacon is not None:
+            await self.beacon.close()
         await self.outside.transport.close()
         try:
             await self.ledger.flush()

@@ -1,7 +1,7 @@
 """The coordinator's settings: one frozen struct, read by lading.settings from [coordinator], environment and flags."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +18,15 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
     port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
     `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
-    `http_public` is the address people are told. `audit_rate` is the share of receipts checked, 0 to 1.
+    `http_public` is the address people are told.
+
+    `audit_rate` is the least share of receipts checked, 0 to 1: more are of new and of suspect hosts. `audit_beacon` is
+    "blocks" (of the chain), "drand" or "local" (for tests: this coordinator knows what comes). `audit_drand` is the
+    description of a drand network (its /info as JSON), empty for quicknet. `audit_beacon_delay` is how long after the
+    anchor the beacon's round is out at the earliest, `audit_beacon_grace` how long it is waited for after that.
+    `audit_beacon_blocks` blocks after the anchor are combined where blocks serve. A host has `audit_opening_pause`
+    between two askings for its sketch. `audit_epoch` is the epoch of suspicion and of orders. `audit_canary_key` is
+    the key file of an operator of one's own, under whose name known faults test the auditors; empty: there are none.
     """
 
     home: str = "~/.lading/coordinator"
@@ -34,10 +42,18 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     bootstrap: tuple[str, ...] = ()
     require_stake: bool = True
     audits: bool = True
-    audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.01
     audit_period: Positive = 30.0
+    audit_beacon: Literal["blocks", "drand", "local"] = "blocks"
+    audit_drand: str = ""
+    audit_drand_urls: tuple[str, ...] = ("https://api.drand.sh", "https://drand.cloudflare.com")
+    audit_beacon_delay: Annotated[float, Meta(ge=0)] = 30.0
+    audit_beacon_grace: Positive = 600.0
     audit_beacon_blocks: Annotated[int, Meta(ge=1, le=200)] = 1
     audit_patience: Positive = 60.0
+    audit_opening_pause: Positive = 300.0
+    audit_epoch: Positive = 86_400.0
+    audit_canary_key: str = ""
     default_tokens: Annotated[int, Meta(ge=1, le=131072)] = 512
     max_body: Annotated[int, Meta(ge=1024, le=1 << 30)] = 2 << 20
     jobs_per_key: Annotated[int, Meta(ge=1)] = 64

@@ -1,11 +1,12 @@
 """Keeps hosts without a stake, and hosts in jail, out of the index, by the chain's word.
 
-An outage of the chain changes nothing: what was last known counts on. It also knows each host's owner, so that nobody
-audits itself.
+An outage of the chain changes nothing: what was last known counts on. It also knows each host's owner, stake and payout
+address, so that nobody audits itself and auditors are drawn by what they have to lose. What spot checks found against a
+host counts beside the chain's word.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from lading.dispatch import Directory
 from lading_contracts import events
@@ -24,7 +25,14 @@ class Standing:
     """`required` false lets every host in, for networks without staking. `clock` gives Unix seconds."""
 
     def __init__(
-        self, store: Store, staking: Staking, directory: Directory, clock: Callable[[], float], *, required: bool = True
+        self,
+        store: Store,
+        staking: Staking,
+        directory: Directory,
+        clock: Callable[[], float],
+        *,
+        required: bool = True,
+        payout_of: Callable[[Address], Awaitable[Address]] | None = None,
     ) -> None:
         self._store = store
         self._staking = staking
@@ -34,6 +42,11 @@ class Standing:
         self._owners: dict[Address, Address] = {
             Address(host): Address(owner) for host, owner in store.rows("select host, owner from standing")
         }
+        self._payout_of = payout_of
+        self._payouts: dict[Address, Address] = {}
+        self._stakes: dict[Address, int] = {}
+        self._found: dict[Address, str] = {}
+        self._said: dict[Address, str] = {}
         self._dirty: set[Address] = set()
         self._asked: dict[Address, float] = {}
 
@@ -41,23 +54,46 @@ class Standing:
         """Who owns the host's stake; the host itself when that is not known."""
         return self._owners.get(host, host)
 
+    def hands(self, host: Address) -> set[Address]:
+        """The addresses that stand behind a host: its own, its owner's, and the one that its earnings go to."""
+        return {host, self.owner(host), self._payouts.get(host, host)}
+
+    def stake(self, host: Address) -> int:
+        """What the host has at stake (wei); 1 for each where no stake is required, 0 where it is not known."""
+        return self._stakes.get(host, 0) if self._required else 1
+
+    def accuse(self, host: Address, why: str) -> None:
+        """Keep a host out for what was found against it here, beside what the chain says; "" lets it in again."""
+        if why == self._found.get(host, ""):
+            return
+        self._found[host] = why
+        self._directory.bar(host, self._said.get(host, "") or why)
+        if why:
+            log.warning("Host %s gets no new jobs: it %s", short(host), why)
+
     async def check(self, host: Address) -> None:
         """Ask the chain about one host and act on it. Never raises for an outage."""
         if not self._required:
+            self._directory.bar(host, self._found.get(host, ""))
             return
         try:
             operator = await self._staking.operator(host)
             active = operator is not None and await self._staking.is_active(host)
+            payout = await self._payout_of(host) if self._payout_of is not None else host
         except ChainError as error:
             known = host in self._owners
             if not known:
-                self._directory.bar(host, "could not be looked up on the chain yet")
+                self._said[host] = "could not be looked up on the chain yet"
+                self._directory.bar(host, self._said[host])
             self._dirty.add(host)
             log.info("Host %s: its stake cannot be checked now (%s)", short(host), error.message)
             return
         jailed = operator.jailed_until if operator is not None else 0
         reason = bar_reason(active, operator.owner if operator is not None else None, jailed, self._clock())
         before = self._directory.host(host).barred
+        self._said[host], self._payouts[host] = reason, payout
+        self._stakes[host] = int(operator.stake) if operator is not None and active else 0
+        reason = reason or self._found.get(host, "")
         self._directory.bar(host, reason)
         if reason and reason != before:
             log.info("Host %s is not chosen: it %s", short(host), reason)
@@ -98,5 +134,7 @@ class Standing:
                 | events.Deactivated()
             ):
                 self._dirty.add(event.operator)
+            case events.PayoutSet():
+                self._dirty.add(event.host)
             case _:
                 pass

@@ -64,6 +64,45 @@ create table if not exists disputes (
     id blob primary key, leaf blob not null, host blob not null, state text not null, note text not null default '',
     at real not null
 ) without rowid;
+create index if not exists audits_by_host on audits (host, verdict);
+create table if not exists draws (
+    n integer primary key, secret blob not null, beacon text not null default '',
+    beacon_round integer not null default 0, due real not null default 0, value blob, source text not null default ''
+);
+create table if not exists picks (leaf blob primary key, why text not null, rate integer not null) without rowid;
+create table if not exists turns (
+    leaf blob not null, turn integer not null, auditor blob not null, pool blob not null, at real not null,
+    primary key (leaf, turn)
+) without rowid;
+create table if not exists pools (digest blob primary key, stakes blob not null) without rowid;
+create table if not exists papers (
+    leaf blob not null, auditor blob not null, finding blob not null, primary key (leaf, auditor)
+) without rowid;
+create table if not exists askings (
+    leaf blob primary key, tries integer not null, opened integer not null, at real not null
+) without rowid;
+create table if not exists orders (
+    leaf blob primary key, signer blob not null, round integer, at real not null
+) without rowid;
+create index if not exists orders_by_signer on orders (signer, at);
+create table if not exists canaries (
+    leaf blob primary key, job blob not null, salt blob not null, fault text not null, evidence blob not null,
+    round integer, state text not null, at real not null
+) without rowid;
+create table if not exists conduct (
+    host blob not null, agent blob not null, numeric text not null, epoch integer not null, auditor blob not null,
+    sums text not null, primary key (host, agent, numeric, epoch, auditor)
+) without rowid;
+create table if not exists suspects (
+    host blob not null, epoch integer not null, reason text not null, at real not null, primary key (host, epoch)
+) without rowid;
+create table if not exists remarks (
+    auditor blob not null, leaf blob not null, kind text not null, at real not null, primary key (auditor, leaf, kind)
+) without rowid;
+create table if not exists twins (
+    host blob not null, job blob not null, attempt integer not null, one blob not null, other blob not null,
+    at real not null, primary key (host, job, attempt)
+) without rowid;
 """
 
 

@@ -13,6 +13,7 @@ from lading_contracts import events
 from lading_net.peer import Endpoint
 from lading_net.ports import Link
 from lading_node.agents import Serving
+from lading_node.anchors import Anchors
 from lading_node.audit import Auditor
 from lading_node.channels import Channels
 from lading_node.core.policy import Policy
@@ -42,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     `outward` (an IP address) stands in offers for a wildcard that we listen on.
 
     `drain` is how many seconds running jobs get at a shutdown, `pace` tokens per second and job (0: no limit),
-    `chain_poll` seconds between looks at the chain.
+    `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none).
     """
 
     agents: tuple[Serving, ...] = ()
@@ -55,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     redeem_at_stop: bool = True
     pace: float = 0.0
     chain_poll: float = 1.0
+    anchor_every: float = 0.0
 
 
 class Node:
@@ -80,6 +82,7 @@ class Node:
         self.auditor = Auditor(doors, self.agents)
         self.juror = Juror(doors, self.auditor, self.presence.link_to)
         self.standing = Standing(doors)
+        self.anchors = Anchors(doors.ledger, doors.contracts, doors.key, plan.anchor_every)
         self.terms = TermsWatch(doors.contracts, self.agents, doors.clock)
         self.releases = Releases(doors, self.fleet, self.terms.tables)
         self.fleet.watch(self.presence.offers_changed)
@@ -118,7 +121,7 @@ class Node:
         self.endpoints = self.plan.announce or tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
         try:
             async with asyncio.TaskGroup() as group:
-                chainside = (self.settler, self.juror, self.standing, self.terms, self.watch)
+                chainside = (self.settler, self.juror, self.standing, self.anchors, self.terms, self.watch)
                 parts = (self.fleet, self.releases, self.presence, self.collector, *chainside)
                 tasks = [group.create_task(part.run()) for part in parts]
                 self.started.set()

@@ -49,8 +49,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ("": this one does). `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the
     socket of a container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
     `endpoints` are OpenAI-compatible servers, tables of url, model, key and continues in the file.
-    `redeem_threshold` is in whole coins. `follow`: whether an agent gives way to the later releases that its publisher
-    points to.
+    `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
+    never). `follow`: whether an agent gives way to the later releases that its publisher points to.
     """
 
     data: str = "~/.lading/node"
@@ -84,6 +84,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redeem_at_stop: bool = True
     drain: Annotated[float, Meta(ge=0)] = 20.0
     chain_poll: Annotated[float, Meta(gt=0)] = 1.0
+    anchor_every: Annotated[float, Meta(ge=0)] = 600.0
 
     @property
     def folder(self) -> Path:
@@ -150,6 +151,7 @@ def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, out
         redeem_at_stop=settings.redeem_at_stop,
         pace=settings.pace,
         chain_poll=settings.chain_poll,
+        anchor_every=settings.anchor_every,
     )
 
 

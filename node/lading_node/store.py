@@ -245,6 +245,16 @@ class Ledger:
             for row in await self._read(sql, (limit,))
         ]
 
+    async def ended_after(self, moment: float, limit: int) -> list[tuple[float, bytes]]:
+        """The end and the last receipt of attempts that ended later than that, oldest first; those of one moment stay
+        together."""
+        sql = (
+            "select at, receipt from attempts where finish<>0 and receipt<>x'' and at>? and at<=coalesce("
+            "(select at from attempts where finish<>0 and receipt<>x'' and at>? order by at limit 1 offset ?), 1e18)"
+            " order by at, job, attempt"
+        )
+        return [(at, bytes(receipt)) for at, receipt in await self._read(sql, (moment, moment, limit - 1))]
+
     async def interrupted(self) -> list[ChannelId]:
         """Channels with attempts that a crash cut off, whose payers may owe more than we know."""
         rows = await self._read("select distinct signer, terms, epoch from attempts where finish=0")

@@ -6,7 +6,6 @@ difference. Nothing here is statistical: a guilty verdict needs evidence far out
 class can do.
 """
 
-from collections.abc import Sequence
 from enum import IntEnum
 from math import inf, isnan
 
@@ -46,6 +45,18 @@ TOLERANCES = {
     # wasmtime's major version, as another one may count fuel in another way.
     "wasmtime-50": Tolerance(margin=0.0, relative=0.0),
 }
+
+
+def assurance(numeric: str) -> str:
+    """What stands behind the answers of a numeric class: "exact" when a re-run must give the same, "measured" when it
+    must come as near as was measured of honest hosts, "unverified" when nobody can be held to anything.
+    """
+    limits = TOLERANCES.get(numeric)
+    if limits is None:
+        return "unverified"
+    return "measured" if limits.margin else "exact"
+
+
 # A margin counts for no more than this in a host's long record, so that one odd token does not outweigh a thousand.
 CLIP = 0.05
 
@@ -134,8 +145,3 @@ def is_picked(randomness: bytes, leaf: bytes, rate_ppm: int) -> bool:
     """Whether a receipt is audited, at `rate_ppm` millionths. Anyone can recompute it."""
     draw = int.from_bytes(sha256(randomness + leaf)[:8], "big")
     return draw * 1_000_000 < rate_ppm << 64
-
-
-def choose(randomness: bytes, leaf: bytes, candidates: Sequence[bytes], count: int) -> list[bytes]:
-    """Pick auditors: the `count` candidates with the lowest hash, the same for everyone."""
-    return sorted(candidates, key=lambda who: sha256(randomness + leaf + who))[:count]

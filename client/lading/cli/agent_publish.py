@@ -3,7 +3,7 @@
 import importlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +49,20 @@ NoTest = Annotated[
 ]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Publication:
+    """How a release goes out: the flags of `publish` and `update`."""
+
+    party: Parties = None
+    consent: Consent = None
+    to: To = None
+    no_test: NoTest = False
+    base_url: BaseUrl = None
+    dry_run: DryRun = False
+    as_json: Json = False
+
+
 class Packed(msgspec.Struct, frozen=True):
     """A package in the publisher's store."""
 
@@ -79,15 +93,9 @@ async def publish(
     folder: Path,
     /,
     *,
-    party: Parties = None,
-    consent: Consent = None,
     parent: str | None = None,
-    to: To = None,
-    no_test: NoTest = False,
-    base_url: BaseUrl = None,
+    how: Publication = Publication(),
     network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
 ) -> int:
     """Register an agent and its revenue terms on chain, hand the package to a coordinator, and make it the current one.
 
@@ -101,23 +109,23 @@ async def publish(
     parent
         The agent's digest that this one derives from.
     """
-    chosen = context.settings(**asdict(network), base_url=base_url)
+    chosen = context.settings(**asdict(network), base_url=how.base_url)
     mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
-    desk = await _desk(chosen, mine, to, dry_run)
-    table = tuple(map(typed_party, party)) if party else publisher.parties(project, desk.mine.address)
+    desk = await _desk(chosen, mine, how.to, how.dry_run)
+    table = tuple(map(typed_party, how.party)) if how.party else publisher.parties(project, desk.mine.address)
     base = typed_parent(parent or project.agent.parent)
     made = desk.pack(folder, More(table, base))
-    if not no_test:
-        await _try(desk, made, as_json)
+    if not how.no_test:
+        await _try(desk, made, how.as_json)
     async with context.contracts(chosen) as (chain, record):
-        given = typed_consents(record, made.agent, table, consent or [])
+        given = typed_consents(record, made.agent, table, how.consent or [])
         release = Release(made.agent, table, base, project.royalty_bps, given)
         intent = await _intent(chain, desk.mine, release)
-        if (intent.words or dry_run) and not await intent.carry_out(dry_run, as_json):
+        if (intent.words or how.dry_run) and not await intent.carry_out(how.dry_run, how.as_json):
             return 0
         told = await _hand_over(desk, record, made, release)
-    emit(told, as_json)
+    emit(told, how.as_json)
     return 0
 
 
@@ -125,15 +133,9 @@ async def update(
     folder: Path,
     /,
     *,
-    party: Parties = None,
-    consent: Consent = None,
     replaces: str | None = None,
-    to: To = None,
-    no_test: NoTest = False,
-    base_url: BaseUrl = None,
+    how: Publication = Publication(),
     network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
 ) -> int:
     """Publish the next release of an agent, name it the successor on chain, and have hosts follow.
 
@@ -147,26 +149,26 @@ async def update(
     replaces
         The digest of the release before; what the coordinator says is current when left out.
     """
-    chosen = context.settings(**asdict(network), base_url=base_url)
+    chosen = context.settings(**asdict(network), base_url=how.base_url)
     mine = context.load_key(chosen.key_path)
     project = publisher.load_project(folder)
-    desk = await _desk(chosen, mine, to, False)
-    table = tuple(map(typed_party, party)) if party else publisher.parties(project, desk.mine.address)
+    desk = await _desk(chosen, mine, how.to, False)
+    table = tuple(map(typed_party, how.party)) if how.party else publisher.parties(project, desk.mine.address)
     base = typed_parent(project.agent.parent)
     async with context.contracts(chosen) as (chain, record):
         before = typed_agent(replaces) if replaces else await _current(desk, record, project.agent.name)
         made = _next(desk, folder, More(table, base), before)
-        if not no_test:
-            await _try(desk, made, as_json)
-        given = typed_consents(record, made.agent, table, consent or [])
+        if not how.no_test:
+            await _try(desk, made, how.as_json)
+        given = typed_consents(record, made.agent, table, how.consent or [])
         release = Release(made.agent, table, base, project.royalty_bps, given)
         intent = await _intent(chain, desk.mine, release)
         if made.agent != before:
             await _succeed(chain, intent, desk.mine, before, made.agent)
-        if (intent.words or dry_run) and not await intent.carry_out(dry_run, as_json):
+        if (intent.words or how.dry_run) and not await intent.carry_out(how.dry_run, how.as_json):
             return 0
         told = await _hand_over(desk, record, made, release)
-    emit(told | {"replaces": to_hex(before) if made.agent != before else "nothing: it is the current one"}, as_json)
+    emit(told | {"replaces": to_hex(before) if made.agent != before else "nothing: it is the current one"}, how.as_json)
     return 0
 
 

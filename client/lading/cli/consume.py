@@ -153,6 +153,7 @@ async def models(
             "input_per_1k": f"{format_amount(model.price_in, 18)} LADE",
             "output_per_1k": f"{format_amount(model.price_out, 18)} LADE",
             "hosts": model.hosts,
+            "audits": " or ".join(model.assurance),
             "context": model.context,
             "agent": model.agent[:12] + "…",
         }

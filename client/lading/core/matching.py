@@ -21,7 +21,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """An offer and what is known of its host. `beat_at` is None where nobody reports load (peer to peer).
 
     `busy` counts this side's own running jobs on the host, which a report may not show yet. `sunset_at` is the second
-    from which nothing is locked under the offer's terms; 0: none is announced.
+    from which nothing is locked under the offer's terms; 0: none is announced. `doubted`: spot checks cast suspicion on
+    the host, so that it comes after all others that are free.
     """
 
     offer: KnownOffer
@@ -33,6 +34,7 @@ class Candidate(msgspec.Struct, frozen=True):
     shunned_until: float = 0.0
     barred: str = ""
     sunset_at: int = 0
+    doubted: bool = False
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -64,10 +66,11 @@ def rank(candidates: Iterable[Candidate], want: Want, now: float) -> tuple[list[
             able.append(candidate)
     prompt, output = prompt_bound(want.request), output_bound(want.request)
 
-    def order(candidate: Candidate) -> tuple[bool, int, int, int, bytes]:
+    def order(candidate: Candidate) -> tuple[bool, bool, int, int, int, bytes]:
         full = candidate.busy + candidate.waiting >= candidate.free + candidate.busy and candidate.free == 0
         cost = attempt_amount(candidate.offer.price, prompt, 0, output)
-        return full, cost, candidate.failures, candidate.busy + candidate.waiting - candidate.free, candidate.offer.host
+        load = candidate.busy + candidate.waiting - candidate.free
+        return full, candidate.doubted, cost, candidate.failures, load, candidate.offer.host
 
     return sorted(able, key=order), lost
 

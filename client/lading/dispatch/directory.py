@@ -1,5 +1,7 @@
 """The index of offers and what is known of each host. In memory, bounded; opens no connection, decides nothing."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from lading.core.matching import Candidate
@@ -35,6 +37,7 @@ class Directory:
         self._count: dict[Address, int] = {}
         self._floors: dict[Address, int] = {}
         self._sunsets: dict[bytes, int] = {}
+        self._doubted: frozenset[Address] = frozenset()
         self._total = 0
 
     def put(self, known: KnownOffer) -> bool:
@@ -92,6 +95,10 @@ class Directory:
     def bar(self, host: Address, why: str) -> None:
         """Keep a host out, with the reason it will read; an empty reason lets it in again."""
         self.host(host).barred = why
+
+    def doubt(self, hosts: Iterable[Address]) -> None:
+        """These hosts, and no others, come after all that are free."""
+        self._doubted = frozenset(hosts)
 
     def started(self, host: Address) -> None:
         self.host(host).busy += 1
@@ -167,6 +174,7 @@ class Directory:
             shunned_until=state.shunned_until,
             barred=barred,
             sunset_at=self._sunsets.get(known.terms, 0),
+            doubted=known.host in self._doubted,
         )
 
     def _drop(self, slot: dict[tuple[Address, bytes], KnownOffer], key: tuple[Address, bytes]) -> None:

@@ -123,6 +123,7 @@ def _model(entry: dict[str, Any]) -> Model:
         context=entry["context"],
         operations=tuple(entry["operations"]),
         devices=tuple(entry.get("devices", ())),
+        assurance=tuple(entry.get("assurance", ())),
     )
 
 

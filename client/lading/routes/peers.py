@@ -27,6 +27,7 @@ from lading_contracts.rpc import open_chain
 from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
+from lading_protocol.audit import assurance
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
@@ -99,6 +100,7 @@ class PeerRoute:
                 context=offers[0].detail.context,
                 operations=offers[0].detail.operations,
                 devices=tuple(sorted({known.detail.device for known in offers} - {""})),
+                assurance=tuple(sorted({assurance(known.detail.numeric) for known in offers})),
             )
             for (name, agent), offers in sorted(groups.items())
         ]

@@ -6,6 +6,7 @@ auditor's word count for nothing. Whom to ask, and what to conclude, is decided 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from math import isclose, isfinite
 
 import msgspec
@@ -53,12 +54,16 @@ class Distrusted(LadingError):
 
 
 class Asking:
-    """`patience` is how many seconds an auditor has for a re-run."""
+    """An auditor has `patience` seconds for a re-run. `noted` hears of every receipt whose host was asked to
+    open, and whether it did."""
 
-    def __init__(self, transport: Transport, ledger: Ledger, patience: float) -> None:
+    def __init__(
+        self, transport: Transport, ledger: Ledger, patience: float, noted: Callable[[bytes, bool], None]
+    ) -> None:
         self._transport = transport
         self._ledger = ledger
         self._patience = patience
+        self._noted = noted
 
     async def ask(self, auditor: KnownOffer, host: KnownOffer | None, leaf: bytes, case: Case) -> Finding:
         """The auditor's finding; a refusal, silence, nonsense and a broken seal count as "cannot say".
@@ -139,8 +144,10 @@ class Asking:
                 raise LinkClosed("It shows another sketch than it committed to.")
         except (LadingError, TimeoutError) as error:
             log.info("Host %s does not open receipt %s: %s", short(receipt.host), short(leaf), error or "no answer")
+            self._noted(leaf, False)
             return None
         self._ledger.keep_opening(leaf, opened)
+        self._noted(leaf, True)
         return opened
 
     async def _link(self, offer: KnownOffer) -> Link:

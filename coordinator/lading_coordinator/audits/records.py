@@ -5,14 +5,19 @@ from typing import Any
 
 import msgspec
 
-from lading_coordinator.core.audits import Opinion
+from lading_coordinator.core.audits import Asked, Opinion
 from lading_coordinator.store import Statement, Store
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Address, AgentId, Digest
+from lading_protocol.lots import canary_leaf, order_leaf, secret_leaf
 from lading_protocol.messages import Finding
+from lading_protocol.transcript import sha256
 
 MAX_LEAVES = 4096
 KEEP_ROUNDS = 10_000
+_finding = msgspec.msgpack.Decoder(Finding)
+_stakes = msgspec.msgpack.Decoder(dict[bytes, str])
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -26,8 +31,52 @@ class Round(msgspec.Struct, frozen=True):
     picked: int
 
 
+class Appointment(msgspec.Struct, frozen=True):
+    """The randomness that a round waits for, fixed when its root was anchored: round `round` of a beacon, which is out
+    at second `due`. No beacon: blocks after the anchor. `secret` is the round's own (core.audits.Question)."""
+
+    beacon: str = ""
+    round: int = 0
+    due: float = 0.0
+    secret: bytes = b""
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """What a round's randomness came from: `value` as the beacon gave it (or the blocks' hashes), `source` in words."""
+
+    randomness: bytes
+    value: bytes
+    source: str
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """A receipt to be checked. `why`: rate or bought; `rate` is what the host's was, in millionths."""
+
+    leaf: bytes
+    host: Address
+    agent: AgentId
+    why: str = "rate"
+    rate: int = 0
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """Who was drawn as an auditor, and out of whom."""
+
+    turn: int
+    auditor: Address
+    stakes: dict[Address, int]
+
+
+class Paper(msgspec.Struct, frozen=True):
+    """What an auditor found, and when that was heard."""
+
+    auditor: Address
+    finding: Finding
+    at: float
+
+
 class Audit(msgspec.Struct, frozen=True):
-    """`state`: pending, accused (to be brought to court), disputed, done."""
+    """`state`: pending, accused (to be brought to court), disputed, done; a canary's is "canary" once it is told."""
 
     leaf: bytes
     round: int
@@ -60,29 +109,58 @@ class Records:
 
     # Rounds
 
-    def seal(self, root_of: Callable[[list[bytes]], Digest]) -> Round | None:
-        """Put all receipts that are in no round into a new one; None when there are none."""
+    def waiting(self) -> list[tuple[Address, int]]:
+        """For each host how many receipts are in no round yet."""
+        rows = self._store.rows(
+            "select host, count(*) from parts where round is null and leaf is not null group by host"
+        )
+        return [(Address(host), count) for host, count in rows]
+
+    def seal(self, root_of: Callable[[list[bytes]], Digest], secret: bytes) -> Round | None:
+        """Put what is in no round yet into a new one: receipts, orders, canaries. None without receipts and orders."""
         found = self._store.rows(
             "select job, attempt, leaf from parts where round is null and leaf is not null limit ?", (MAX_LEAVES,)
         )
-        if not found:
+        if not found and not self._store.row("select 1 from orders where round is null"):
             return None
-        leaves = sorted(leaf for _, _, leaf in found)
         last = self._store.row("select coalesce(max(n), 0) from rounds")
         n = (last[0] if last else 0) + 1
+        leaves = sorted([leaf for _, _, leaf in found] + self._beside("round is null") + [secret_leaf(secret)])
         round_ = Round(n, root_of(leaves), len(leaves), "sealed", 0, 0)
         statements: list[Statement] = [
-            ("insert into rounds values (?,?,?,'sealed',0,0,?)", (n, round_.root, len(leaves), self._clock()))
+            ("insert into rounds values (?,?,?,'sealed',0,0,?)", (n, round_.root, len(leaves), self._clock())),
+            ("insert or replace into draws (n, secret) values (?,?)", (n, secret)),
+            ("update orders set round=? where round is null", (n,)),
+            ("update canaries set round=? where round is null", (n,)),
         ]
         statements += [("update parts set round=? where job=? and attempt=?", (n, job, a)) for job, a, _ in found]
         self._store.write(statements)
         return round_
+
+    def tree(self, n: int) -> list[bytes]:
+        """All leaves of a round's root, in order."""
+        receipts = [leaf for (leaf,) in self._store.rows("select leaf from parts where round=?", (n,))]
+        return sorted([*receipts, *self._beside(f"round = {int(n)}"), secret_leaf(self.appointment(n).secret)])
+
+    def _beside(self, where: str) -> list[bytes]:
+        """The leaves that are no receipts of jobs."""
+        orders = self._store.rows(f"select signer, leaf from orders where {where}")
+        canaries = self._store.rows(f"select salt, leaf, fault from canaries where {where}")
+        return [
+            *(order_leaf(leaf, signer) for signer, leaf in orders),
+            *(leaf for _, leaf, _ in canaries),
+            *(canary_leaf(salt, leaf, fault) for salt, leaf, fault in canaries),
+        ]
 
     def rounds(self, state: str) -> list[Round]:
         rows = self._store.rows(
             "select n, root, leaves, state, block, picked from rounds where state=? order by n", (state,)
         )
         return [Round(*row) for row in rows]
+
+    def round(self, n: int) -> Round | None:
+        row = self._store.row("select n, root, leaves, state, block, picked from rounds where n=?", (n,))
+        return Round(*row) if row else None
 
     def recent_rounds(self, count: int) -> list[Round]:
         rows = self._store.rows(
@@ -97,20 +175,41 @@ class Records:
         )
         return [(leaf, Address(host), AgentId(agent)) for leaf, host, agent in rows]
 
-    def anchored(self, n: int, block: int) -> None:
-        self._store.write([("update rounds set state='anchored', block=? where n=?", (block, n))])
+    def anchored(self, n: int, block: int, waits: Appointment) -> None:
+        self._store.write(
+            [
+                ("update rounds set state='anchored', block=? where n=?", (block, n)),
+                ("insert or ignore into draws (n, secret) values (?,?)", (n, waits.secret)),
+                (
+                    "update draws set beacon=?, beacon_round=?, due=? where n=?",
+                    (waits.beacon, waits.round, waits.due, n),
+                ),
+            ]
+        )
 
-    def drawn(self, n: int, picks: list[tuple[bytes, Address, AgentId]], randomness: bytes) -> None:
+    def appointment(self, n: int) -> Appointment:
+        row = self._store.row("select beacon, beacon_round, due, secret from draws where n=?", (n,))
+        return Appointment(*row) if row else Appointment()
+
+    def source(self, n: int) -> tuple[bytes, str]:
+        """The value that a round's randomness was made from, and where it came from in words."""
+        row = self._store.row("select value, source from draws where n=?", (n,))
+        return (row[0] or b"", row[1]) if row else (b"", "")
+
+    def drawn(self, n: int, picks: list[Pick], drawn: Drawn) -> None:
         now = self._clock()
-        statements: list[Statement] = [
-            (
-                "insert or ignore into audits values (?,?,?,?,?,'pending',0,'',?)",
-                (leaf, n, host, agent, randomness, now),
-            )
-            for leaf, host, agent in picks
-        ]
+        statements: list[Statement] = []
+        for pick in picks:
+            audit = (pick.leaf, n, pick.host, pick.agent, drawn.randomness, now)
+            statements += [
+                ("insert or ignore into audits values (?,?,?,?,?,'pending',0,'',?)", audit),
+                ("insert or ignore into picks values (?,?,?)", (pick.leaf, pick.why, pick.rate)),
+            ]
+        statements.append(("update draws set value=?, source=? where n=?", (drawn.value, drawn.source, n)))
         statements.append(("update rounds set state='drawn', picked=? where n=?", (len(picks), n)))
         statements.append(("delete from rounds where n <= ? and state='drawn'", (n - KEEP_ROUNDS,)))
+        statements.append(("delete from draws where n not in (select n from rounds)", ()))
+        statements.append(("delete from canaries where round <= ?", (n - KEEP_ROUNDS,)))
         self._store.write(statements)
 
     # Audits
@@ -129,6 +228,67 @@ class Records:
         rows = self._store.rows("select auditor, verdict from findings where leaf=? order by at", (leaf,))
         return [Opinion(Address(auditor), Verdict(verdict)) for auditor, verdict in rows]
 
+    def audit(self, leaf: bytes) -> Audit | None:
+        row = self._store.row(
+            "select leaf, round, host, agent, randomness, state, verdict, reason, at from audits where leaf=?", (leaf,)
+        )
+        return _audit(row) if row else None
+
+    def why(self, leaf: bytes) -> tuple[str, int]:
+        """Why a receipt was picked, and at which rate (millionths)."""
+        row = self._store.row("select why, rate from picks where leaf=?", (leaf,))
+        return (row[0], row[1]) if row else ("rate", 0)
+
+    def drew(self, leaf: bytes, turn: Turn) -> None:
+        """An auditor was drawn. The pool is kept once for all audits that drew from the same."""
+        body = _encode({who: str(stake) for who, stake in sorted(turn.stakes.items())})
+        digest = sha256(body)
+        self._store.write(
+            [
+                ("insert or ignore into pools values (?,?)", (digest, body)),
+                (
+                    "insert or replace into turns values (?,?,?,?,?)",
+                    (leaf, turn.turn, turn.auditor, digest, self._clock()),
+                ),
+            ]
+        )
+
+    def turns(self, leaf: bytes) -> list[Turn]:
+        rows = self._store.rows(
+            "select t.turn, t.auditor, p.stakes from turns t join pools p on p.digest=t.pool where t.leaf=?"
+            " order by t.turn",
+            (leaf,),
+        )
+        return [
+            Turn(turn, Address(who), {Address(one): int(stake) for one, stake in _stakes.decode(body).items()})
+            for turn, who, body in rows
+        ]
+
+    def asked(self, leaf: bytes) -> Asked:
+        """How often the host was asked for the sketch of this receipt."""
+        row = self._store.row("select tries, at, opened from askings where leaf=?", (leaf,))
+        return Asked(row[0], row[1], bool(row[2])) if row else Asked()
+
+    def opening(self, leaf: bytes, *, opened: bool) -> None:
+        """The host was asked for its sketch once more."""
+        self._store.write(
+            [
+                (
+                    "insert into askings values (?,1,?,?) on conflict (leaf) do update set tries=tries+1,"
+                    " opened=max(opened, excluded.opened), at=excluded.at",
+                    (leaf, int(opened), self._clock()),
+                )
+            ]
+        )
+
+    def papers(self, leaf: bytes) -> list[Paper]:
+        rows = self._store.rows(
+            "select p.auditor, p.finding, f.at from papers p join findings f"
+            " on f.leaf=p.leaf and f.auditor=p.auditor where p.leaf=? order by f.at",
+            (leaf,),
+        )
+        return [Paper(Address(who), _finding.decode(finding), at) for who, finding, at in rows]
+
     def findings(self, leaf: bytes) -> list[tuple[Address, int, str, str, float]]:
         return [
             (Address(auditor), verdict, code, reason, worst)
@@ -139,7 +299,12 @@ class Records:
 
     def heard(self, leaf: bytes, auditor: Address, finding: Finding) -> None:
         values = (leaf, auditor, finding.verdict, finding.code, finding.reason, finding.worst, self._clock())
-        self._store.write([("insert or replace into findings values (?,?,?,?,?,?,?)", values)])
+        self._store.write(
+            [
+                ("insert or replace into findings values (?,?,?,?,?,?,?)", values),
+                ("insert or replace into papers values (?,?,?)", (leaf, auditor, _encode(finding))),
+            ]
+        )
 
     def conclude(self, leaf: bytes, state: str, verdict: Verdict, reason: str) -> None:
         values = (state, int(verdict), reason, self._clock(), leaf)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lading_coordinator.errors import ApiError
+from lading_protocol.audit import assurance
 from lading_protocol.ids import Address, AgentId, from_hex, to_hex
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import format_amount
@@ -160,6 +161,7 @@ def model_tree(
         "width": entry.width,
         "hosts": len({known.host for known in offers}),
         "devices": sorted({known.detail.device for known in offers} - {""}),
+        "assurance": sorted({assurance(known.detail.numeric) for known in offers}),
         "price": price,
         "promoted": promoted,
     }

@@ -5,7 +5,7 @@ It speaks of facts only; every error has the same shape as the data plane's.
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from lading_coordinator.core.answer import error_body
 from lading_coordinator.core.bucket import Bucket
 from lading_coordinator.errors import ApiError, LedgerFailed, bad_request
+from lading_coordinator.http.audits import AuditViews, ordered
 from lading_coordinator.http.market import MarketViews
 from lading_coordinator.http.page import render, render_market
 from lading_coordinator.http.views import Views
@@ -22,11 +23,21 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import address, from_hex, to_hex
 
 SESSIONS_A_MINUTE = 12
+TWINS_A_MINUTE = 12
 MAX_LISTED = 500
+T = TypeVar("T")
 
 
 class _NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payer: str
+
+
+class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    job: str
+
+
+class _Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    receipts: tuple[str, str]
 
 
 def create_app(views: Views, draining: Callable[[], bool] = lambda: False) -> FastAPI:
@@ -34,6 +45,7 @@ def create_app(views: Views, draining: Callable[[], bool] = lambda: False) -> Fa
     _health(app, views, draining)
     _sessions(app, views)
     _records(app, views)
+    _audits(app, views)
     _errors(app)
     return app
 
@@ -122,14 +134,42 @@ def _records(app: FastAPI, views: Views) -> None:
         receipts, marks = [one["receipt"] for one in signed], [one["marks"] for one in signed]
         return _json({"job": tree["job"], "receipts": receipts, "marks": marks})
 
-    @app.get("/lading/v1/audits")
-    async def audits(limit: str = "50") -> Response:
-        return _json(views.audits(_limit(limit)))
-
     @app.get("/lading/v1/market")
     async def market(limit: str = "50") -> Response:
         """Auctions, promotions, tables, leases and settlements, newest first, from the contracts' events."""
         return _json(MarketViews(views).tree(_limit(limit)))
+
+
+def _audits(app: FastAPI, views: Views) -> None:
+    bucket = Bucket(TWINS_A_MINUTE, 60.0)
+
+    @app.get("/lading/v1/audits")
+    async def audits(limit: str = "50") -> Response:
+        return _json(views.audits(_limit(limit)))
+
+    @app.get("/lading/v1/audits/{job}")
+    async def audit(job: str) -> Response:
+        """The whole record of a job's audits, for anybody: `lading audit show` reads and checks it."""
+        return _json(await AuditViews(views).record(_job_id(job)))
+
+    @app.post("/lading/v1/audits")
+    async def order(request: Request) -> Response:
+        """{job}: have a job audited that this API key's session paid for."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        seat = await views.parts.sessions.seat(token.strip() if kind.lower() == "bearer" else "")
+        job = _job_id(_read(await request.body(), _Order).job)
+        return _json(ordered(await views.parts.audits.orders.buy(seat, job), job), 202)
+
+    @app.post("/lading/v1/twins")
+    async def twins(request: Request) -> Response:
+        """{receipts: [one, other]}: two different final receipts of one host for one attempt."""
+        who = request.client.host if request.client else ""
+        wait = bucket.take(who, views.parts.clock())
+        if wait:
+            raise ApiError(429, "too_many_reports", "Too many reports from this address.", retry_after=int(wait) + 1)
+        one, other = (_packed(text) for text in _read(await request.body(), _Pair).receipts)
+        twin = views.parts.audits.twins.report(one, other)
+        return _json({"host": to_hex(twin.host), "job": to_hex(twin.job), "attempt": twin.attempt}, 201)
 
 
 def _errors(app: FastAPI) -> None:
@@ -156,6 +196,20 @@ def _limit(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= MAX_LISTED:
         raise bad_request(f"'limit' is a number from 1 to {MAX_LISTED}.", param="limit")
     return int(text)
+
+
+def _read(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(f"The body does not read: {error}.") from None
+
+
+def _packed(text: str) -> bytes:
+    try:
+        return from_hex(text[:4096], len(text[:4096].removeprefix("0x")) // 2)
+    except ValueError as error:
+        raise bad_request(f"Not a receipt: {error}.", param="receipts") from None
 
 
 def _job_id(text: str) -> bytes:

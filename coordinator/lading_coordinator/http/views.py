@@ -10,16 +10,15 @@ import msgspec
 
 from lading.dispatch import Directory, Purse
 from lading_contracts.deployment import Deployment
-from lading_coordinator.audits.records import Records
 from lading_coordinator.chainwatch import ChainWatch
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.core.standing import Seat, limit_of, refusal_of
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.openai import Gateway
+from lading_coordinator.http.audits import AuditParts, AuditViews
 from lading_coordinator.ledger import JobRow, Ledger, PartRow
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.sessions import Sessions
-from lading_protocol.audit import Verdict
 from lading_protocol.ids import Address, AgentId, Wei, to_hex
 from lading_protocol.messages import CoordinatorDetail
 from lading_protocol.pricing import format_amount
@@ -35,7 +34,7 @@ class Parts(msgspec.Struct, frozen=True):
     gateway: Gateway
     sessions: Sessions
     ledger: Ledger
-    records: Records
+    audits: AuditParts
     directory: Directory
     catalogue: Catalogue
     purse: Purse
@@ -108,7 +107,7 @@ class Views:
 
     async def job(self, job: bytes, *, receipts: bool = True) -> Tree:
         """Raises ApiError (404)."""
-        row = await self.parts.ledger.job(job)
+        row = await self.parts.ledger.job(job) or self.parts.audits.canaries.job(job)
         if row is None:
             raise ApiError(
                 404, "unknown_job", f"No job {to_hex(job)} is on record here.", hint="Records are kept for some months."
@@ -173,42 +172,7 @@ class Views:
         return trees
 
     def audits(self, count: int) -> Tree:
-        records = self.parts.records
-        audits = [
-            {
-                "receipt": to_hex(audit.leaf),
-                "round": audit.round,
-                "host": to_hex(audit.host),
-                "agent": to_hex(audit.agent),
-                "name": self.name(audit.agent),
-                "state": audit.state,
-                "verdict": audit.verdict.name.lower(),
-                "reason": audit.reason,
-                "at": int(audit.at),
-                "findings": [
-                    {
-                        "auditor": to_hex(auditor),
-                        "verdict": Verdict(verdict).name.lower(),
-                        "code": code,
-                        "reason": reason,
-                        "worst": worst,
-                    }
-                    for auditor, verdict, code, reason, worst in records.findings(audit.leaf)
-                ],
-            }
-            for audit in records.audits(count=count)
-        ]
-        rounds = [
-            {"round": r.n, "root": to_hex(r.root), "receipts": r.leaves, "state": r.state, "block": r.block}
-            | {"picked": r.picked}
-            for r in records.recent_rounds(count)
-        ]
-        disputes = [
-            {"dispute": to_hex(d.id), "receipt": to_hex(d.leaf), "host": to_hex(d.host), "state": d.state}
-            | {"note": d.note, "at": int(d.at)}
-            for d in records.disputes(count=count)
-        ]
-        return {"rounds": rounds, "audits": audits, "disputes": disputes}
+        return AuditViews(self).listing(count)
 
     def ready(self) -> Tree:
         hosts = sum(1 for tree in self.hosts() if tree["chosen"])

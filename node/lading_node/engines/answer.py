@@ -14,7 +14,8 @@ from lading_protocol.work import PIECE, text_ids
 class Answer:
     """One answer of at most `max_tokens` ids. `over` is set when the last of it was taken."""
 
-    def __init__(self, stops: Sequence[str], max_tokens: int) -> None:
+    def __init__(self, stops: Sequence[str], max_tokens: int, count: int = 0) -> None:
+        """`count` ids were given by earlier attempts."""
         self._stops = tuple(stops)
         self._left = max_tokens
         self._held = ""  # may be the beginning of a stop string
@@ -22,7 +23,8 @@ class Answer:
         self._hidden = 0  # how many bytes at the end of `clear` are a stop string: they are paid for, but not shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._ended = False
-        self.count = 0
+        self._cut = False
+        self.count = count
         self.over: Literal["", "stop", "length"] = ""
 
     @property
@@ -49,11 +51,12 @@ class Answer:
         keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._add(text[: len(text) - keep], text[len(text) - keep :])
 
-    def end(self) -> None:
-        """The agent has said all."""
+    def end(self, cut: bool = False) -> None:
+        """The agent has said all, or all that a limit of its own lets it say."""
         if not self._ended:
             self._add(self._held, "")
             self._ended = True
+            self._cut = cut
 
     def take(self, most: int) -> tuple[list[int], str]:
         """The next ids, and the text that they release; none when nothing is there.
@@ -70,7 +73,7 @@ class Answer:
         if self._clear and not self._left:
             self.over = "length"
         elif self._ended and not self._clear:
-            self.over = "stop"
+            self.over = "length" if self._cut else "stop"
         return ids, self._decoder.decode(data[:shown], bool(self.over))
 
     def _add(self, text: str, held: str) -> None:

@@ -6,8 +6,7 @@ starting another one is the caller's decision.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,27 +15,13 @@ import msgspec
 from lading_node.engines import wire
 from lading_node.engines.compiling import native_code
 from lading_node.engines.errors import EngineError
-from lading_node.engines.inbox import Arrival, Inbox, gathered, room_of, scored, streamed
+from lading_node.engines.front import Front, Order
+from lading_node.engines.inbox import Arrival
 from lading_node.engines.launch import prepare
-from lading_node.engines.port import (
-    Embed,
-    Embedded,
-    EngineSpec,
-    Event,
-    Failed,
-    FailureCode,
-    Generate,
-    Health,
-    Ready,
-    Run,
-    Score,
-    Scored,
-    Started,
-)
+from lading_node.engines.port import EngineSpec, Failed, FailureCode, Health, Ready
 from lading_node.engines.process import EngineProcess
 from lading_node.engines.tiers import tier_of
 from lading_node.engines.wire import is_last
-from lading_protocol.errors import BadMessage
 
 KILL_S = 1.0
 # Bytes that a process may send for requests that nobody waits for any more: so much for each, and in all.
@@ -45,7 +30,7 @@ STRAY_MOST = 4 << 20
 _PONG = 64
 
 
-class ChildEngine:
+class ChildEngine(Front):
     """An agent in a process of its own."""
 
     def __init__(
@@ -63,20 +48,18 @@ class ChildEngine:
         `tiered`: the tier of its kind passed this machine's self-test. `stall` is how many seconds one step may take
         before the process is killed: a kernel cannot be interrupted.
         """
+        super().__init__()
         self._spec = spec
         self._scratch = scratch
         self._load_deadline = load_deadline
         self._stall = stall
         self._join_s = join_s
         self._tiered = tiered
-        self._inboxes: dict[str, Inbox] = {}
         self._process: EngineProcess | None = None
         self._ready: asyncio.Future[Ready] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._stray = STRAY
-        self._prompt_tokens = 0
-        self._output_tokens = 0
 
     async def start(self) -> Ready:
         if self._process is not None:
@@ -99,30 +82,7 @@ class ChildEngine:
                 raise EngineError("engine_error", f"The engine's process cannot be started: {error}.") from error
             raise
 
-    async def generate(self, order: Generate) -> AsyncIterator[Event]:
-        inbox = self._submit(order)
-        try:
-            async with aclosing(streamed(inbox, order.ahead, lambda count: self.take(order.id, count))) as events:
-                async for event in events:
-                    yield event
-        finally:
-            self._leave(inbox)
-
-    async def embed(self, order: Embed) -> Embedded | Failed:
-        inbox = self._submit(order)
-        try:
-            return await gathered(inbox)
-        finally:
-            self._leave(inbox)
-
-    async def score(self, order: Score) -> Scored | Failed:
-        inbox = self._submit(order)
-        try:
-            return await scored(inbox)
-        finally:
-            self._leave(inbox)
-
-    async def relay(self, order: Generate | Embed | Score, tell: Callable[[Arrival], None]) -> None:
+    async def relay(self, order: Order, tell: Callable[[Arrival], None]) -> None:
         """Hand every event on as it comes, for a caller further away who says with `take` how far it is."""
         inbox = self._submit(order)
         try:
@@ -133,16 +93,11 @@ class ChildEngine:
             self._leave(inbox)
 
     def take(self, id: str, count: int) -> None:
-        """The caller of a generation has taken `count` of its tokens."""
         self._write(wire.Taken(id, count))
-
-    def cancel(self, id: str) -> None:
-        if id in self._inboxes:
-            self._write(wire.Cancel(id))
 
     def health(self) -> Health:
         process = self._process
-        alive = process is not None and process.alive
+        alive = self._running()
         cpu_s, memory = process.usage() if process is not None and alive else (0.0, 0)
         return Health(alive, len(self._inboxes), cpu_s, memory, self._prompt_tokens, self._output_tokens)
 
@@ -161,32 +116,21 @@ class ChildEngine:
         """The last line that the process wrote on its stderr, for the host's log."""
         return self._process.last_words() if self._process is not None else ""
 
-    def _submit(self, order: Generate | Embed | Score) -> Inbox:
-        """Hand the order to the process; a refusal takes the place of its events."""
-        inbox = Inbox(order.id, room_of(order))
-        process = self._process
-        if process is None or not process.alive:
-            inbox.put(EngineError("engine_died", "The engine is not running.").as_event(order.id))
-        elif order.id in self._inboxes:
-            inbox.put(Failed(order.id, "invalid_request", f"A request {order.id!r} is already running."))
-        else:
-            try:
-                process.write(wire.encode(order))
-            except BadMessage as error:
-                inbox.put(Failed(order.id, "invalid_request", f"The request is too large. {error.message}"))
-            else:
-                self._inboxes[order.id] = inbox
-                self._heard = asyncio.get_running_loop().time() if self._watch is None else self._heard
-                self._watch = self._watch or self._next_check()
-        return inbox
+    def _running(self) -> bool:
+        return self._process is not None and self._process.alive
 
-    def _leave(self, inbox: Inbox) -> None:
-        """Forget a request; one that has not ended is cancelled."""
-        if self._inboxes.get(inbox.id) is inbox:
-            del self._inboxes[inbox.id]
-            if not inbox.ended:
-                self._stray = min(STRAY_MOST, self._stray + STRAY)  # what is on its way already
-                self._write(wire.Cancel(inbox.id))
+    def _send(self, order: Order) -> None:
+        assert self._process is not None
+        self._process.write(wire.encode(order))
+        self._heard = asyncio.get_running_loop().time() if self._watch is None else self._heard
+        self._watch = self._watch or self._next_check()
+
+    def _send_cancel(self, id: str) -> None:
+        self._write(wire.Cancel(id))
+
+    def _left(self, id: str) -> None:
+        self._stray = min(STRAY_MOST, self._stray + STRAY)  # what is on its way already
+        self._send_cancel(id)
 
     def _write(self, message: wire.ToEngine) -> None:
         if self._process is not None and self._process.alive:
@@ -206,13 +150,8 @@ class ChildEngine:
             case Failed(id=""):
                 self._settle(EngineError(message.code, message.message, hint=message.hint))
                 return
-            case Run():
-                self._output_tokens += len(message.ids)
-            case Started():
-                self._prompt_tokens += message.prompt_tokens
-        if inbox := self._inboxes.get(message.id):
+        if inbox := self._hand_in(message):
             inbox.room -= size
-            inbox.put(message)
             self._check_flood(inbox.room)
         else:
             self._stray -= size
@@ -238,8 +177,7 @@ class ChildEngine:
     def _ended(self, code: FailureCode, why: str) -> None:
         """The process is gone: tell everyone who waits for it. Its last words are for the host only, not for peers."""
         self._settle(EngineError(code, f"{why} {self.last_words()}".strip()))
-        for inbox in self._inboxes.values():
-            inbox.put(EngineError(code, why).as_event(inbox.id))
+        self._fail_all(EngineError(code, why))
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import platform
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -19,30 +19,24 @@ from lading_node.engines import abi
 from lading_node.engines.abi import BadFrame, FromAgent, Greeting
 from lading_node.engines.answer import Answer
 from lading_node.engines.calls import Call, Calls
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, check_fit
 from lading_node.engines.port import (
     AgentFile,
     Embed,
     Embedded,
     EngineSpec,
-    Event,
     Failed,
     FailureCode,
     Finished,
     Generate,
     Health,
     Ready,
-    Run,
-    Score,
-    Scored,
-    Started,
     Tier,
 )
 from lading_node.engines.stdio import Stdio
+from lading_node.engines.telling import Teller, check_free
 from lading_protocol.errors import BadMessage
 from lading_protocol.messages import CallRequest, Streamed, operation_of
-from lading_protocol.transcript import prompt_hash
-from lading_protocol.work import task_prompt
 
 if TYPE_CHECKING:
     from lading_node.engines.dock import Dock, Plan
@@ -53,8 +47,6 @@ T = TypeVar("T")
 # How long an agent may go on with a call that it was told to end.
 CANCEL_S = 1.0
 MEMORY = 1 << 30
-# No Run is larger, so that it fits a frame of the network.
-PORTION = 1024
 # Texts of one call to an agent that embeds, and about how many bytes a number of its answer takes.
 GROUP = 16
 NUMBER = 24
@@ -63,13 +55,14 @@ _HELD = ("network", "files", "no-new-privileges", "capabilities", "memory", "pid
 _KERNEL: dict[Tier, str] = {"C": "seccomp", "G": "gvisor"}
 
 
-class ContainerEngine:
+class ContainerEngine(Teller[Call]):
     """An agent in a container of its own. `scratch` names whose it is: see reap."""
 
     def __init__(
         self, spec: EngineSpec, scratch: Path, url: str, *, load_deadline: float = 60.0, stall: float = 120.0
     ) -> None:
         """`url` is the container engine's socket. `stall`: how many seconds an agent may be silent about a call."""
+        super().__init__()
         self._spec = spec
         self._owner = owner(scratch)
         self._url = url
@@ -89,8 +82,6 @@ class ContainerEngine:
         self._width = 0
         self._measured = (0.0, 0)
         self._measuring: asyncio.Future[None] | None = None
-        self._prompt_tokens = 0
-        self._output_tokens = 0
 
     async def start(self) -> Ready:
         if self._greeting is not None:
@@ -237,55 +228,25 @@ class ContainerEngine:
         """In the engine's own thread: one thing after the other, so that a removal comes after the creation."""
         return asyncio.get_running_loop().run_in_executor(self._hands, lambda: work(*args, **kwargs))
 
-    async def generate(self, order: Generate) -> AsyncIterator[Event]:
-        try:
-            call, prompt = self._begin(order)
-        except EngineError as error:
-            yield error.as_event(order.id)
-            return
-        assert call.answer is not None
-        self._prompt_tokens += len(prompt)
-        most = min(PORTION, order.ahead or PORTION)
-        try:
-            yield Started(order.id, len(prompt), prompt_hash(prompt))
-            while True:
-                if isinstance(call.end, Finished):
-                    yield call.end
-                    return
-                first = call.answer.count
-                ids, text = call.answer.take(most)
-                self._flow()
-                if ids:
-                    self._output_tokens += len(ids)
-                    yield Run(order.id, first, tuple(ids), text)
-                elif call.end is not None:
-                    yield call.end
-                    return
-                elif call.answer.over:
-                    yield Finished(order.id, call.answer.over, call.answer.count)
-                    return
-                else:
-                    await call.news()
-        finally:
-            self._leave(call)
-
-    def _begin(self, order: Generate) -> tuple[Call, list[int]]:
-        """Raises EngineError."""
+    def _begin(self, order: Generate, prompt: int) -> tuple[Call, Answer]:
         request = order.request
         if order.emitted:
             raise EngineError("invalid_request", "An answer of this agent cannot be resumed.", hint="Ask again.")
         data = self._input(request)
-        prompt = task_prompt(request)
-        if len(prompt) + request.max_tokens > self._spec.context:
-            raise EngineError(
-                "context_exceeded",
-                f"The request has {len(prompt)} tokens and max_tokens is {request.max_tokens}; the agent's context is "
-                f"{self._spec.context} tokens.",
-                hint="Shorten the input or lower max_tokens.",
-            )
+        check_fit(prompt, request.max_tokens, self._spec.context)
         stops = () if isinstance(request, CallRequest) else request.stop
         answer = Answer(stops, request.max_tokens)
-        return self._submit(order.id, operation_of(request), data, answer, request.max_tokens, order.ahead), prompt
+        call = self._submit(order.id, operation_of(request), data, answer, request.max_tokens, order.ahead)
+        return call, answer
+
+    def _took(self, talk: Call) -> None:
+        self._flow()
+
+    async def _more(self, talk: Call) -> None:
+        await talk.news()
+
+    async def _close(self, talk: Call) -> None:
+        self._leave(talk)
 
     def _input(self, request: Streamed) -> bytes:
         name = operation_of(request)
@@ -340,10 +301,6 @@ class ContainerEngine:
             raise EngineError(found.code, f"A first embedding failed: {found.message}", hint=found.hint)
         self._width = len(found[0][0]) // 4
 
-    async def score(self, order: Score) -> Scored | Failed:
-        why = "An answer of this agent cannot be checked by running it again."
-        return EngineError("invalid_request", why, hint="Compare it with the agent's test vectors.").as_event(order.id)
-
     def cancel(self, id: str) -> None:
         if (call := self._calls.find(id)) is not None:
             count = call.answer.count if call.answer is not None else 0
@@ -373,10 +330,9 @@ class ContainerEngine:
         link = self._link
         if link is None or self._over is not None:
             raise EngineError("engine_died", "The engine is not running.")
-        if self._calls.has(id):
-            raise EngineError("invalid_request", f"A request {id!r} is already running.", hint="Use another id.")
-        if len(self._calls) >= self._spec.slots or self._calls.leaving >= 2 * self._spec.slots + 2 or link.clogged:
-            raise EngineError("busy", f"All {self._spec.slots} slots of the engine are taken.")
+        slots = self._spec.slots
+        taken = len(self._calls) >= slots or self._calls.leaving >= 2 * slots + 2 or link.clogged
+        check_free(id, self._calls.has(id), taken, slots)
         now = asyncio.get_running_loop().time()
         call = self._calls.open(id, answer, most, ahead, now)
         try:

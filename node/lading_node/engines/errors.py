@@ -3,7 +3,7 @@
 from lading_node.engines.port import Failed, FailureCode
 from lading_protocol.errors import LadingError, one_line
 
-__all__ = ["EngineError", "one_line"]
+__all__ = ["EngineError", "check_fit", "one_line"]
 
 _HINTS: dict[FailureCode, str] = {
     "invalid_package": "Fetch the package again; if it stays so, the publisher must correct it.",
@@ -27,3 +27,13 @@ class EngineError(LadingError):
 
     def as_event(self, id: str) -> Failed:
         return Failed(id, self.failure, self.message, self.hint)
+
+
+def check_fit(prompt: int, most: int, context: int) -> None:
+    """Raises EngineError when so many tokens do not fit the agent's context."""
+    if prompt + most > context:
+        raise EngineError(
+            "context_exceeded",
+            f"The request has {prompt} tokens and max_tokens is {most}; the agent's context is {context} tokens.",
+            hint="Shorten the input or lower max_tokens.",
+        )

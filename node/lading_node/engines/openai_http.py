@@ -8,12 +8,12 @@ compressed is unpacked. `transport` is a way in: by default TCP, for a server in
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
 from lading_node.engines.answer import Answer
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, check_fit
 from lading_node.engines.openai_wire import (
     DONE,
     Endpoint,
@@ -28,27 +28,21 @@ from lading_node.engines.port import (
     Embed,
     Embedded,
     EngineSpec,
-    Event,
     Failed,
     FailureCode,
     Finished,
     Generate,
     Health,
     Ready,
-    Run,
-    Score,
-    Scored,
-    Started,
 )
 from lading_node.engines.sse import BadStream, Events
+from lading_node.engines.telling import Teller, check_free
 from lading_protocol.errors import BadMessage
 from lading_protocol.messages import ChatRequest
-from lading_protocol.transcript import prompt_hash
-from lading_protocol.work import task_prompt, text_bytes, text_ids
+from lading_protocol.work import text_bytes, text_ids
 
 T = TypeVar("T")
 
-PORTION = 1024
 # Of a stream: for each token an event with its names and numbers; of a list of models; of one number of a vector.
 EVENT_BYTES = 4096
 LIST_BYTES = 4 << 20
@@ -77,23 +71,23 @@ class Deadlines(NamedTuple):
 class _Chat:
     """One answer that is being read."""
 
-    def __init__(self, id: str, emitted: int, answer: Answer) -> None:
+    def __init__(self, id: str, answer: Answer, pieces: AsyncGenerator[News, None]) -> None:
         self.id = id
-        self.emitted = emitted
         self.answer = answer
-        self.finish: Literal["", "stop", "length"] = ""
+        self.pieces = pieces
         self.ended: asyncio.Future[Finished | Failed] = asyncio.get_running_loop().create_future()
 
     @property
-    def count(self) -> int:
-        return self.emitted + self.answer.count
+    def end(self) -> Finished | Failed | None:
+        return self.ended.result() if self.ended.done() else None
 
-    def end(self, event: Finished | Failed) -> None:
+    def close(self, event: Finished | Failed) -> None:
+        """The first end counts."""
         if not self.ended.done():
             self.ended.set_result(event)
 
 
-class OpenAiEngine:
+class OpenAiEngine(Teller[_Chat]):
     """An agent behind a server of the operator's. Its text is told in work tokens."""
 
     def __init__(
@@ -103,6 +97,7 @@ class OpenAiEngine:
         transport: httpx.AsyncBaseTransport | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - immutable
     ) -> None:
+        super().__init__()
         self._spec = spec
         self._endpoint = endpoint
         self._deadlines = deadlines
@@ -123,8 +118,6 @@ class OpenAiEngine:
         self._embedding = 0
         self._alive = False
         self._width = 0
-        self._prompt_tokens = 0
-        self._output_tokens = 0
 
     async def start(self) -> Ready:
         loop = asyncio.get_running_loop()
@@ -145,50 +138,18 @@ class OpenAiEngine:
         took = round((loop.time() - began) * 1000)
         return Ready("openai-http", self._endpoint.model[:200], (), 0, took, width=self._width)
 
-    async def generate(self, order: Generate) -> AsyncIterator[Event]:
-        try:
-            chat, prompt, body = self._begin(order)
-        except EngineError as error:
-            yield error.as_event(order.id)
-            return
-        self._prompt_tokens += len(prompt)
-        pieces = self._pieces(body, order.request.max_tokens)
-        try:
-            yield Started(order.id, len(prompt), prompt_hash(prompt))
-            while not chat.ended.done():
-                first = chat.count
-                ids, text = chat.answer.take(min(PORTION, order.ahead or PORTION))
-                if ids:
-                    self._output_tokens += len(ids)
-                    yield Run(order.id, first, tuple(ids), text)
-                elif chat.answer.over:
-                    length = "length" in (chat.answer.over, chat.finish)
-                    chat.end(Finished(order.id, "length" if length else "stop", chat.count))
-                else:
-                    await self._read_on(chat, pieces)
-            yield chat.ended.result()
-        finally:
-            self._running.pop(order.id, None)
-            await pieces.aclose()
-
-    def _begin(self, order: Generate) -> tuple[_Chat, list[int], bytes]:
-        """Raises EngineError."""
+    def _begin(self, order: Generate, prompt: int) -> tuple[_Chat, Answer]:
         request = order.request
         self._admit("chat", order.id)
         if not isinstance(request, ChatRequest):
             raise EngineError("invalid_request", "This agent takes no calls.", hint="Send a chat.")
         begun = self._begun(order) if order.emitted else ""
-        prompt = task_prompt(request)
-        if len(prompt) + request.max_tokens > self._spec.context:
-            raise EngineError(
-                "context_exceeded",
-                f"The request has {len(prompt)} tokens and max_tokens is {request.max_tokens}; the agent's context is "
-                f"{self._spec.context} tokens.",
-                hint="Shorten the messages or lower max_tokens.",
-            )
-        answer = Answer(request.stop, request.max_tokens - len(order.emitted))
-        chat = self._running[order.id] = _Chat(order.id, len(order.emitted), answer)
-        return chat, prompt, chat_body(self._endpoint, request, begun)
+        check_fit(prompt, request.max_tokens, self._spec.context)
+        given = len(order.emitted)
+        answer = Answer(request.stop, request.max_tokens - given, given)
+        pieces = self._pieces(chat_body(self._endpoint, request, begun), request.max_tokens)
+        chat = self._running[order.id] = _Chat(order.id, answer, pieces)
+        return chat, answer
 
     def _begun(self, order: Generate) -> str:
         """The text of earlier attempts. Raises EngineError."""
@@ -202,20 +163,22 @@ class OpenAiEngine:
             why = "The emitted tokens are no text, or end within a character."
             raise EngineError("invalid_request", why, hint="Ask again.") from None
 
-    async def _read_on(self, chat: _Chat, pieces: AsyncIterator[News]) -> None:
-        """Until there is more of the answer, or it has ended for one reason or another."""
+    async def _more(self, talk: _Chat) -> None:
         try:
-            news = await _before(chat.ended, anext(pieces))
+            news = await _before(talk.ended, anext(talk.pieces))
         except EngineError as error:
-            chat.end(error.as_event(chat.id))
+            talk.close(error.as_event(talk.id))
         except BadStream as error:
-            chat.end(_fault(error).as_event(chat.id))
+            talk.close(_fault(error).as_event(talk.id))
         else:
             if news is not None:
-                chat.answer.feed(news.text)
+                talk.answer.feed(news.text)
                 if news.finish:
-                    chat.finish = "length" if news.finish == "length" else "stop"
-                    chat.answer.end()
+                    talk.answer.end(cut=news.finish == "length")
+
+    async def _close(self, talk: _Chat) -> None:
+        self._running.pop(talk.id, None)
+        await talk.pieces.aclose()
 
     async def _pieces(self, body: bytes, tokens: int) -> AsyncGenerator[News, None]:
         """What the server says, event by event, up to the one that ends the answer. Raises EngineError, BadStream."""
@@ -267,13 +230,9 @@ class OpenAiEngine:
         body = embed_body(self._endpoint, texts)
         return read_rows(self._endpoint, await self._whole("POST", "embeddings", body, most), len(texts), self._width)
 
-    async def score(self, order: Score) -> Scored | Failed:
-        why = "An answer of this agent cannot be checked by running it again."
-        return EngineError("invalid_request", why, hint="Compare it with the agent's test vectors.").as_event(order.id)
-
     def cancel(self, id: str) -> None:
         if (chat := self._running.get(id)) is not None:
-            chat.end(Finished(id, "cancelled", chat.count))
+            chat.close(Finished(id, "cancelled", chat.answer.count))
 
     def health(self) -> Health:
         running = len(self._running) + self._embedding
@@ -282,7 +241,7 @@ class OpenAiEngine:
     async def stop(self, grace: float = 0.5) -> None:
         self._alive = False
         for chat in self._running.values():
-            chat.end(EngineError("engine_died", "The engine was stopped.").as_event(chat.id))
+            chat.close(EngineError("engine_died", "The engine was stopped.").as_event(chat.id))
         await self._client.aclose()
 
     def _does(self, operation: str) -> bool:
@@ -294,10 +253,8 @@ class OpenAiEngine:
             raise EngineError("engine_died", "The engine is not running.")
         if not self._does(operation):
             raise EngineError("invalid_request", f"This agent does not {operation}.", hint="Read its manifest.")
-        if id in self._running:
-            raise EngineError("invalid_request", f"A request {id!r} is already running.", hint="Use another id.")
-        if len(self._running) + self._embedding >= self._spec.slots:
-            raise EngineError("busy", f"All {self._spec.slots} slots of the engine are taken.")
+        slots = self._spec.slots
+        check_free(id, id in self._running, len(self._running) + self._embedding >= slots, slots)
 
     async def _whole(self, method: str, path: str, body: bytes | None, most: int) -> bytes:
         """A whole answer of at most `most` bytes. Raises EngineError, BadStream."""

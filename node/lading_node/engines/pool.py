@@ -156,9 +156,8 @@ class Pool:
     def leave_seat(self, seat: str) -> None:
         self._seats.pop(seat, None)
 
-    async def say(self, seat: str, message: wire.ToMachine) -> None:
-        """Raises BadMessage for one that is too large; a seat that is gone hears nothing."""
-        data = wire.encode(message)
+    async def say(self, seat: str, data: bytes) -> None:
+        """A seat that is gone hears nothing."""
         if (held := self._seats.get(seat)) is not None:
             await self._cluster.say(held[0].machine, data)
 

@@ -5,8 +5,6 @@ and starting another engine, which may land elsewhere, is the caller's decision.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,23 +13,9 @@ from msgspec.structs import replace
 from lading_node.core.placing import Need
 from lading_node.engines import pool_wire as wire
 from lading_node.engines.errors import EngineError
-from lading_node.engines.inbox import Inbox, gathered, room_of, scored, streamed
-from lading_node.engines.port import (
-    Embed,
-    Embedded,
-    EngineSpec,
-    Event,
-    Failed,
-    Generate,
-    Health,
-    Ready,
-    Run,
-    Score,
-    Scored,
-    Started,
-)
-from lading_node.engines.wire import FromEngine
-from lading_protocol.errors import BadMessage
+from lading_node.engines.front import Front, Order
+from lading_node.engines.inbox import Arrival
+from lading_node.engines.port import EngineSpec, Health, Ready
 
 if TYPE_CHECKING:
     from lading_node.engines.pool import Pool
@@ -42,9 +26,10 @@ _STOP_S = 3.0
 _NOTHING = Health(False, 0, 0.0, 0, 0, 0)
 
 
-class PoolEngine:
+class PoolEngine(Front):
     def __init__(self, spec: EngineSpec, pool: "Pool", *, load_deadline: float = 0.0) -> None:
         """`load_deadline` counts from the last part of a file that the machine asked for; 0 goes by the files' size."""
+        super().__init__()
         self._spec = spec
         self._pool = pool
         self._load_deadline = load_deadline or LOAD_S + _sizes(spec) / READ_SPEED
@@ -52,11 +37,8 @@ class PoolEngine:
         self._ready: asyncio.Future[Ready] | None = None
         self._gone = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
-        self._inboxes: dict[str, Inbox] = {}
         self._health = _NOTHING
-        self._prompt_tokens = 0
-        self._output_tokens = 0
-        self._outgoing: asyncio.Queue[wire.ToMachine] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> Ready:
@@ -65,9 +47,9 @@ class PoolEngine:
         self._ready = asyncio.get_running_loop().create_future()
         need = await asyncio.to_thread(need_of, self._spec)
         self._seat, taken = self._pool.take_seat(need, self)
-        self._tasks = [asyncio.ensure_future(self._send())]
-        self._outgoing.put_nowait(wire.Place(self._seat, replace(self._spec, card=taken.card)))
+        self._tasks = [asyncio.ensure_future(self._speak())]
         try:
+            self._say(wire.Place(self._seat, replace(self._spec, card=taken.card)))
             async with asyncio.timeout(self._load_deadline) as self._deadline:
                 return await self._ready
         except BaseException as error:
@@ -78,37 +60,10 @@ class PoolEngine:
                 raise EngineError("timeout", why) from None
             raise
 
-    async def generate(self, order: Generate) -> AsyncIterator[Event]:
-        inbox = self._submit(order)
-        try:
-            async with aclosing(streamed(inbox, order.ahead, lambda count: self._took(order.id, count))) as events:
-                async for event in events:
-                    yield event
-        finally:
-            self._leave(inbox)
-
-    async def embed(self, order: Embed) -> Embedded | Failed:
-        inbox = self._submit(order)
-        try:
-            return await gathered(inbox)
-        finally:
-            self._leave(inbox)
-
-    async def score(self, order: Score) -> Scored | Failed:
-        inbox = self._submit(order)
-        try:
-            return await scored(inbox)
-        finally:
-            self._leave(inbox)
-
-    def cancel(self, id: str) -> None:
-        if id in self._inboxes:
-            self._outgoing.put_nowait(wire.Cancel(self._seat, id))
-
     def health(self) -> Health:
         return replace(
             self._health,
-            alive=self._alive,
+            alive=self._running(),
             running=len(self._inboxes),
             prompt_tokens=self._prompt_tokens,
             output_tokens=self._output_tokens,
@@ -118,7 +73,7 @@ class PoolEngine:
         if not self._seat:
             return
         if not self._gone.is_set():
-            self._outgoing.put_nowait(wire.Halt(self._seat, grace))
+            self._say(wire.Halt(self._seat, grace))
             try:
                 await asyncio.wait_for(self._gone.wait(), grace + _STOP_S)
             except TimeoutError:
@@ -131,7 +86,8 @@ class PoolEngine:
         """What the pool has for this seat."""
         match message:
             case wire.Told(event=event):
-                self._hear(event)
+                if isinstance(event, Arrival):
+                    self._hand_in(event)
             case wire.Want():
                 if self._deadline is not None:
                     self._deadline.reschedule(asyncio.get_running_loop().time() + self._load_deadline)
@@ -149,19 +105,6 @@ class PoolEngine:
             case wire.Here():
                 pass
 
-    @property
-    def _alive(self) -> bool:
-        return self._health.alive and not self._gone.is_set()
-
-    def _hear(self, event: FromEngine) -> None:
-        if isinstance(event, Run):
-            self._output_tokens += len(event.ids)
-        elif isinstance(event, Started):
-            self._prompt_tokens += event.prompt_tokens
-        inbox = self._inboxes.get(getattr(event, "id", ""))
-        if inbox is not None:
-            inbox.put(event)  # type: ignore[arg-type]
-
     def _end(self, gone: wire.Gone) -> None:
         if self._gone.is_set():
             return
@@ -170,45 +113,33 @@ class PoolEngine:
         error = EngineError(gone.code, gone.message, hint=gone.hint or None)
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
-        for inbox in self._inboxes.values():
-            inbox.put(error.as_event(inbox.id))
+        self._fail_all(error)
 
-    def _submit(self, order: Generate | Embed | Score) -> Inbox:
-        inbox = Inbox(order.id, room_of(order))
-        if not self._alive:
-            inbox.put(EngineError("engine_died", "The engine is not running.").as_event(order.id))
-        elif order.id in self._inboxes:
-            inbox.put(Failed(order.id, "invalid_request", f"A request {order.id!r} is already running."))
-        else:
-            self._inboxes[order.id] = inbox
-            self._outgoing.put_nowait(wire.Ask(self._seat, order))
-        return inbox
+    def take(self, id: str, count: int) -> None:
+        self._say(wire.Taken(self._seat, id, count))
 
-    def _leave(self, inbox: Inbox) -> None:
-        if self._inboxes.get(inbox.id) is inbox:
-            del self._inboxes[inbox.id]
-            if not inbox.ended:
-                self._outgoing.put_nowait(wire.Cancel(self._seat, inbox.id))
+    def _running(self) -> bool:
+        return self._health.alive and not self._gone.is_set()
 
-    def _took(self, id: str, count: int) -> None:
-        self._outgoing.put_nowait(wire.Taken(self._seat, id, count))
+    def _send(self, order: Order) -> None:
+        self._say(wire.Ask(self._seat, order))
 
-    async def _send(self) -> None:
-        """In order; a request that is too large is refused here, as a process of our own would refuse it."""
+    def _send_cancel(self, id: str) -> None:
+        self._say(wire.Cancel(self._seat, id))
+
+    def _say(self, message: wire.ToMachine) -> None:
+        """In order. Raises BadMessage for one that is too large, as a process of our own would."""
+        self._outgoing.put_nowait(wire.encode(message))
+
+    async def _speak(self) -> None:
         while True:
-            message = await self._outgoing.get()
-            try:
-                await self._pool.say(self._seat, message)
-            except BadMessage as error:
-                if isinstance(message, wire.Ask) and (inbox := self._inboxes.get(message.order.id)) is not None:
-                    why = f"The request is too large. {error.message}"
-                    inbox.put(Failed(message.order.id, "invalid_request", why))
+            await self._pool.say(self._seat, await self._outgoing.get())
 
     async def _deliver(self, want: wire.Want) -> None:
         """The next part of a file that the machine does not have."""
         data = await asyncio.to_thread(_part, self._spec, want.digest, want.offset)
         part = wire.Part(self._seat, want.digest, want.offset, data or b"", gone=data is None)
-        self._outgoing.put_nowait(part)
+        self._say(part)
         self._tasks = [task for task in self._tasks if not task.done()]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, NamedTuple
 
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, check_fit
 from lading_node.engines.generation import as_failed
 from lading_node.engines.port import Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_node.engines.wire import FromEngine
@@ -155,13 +155,7 @@ class _TaskIds:
     def prompt(self) -> list[int]:
         """Raises EngineError when the request does not fit."""
         prompt, most = task_prompt(self._request), self._request.max_tokens
-        if len(prompt) + most > self._context:
-            raise EngineError(
-                "context_exceeded",
-                f"The request has {len(prompt)} tokens and max_tokens is {most}; the agent's context is "
-                f"{self._context} tokens.",
-                hint="Shorten the input or lower max_tokens.",
-            )
+        check_fit(len(prompt), most, self._context)
         return prompt
 
     def more(self, most: int) -> list[int]:

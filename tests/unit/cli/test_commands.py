@@ -31,6 +31,7 @@ COMMANDS = [
     ),
     *("wallet session", "wallet sessions", "wallet revoke", "wallet channels", "wallet close", "stake", "stake add"),
     *("stake remove", "stake collect", "stake unjail", "stake show", "earnings", "settle"),
+    *("audit", "audit show", "audit list", "audit buy", "audit report"),
     *("receipt", "receipt verify", "agent", "agent init", "agent inspect", "agent publish", "agent consent"),
     *("agent policy", "agent terms", "agent sunset", "agent supersede"),
     *("bid", "bid list", "bid open", "bid commit", "bid reveal", "bid settle", "bid simulate", "lease", "lease list"),

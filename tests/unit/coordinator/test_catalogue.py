@@ -62,6 +62,7 @@ def test_the_model_object_shows_the_cheapest_offer_exactly() -> None:
     tree = model_tree(OLD, offers, 18, "LADE")
     assert (tree["id"], tree["hosts"], tree["promoted"], tree["context"]) == ("chat", 2, False, 2048)
     assert tree["devices"] == ["cpu-avx2"]
+    assert tree["assurance"] == ["unverified"]
     assert (tree["price"]["input"], tree["price"]["output"]) == ("2", "1.5")
     assert (tree["price"]["input_wei"], tree["price"]["output_wei"]) == (str(2 * 10**18), str(15 * 10**17))
     assert model_tree(OLD, [], 18, "LADE")["price"] is None

@@ -8,13 +8,13 @@ import pytest
 
 from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading.dispatch import Ended, Part
-from lading_coordinator.audits.records import Records
+from lading_coordinator.audits.records import Drawn, Pick, Records
 from lading_coordinator.errors import FolderBusy, LedgerFailed
 from lading_coordinator.ledger import Ledger, Retention
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import FolderLock, Store
 from lading_net.clock import run_virtual
-from lading_protocol.ids import Digest, JobId, Wei
+from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
 from lading_protocol.transcript import merkle_root
@@ -164,9 +164,9 @@ def test_evidence_goes_first_and_never_while_an_audit_needs_it() -> None:
         clock.now += 500
         ledger.prune()
         assert ledger.case(leaf) is not None, "not anchored yet"
-        made = records.seal(merkle_root)
+        made = records.seal(merkle_root, bytes(32))
         assert made is not None
-        records.drawn(made.n, records.leaves(made.n), b"\x01" * 32)
+        records.drawn(made.n, [Pick(*row) for row in records.leaves(made.n)], Drawn(b"\x01" * 32, b"", "a test"))
         ledger.prune()
         assert ledger.case(leaf) is not None, "its audit is pending"
         records.conclude(leaf, "done", records.audits()[0].verdict, "")
@@ -185,21 +185,21 @@ def test_rounds_take_every_receipt_once() -> None:
     async def story() -> None:
         store, ledger = opened(":memory:")
         records = Records(store, Clock())
-        assert records.seal(merkle_root) is None
+        assert records.seal(merkle_root, bytes(32)) is None
         for i in range(3):
             ledger.record(ended(f"job {i}", 1, 2))
         await ledger.flush()
-        first = records.seal(merkle_root)
+        first = records.seal(merkle_root, bytes(32))
         assert first is not None
-        assert first.leaves == 6
-        leaves = sorted(leaf for leaf, _, _ in records.leaves(first.n))
-        assert first.root == merkle_root(leaves) == Digest(merkle_root(leaves))
-        assert records.seal(merkle_root) is None
+        assert first.leaves == 7, "six receipts and the commitment to the round's secret"
+        assert {leaf for leaf, _, _ in records.leaves(first.n)} < set(records.tree(first.n))
+        assert first.root == merkle_root(records.tree(first.n))
+        assert records.seal(merkle_root, bytes(32)) is None
         ledger.record(ended("late", 4))
         await ledger.flush()
-        second = records.seal(merkle_root)
+        second = records.seal(merkle_root, bytes(32))
         assert second is not None
-        assert (second.n, second.leaves) == (2, 1)
+        assert (second.n, second.leaves) == (2, 2)
         store.close()
 
     run_virtual(story())

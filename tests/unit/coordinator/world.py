@@ -23,6 +23,7 @@ from lading_coordinator.gateway.connection import Connection, Limits
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.memory import MemoryNetwork
+from lading_protocol.economics import AuditRates
 from lading_protocol.ids import AgentId, TermsId, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import Manifest, agent_id, dump
@@ -62,6 +63,8 @@ class World:
         self.hosts: list[Host] = []
         self.tasks: list[asyncio.Task[None]] = []
         self._folder = folder
+        self._rates = settings.pop("rates", AuditRates())
+        self._beacon = settings.pop("beacon", None)
         self._settings = settings
         self._rng = random.Random(7)
         self.key = key("coordinator")
@@ -89,6 +92,8 @@ class World:
             (self.endpoint,),
             self.clock,
             self._rng.randbytes,
+            self._rates,
+            self._beacon,
         )
         self.coordinator = Coordinator(settings, outside)
         self.app = self.coordinator.application()

@@ -1,0 +1,165 @@
+"""What is known of hosts and auditors over many audits: rates, suspicion, long records, remarks. Durable.
+
+Everything counts by epochs of the coordinator's clock, so that a restart changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from lading_coordinator.audits.records import Audit
+from lading_coordinator.core.audits import Policy, host_ppm
+from lading_coordinator.core.conduct import AuditorRecord, Kind, host_bar, resting, struck_off
+from lading_coordinator.store import Statement, Store
+from lading_protocol.conduct import Honest, Sums, sums_of, suspicion
+from lading_protocol.ids import Address
+from lading_protocol.messages import Finding
+
+# Epochs whose audits still count in a host's long record.
+WINDOW = 16
+
+
+class Conduct:
+    """`clock` gives Unix seconds, `epoch` is in seconds, `honest` says what is normal in each numeric class."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        policy: Policy,
+        honest: Mapping[str, Honest],
+        epoch: float = 86_400.0,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._honest = honest
+        self._epoch = epoch
+
+    def now(self) -> int:
+        """The number of the epoch that runs."""
+        return int(self._clock() // self._epoch)
+
+    # Hosts
+
+    def rate(self, host: Address) -> int:
+        """The share of this host's receipts that is checked now, in millionths."""
+        return host_ppm(self.clean(host), bool(self.suspect(host)), self._policy)
+
+    def clean(self, host: Address) -> int:
+        """Audits without a fault since the last fault or suspicion."""
+        row = self._store.row(
+            "select count(*) from audits where host=?1 and verdict=1 and state='done' and at > max("
+            " coalesce((select max(at) from audits where host=?1 and verdict=2 and state!='canary'), 0),"
+            " coalesce((select max(at) from suspects where host=?1), 0))",
+            (host,),
+        )
+        return int(row[0]) if row else 0
+
+    def suspect(self, host: Address) -> str:
+        """Why the host is suspect in this epoch; "" when it is not."""
+        row = self._store.row("select reason from suspects where host=? and epoch=?", (host, self.now()))
+        return row[0] if row else ""
+
+    def suspects(self) -> dict[Address, str]:
+        """All that are suspect in this epoch, with the reason."""
+        rows = self._store.rows("select host, reason from suspects where epoch=?", (self.now(),))
+        return {Address(host): reason for host, reason in rows}
+
+    def bar(self, host: Address) -> str:
+        """Why the host gets no new jobs; "" when it does."""
+        epochs = self._store.row(
+            "select count(*) from suspects where host=? and epoch > ?", (host, self.now() - WINDOW)
+        )
+        twin = self._store.row("select 1 from twins where host=?", (host,))
+        return host_bar(epochs[0] if epochs else 0, twin is not None)
+
+    def bars(self) -> dict[Address, str]:
+        """For all hosts against whom something was found: why they get no new jobs, or "" where they do."""
+        rows = self._store.rows("select host from suspects union select host from twins")
+        return {Address(host): self.bar(Address(host)) for (host,) in rows}
+
+    def suspicious(self, host: Address, reason: str) -> bool:
+        """Cast suspicion on the host for this epoch; False when it is suspect already."""
+        if self.suspect(host):
+            return False
+        self._store.write(
+            [("insert or ignore into suspects values (?,?,?,?)", (host, self.now(), reason[:500], self._clock()))]
+        )
+        return True
+
+    def learn(self, audit: Audit, numeric: str, auditor: Address, finding: Finding, tokens: int) -> str:
+        """Add one finding to the host's long record; the reason if that made it suspect."""
+        added = sums_of(finding, tokens)
+        if added is None or not numeric:
+            return ""
+        key = (audit.host, audit.agent, numeric, self.now(), auditor)
+        row = self._store.row(
+            "select sums from conduct where host=? and agent=? and numeric=? and epoch=? and auditor=?", key
+        )
+        whole = (_sums(row[0]) if row else Sums()) + added
+        old = self.now() - WINDOW
+        statements: list[Statement] = [
+            ("insert or replace into conduct values (?,?,?,?,?,?)", (*key, msgspec.json.encode(whole).decode())),
+            ("delete from conduct where epoch <= ?", (old,)),
+            ("delete from suspects where epoch <= ?", (old,)),
+        ]
+        self._store.write(statements)
+        honest = self._honest.get(numeric)
+        if honest is None:
+            return ""
+        reason = suspicion(self.record(audit.host, audit.agent, numeric), honest)
+        return reason if reason and self.suspicious(audit.host, reason) else ""
+
+    def record(self, host: bytes, agent: bytes, numeric: str) -> dict[Address, Sums]:
+        """The host's sums by auditor. What made it suspect once is spent: only later epochs count again."""
+        spent = self._store.row("select max(epoch) from suspects where host=? and epoch < ?", (host, self.now()))
+        first = max(self.now() - WINDOW, spent[0] if spent and spent[0] is not None else 0)
+        found: dict[Address, Sums] = {}
+        for auditor, text in self._store.rows(
+            "select auditor, sums from conduct where host=? and agent=? and numeric=? and epoch > ?",
+            (host, agent, numeric, first),
+        ):
+            found[Address(auditor)] = found.get(Address(auditor), Sums()) + _sums(text)
+        return found
+
+    # Auditors
+
+    def remark(self, auditor: Address, leaf: bytes, kind: Kind) -> None:
+        values = (auditor, leaf, kind.value, self._clock())
+        self._store.write([("insert or ignore into remarks values (?,?,?,?)", values)])
+
+    def auditor(self, who: Address) -> AuditorRecord:
+        since = self.now() * self._epoch
+        counts = {
+            (kind, bool(recent)): count
+            for kind, recent, count in self._store.rows(
+                "select kind, at >= ?, count(*) from remarks where auditor=? group by 1, 2", (since, who)
+            )
+        }
+
+        def of(kind: Kind, *, only_now: bool = False) -> int:
+            return int(counts.get((kind.value, True), 0) + (0 if only_now else counts.get((kind.value, False), 0)))
+
+        agreed = self._store.row("select count(*) from findings where auditor=? and verdict > 0", (who,))
+        return AuditorRecord(
+            audits=agreed[0] if agreed else 0,
+            outvoted=of(Kind.OUTVOTED),
+            missed=of(Kind.MISSED),
+            silent_now=of(Kind.SILENT, only_now=True),
+            broken_now=of(Kind.BROKEN, only_now=True),
+            outvoted_now=of(Kind.OUTVOTED, only_now=True),
+        )
+
+    def excluded(self, who: Address) -> str:
+        """Why this auditor is not asked; "" when it may be."""
+        record = self.auditor(who)
+        return struck_off(record) or resting(record)
+
+    def auditors(self) -> list[Address]:
+        """Everybody about whom there is a remark."""
+        return [Address(who) for (who,) in self._store.rows("select distinct auditor from remarks order by auditor")]
+
+
+def _sums(text: str) -> Sums:
+    return msgspec.json.decode(text, type=Sums)

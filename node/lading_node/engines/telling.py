@@ -1,0 +1,92 @@
+"""The front of an engine whose agent speaks in text: its answer told in work tokens, as fast as its caller takes them.
+
+Whoever holds the way to the agent (a container's streams, a server's HTTP) says how a request begins, how more of its
+answer is had, and how it is left.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import Generic, Protocol, TypeVar
+
+from lading_node.engines.answer import Answer
+from lading_node.engines.errors import EngineError
+from lading_node.engines.port import Event, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_protocol.transcript import prompt_hash
+from lading_protocol.work import task_prompt
+
+# No Run is larger, so that it fits a frame of the network.
+PORTION = 1024
+
+
+class Talk(Protocol):
+    """A request that is being answered. `end` is set when it ended otherwise than with its answer."""
+
+    @property
+    def end(self) -> Finished | Failed | None: ...
+
+
+T = TypeVar("T", bound=Talk)
+
+
+class Teller(ABC, Generic[T]):
+    def __init__(self) -> None:
+        self._prompt_tokens = 0
+        self._output_tokens = 0
+
+    async def generate(self, order: Generate) -> AsyncIterator[Event]:
+        """What was said before an agent failed is told first; a caller that cancels wants no more of it."""
+        prompt = task_prompt(order.request)
+        try:
+            talk, answer = self._begin(order, len(prompt))
+        except EngineError as error:
+            yield error.as_event(order.id)
+            return
+        most = min(PORTION, order.ahead or PORTION)
+        try:
+            self._prompt_tokens += len(prompt)
+            yield Started(order.id, len(prompt), prompt_hash(prompt))
+            while not isinstance(talk.end, Finished):
+                if answer.over:
+                    yield talk.end or Finished(order.id, answer.over, answer.count)
+                    return
+                first = answer.count
+                ids, text = answer.take(most)
+                if ids:
+                    self._output_tokens += len(ids)
+                    self._took(talk)
+                    yield Run(order.id, first, tuple(ids), text)
+                elif not answer.over:
+                    if talk.end is not None:
+                        yield talk.end
+                        return
+                    await self._more(talk)
+            yield talk.end
+        finally:
+            await self._close(talk)
+
+    async def score(self, order: Score) -> Scored | Failed:
+        why = "An answer of this agent cannot be checked by running it again."
+        return EngineError("invalid_request", why, hint="Compare it with the agent's test vectors.").as_event(order.id)
+
+    @abstractmethod
+    def _begin(self, order: Generate, prompt: int) -> tuple[T, Answer]:
+        """`prompt` is in tokens. Raises EngineError."""
+
+    @abstractmethod
+    async def _more(self, talk: T) -> None:
+        """Wait for more of the answer, or its end."""
+
+    @abstractmethod
+    async def _close(self, talk: T) -> None:
+        """Nobody waits for this answer any more."""
+
+    def _took(self, talk: T) -> None:
+        """The caller has taken some of it."""
+
+
+def check_free(id: str, running: bool, taken: bool, slots: int) -> None:
+    """Raises EngineError when a request of this id is `running` or every slot is `taken`."""
+    if running:
+        raise EngineError("invalid_request", f"A request {id!r} is already running.", hint="Use another id.")
+    if taken:
+        raise EngineError("busy", f"All {slots} slots of the engine are taken.")
