@@ -93,7 +93,7 @@ async def calibrate(
             limits = Limits(slots=SLOTS, threads=threads)
             hosts.append(await stack.enter_async_context(_opened(manifest, classes.host, folder, limits, means)))
         auditor, ready = await stack.enter_async_context(
-            _opened(manifest, classes.auditor, folder, Limits(slots=1), means)
+            _opened(manifest, classes.auditor, folder, Limits(slots=SLOTS), means)
         )
         shown = [one async for one in _every([host for host, _ in hosts], auditor, plan, told)]
     return measured(shown), (_words(hosts[0][1]), _words(ready))

@@ -6,12 +6,14 @@ How it is measured is lading_node.calibrate's business.
 """
 
 from collections.abc import Iterable
+from math import inf
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from lading_protocol.audit import TOLERANCES, Tolerance
+from lading_protocol.conduct import Honest
 from lading_protocol.errors import BadSignature, LadingError
 from lading_protocol.ids import Address, Digest, from_hex, to_hex
 from lading_protocol.keys import PrivateKey, recover
@@ -27,6 +29,8 @@ LEAST_CHUNK = 2.0**-10
 MARGIN_FACTOR, CHUNK_FACTOR, PROMPT_FACTOR = 3, 2, 3
 MAX_TABLES = 4096
 LEAST_JOBS = 20
+# Where numbers may differ, the widest difference is a rare one: fewer jobs have not seen it (docs/verification.md).
+LEAST_JOBS_INEXACT = 2000
 
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=300)]
@@ -164,11 +168,28 @@ def find(tables: Iterable[Calibration], spec: bytes, host: str, auditor: str) ->
 
 
 def limits(tables: Iterable[Calibration], spec: bytes, host: str, auditor: str) -> Tolerance | None:
-    """By the table; else what is known of the class whatever it computes; else None, and nobody is slashed."""
+    """By the table; else what is known of the class whatever it computes; else None, and nobody is slashed.
+
+    A table of an inexact class with too few jobs has only the limits that cast suspicion.
+    """
     table = find(tables, spec, host, auditor)
-    if table is not None:
-        return tolerance(table)
-    return TOLERANCES.get(host) if host == auditor else None
+    if table is None:
+        return TOLERANCES.get(host) if host == auditor else None
+    made = tolerance(table)
+    if table.exact or table.jobs >= LEAST_JOBS_INEXACT:
+        return made
+    return msgspec.structs.replace(made, margin=inf, chunk=inf, prompt=inf)
+
+
+def honest(table: Calibration) -> Honest:
+    """What a host's long record is compared with."""
+    return Honest(
+        clipped=table.clipped,
+        clipped_sd=table.clipped_sd,
+        flips=table.flips,
+        chunk=table.chunk_mean,
+        chunk_sd=table.chunk_sd,
+    )
 
 
 def _sensible(table: Calibration) -> bool:

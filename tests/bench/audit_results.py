@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lading_node.core.calibrating import Measured, Shown, measured
 from lading_protocol.audit import CLIP, Judgement, Rerun, Tolerance, Verdict, judge
 from lading_protocol.calibration import Calibration, tolerance
 
+from lading_protocol.conduct import Z_LIMIT
+
 from . import audit_toploc as toploc
 from .audit_cases import Seen
 
-Z_LIMIT = 4.5
 DRAWS = 2000
 POOLS = (5, 20, 120)
 
@@ -84,7 +86,7 @@ def _refused(proofs: Sequence[toploc.Apart], widest: toploc.Apart) -> float | No
     return sum(not one.passes(widest) for one in proofs) / len(proofs) if proofs else None
 
 
-def _pools(seen: Sequence[Seen], flagged: "np.ndarray", by: Measured) -> tuple[dict[int, float], dict[int, float]]:
+def _pools(seen: Sequence[Seen], flagged: NDArray[np.bool_], by: Measured) -> tuple[dict[int, float], dict[int, float]]:
     """Shares of records of N audits, drawn from the measured jobs: those in which a job is flagged or that are suspect
     as a whole, and those that are suspect as a whole."""
     rng = np.random.default_rng(5)
