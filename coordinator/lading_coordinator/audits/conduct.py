@@ -14,8 +14,11 @@ from lading_coordinator.store import Statement, Store
 from lading_protocol.conduct import Honest, Sums, sums_of, suspicion
 from lading_protocol.ids import Address, AgentId
 
-# Epochs whose audits still count in a host's long record.
-WINDOW = 16
+# Epochs whose audits and suspicions still count. A cheat that no audit proves shows in hundreds of them only, and gives
+# up more by staying away so long than it saved until then (docs/economics.md).
+WINDOW = 90
+# Epochs that a suspicion lasts: at its rate of audits the next one, or none, is soon sure.
+SUSPICION = 7
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -67,13 +70,18 @@ class Conduct:
         return int(row[0]) if row else 0
 
     def suspect(self, host: Address) -> str:
-        """Why the host is suspect in this epoch; "" when it is not."""
-        row = self._store.row("select reason from suspects where host=? and epoch=?", (host, self.now()))
+        """Why the host is suspect now; "" when it is not."""
+        row = self._store.row(
+            "select reason from suspects where host=? and epoch > ? order by epoch desc limit 1",
+            (host, self.now() - SUSPICION),
+        )
         return row[0] if row else ""
 
     def suspects(self) -> dict[Address, str]:
-        """All that are suspect in this epoch, with the reason."""
-        rows = self._store.rows("select host, reason from suspects where epoch=?", (self.now(),))
+        """All that are suspect now, with the newest reason."""
+        rows = self._store.rows(
+            "select host, reason from suspects where epoch > ? order by epoch", (self.now() - SUSPICION,)
+        )
         return {Address(host): reason for host, reason in rows}
 
     def bar(self, host: Address) -> str:
@@ -90,8 +98,8 @@ class Conduct:
         return {Address(host): self.bar(Address(host)) for (host,) in rows}
 
     def suspicious(self, host: Address, reason: str) -> bool:
-        """Cast suspicion on the host for this epoch; False when it is suspect already."""
-        if self.suspect(host):
+        """Cast suspicion on the host; False when that was done in this epoch already."""
+        if self._store.row("select 1 from suspects where host=? and epoch=?", (host, self.now())):
             return False
         self._store.write(
             [("insert or ignore into suspects values (?,?,?,?)", (host, self.now(), reason[:500], self._clock()))]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from factories import key
-from lading_coordinator.audits.conduct import WINDOW, Conduct, Pair
+from lading_coordinator.audits.conduct import SUSPICION, WINDOW, Conduct, Pair
 from lading_coordinator.audits.records import Appointment, Audit, Drawn, Paper, Pick, Records, Turn
 from lading_coordinator.core.audits import Asked, Policy
 from lading_coordinator.core.conduct import REST_AFTER, SUSPECT_EPOCHS, Kind
@@ -96,11 +96,11 @@ def test_clean_audits_lower_the_rate_and_a_fault_ends_the_row(desk: Desk) -> Non
     assert desk.conduct.clean(HOST) == 1
 
 
-def test_a_pooled_cheat_is_suspect_for_the_epoch_and_barred_after_three(desk: Desk) -> None:
+def test_a_pooled_cheat_is_suspect_for_a_week_and_barred_after_three_epochs_of_it(desk: Desk) -> None:
     before = desk.conduct.rate(HOST)
+    assert desk.conduct.suspect(HOST) == ""
     for epoch in range(SUSPECT_EPOCHS):
         assert desk.conduct.bar(HOST) == ""
-        assert desk.conduct.suspect(HOST) == ""
         reason = cheat(desk, 1000 * epoch)
         assert "z = " in reason
         desk.restart()
@@ -115,7 +115,8 @@ def test_a_pooled_cheat_is_suspect_for_the_epoch_and_barred_after_three(desk: De
 
 def test_what_made_a_host_suspect_once_does_not_do_it_again(desk: Desk) -> None:
     assert cheat(desk, 0)
-    for epoch in range(1, 6):
+    for epoch in range(1, SUSPICION + 1):
+        assert list(desk.conduct.suspects()) == [HOST]
         desk.clock.now += DAY
         audit = desk.audited(1000 * epoch, Verdict.HONEST)
         assert desk.conduct.learn(audit, SAME, paper(0, finding(0)), 128) == ""
