@@ -21,7 +21,12 @@ from lading_protocol.eip712 import Domain
 from lading_protocol.errors import BadReceipt, LadingError
 from lading_protocol.ids import digest, to_hex
 
-app = App(name="audit", help="What spot checks found, in words and numbers.")
+app = App(name="audit", help="What spot checks found, and how sure they are.")
+app.command(
+    "lading_node.cli_calibrate:calibrate_command",
+    name="calibrate",
+    help="Measure what honest hosts show, and sign the limits of a numeric class.",
+)
 MAX_RECORD = 8 << 20
 ApiKey = Annotated[str | None, Parameter(help="The key of the session that paid for the job.")]
 
