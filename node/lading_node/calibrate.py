@@ -26,7 +26,6 @@ from lading_protocol.manifest import Manifest
 from lading_protocol.messages import ChatRequest, Message, Sampler
 from lading_protocol.parts import Runtime
 from lading_protocol.sketches import chunk_means, errors
-from lading_protocol.transcript import SKETCH_BYTES
 
 SLOTS = 4
 MOST_THREADS = 2
@@ -40,7 +39,18 @@ ASKS = (
     "What would happen if {a} met {b}? Think step by step.",
     "Write a short program that counts {a}, and describe how it treats {b}.",
 )
-THINGS = "a lighthouse,a violin,two sailors,the tides,old maps,a compiler,seven clocks,rye bread,a robot,winter".split(",")
+THINGS = [
+    "a lighthouse",
+    "a violin",
+    "two sailors",
+    "the tides",
+    "old maps",
+    "a compiler",
+    "seven clocks",
+    "rye bread",
+    "a robot",
+    "winter",
+]
 
 
 class NotCalibrated(LadingError):

@@ -198,4 +198,3 @@ def _sensible(table: Calibration) -> bool:
     fits = table.chunk_mean <= table.chunk.most and table.clipped <= table.margin.most and table.flips <= 1
     kept = not table.exact or table.margin.most <= EXACT_MARGIN
     return ordered and fits and kept and LEAST_JOBS <= table.jobs <= table.tokens
-

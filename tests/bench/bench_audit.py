@@ -86,7 +86,10 @@ def honest(name: str, results: "tuple[audit_run.Result, ...]") -> None:
     """Other kernels are judged by the table that knows of them."""
     own = [one for one in results if one.kind == "honest"]
     every = [one for one in results if one.kind in ("honest", "other kernels")]
-    for what, rates in (("own class", [(one, one.narrow) for one in own]), ("all kernels", [(one, one.wide) for one in every])):
+    for what, rates in (
+        ("own class", [(one, one.narrow) for one in own]),
+        ("all kernels", [(one, one.wide) for one in every]),
+    ):
         jobs = sum(one.jobs for one, _ in rates)
         slug = f"audit_{name}_honest_{what.replace(' ', '_')}"
         guilty = round(sum(one.jobs * each.guilty for one, each in rates))
