@@ -78,7 +78,7 @@ async def list_(*, limit: int = 50, base_url: BaseUrl = None, as_json: Json = Fa
     body = await _call(chosen.base_url, "GET", f"/lading/v1/audits?limit={limit}")
     try:
         rows = [_row(one) for one in msgspec.json.decode(body)["audits"]]
-    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowError, OSError) as error:
         raise GatewayError(f"What {chosen.base_url} answers is no list of audits: {error}.") from error
     emit_rows(rows, as_json, "No audit yet.")
     return 0

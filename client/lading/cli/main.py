@@ -46,6 +46,7 @@ _EXTRAS = {
     "starlette": "coordinator",
     "httptools": "coordinator",
     "prometheus_client": "coordinator",
+    "py_ecc": "coordinator",
     "jinja2": "coordinator",
     "eth": "chain",
     "eth_tester": "chain",
