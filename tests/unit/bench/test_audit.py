@@ -1,5 +1,6 @@
 """The audit benchmark's own arithmetic: TOPLOC's proofs, and rates from what audits saw."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,11 @@ def test_a_proof_of_the_same_states_fits_and_one_of_others_does_not() -> None:
 
 
 def test_our_proofs_are_the_packages() -> None:
+    """The digest is of what toploc 0.1.6, built from its source, makes of these states."""
     from bench import audit_toploc as toploc
 
-    library: Any = toploc.library()
-    if library is None:
-        pytest.skip("toploc does not load here (its wheel is made for another torch)")
-    import torch
-
-    rows = torch.from_numpy(STATES).bfloat16()
-    made = library.build_proofs_bytes([rows[:PROMPT], *rows[PROMPT:]], toploc.WINDOW, toploc.TOP)
-    assert made == toploc.prove(STATES, PROMPT)
+    made = hashlib.sha256(b"".join(toploc.prove(STATES, PROMPT))).hexdigest()
+    assert made == "f0a61c20643f61d646741d95a575817ff59450e55fca982df8b0ce40a7cb669c"
 
 
 def test_rates_count_guilty_flagged_and_pooled() -> None:
