@@ -2,10 +2,8 @@
 
 import platform
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 from rich.markup import escape
 
 from lading.calibrations import merged

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
+from lading.calibrations import published
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
@@ -88,6 +89,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             rng=random.SystemRandom(),
             blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
             device=await _device_classes(pool),
+            tables=published(),
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)

@@ -8,15 +8,15 @@ import contextlib
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
 import torch
+from chat_recipe import corpus, markup
 from tokenizers import Tokenizer
 
-from chat_recipe import corpus, markup, measure
 from lading_node.core.sketch import directions, project
 from lading_node.engines.model import LanguageModel, retraced
 from lading_protocol.messages import Sampler

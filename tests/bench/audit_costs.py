@@ -115,7 +115,8 @@ def beside_toploc(rounds: int) -> None:
         assert proofs == toploc.prove(states, PROMPT), "this scheme is not the package's"
         build = _milliseconds(lambda: library.build_proofs_bytes(steps, toploc.WINDOW, toploc.TOP), rounds) / TOKENS
         verify = (
-            _milliseconds(lambda: library.verify_proofs_bytes(steps, proofs, toploc.WINDOW, toploc.TOP), rounds) / TOKENS
+            _milliseconds(lambda: library.verify_proofs_bytes(steps, proofs, toploc.WINDOW, toploc.TOP), rounds)
+            / TOKENS
         )
         words = "the package"
     say("audit_sketch_build", ours, "ms/token", reference=(f"TOPLOC, {words}", build), n=rounds, note="512 wide")
@@ -129,7 +130,9 @@ def prefill(rounds: int) -> None:
         _against("chat", chat, rounds, "")
         large = _large()
         count = sum(p.numel() for p in large._model.parameters())
-        _against("large", large, rounds, f"{count / 1e6:.0f} M parameters, random, bf16 with its last projection in f32")
+        _against(
+            "large", large, rounds, f"{count / 1e6:.0f} M parameters, random, bf16 with its last projection in f32"
+        )
 
 
 def _large() -> TorchLanguageModel:
@@ -168,7 +171,11 @@ def _against(name: str, model: LanguageModel, rounds: int, note: str) -> None:
     whole = _milliseconds(lambda: retraced(model, prompt, emitted, 0, sampler, JOB), rounds) / TOKENS
     ratio = made / passed
     bar = ">= 15" if name == "large" else None
-    words = f"{note}; generation {made:.3g} ms a token, prefill {passed:.3g}" if note else f"generation {made:.3g} ms a token"
+    words = (
+        f"{note}; generation {made:.3g} ms a token, prefill {passed:.3g}"
+        if note
+        else f"generation {made:.3g} ms a token"
+    )
     say(f"audit_prefill_{name}", ratio, "times cheaper", bar=bar, n=rounds, note=words)
     say(
         f"audit_share_{name}",

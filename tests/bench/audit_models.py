@@ -13,15 +13,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from tokenizers import Tokenizer
-
 from chat_recipe import corpus, markup
 from chat_recipe.train import BATCH, ROW
+from tokenizers import Tokenizer
+
 from integration.engines import chat_agents
+from lading_node.core.sketch import States
 from lading_node.engines.load import language_model
 from lading_node.engines.model import LanguageModel, Logits
 from lading_node.engines.port import AgentFile, EngineSpec
-from lading_node.core.sketch import States
 from lading_protocol.parts import LlmShape
 
 from . import ROOT

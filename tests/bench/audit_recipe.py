@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 
 import torch
+from chat_recipe.train import SEED, VOCABULARY, batch_of, held_out_loss, loss_of, rows
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import Starcoder2Config, Starcoder2ForCausalLM
-
-from chat_recipe.train import SEED, VOCABULARY, batch_of, held_out_loss, loss_of, rows
 
 from . import ROOT
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from lading_node.core.calibrating import Measured, Shown, measured
 from lading_protocol.audit import CLIP, Judgement, Rerun, Tolerance, Verdict, judge
 from lading_protocol.calibration import Calibration, tolerance
-
 from lading_protocol.conduct import Z_LIMIT
 
 from . import audit_toploc as toploc

@@ -10,11 +10,15 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from . import ROOT, page
 from .report import say
+
+if TYPE_CHECKING:
+    from .audit_run import Result
 
 OUT = ROOT / "build" / "audit"
 MODELS, PRECISIONS = ("chat", "second"), ("f32", "bf16")
@@ -82,11 +86,14 @@ def configuration(model: str, precision: str, quick: bool) -> None:
         caught(name, by_case[case, kind], what, least)
 
 
-def honest(name: str, results: "tuple[audit_run.Result, ...]") -> None:
+def honest(name: str, results: "tuple[Result, ...]") -> None:
     """Other kernels are judged by the table that knows of them."""
     own = [one for one in results if one.kind == "honest"]
     every = [one for one in results if one.kind in ("honest", "other kernels")]
-    for what, rates in (("own class", [(one, one.narrow) for one in own]), ("all kernels", [(one, one.wide) for one in every])):
+    for what, rates in (
+        ("own class", [(one, one.narrow) for one in own]),
+        ("all kernels", [(one, one.wide) for one in every]),
+    ):
         jobs = sum(one.jobs for one, _ in rates)
         slug = f"audit_{name}_honest_{what.replace(' ', '_')}"
         guilty = round(sum(one.jobs * each.guilty for one, each in rates))
@@ -97,7 +104,7 @@ def honest(name: str, results: "tuple[audit_run.Result, ...]") -> None:
         say(f"{slug}_record_of_120", alone, "%", n=jobs, note="suspect by the long record, the worst set-up")
 
 
-def caught(name: str, one: "audit_run.Result", what: str, least: int) -> None:
+def caught(name: str, one: "Result", what: str, least: int) -> None:
     rates = one.narrow if what.endswith("one class") else one.wide
     unchanged = f"{100 * (1 - (one.changed or 0)):.3g} % of the jobs have the tokens of an honest host"
     note = f"{one.kind}; {100 * rates.flips:.2g} % of tokens differ; {unchanged}"
