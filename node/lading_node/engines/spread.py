@@ -16,6 +16,7 @@ from lading_node.core.placing import Need
 from lading_node.engines.errors import EngineError
 from lading_node.engines.pool_engine import PoolEngine, need_of
 from lading_node.engines.port import Embed, Embedded, EngineSpec, Event, Failed, Generate, Health, Ready, Score, Scored
+from lading_protocol.errors import LadingError
 
 if TYPE_CHECKING:
     from lading_node.engines.pool import Pool
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # How long a first member waits for a machine with room.
 ROOM_S = 60.0
-# A machine on which a member failed is left alone for so long, twice as long each time.
+# A machine on which a member failed is left alone for so long, twice as long each time, up to the longest.
 REST_S = (1.0, 600.0)
 _LOOK_S = 1.0
 
@@ -133,7 +134,7 @@ class SpreadEngine:
 
     @property
     def makes_room(self) -> bool:
-        return bool(self._leaving)
+        return any(not member.ended for member in self._leaving)
 
     def takes(self, machine: str) -> bool:
         """Whether a member may run there: on one class of device only, which offers name."""
@@ -188,17 +189,20 @@ class SpreadEngine:
                 await self._pool.change(_LOOK_S)
 
     async def _join(self, member: PoolEngine) -> None:
+        """Only what is as the first one is: an offer has one tier."""
         try:
             ready = await member.start()
-            if self._ready is not None and (ready.tier, ready.engine) != (self._ready.tier, self._ready.engine):
-                await member.stop(0)
-                why = f"it runs there in tier {ready.tier or 'none'}, and is offered in {self._ready.tier or 'none'}"
-                raise EngineError("engine_error", f"The agent is not served there: {why}.")
-        except EngineError as error:
-            self._rest(member)
+        except LadingError as error:
+            self._rest(member.machine)
             log.warning("machine %s: %s", member.machine, error.message)
         else:
-            self._members.append(member)
+            assert self._ready is not None
+            if ready.tier == self._ready.tier:
+                self._members.append(member)
+                return
+            self._rest(member.machine, REST_S[1])
+            log.warning("machine %s: the agent's tier %r does not hold there", member.machine, self._ready.tier)
+            await member.stop(0)
         finally:
             self._starting.pop(member, None)
 
@@ -206,15 +210,15 @@ class SpreadEngine:
         """Members that have ended. Their machines get a rest: what ended them may do so again."""
         for member in [one for one in self._members if one.ended]:
             log.warning("machine %s: an engine has ended, its requests with it", member.machine)
-            self._rest(member)
+            self._rest(member.machine)
             self.let_go(member)
 
-    def _rest(self, member: PoolEngine) -> None:
+    def _rest(self, machine: str, least: float = REST_S[0]) -> None:
         now = asyncio.get_running_loop().time()
-        until, last = self._rests.get(member.machine, (0.0, 0.0))
-        least, most = REST_S
+        until, last = self._rests.get(machine, (0.0, 0.0))
+        most = REST_S[1]
         length = min(most, 2 * last) if last and now - until < most else least
-        self._rests[member.machine] = (now + length, length)
+        self._rests[machine] = (now + length, length)
 
     def _serving(self) -> list[PoolEngine]:
         return [member for member in self._members if not member.ended]

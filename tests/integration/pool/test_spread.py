@@ -269,6 +269,7 @@ def test_a_machine_without_the_tier_that_is_offered_is_not_used(tmp_path: Path) 
             cluster.join("b", CORE)
             await until(lambda: bool(engine._rests))
             assert on(engine) == ["a"]
+            assert engine._rests["b"][1] == 600.0, "its tiers are what they are"
 
     uvloop.run(main())
 
