@@ -15,11 +15,14 @@ from lading_contracts.errors import BadAbi, BadDeployment, ChainError, Reverted
 from lading_contracts.parameters import CourtParams, MarketParams, astuple
 from lading_contracts.port import Chain, Signer, TxReceipt
 from lading_contracts.transactions import created_address
+from lading_protocol.economics import SHIPPED
 from lading_protocol.ids import ZERO_ADDRESS, Address, Wei, to_hex
 
 _DECIMALS = 18
 _COIN = 10**_DECIMALS
 _HOUR, _DAY = 3_600, 86_400
+# What decides whether cheating pays stands beside the conditions that it must meet.
+_COURT = SHIPPED.court
 _RETRY = (
     "Nothing rests in these contracts yet. Deploy again, simplest with a fresh key that does nothing else meanwhile."
 )
@@ -44,24 +47,24 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     close_delay: int = _DAY
     governor: Address | None = None
     timelock_delay: int = 2 * _DAY
-    min_stake: Wei = Wei(1_000 * _COIN)
-    cooldown: int = 21 * _DAY
+    min_stake: Wei = _COURT.min_stake
+    cooldown: int = _COURT.cooldown
     epoch_genesis: int | None = None
     epoch_length: int = 7 * _DAY
     court: CourtParams = CourtParams(
-        bond=Wei(100 * _COIN),
-        slash_bps=5_000,
-        burn_bps=3_000,
-        reward_bps=3_000,
-        finder_bps=2_000,
-        committee_size=3,
-        quorum=2,
+        bond=_COURT.bond,
+        slash_bps=_COURT.slash_bps,
+        burn_bps=_COURT.burn_bps,
+        reward_bps=_COURT.reward_bps,
+        finder_bps=_COURT.finder_bps,
+        committee_size=_COURT.committee_size,
+        quorum=_COURT.quorum,
         draw_delay_blocks=8,
-        commit_window=6 * _HOUR,
-        reveal_window=6 * _HOUR,
-        appeal_window=_DAY,
+        commit_window=_COURT.commit_window,
+        reveal_window=_COURT.reveal_window,
+        appeal_window=_COURT.appeal_window,
         receipt_max_age=7 * _DAY,
-        jail_time=7 * _DAY,
+        jail_time=_COURT.jail_time,
         answer_window=3 * _DAY,
     )
     market: MarketParams = MarketParams(

@@ -36,6 +36,8 @@ def up(
     bootstrap: Endpoints = None,
     audit_rate: float | None = None,
     audit_period: float | None = None,
+    audit_beacon: str | None = None,
+    audit_canary_key: str | None = None,
     require_stake: bool | None = None,
     log_level: str | None = None,
     settings: Path | None = None,
@@ -68,9 +70,13 @@ def up(
     bootstrap
         Multiaddr of any libp2p peer of the network.
     audit_rate
-        The share of receipts that is checked, 0 to 1.
+        The least share of receipts that is checked, 0 to 1; of new and of suspect hosts it is more.
     audit_period
         Seconds between two looks for work of the auditor.
+    audit_beacon
+        Where the randomness of audits comes from: blocks, drand, or local (for tests).
+    audit_canary_key
+        Key file of an operator of yours, under whose name known faults test the auditors.
     require_stake
         Whether only hosts with a stake are chosen.
     log_level

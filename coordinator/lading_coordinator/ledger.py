@@ -148,6 +148,8 @@ class Ledger:
                     (now - self._retention.records,),
                 ),
                 ("delete from jobs where ended < ? and request is null", (now - self._retention.records,)),
+                ("delete from turns where at < ?", (now - self._retention.records,)),
+                ("delete from pools where digest not in (select pool from turns)", ()),
             ]
         )
 

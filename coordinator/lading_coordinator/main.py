@@ -28,7 +28,7 @@ from lading_coordinator.audits.auditor import Auditor
 from lading_coordinator.audits.beacons import Beacon, beacon_of
 from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
-from lading_coordinator.audits.conduct import Conduct
+from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.disputes import Disputes
 from lading_coordinator.audits.lessons import Bench
 from lading_coordinator.audits.orders import Orders
@@ -58,8 +58,9 @@ from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_net.ports import Gossip, Transport
-from lading_protocol.conduct import HONEST
+from lading_protocol.conduct import HONEST, Honest
 from lading_protocol.economics import AuditRates
+from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import (
     BLOB,
@@ -172,10 +173,10 @@ class Coordinator:
         policy = Policy(outside.rates, least_ppm=settings.rate_ppm, opening_pause=settings.audit_opening_pause)
         contracts, key, clock, fresh = outside.contracts, outside.key, outside.clock, outside.fresh
         epoch, court_domain = settings.audit_epoch, contracts.deployment.court_domain
-        self.conduct = Conduct(self.store, clock, policy, HONEST, epoch)
+        self.conduct = Conduct(self.store, clock, policy, _honest, epoch)
         own = load_key(Path(settings.audit_canary_key).expanduser()) if settings.audit_canary_key else None
         self.canaries = Canaries(self.store, self.ledger, self.directory, own, court_domain, clock, fresh)
-        self.orders = Orders(self.store, self.ledger, self.records, clock, epoch)
+        self.orders = Orders(self.store, self.ledger, self.records, clock, epoch, open=settings.audits)
         self.twins = Twins(self.store, court_domain, clock)
         self.beacon = outside.beacon or beacon_of(settings, key)
         self.rounds = Rounds(
@@ -301,6 +302,10 @@ class Coordinator:
             log.error("The last records are lost: %s", error)
         self.store.close()
         self.purse.close()
+
+
+def _honest(agent: AgentId, pair: Pair) -> Honest | None:
+    return HONEST.get(pair.host) if pair.host == pair.auditor else None
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -45,6 +45,7 @@ create table if not exists marks (
     job blob not null, attempt integer not null, marks blob not null, primary key (job, attempt)
 ) without rowid;
 create index if not exists parts_by_leaf on parts (leaf);
+create index if not exists parts_by_round on parts (round);
 create index if not exists parts_to_anchor on parts (job, attempt) where round is null and leaf is not null;
 create table if not exists rounds (
     n integer primary key, root blob not null, leaves integer not null, state text not null,
@@ -89,6 +90,9 @@ create table if not exists canaries (
     leaf blob primary key, job blob not null, salt blob not null, fault text not null, evidence blob not null,
     round integer, state text not null, at real not null
 ) without rowid;
+create index if not exists canaries_by_job on canaries (job);
+create index if not exists canaries_by_round on canaries (round);
+create index if not exists findings_by_auditor on findings (auditor);
 create table if not exists conduct (
     host blob not null, agent blob not null, numeric text not null, epoch integer not null, auditor blob not null,
     sums text not null, primary key (host, agent, numeric, epoch, auditor)

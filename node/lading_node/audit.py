@@ -6,10 +6,11 @@ host's own numbers are seen. Fetches an agent that it lacks, or abstains with a 
 
 import asyncio
 import logging
+import struct
 from collections.abc import Sequence
+from math import inf
 
 import msgspec
-import numpy as np
 
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
@@ -45,6 +46,8 @@ CHECK_SECONDS = 30.0
 # The asker has the host's opening to fetch, and may have to ask twice.
 OPENING_SECONDS = 120.0
 
+_LARGEST = 3e38
+
 _to_auditor = msgspec.msgpack.Decoder(ToAuditor)
 
 
@@ -65,7 +68,11 @@ class Rerun(msgspec.Struct, frozen=True):
 
     @property
     def margins(self) -> bytes:
-        return np.array(self.answer.margins, "<f4").tobytes() if isinstance(self.answer, Scored) else b""
+        """One little-endian float32 an output token; what is too large for one is infinite."""
+        if not isinstance(self.answer, Scored):
+            return b""
+        margins = [margin if margin <= _LARGEST else inf for margin in self.answer.margins]
+        return struct.pack(f"<{len(margins)}f", *margins)
 
     @property
     def sketch(self) -> bytes:

@@ -79,7 +79,7 @@ async def run(
         A number that makes a sampled answer repeatable.
     """
     chosen = context.settings(home=home, key=key)
-    agent, manifest = _packed(chosen, package, as_json)
+    agent, manifest = packed(chosen, package, as_json)
     which = _operation(manifest, operation)
     ask = Ask(system, max_tokens, temperature, seed)
     talks = given is None and json_input is None and sys.stdin.isatty() and which.name == "chat" and not as_json
@@ -110,7 +110,7 @@ async def try_vectors(
     """
     chosen = context.settings(home=home, key=key)
     project = publisher.load_project(folder)
-    agent, manifest = _packed(chosen, str(folder), as_json)
+    agent, manifest = packed(chosen, str(folder), as_json)
     entries = vectors(project, folder) or (_first_vectors(manifest) if record else ())
     if not entries:
         raise BadProject(
@@ -135,7 +135,7 @@ async def try_vectors(
 # --- inside ---
 
 
-def _packed(chosen: Settings, package: str, as_json: bool) -> tuple[AgentId, Manifest]:
+def packed(chosen: Settings, package: str, as_json: bool) -> tuple[AgentId, Manifest]:
     """In the publisher's own store; under nobody's name while there is no key."""
     store, path = own_store(chosen), Path(package)
     if package.startswith("0x") and not path.exists():

@@ -18,9 +18,9 @@ from lading_protocol.receipts import Finish, SignedReceipt
 
 # Beyond so many standard deviations a record is suspect: one honest record in three hundred thousand, were it normal.
 Z_LIMIT = 4.5
-# The normal law says nothing about fewer tokens, or fewer audits that exceed a rare limit.
+# The normal law says nothing about fewer tokens, fewer sketches, or fewer audits that exceed a rare limit.
 MIN_TOKENS = 512
-MIN_RARE = 2
+MIN_AUDITS = 4
 
 
 class Honest(msgspec.Struct, frozen=True):
@@ -93,11 +93,11 @@ def signals(sums: Sums, honest: Honest) -> list[Signal]:
         z = (sums.flips - n * honest.flips) / sqrt(n * honest.flips * (1 - honest.flips))
         words = f"{sums.flips} of {n} tokens differ, honest are {100 * honest.flips:.3g} %"
         found.append(Signal("flips", z, words))
-    if sums.sketches >= MIN_RARE and honest.chunk_sd > 0:
+    if sums.sketches >= MIN_AUDITS and honest.chunk_sd > 0:
         z = (sums.chunk - sums.sketches * honest.chunk) / (honest.chunk_sd * sqrt(sums.sketches))
         words = f"sketches off by {sums.chunk / sums.sketches:.3g} on average, honest are {honest.chunk:.3g}"
         found.append(Signal("sketches", z, words))
-    if sums.rare >= MIN_RARE and honest.rare > 0:
+    if sums.rare >= MIN_AUDITS and honest.rare > 0:
         z = (sums.rare - sums.audits * honest.rare) / sqrt(sums.audits * honest.rare)
         words = f"{sums.rare} of {sums.audits} audits beyond what one honest job in {1 / honest.rare:.0f} shows"
         found.append(Signal("rare", z, words))

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from lading_protocol.errors import BadManifest, one_line
 from lading_protocol.ids import Address, AgentId, Digest, address
-from lading_protocol.nesting import depth
+from lading_protocol.nesting import deeper
 from lading_protocol.parts import (
     Attestation,
     Capabilities,
@@ -102,7 +102,7 @@ def load(data: bytes) -> Manifest:
     """Read a manifest from anywhere. Raises BadManifest; what it returns obeys every rule of this module."""
     if len(data) > MAX_MANIFEST:
         raise BadManifest(f"The manifest has {len(data)} bytes, over the limit of {MAX_MANIFEST}.")
-    if depth(data) > MAX_DEPTH:
+    if deeper(data, MAX_DEPTH):
         raise BadManifest(f"The manifest is nested deeper than {MAX_DEPTH} levels.")
     try:
         tree = json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)

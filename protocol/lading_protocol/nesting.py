@@ -16,3 +16,8 @@ def depth(data: bytes) -> int:
         now += 1 if bracket[0] in b"[{" else -1
         deepest = max(deepest, now)
     return deepest
+
+
+def deeper(data: bytes, most: int) -> bool:
+    """Whether brackets nest deeper than `most`; where there are no more than that, nothing is looked through."""
+    return data.count(b"[") + data.count(b"{") > most and depth(data) > most

@@ -5,7 +5,7 @@ import msgspec
 from lading_protocol.errors import BadAmount
 from lading_protocol.ids import Wei
 from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Request
-from lading_protocol.work import task_prompt
+from lading_protocol.work import task_prompt_size
 
 PER = 1000
 # Markup around each message, and what a template may put before the first one (a date, a default system message).
@@ -37,7 +37,7 @@ def prompt_bound(request: Request) -> int:
         turns = sum(len(m.content.encode()) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages)
         return turns + TEMPLATE_OVERHEAD
     if isinstance(request, CallRequest):
-        return len(task_prompt(request))
+        return task_prompt_size(request)
     return sum(len(text.encode()) + MESSAGE_OVERHEAD for text in request.inputs)
 
 

@@ -6,6 +6,7 @@ carried up.
 """
 
 import hashlib
+import struct
 from collections.abc import Iterable, Sequence
 
 from lading_protocol.ids import Digest, JobId
@@ -19,7 +20,8 @@ def sha256(data: bytes) -> Digest:
 
 
 def token_bytes(ids: Iterable[int]) -> bytes:
-    return b"".join(i.to_bytes(4, "big") for i in ids)
+    ids = tuple(ids)
+    return struct.pack(f">{len(ids)}I", *ids)
 
 
 def prompt_hash(prompt_ids: Iterable[int]) -> Digest:

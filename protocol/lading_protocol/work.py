@@ -5,6 +5,7 @@ says so in ids too: three bytes of the answer each, one started FUEL_PER_TOKEN u
 that a model behind a host import read or wrote. So a payer reads off the stream what it is billed for.
 """
 
+import struct
 from collections.abc import Iterable
 
 from lading_protocol.errors import BadMessage
@@ -18,8 +19,14 @@ FUEL_PER_TOKEN = 10_000_000
 
 def text_ids(data: bytes) -> list[int]:
     """Bytes as ids: how many (1 to 3) in the top byte, the bytes themselves below."""
-    pieces = [data[at : at + PIECE] for at in range(0, len(data), PIECE)]
-    return [len(piece) << 24 | int.from_bytes(piece, "big") for piece in pieces]
+    whole = len(data) // PIECE
+    words = bytearray((PIECE, 0, 0, 0)) * whole
+    for at in range(PIECE):
+        words[at + 1 :: 4] = data[at : PIECE * whole : PIECE]
+    ids = list(struct.unpack(f">{whole}I", words))
+    if rest := data[PIECE * whole :]:
+        ids.append(len(rest) << 24 | int.from_bytes(rest, "big"))
+    return ids
 
 
 def id_bytes(token: int) -> bytes:
@@ -37,8 +44,17 @@ def text_bytes(ids: Iterable[int]) -> bytes:
     return b"".join(map(id_bytes, ids))
 
 
-def task_prompt(request: ChatRequest | CallRequest) -> list[int]:
-    """The prompt ids of a request to an engine without a tokenizer."""
+def prompt_bytes(request: ChatRequest | CallRequest) -> bytes:
+    """What the prompt ids of a request to an engine without a tokenizer spell."""
     if isinstance(request, CallRequest):
-        return text_ids(request.operation.encode() + b"\0" + request.input)
-    return text_ids(b"".join(f"{m.role}\0{m.content}\0".encode() for m in request.messages))
+        return request.operation.encode() + b"\0" + request.input
+    return b"".join([f"{m.role}\0{m.content}\0".encode() for m in request.messages])
+
+
+def task_prompt(request: ChatRequest | CallRequest) -> list[int]:
+    return text_ids(prompt_bytes(request))
+
+
+def task_prompt_size(request: ChatRequest | CallRequest) -> int:
+    """How many ids task_prompt has."""
+    return -(-len(prompt_bytes(request)) // PIECE)

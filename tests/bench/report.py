@@ -5,6 +5,7 @@ Measures nothing. A bar is judged here and nowhere else, so that no benchmark ca
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,7 @@ def judge(bar: str, value: float | None, ratio: float | None) -> bool:
     return judged <= limit if read["side"] == "<=" else judged >= limit
 
 
-def say(
+def line(
     name: str,
     value: float | None,
     unit: str,
@@ -53,11 +54,11 @@ def say(
     bar: str | None = None,
     n: int = 1,
     note: str = "",
-) -> None:
-    """Print one result. `ratio` is for the median over pairs of rounds; by default it is value to reference."""
+) -> Line:
+    """One result. `ratio` is for the median over pairs of rounds; by default it is value to reference."""
     if reference is not None and ratio is None and value is not None and reference[1]:
         ratio = value / reference[1]
-    made = Line(
+    return Line(
         name,
         _rounded(value),
         unit,
@@ -69,7 +70,11 @@ def say(
         n,
         note,
     )
-    emit(made)
+
+
+def say(name: str, value: float | None, unit: str, **rest: Any) -> None:
+    """Print one result: see `line`."""
+    emit(line(name, value, unit, **rest))
 
 
 def emit(made: Line) -> None:

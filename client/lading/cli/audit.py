@@ -21,7 +21,12 @@ from lading_protocol.eip712 import Domain
 from lading_protocol.errors import BadReceipt, LadingError
 from lading_protocol.ids import digest, to_hex
 
-app = App(name="audit", help="What spot checks found, in words and numbers.")
+app = App(name="audit", help="What spot checks found, and how sure they are.")
+app.command(
+    "lading_node.cli_calibrate:calibrate_command",
+    name="calibrate",
+    help="Measure what honest hosts show, and sign the limits of a numeric class.",
+)
 MAX_RECORD = 8 << 20
 ApiKey = Annotated[str | None, Parameter(help="The key of the session that paid for the job.")]
 
@@ -73,7 +78,7 @@ async def list_(*, limit: int = 50, base_url: BaseUrl = None, as_json: Json = Fa
     body = await _call(chosen.base_url, "GET", f"/lading/v1/audits?limit={limit}")
     try:
         rows = [_row(one) for one in msgspec.json.decode(body)["audits"]]
-    except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowError, OSError) as error:
         raise GatewayError(f"What {chosen.base_url} answers is no list of audits: {error}.") from error
     emit_rows(rows, as_json, "No audit yet.")
     return 0

@@ -24,7 +24,7 @@ app.command("lading.cli.lease:app", name="lease", help="Reserve capacity on a ho
 app.command("lading.cli.income:earnings", name="earnings", help="What is due to you, in every role.")
 app.command("lading.cli.income:settle", name="settle", help="Take everything that is due to you.")
 app.command("lading.cli.receipt:app", name="receipt", help="Check what a host signed for.")
-app.command("lading.cli.audit:app", name="audit", help="What spot checks found, in words and numbers.")
+app.command("lading.cli.audit:app", name="audit", help="What spot checks found, and how sure they are.")
 app.command("lading.cli.agent:app", name="agent", help="Publish agents and look into packages.")
 app.command("lading.cli.chain:app", name="chain", help="A local chain for development, and the contracts on it.")
 app.command("lading_node.cli:app", name="node", help="Put this machine to work.")
@@ -46,6 +46,7 @@ _EXTRAS = {
     "starlette": "coordinator",
     "httptools": "coordinator",
     "prometheus_client": "coordinator",
+    "py_ecc": "coordinator",
     "jinja2": "coordinator",
     "eth": "chain",
     "eth_tester": "chain",

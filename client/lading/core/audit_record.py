@@ -19,6 +19,10 @@ from lading_protocol.receipts import Receipt, SignedReceipt, receipt_leaf
 
 Text = Annotated[str, Meta(max_length=4000)]
 Hex = Annotated[str, Meta(max_length=4096)]
+Whole = Annotated[int, Meta(ge=0, le=2**53)]
+Small = Annotated[int, Meta(ge=0, le=2**31)]
+Moment = Annotated[float, Meta(ge=0, le=1e11)]
+Second = Annotated[int, Meta(ge=0, le=10**11)]
 State = Literal[
     "unsigned", "waiting", "anchored", "passed", "ordered", "pending", "accused", "disputed", "done", "canary"
 ]
@@ -37,13 +41,13 @@ class Round(msgspec.Struct, frozen=True):
     """Where the receipt (or the order, where one was bought) was anchored, and which randomness picked it. `value` is
     empty until it is drawn; `secret` is told once no audit of the round is on its way."""
 
-    n: int
+    n: Whole
     root: Hex
-    leaves: int
-    index: int
+    leaves: Whole
+    index: Whole
     path: Annotated[tuple[Hex, ...], Meta(max_length=64)]
-    block: int
-    due: float
+    block: Whole
+    due: Moment
     waits_for: Text
     source: Text = ""
     value: Hex = ""
@@ -56,29 +60,29 @@ class Look(msgspec.Struct, frozen=True):
     The numbers are those of messages.Finding.
     """
 
-    turn: int
+    turn: Small
     auditor: Hex
     pool: Annotated[dict[Hex, Hex], Meta(max_length=10_000)] = {}
     verdict: Literal["", "honest", "guilty", "unknown"] = ""
     code: Text = ""
     reason: Text = ""
     worst: float = 0.0
-    position: int = 0
-    checked: int = 0
-    flips: int = 0
+    position: Whole = 0
+    checked: Whole = 0
+    flips: Whole = 0
     clipped: float = 0.0
     chunk: float = 0.0
     prompt: float = 0.0
     suspect: bool = False
-    at: float = 0.0
+    at: Moment = 0.0
 
 
 class Opening(msgspec.Struct, frozen=True):
     """Whether the host opened the sketch it had committed to. `again_at`: when it is asked again, 0 when it is not."""
 
-    tries: int
+    tries: Whole
     opened: bool
-    again_at: float = 0.0
+    again_at: Moment = 0.0
 
 
 class Court(msgspec.Struct, frozen=True):
@@ -88,19 +92,19 @@ class Court(msgspec.Struct, frozen=True):
     state: Text
     note: Text
     phase: Text = ""
-    commit_by: int = 0
-    reveal_by: int = 0
-    appeal_by: int = 0
-    seats: int = 0
-    guilty: int = 0
-    honest: int = 0
+    commit_by: Second = 0
+    reveal_by: Second = 0
+    appeal_by: Second = 0
+    seats: Whole = 0
+    guilty: Whole = 0
+    honest: Whole = 0
 
 
 class HostNow(msgspec.Struct, frozen=True):
     """How the host stands now: the share of its receipts that is checked, its clean audits, suspicion and its price."""
 
-    rate_ppm: int
-    clean: int
+    rate_ppm: Whole
+    clean: Whole
     suspect: Text = ""
     barred: Text = ""
 
@@ -109,10 +113,10 @@ class Attempt(msgspec.Struct, frozen=True):
     """`why` it is checked: rate or bought, and at which rate of the host's receipts. `gives_up_at`: when a pending
     audit is dropped because too few can be asked."""
 
-    attempt: int
+    attempt: Whole
     host: Hex
-    first: int
-    tokens: int
+    first: Whole
+    tokens: Whole
     receipt: Hex
     leaf: Hex
     numeric: Text
@@ -120,10 +124,10 @@ class Attempt(msgspec.Struct, frozen=True):
     state: State
     verdict: Literal["honest", "guilty", "unknown"] = "unknown"
     reason: Text = ""
-    at: float = 0.0
+    at: Moment = 0.0
     why: Text = ""
-    rate_ppm: int = 0
-    gives_up_at: float = 0.0
+    rate_ppm: Whole = 0
+    gives_up_at: Moment = 0.0
     standing: HostNow | None = None
     round: Round | None = None
     looks: Annotated[tuple[Look, ...], Meta(max_length=64)] = ()
@@ -138,8 +142,8 @@ class AuditRecord(msgspec.Struct, frozen=True):
     job: Hex
     agent: Hex
     name: Text
-    ended: int
-    chain_id: int
+    ended: Second
+    chain_id: Whole
     court: Hex
     attempts: Annotated[tuple[Attempt, ...], Meta(max_length=1024)]
 

@@ -3,8 +3,8 @@
 Pure; `now` is Unix seconds.
 """
 
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from lading.core.audit_record import Attempt, AuditRecord, Court, Limits, Look
 from lading_protocol.ids import from_hex, short
@@ -149,7 +149,7 @@ def _court(court: Court, now: float) -> Iterator[str]:
 
 
 def when(moment: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _ahead(moment: float, now: float) -> str:

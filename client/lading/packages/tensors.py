@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lading_protocol.manifest import MAX_DEPTH
-from lading_protocol.nesting import depth
+from lading_protocol.nesting import deeper
 
 MOST_HEADER = 64 << 20
 _WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
@@ -63,7 +63,7 @@ def _tensors(path: Path, size: int) -> dict[str, _Tensor] | None:
             return None
         try:
             text = file.read(length)
-            if depth(text) > MAX_DEPTH:
+            if deeper(text, MAX_DEPTH):
                 return None
             header: Any = json.loads(text)
             found = {name: _tensor(entry, 8 + length) for name, entry in header.items() if name != "__metadata__"}

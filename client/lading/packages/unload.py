@@ -14,7 +14,7 @@ from lading.packages.oci import AGENT, IMAGE_MANIFEST, MOST_JSON, MOST_SIGNATURE
 from lading.packages.store import BlobStore
 from lading_protocol.ids import AgentId, digest
 from lading_protocol.manifest import MAX_DEPTH, MAX_MANIFEST, load
-from lading_protocol.nesting import depth
+from lading_protocol.nesting import deeper
 from lading_protocol.parts import CHUNK_SIZE, File, chunk_digests
 from lading_protocol.transcript import sha256
 
@@ -135,7 +135,7 @@ def _digest_of(descriptor: object) -> tuple[str, int]:
 
 
 def _parse(data: bytes) -> Json:
-    if depth(data) > MAX_DEPTH:
+    if deeper(data, MAX_DEPTH):
         raise BadArtifact("The layout has a JSON file that does not read: it is nested too deep.")
     try:
         tree = json.loads(data)

@@ -168,8 +168,8 @@ def read_round(body: bytes, number: int) -> Claim:
 
 
 async def checked(claim: Claim, network: Network) -> bytes:
-    """The round's value, once its signature holds. The pairing takes a second of one core, so a process of its own does
-    it and answers go on meanwhile. Raises BeaconFailed."""
+    """The round's value, once its signature holds. The pairing takes half a second of one core, so a process of its own
+    does it and answers go on meanwhile. Raises BeaconFailed."""
     words = [network.scheme, network.key.hex(), str(claim.round), claim.signature.hex(), claim.previous.hex()]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,6 +1,6 @@
-"""Checks drand signatures on BLS12-381. Owns py_ecc, which is slow (a second) and plain Python: run as a program it
-answers by its exit code, 0 for a signature that holds and 1 for one that does not.
+"""Checks drand signatures on BLS12-381. Owns py_ecc, which is plain Python and slow (half a second).
 
+Run as a program it answers by its exit code, 0 for a signature that holds and 1 for one that does not.
 Schemes as drand names them: https://docs.drand.love/docs/cryptography and RFC 9380 for hashing to the curve.
 """
 
@@ -48,7 +48,7 @@ def _on_g1(key: bytes, message: bytes, signature: bytes) -> bool:
 
     point = decompress_G1(G1Compressed(int.from_bytes(signature, "big")))
     public = decompress_G2(G2Compressed((int.from_bytes(key[:48], "big"), int.from_bytes(key[48:], "big"))))
-    return _agree((G2, point), (public, hash_to_G1(message, _G1_TAG, _HASH)))
+    return _sound(point, public) and _agree((G2, point), (public, hash_to_G1(message, _G1_TAG, _HASH)))
 
 
 def _on_g2(key: bytes, message: bytes, signature: bytes) -> bool:
@@ -61,19 +61,25 @@ def _on_g2(key: bytes, message: bytes, signature: bytes) -> bool:
     halves = int.from_bytes(signature[:48], "big"), int.from_bytes(signature[48:], "big")
     point = decompress_G2(G2Compressed(halves))
     public = decompress_G1(G1Compressed(int.from_bytes(key, "big")))
-    return _agree((point, G1), (hash_to_G2(message, _G2_TAG, _HASH), public))
+    return _sound(point, public) and _agree((point, G1), (hash_to_G2(message, _G2_TAG, _HASH), public))
+
+
+def _sound(*points: Any) -> bool:
+    """Whether points that came from outside are in the subgroup of prime order, and not its zero."""
+    from py_ecc.bls.g2_primitives import subgroup_check
+    from py_ecc.optimized_bls12_381.optimized_curve import is_inf
+
+    return not any(is_inf(point) or not subgroup_check(point) for point in points)
 
 
 def _agree(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
-    """Whether two pairs (a point of G2, a point of G1) have the same pairing. All must be of the subgroup."""
-    from py_ecc.bls.g2_primitives import subgroup_check
-    from py_ecc.optimized_bls12_381.optimized_curve import is_inf
-    from py_ecc.optimized_bls12_381.optimized_pairing import pairing
+    """Whether two pairs (a point of G2, a point of G1) have the same pairing: e(one) / e(other) = 1, with one power."""
+    from py_ecc.fields import optimized_bls12_381_FQ12
+    from py_ecc.optimized_bls12_381.optimized_curve import neg
+    from py_ecc.optimized_bls12_381.optimized_pairing import final_exponentiate, pairing
 
-    points = (*one, *other)
-    if any(is_inf(point) or not subgroup_check(point) for point in points):
-        return False
-    return bool(pairing(*one) == pairing(*other))
+    product = pairing(*one, final_exponentiate=False) * pairing(other[0], neg(other[1]), final_exponentiate=False)
+    return bool(final_exponentiate(product) == optimized_bls12_381_FQ12.one())
 
 
 def main(words: list[str]) -> int:

@@ -68,7 +68,7 @@ class Checks:
         if case is None:
             self._conclude(audit, Verdict.UNKNOWN, "the evidence is not kept any more, or is too large to send")
             return
-        while may_check(self._records.asked(audit.leaf), self._policy, self._clock()):
+        while may_check(asked := self._records.asked(audit.leaf), self._policy, self._clock()):
             opinions = self._records.opinions(audit.leaf)
             able = self._auditors(audit, opinions)
             stakes = {who: self._bench.standing.stake(who) for who in able}
@@ -83,7 +83,7 @@ class Checks:
                 case AskNext(auditor):
                     self._records.drew(audit.leaf, Turn(len(opinions), auditor, stakes))
                     finding = await self._asking.ask(able[auditor], self._host(audit), audit.leaf, case)
-                    if self._lessons.heard(audit, auditor, finding):
+                    if self._lessons.heard(audit, auditor, finding, asked):
                         self._say(audit, auditor, finding)
 
     def _question(self, audit: Audit) -> Question:

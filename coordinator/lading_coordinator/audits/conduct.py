@@ -3,31 +3,44 @@
 Everything counts by epochs of the coordinator's clock, so that a restart changes nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
-from lading_coordinator.audits.records import Audit
+from lading_coordinator.audits.records import Audit, Paper
 from lading_coordinator.core.audits import Policy, host_ppm
 from lading_coordinator.core.conduct import AuditorRecord, Kind, host_bar, resting, struck_off
 from lading_coordinator.store import Statement, Store
 from lading_protocol.conduct import Honest, Sums, sums_of, suspicion
-from lading_protocol.ids import Address
-from lading_protocol.messages import Finding
+from lading_protocol.ids import Address, AgentId
 
-# Epochs whose audits still count in a host's long record.
-WINDOW = 16
+# Epochs whose audits and suspicions still count. A cheat that no audit proves shows in hundreds of them only, and gives
+# up more by staying away so long than it saved until then (docs/economics.md).
+WINDOW = 90
+# Epochs that a suspicion lasts: at its rate of audits the next one, or none, is soon sure.
+SUSPICION = 7
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """The numeric classes of a host and of an auditor of its."""
+
+    host: str
+    auditor: str
+
+    def __str__(self) -> str:
+        return f"{self.host} by {self.auditor}"
 
 
 class Conduct:
-    """`clock` gives Unix seconds, `epoch` is in seconds, `honest` says what is normal in each numeric class."""
+    """`clock` gives Unix seconds, `epoch` is in seconds, `honest` says what is normal for an agent and a pair of
+    classes; None where nobody has measured it."""
 
     def __init__(
         self,
         store: Store,
         clock: Callable[[], float],
         policy: Policy,
-        honest: Mapping[str, Honest],
+        honest: Callable[[AgentId, Pair], Honest | None],
         epoch: float = 86_400.0,
     ) -> None:
         self._store = store
@@ -57,13 +70,18 @@ class Conduct:
         return int(row[0]) if row else 0
 
     def suspect(self, host: Address) -> str:
-        """Why the host is suspect in this epoch; "" when it is not."""
-        row = self._store.row("select reason from suspects where host=? and epoch=?", (host, self.now()))
+        """Why the host is suspect now; "" when it is not."""
+        row = self._store.row(
+            "select reason from suspects where host=? and epoch > ? order by epoch desc limit 1",
+            (host, self.now() - SUSPICION),
+        )
         return row[0] if row else ""
 
     def suspects(self) -> dict[Address, str]:
-        """All that are suspect in this epoch, with the reason."""
-        rows = self._store.rows("select host, reason from suspects where epoch=?", (self.now(),))
+        """All that are suspect now, with the newest reason."""
+        rows = self._store.rows(
+            "select host, reason from suspects where epoch > ? order by epoch", (self.now() - SUSPICION,)
+        )
         return {Address(host): reason for host, reason in rows}
 
     def bar(self, host: Address) -> str:
@@ -80,20 +98,20 @@ class Conduct:
         return {Address(host): self.bar(Address(host)) for (host,) in rows}
 
     def suspicious(self, host: Address, reason: str) -> bool:
-        """Cast suspicion on the host for this epoch; False when it is suspect already."""
-        if self.suspect(host):
+        """Cast suspicion on the host; False when that was done in this epoch already."""
+        if self._store.row("select 1 from suspects where host=? and epoch=?", (host, self.now())):
             return False
         self._store.write(
             [("insert or ignore into suspects values (?,?,?,?)", (host, self.now(), reason[:500], self._clock()))]
         )
         return True
 
-    def learn(self, audit: Audit, numeric: str, auditor: Address, finding: Finding, tokens: int) -> str:
-        """Add one finding to the host's long record; the reason if that made it suspect."""
-        added = sums_of(finding, tokens)
-        if added is None or not numeric:
+    def learn(self, audit: Audit, pair: Pair, paper: Paper, tokens: int) -> str:
+        """Add what was found of `tokens` output tokens to the long record; the reason if that made the host suspect."""
+        added = sums_of(paper.finding, tokens)
+        if added is None or not pair.host or not pair.auditor:
             return ""
-        key = (audit.host, audit.agent, numeric, self.now(), auditor)
+        key = (audit.host, audit.agent, str(pair), self.now(), paper.auditor)
         row = self._store.row(
             "select sums from conduct where host=? and agent=? and numeric=? and epoch=? and auditor=?", key
         )
@@ -105,20 +123,20 @@ class Conduct:
             ("delete from suspects where epoch <= ?", (old,)),
         ]
         self._store.write(statements)
-        honest = self._honest.get(numeric)
+        honest = self._honest(audit.agent, pair)
         if honest is None:
             return ""
-        reason = suspicion(self.record(audit.host, audit.agent, numeric), honest)
+        reason = suspicion(self.record(audit.host, audit.agent, pair), honest)
         return reason if reason and self.suspicious(audit.host, reason) else ""
 
-    def record(self, host: bytes, agent: bytes, numeric: str) -> dict[Address, Sums]:
+    def record(self, host: Address, agent: AgentId, pair: Pair) -> dict[Address, Sums]:
         """The host's sums by auditor. What made it suspect once is spent: only later epochs count again."""
         spent = self._store.row("select max(epoch) from suspects where host=? and epoch < ?", (host, self.now()))
         first = max(self.now() - WINDOW, spent[0] if spent and spent[0] is not None else 0)
         found: dict[Address, Sums] = {}
         for auditor, text in self._store.rows(
             "select auditor, sums from conduct where host=? and agent=? and numeric=? and epoch > ?",
-            (host, agent, numeric, first),
+            (host, agent, str(pair), first),
         ):
             found[Address(auditor)] = found.get(Address(auditor), Sums()) + _sums(text)
         return found
@@ -130,31 +148,29 @@ class Conduct:
         self._store.write([("insert or ignore into remarks values (?,?,?,?)", values)])
 
     def auditor(self, who: Address) -> AuditorRecord:
-        since = self.now() * self._epoch
-        counts = {
-            (kind, bool(recent)): count
-            for kind, recent, count in self._store.rows(
-                "select kind, at >= ?, count(*) from remarks where auditor=? group by 1, 2", (since, who)
-            )
-        }
-
-        def of(kind: Kind, *, only_now: bool = False) -> int:
-            return int(counts.get((kind.value, True), 0) + (0 if only_now else counts.get((kind.value, False), 0)))
-
         agreed = self._store.row("select count(*) from findings where auditor=? and verdict > 0", (who,))
-        return AuditorRecord(
-            audits=agreed[0] if agreed else 0,
-            outvoted=of(Kind.OUTVOTED),
-            missed=of(Kind.MISSED),
-            silent_now=of(Kind.SILENT, only_now=True),
-            broken_now=of(Kind.BROKEN, only_now=True),
-            outvoted_now=of(Kind.OUTVOTED, only_now=True),
-        )
+        return msgspec.structs.replace(self._remarks(who), audits=agreed[0] if agreed else 0)
 
     def excluded(self, who: Address) -> str:
         """Why this auditor is not asked; "" when it may be."""
-        record = self.auditor(who)
+        record = self._remarks(who)
         return struck_off(record) or resting(record)
+
+    def _remarks(self, who: Address) -> AuditorRecord:
+        since = self.now() * self._epoch
+        whole: dict[str, int] = {}
+        now: dict[str, int] = {}
+        for kind, count, recent in self._store.rows(
+            "select kind, count(*), sum(at >= ?) from remarks where auditor=? group by kind", (since, who)
+        ):
+            whole[kind], now[kind] = count, recent
+        return AuditorRecord(
+            outvoted=whole.get(Kind.OUTVOTED.value, 0),
+            missed=whole.get(Kind.MISSED.value, 0),
+            silent_now=now.get(Kind.SILENT.value, 0),
+            broken_now=now.get(Kind.BROKEN.value, 0),
+            outvoted_now=now.get(Kind.OUTVOTED.value, 0),
+        )
 
     def auditors(self) -> list[Address]:
         """Everybody about whom there is a remark."""

@@ -9,9 +9,9 @@ import msgspec
 
 from lading.dispatch import Directory
 from lading_coordinator.audits.canaries import Canaries
-from lading_coordinator.audits.conduct import Conduct
+from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.records import Audit, Records
-from lading_coordinator.core.audits import Opinion, is_silent, must_ask_again, outvoted
+from lading_coordinator.core.audits import Asked, Opinion, is_silent, must_ask_again, outvoted
 from lading_coordinator.core.conduct import Kind
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
@@ -19,6 +19,7 @@ from lading_coordinator.standing import Standing
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Address, short
 from lading_protocol.messages import Finding
+from lading_protocol.receipts import Finish
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,16 @@ class Lessons:
         for host, why in self._bench.conduct.bars().items():
             self._bench.standing.accuse(host, why)
 
-    def heard(self, audit: Audit, auditor: Address, finding: Finding) -> bool:
-        """Keep a finding; False when it does not count, because the host is to be asked for its sketch again."""
+    def heard(self, audit: Audit, auditor: Address, finding: Finding, before: Asked) -> bool:
+        """Keep a finding; False when it does not count, because the host is to be asked for its sketch again.
+
+        `before` says how often the host had been asked when this auditor was.
+        """
         asked = self._bench.records.asked(audit.leaf)
         kind = Kind.of(finding.code)
         if kind is not None:
             self._bench.conduct.remark(auditor, audit.leaf, kind)
-        elif must_ask_again(asked, Verdict(finding.verdict)):
+        elif must_ask_again(before, asked, Verdict(finding.verdict)):
             log.info("Host %s did not open its sketch (%d. time)", short(audit.host), asked.tries)
             return False
         self._bench.records.heard(audit.leaf, auditor, finding)
@@ -63,16 +67,20 @@ class Lessons:
         for auditor in outvoted(opinions, verdict):
             bench.conduct.remark(auditor, audit.leaf, Kind.OUTVOTED)
             log.warning("Auditor %s was outvoted about receipt %s", short(auditor), short(audit.leaf))
-        if is_silent(bench.records.asked(audit.leaf)):
-            self._suspect(audit, "it did not open its sketch, however often it was asked")
         receipt = bench.ledger.receipt(audit.leaf)
-        if receipt is None or verdict is not Verdict.HONEST:
+        if receipt is None:
+            return
+        # A host that died in the middle of an answer has lost what it would have to open.
+        if is_silent(bench.records.asked(audit.leaf)) and receipt.value.finish != Finish.RUNNING:
+            self._suspect(audit, "it did not open its sketch, however often it was asked")
+        if verdict is not Verdict.HONEST:
             return
         # One finding a receipt: two who agree would count the same answer twice.
         for paper in bench.records.papers(audit.leaf):
             if paper.finding.verdict == verdict:
                 tokens = receipt.value.output_tokens
-                reason = bench.conduct.learn(audit, self._numeric(audit), paper.auditor, paper.finding, tokens)
+                pair = Pair(self._numeric(audit, audit.host), self._numeric(audit, paper.auditor))
+                reason = bench.conduct.learn(audit, pair, paper, tokens)
                 if reason:
                     log.warning("Host %s is suspect in this epoch: %s", short(audit.host), reason)
                 return
@@ -81,9 +89,9 @@ class Lessons:
         if self._bench.conduct.suspicious(audit.host, reason):
             log.warning("Host %s is suspect in this epoch: %s", short(audit.host), reason)
 
-    def _numeric(self, audit: Audit) -> str:
-        """The numeric class that the host declares for the agent; "" when its offer is gone."""
-        offers = [one for one in self._bench.directory.offers(audit.agent) if one.host == audit.host]
+    def _numeric(self, audit: Audit, host: Address) -> str:
+        """The numeric class that a host declares for the agent; "" when its offer is gone."""
+        offers = [one for one in self._bench.directory.offers(audit.agent) if one.host == host]
         return offers[0].detail.numeric if offers else ""
 
     def tell(self, audit: Audit, opinions: list[Opinion], verdict: Verdict) -> None:

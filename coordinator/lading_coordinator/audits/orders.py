@@ -29,11 +29,19 @@ class Ordered(msgspec.Struct, frozen=True):
 
 
 class Orders:
-    """`epoch` is in seconds, `clock` gives Unix seconds."""
+    """`epoch` is in seconds, `clock` gives Unix seconds. A coordinator that does not audit is not `open` for orders."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, records: Records, clock: Callable[[], float], epoch: float = 86_400.0
+        self,
+        store: Store,
+        ledger: Ledger,
+        records: Records,
+        clock: Callable[[], float],
+        epoch: float = 86_400.0,
+        *,
+        open: bool = True,
     ) -> None:
+        self._open = open
         self._store = store
         self._ledger = ledger
         self._records = records
@@ -42,6 +50,8 @@ class Orders:
 
     async def buy(self, seat: Seat, job: bytes) -> Ordered:
         """Have a job audited; asking twice orders once. Raises ApiError."""
+        if not self._open:
+            raise ApiError(503, "no_audits", "This coordinator does not audit.", hint="Order at one that does.")
         row = await self._ledger.job(job)
         if row is None or row.signer != seat.key.address:
             raise ApiError(

@@ -140,7 +140,8 @@ class Records:
     def tree(self, n: int) -> list[bytes]:
         """All leaves of a round's root, in order."""
         receipts = [leaf for (leaf,) in self._store.rows("select leaf from parts where round=?", (n,))]
-        return sorted([*receipts, *self._beside(f"round = {int(n)}"), secret_leaf(self.appointment(n).secret)])
+        secret = self.appointment(n).secret
+        return sorted([*receipts, *self._beside(f"round = {int(n)}"), *([secret_leaf(secret)] if secret else [])])
 
     def _beside(self, where: str) -> list[bytes]:
         """The leaves that are no receipts of jobs."""

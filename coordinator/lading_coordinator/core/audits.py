@@ -134,9 +134,14 @@ def is_silent(asked: Asked) -> bool:
     return not asked.opened and asked.tries >= OPENING_TRIES
 
 
-def must_ask_again(asked: Asked, verdict: Verdict) -> bool:
-    """Whether a finding made without the sketch is dropped, and the host asked again. Proof needs no sketch."""
-    return verdict is not Verdict.GUILTY and not asked.opened and 0 < asked.tries < OPENING_TRIES
+def must_ask_again(before: Asked, asked: Asked, verdict: Verdict) -> bool:
+    """Whether a finding made without the sketch is dropped, and the host asked again later. Proof needs no sketch.
+
+    `before` is how it stood before this auditor was asked: what it says without the host having been asked counts, as
+    else the same question would be put to it for ever.
+    """
+    missed = asked.tries > before.tries and not asked.opened
+    return verdict is not Verdict.GUILTY and missed and asked.tries < OPENING_TRIES
 
 
 class Phase(IntEnum):

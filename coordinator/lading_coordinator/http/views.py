@@ -150,7 +150,7 @@ class Views:
         offers: dict[Address, list[str]] = {}
         for known in parts.directory.offers():
             offers.setdefault(known.host, []).append(self.name(known.agent) or known.detail.name)
-        trees = []
+        trees, suspects = [], parts.audits.conduct.suspects()
         for host, state in sorted(parts.directory.hosts().items()):
             alive = state.beat_at is not None and now - state.beat_at <= BEAT_SECONDS
             tokens, amount = earned.get(host, (0, Wei(0)))
@@ -161,6 +161,7 @@ class Views:
                     "agents": sorted(offers.get(host, [])),
                     "state": state.barred or shunned or ("ready" if alive else "not linked"),
                     "chosen": alive and not state.barred and not shunned,
+                    "suspect": suspects.get(host, ""),
                     "running": state.busy,
                     "free": state.free,
                     "waiting": state.waiting,

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from lading_protocol.framing import frame
 from lading_protocol.messages import ChatRequest
-from lading_protocol.nesting import depth
+from lading_protocol.nesting import deeper
 
 MAX_DEPTH = 64
 MOST_WIDTH = 1 << 16
@@ -55,6 +55,7 @@ class Vectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(FromAgent)
 _vectors = msgspec.json.Decoder(Vectors)
 _any = msgspec.json.Decoder(Any)
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def call(id: int, operation: str, input: bytes, max_tokens: int) -> bytes:
@@ -94,7 +95,7 @@ def embed_input(texts: list[str]) -> bytes:
 def is_json(data: bytes) -> bool:
     """Whether a consumer's input is one JSON value that every reader can take."""
     try:
-        if depth(data) > MAX_DEPTH:
+        if deeper(data, MAX_DEPTH):
             return False
         _any.decode(data)
     except (ValueError, RecursionError):
@@ -108,7 +109,8 @@ def read(payload: bytes) -> FromAgent:
         message = _decoder.decode(payload)
     except (ValueError, RecursionError) as error:  # msgspec's and Unicode errors are ValueErrors
         raise BadFrame(f"It sent what is not a message: {str(error)[:120]}.") from None
-    if sum(one is not UNSET for one in (message.ready, message.out, message.done, message.fail)) != 1:
+    kinds = (message.ready, message.out, message.done, message.fail)
+    if kinds.count(UNSET) != len(kinds) - 1:
         raise BadFrame("It sent a message that is not exactly one of ready, out, done and fail.")
     return message
 
@@ -118,11 +120,9 @@ def answer(output: msgspec.Raw | UnsetType) -> str:
     if output is UNSET:
         return ""
     try:
-        if depth(bytes(output)) > MAX_DEPTH:
+        if deeper(bytes(output), MAX_DEPTH):
             raise BadFrame(f"Its answer is nested deeper than {MAX_DEPTH} levels.")
-        text = json.dumps(
-            _any.decode(output), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        text = _canonical.encode(_any.decode(output))
         text.encode()
     except (ValueError, RecursionError) as error:
         raise BadFrame(f"Its answer is no JSON: {str(error)[:120]}.") from None

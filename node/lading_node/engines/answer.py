@@ -10,6 +10,8 @@ from typing import Literal
 from lading_node.core.stops import overlap
 from lading_protocol.work import PIECE, text_ids
 
+_Decoder = codecs.getincrementaldecoder("utf-8")
+
 
 class Answer:
     """One answer of at most `max_tokens` ids. `over` is set when the last of it was taken."""
@@ -21,7 +23,7 @@ class Answer:
         self._held = ""  # may be the beginning of a stop string
         self._clear = bytearray()
         self._hidden = 0  # how many bytes at the end of `clear` are a stop string: they are paid for, but not shown
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = _Decoder("replace")
         self._ended = False
         self._cut = False
         self.count = count
@@ -39,6 +41,9 @@ class Answer:
 
     def feed(self, text: str) -> None:
         if self.full:
+            return
+        if not self._stops:
+            self._add(text, "")
             return
         text = self._held + text
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
@@ -64,6 +69,8 @@ class Answer:
         Only the last id may be of less than PIECE bytes, so that the same answer has the same ids however it comes.
         """
         size = PIECE * min(most, self._left, self.waiting)
+        if not size and not self._ended:
+            return [], ""
         shown = max(0, len(self._clear) - self._hidden)
         data = bytes(self._clear[:size])
         del self._clear[:size]

@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 from lading_node.engines.errors import EngineError
 from lading_node.engines.tarball import BadTar, Member, walk
 from lading_protocol.manifest import MAX_DEPTH
-from lading_protocol.nesting import depth
+from lading_protocol.nesting import deeper
 
 MOST_LAYERS = 64
 MOST_MEMBERS = 512
@@ -147,7 +147,7 @@ class _Archive:
             _refuse(f"{name!r} is larger than {MOST_JSON} bytes")
         self._file.seek(member.at)
         text = self._file.read(member.size)
-        if depth(text) > MAX_DEPTH:
+        if deeper(text, MAX_DEPTH):
             _refuse(f"{name!r} is nested too deep")
         try:
             found = json.loads(text, object_pairs_hook=_folded)

@@ -88,10 +88,13 @@ class Calls:
         return len(self._leaving)
 
     def has(self, id: str) -> bool:
-        return any(call.id == id for call in self._running.values())
+        return self.find(id) is not None
 
     def find(self, id: str) -> Call | None:
-        return next((call for call in self._running.values() if call.id == id), None)
+        for call in self._running.values():
+            if call.id == id:
+                return call
+        return None
 
     def open(self, id: str, answer: Answer | None, most: int, ahead: int, now: float) -> Call:
         """Numbers are never used again, so that nothing late is taken for something new."""
@@ -117,7 +120,9 @@ class Calls:
     def receive(self, message: FromAgent, size: int, now: float) -> Call | None:
         """Take in a message about a call; returns a call whose answer is complete while the agent still speaks. Raises
         BadFrame."""
-        number = next(one for one in (message.out, message.done, message.fail) if not isinstance(one, UnsetType))
+        told = message.out if message.done is UNSET else message.done
+        number = message.fail if isinstance(told, UnsetType) else told
+        assert not isinstance(number, UnsetType)
         call = self._running.get(number) or self._leaving.get(number)
         if call is None:
             raise BadFrame(f"It speaks of the call {str(number)[:20]}, which it was not given or has ended.")
@@ -152,7 +157,10 @@ class Calls:
     @property
     def all_ahead(self) -> bool:
         """Whether nobody would miss anything if the agent were not listened to for now."""
-        return bool(self._running) and all(call.ahead for call in self._running.values())
+        for call in self._running.values():
+            if not call.ahead:
+                return False
+        return bool(self._running)
 
 
 def _given(call: Call, output: msgspec.Raw | UnsetType) -> Failed | None:

@@ -12,7 +12,7 @@ from lading_node.engines.answer import Answer
 from lading_node.engines.errors import EngineError
 from lading_node.engines.port import Event, Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_protocol.transcript import prompt_hash
-from lading_protocol.work import task_prompt
+from lading_protocol.work import task_prompt, task_prompt_size
 
 # No Run is larger, so that it fits a frame of the network.
 PORTION = 1024
@@ -35,14 +35,14 @@ class Teller(ABC, Generic[T]):
 
     async def generate(self, order: Generate) -> AsyncIterator[Event]:
         """What was said before an agent failed is told first; a caller that cancels wants no more of it."""
-        prompt = task_prompt(order.request)
         try:
-            talk, answer = self._begin(order, len(prompt))
+            talk, answer = self._begin(order, task_prompt_size(order.request))
         except EngineError as error:
             yield error.as_event(order.id)
             return
         most = min(PORTION, order.ahead or PORTION)
         try:
+            prompt = task_prompt(order.request)  # the agent is at work meanwhile
             self._prompt_tokens += len(prompt)
             yield Started(order.id, len(prompt), prompt_hash(prompt))
             while not isinstance(talk.end, Finished):

@@ -79,7 +79,23 @@ def _build(spec: EngineSpec, config: HfConfig, device: str) -> Any:
     places = model.state_dict()
     weights.fill(places, shards, spare)
     lora.merge(places, spec.files)
+    _widen_head(model)
     return model.eval()
+
+
+def _widen_head(model: Any) -> None:
+    """The last projection in f32, whatever the precision of the rest.
+
+    Rounded to bf16, neighbouring logits tie, and honest hosts differ by ten times as much (docs/verification.md).
+    """
+    head = model.get_output_embeddings()
+    if head.weight.dtype == torch.float32:
+        return
+    # A copy: the embedding that it may share its weights with stays as it is.
+    head.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)
+    if head.bias is not None:
+        head.bias = torch.nn.Parameter(head.bias.detach().float(), requires_grad=False)
+    head.register_forward_pre_hook(lambda _module, given: (given[0].float(),))
 
 
 def _empty(config: HfConfig, precision: str, device: str) -> Any:

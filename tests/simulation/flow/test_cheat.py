@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from lading_coordinator.core.audits import OPENING_TRIES
+from lading_net.ports import Stream
 from lading_protocol.audit import Verdict
 from lading_protocol.ids import Wei
+from lading_protocol.messages import OPENING
 from lading_protocol.pricing import Price
 from simulation.flow.answers import question, unbroken
 from simulation.flow.books import check_always
@@ -69,7 +72,34 @@ def test_honest_hosts_are_never_accused_whatever_befalls_them(tmp_path: Path, se
         await market.until(lambda: records.audits() != [] and all(one.state == "done" for one in records.audits()))
         assert {one.verdict for one in records.audits()} == {Verdict.HONEST}
         assert records.disputes() == []
+        assert market.coordinator.conduct.suspects() == {}
         assert set((await stakes(market)).values()) == {STAKE}
         await check_always(market)
 
     play(story, tmp_path, Setting(hosts=HONEST, audit_rate=1.0), seed=seed)
+
+
+def test_a_host_that_never_opens_is_suspect_and_comes_last_but_is_not_accused(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def deaf(stream: Stream) -> None:
+        asked.append("opening")
+        stream.reset()
+
+    async def story(market: Market) -> None:
+        silent = await market.join("silent", price=Price(Wei(1), Wei(1)))
+        await market.open_for_business()
+        silent.node.doors.transport.handle(OPENING, deaf)
+        carla, coordinator = market.consumers["carla"], market.coordinator
+        assert (await carla.ask(REQUEST)).ids == unbroken(REQUEST)[1]
+        await market.until(lambda: {one.state for one in coordinator.records.audits()} == {"done"})
+        assert len(asked) == OPENING_TRIES
+        (audit,) = coordinator.records.audits()
+        assert audit.verdict is Verdict.HONEST, "its tokens are right, and silence proves nothing"
+        assert "did not open" in coordinator.conduct.suspect(silent.address)
+        assert coordinator.records.disputes() == []
+        await asyncio.sleep(3)
+        assert (await carla.ask(REQUEST)).ids == unbroken(REQUEST)[1]
+        assert len(silent.made) == 1, "though it is the cheapest by far"
+
+    play(story, tmp_path, Setting(hosts=HONEST, audit_rate=1.0))

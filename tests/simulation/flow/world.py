@@ -23,6 +23,7 @@ from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.clock import run_virtual
 from lading_net.memory import Conditions, MemoryNetwork
+from lading_protocol.economics import AuditRates
 from lading_protocol.ids import Address, TermsId, Wei
 from lading_protocol.pricing import Price
 from simulation.flow.people import Consumer, Host, copy_disk
@@ -40,7 +41,8 @@ LIMIT = 3000.0
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a story begins with. `delay` is the chain's inclusion delay in seconds."""
+    """What a story begins with. `delay` is the chain's inclusion delay in seconds, `canary` the key file of the
+    operator under whose name canaries go."""
 
     hosts: tuple[str, ...] = ("amber", "birch")
     consumers: tuple[str, ...] = ("carla",)
@@ -51,6 +53,8 @@ class Setting(msgspec.Struct, frozen=True):
     silence: float = 30.0
     fragments: bool = False
     audit_rate: float = 0.0
+    rates: AuditRates = AuditRates()
+    canary: str = ""
 
 
 Trap = Callable[[Host, bytes, int], Awaitable[None]]
@@ -148,11 +152,24 @@ class Market:
         self.endpoint = await transport.listen("/ip4/10.9.9.9/tcp/4600")
         rate = self.setting.audit_rate
         settings = CoordinatorSettings(
-            home=str(self.home), audits=rate > 0, audit_rate=rate, audit_period=2.0, first_token_patience=10.0
+            home=str(self.home),
+            audits=rate > 0,
+            audit_rate=rate,
+            audit_period=2.0,
+            first_token_patience=10.0,
+            audit_opening_pause=20.0,
+            audit_canary_key=self.setting.canary,
         )
         gossip = self.network.gossip(COORDINATOR)
         outside = Outside(
-            COORDINATOR, self.contracts, transport, gossip, (self.endpoint,), self.now, self.rng.randbytes
+            COORDINATOR,
+            self.contracts,
+            transport,
+            gossip,
+            (self.endpoint,),
+            self.now,
+            self.rng.randbytes,
+            self.setting.rates,
         )
         made = self.coordinator = Coordinator(settings, outside)
         record = made.dispatcher.on_end

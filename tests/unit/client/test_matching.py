@@ -31,6 +31,15 @@ def test_a_full_host_comes_after_one_with_room() -> None:
     assert hosts(ranked) == [key("dear").address, key("cheap").address]
 
 
+def test_a_suspect_host_comes_after_all_that_have_room_and_before_those_that_have_none() -> None:
+    suspect = msgspec.structs.replace(CHEAP, doubted=True)
+    ranked, lost = rank([suspect, DEAR], WANT, NOW)
+    assert hosts(ranked) == [key("dear").address, key("cheap").address]
+    full = msgspec.structs.replace(DEAR, free=0, waiting=2)
+    assert hosts(rank([full, suspect], WANT, NOW)[0]) == [key("cheap").address, key("dear").address]
+    assert lost == []
+
+
 def test_equal_prices_go_to_the_less_loaded_host() -> None:
     idle = Candidate(known_offer(key("idle")), free=4, beat_at=NOW)
     busy = Candidate(known_offer(key("busy")), free=1, busy=3, beat_at=NOW)

@@ -164,21 +164,22 @@ def test_a_host_earns_a_lower_rate_and_loses_it_by_suspicion() -> None:
 def test_a_host_that_does_not_open_is_asked_three_times_and_then_only_suspect() -> None:
     policy = Policy(opening_pause=300)
     for tries in range(1, OPENING_TRIES):
-        asked = Asked(tries, at=1000)
-        assert must_ask_again(asked, H)
-        assert must_ask_again(asked, U)
-        assert not must_ask_again(asked, G), "a proof needs no sketch"
+        before, asked = Asked(tries - 1), Asked(tries, at=1000)
+        assert must_ask_again(before, asked, H)
+        assert must_ask_again(before, asked, U)
+        assert not must_ask_again(before, asked, G), "a proof needs no sketch"
+        assert not must_ask_again(asked, asked, U), "an auditor that never came to the opening is not asked for ever"
         assert not may_check(asked, policy, 1299)
         assert may_check(asked, policy, 1300)
         assert not is_silent(asked)
     last = Asked(OPENING_TRIES, at=1000)
     assert is_silent(last)
-    assert not must_ask_again(last, H)
+    assert not must_ask_again(Asked(OPENING_TRIES - 1), last, H)
     assert may_check(last, policy, 1000)
     opened = Asked(2, at=1000, opened=True)
     assert not is_silent(opened)
-    assert not must_ask_again(opened, H)
-    assert not must_ask_again(Asked(), H), "nothing was sketched"
+    assert not must_ask_again(Asked(1), opened, H)
+    assert not must_ask_again(Asked(), Asked(), H), "nothing was sketched"
 
 
 def trial(phase: Phase, *, seats: int = 3, revealed: int = 0) -> Trial:

@@ -84,6 +84,7 @@ def test_a_record_follows_from_receipt_root_randomness_and_stakes(play: Play, tm
     assert main(["audit", "show", str(path), "--home", str(tmp_path)]) == 0
     path.write_bytes(body.replace(b'"tokens": 12', b'"tokens": 11'))
     assert main(["audit", "show", str(path), "--home", str(tmp_path)]) != 0
+    _survives(body)
 
 
 def _tampered(body: bytes) -> None:
@@ -118,6 +119,52 @@ def _tampered(body: bytes) -> None:
         round_["value"] = "0x" + f"{byte:02x}" * 32
         noticed.append(bool(faults_of(msgspec.json.decode(json.dumps(whole), type=AuditRecord))))
     assert sum(noticed) > 5
+
+    _survives(body)
+
+
+JUNK = [
+    None,
+    "",
+    "0x",
+    "0xzz",
+    "0x" + "11" * 32,
+    "\x1b[2J",
+    -1,
+    0,
+    2**31,
+    2**63,
+    10**400,
+    1e308,
+    [],
+    {},
+    [{}],
+    "9" * 4097,
+]
+
+
+def _survives(body: bytes) -> None:
+    """Any value in any place is refused, called a fault, or shown: nothing a coordinator writes stops the reader."""
+
+    def places(tree: Any) -> list[tuple[Any, Any]]:
+        keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else []
+        return [(tree, name) for name in keys] + [place for name in keys for place in places(tree[name])]
+
+    whole = json.loads(body)
+    decoded = 0
+    for tree, name in places(whole):
+        before = tree[name]
+        for junk in JUNK:
+            tree[name] = junk
+            try:
+                found = msgspec.json.decode(json.dumps(whole), type=AuditRecord)
+            except msgspec.MsgspecError:
+                continue
+            decoded += 1
+            faults_of(found)
+            told(found, 0.0)
+        tree[name] = before
+    assert decoded > 50
 
 
 def test_a_proven_cheat_is_explained_up_to_the_court(play: Play) -> None:
@@ -175,6 +222,16 @@ def test_a_payer_orders_an_audit_of_its_own_job_and_of_no_other(play: Play) -> N
         assert codes == [202] * 9 + [429]
 
     play(story, audit_rate=0.0, rates=AuditRates(new_ppm=0, floor_ppm=0))
+
+
+def test_a_coordinator_that_does_not_audit_takes_no_order(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("host")
+        api_key = await world.session()
+        answer = await world.ask("POST", "/lading/v1/audits", {"job": await chat(world, api_key)}, api_key)
+        assert (answer.status, answer.json["error"]["code"]) == (503, "no_audits")
+
+    play(story, audits=False)
 
 
 def test_a_canary_looks_like_any_receipt_until_it_is_told(play: Play, tmp_path: Path) -> None:
@@ -262,4 +319,4 @@ def test_the_secret_that_is_told_shows_who_had_to_be_looked_at_twice(play: Play,
         assert wants_second(secret, audit.randomness + audit.leaf, 1_000_000 * second) is second
         assert len(attempt.looks) == 1 + second
 
-    play(story, rates=AuditRates(second_ppm=1_000_000 * second))
+    play(story, rates=AuditRates(reaudit_ppm=1_000_000 * second))

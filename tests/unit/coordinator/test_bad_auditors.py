@@ -75,11 +75,10 @@ def test_a_lazy_auditor_is_struck_off_by_a_canary_it_cannot_tell_from_a_case(pla
         await ask(world, api_key, 5)
         await finished(world, asked + 5)
         assert len(lazy.checked) == before, "it is never asked again"
-        cases = {case.receipt: case for case in lazy.checked}
-        forged = [case for packed, case in cases.items() if is_from(packed, key("canary").address)]
+        packed = {case.receipt for host in world.hosts for case in host.checked}
+        forged = {one for one in packed if is_from(one, key("canary").address)}
         assert forged
-        real = next(case for packed, case in cases.items() if packed not in {one.receipt for one in forged})
-        assert {len(one.receipt) for one in forged} == {len(real.receipt)}
+        assert {len(one) for one in forged} == {len(one) for one in packed - forged}
 
     rates = AuditRates(canary_ppm=1_000_000)
     play(story, audit_canary_key=str(tmp_path / "canary key"), rates=rates)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from factories import key
-from lading_coordinator.audits.conduct import WINDOW, Conduct
-from lading_coordinator.audits.records import Appointment, Audit, Drawn, Pick, Records, Turn
+from lading_coordinator.audits.conduct import SUSPICION, WINDOW, Conduct, Pair
+from lading_coordinator.audits.records import Appointment, Audit, Drawn, Paper, Pick, Records, Turn
 from lading_coordinator.core.audits import Asked, Policy
 from lading_coordinator.core.conduct import REST_AFTER, SUSPECT_EPOCHS, Kind
 from lading_coordinator.store import Store
@@ -15,7 +15,9 @@ from lading_protocol.conduct import Honest
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.messages import Finding
 
-HONEST = {"onnx-f32-cpu": Honest(clipped=1e-5, clipped_sd=5e-4, flips=0.003)}
+CLASS = "onnx-f32-cpu"
+SAME = Pair(CLASS, CLASS)
+HONEST = {str(SAME): Honest(clipped=1e-5, clipped_sd=5e-4, flips=0.003)}
 HOST, AGENT = key("host").address, AgentId(b"\x05" * 32)
 AUDITORS = [key(label).address for label in ("a", "b", "c")]
 DAY = 86_400.0
@@ -39,7 +41,7 @@ class Desk:
 
     def open(self) -> None:
         self.store = Store(self.path)
-        self.conduct = Conduct(self.store, self.clock, Policy(), HONEST, DAY)
+        self.conduct = Conduct(self.store, self.clock, Policy(), lambda agent, pair: HONEST.get(str(pair)), DAY)
         self.records = Records(self.store, self.clock)
 
     def restart(self) -> None:
@@ -64,11 +66,15 @@ def finding(flips: int, verdict: int = 1) -> Finding:
     return Finding(bytes(32), verdict, "ok", "", 0.01, 0, 128, flips, 0.008 * flips)
 
 
+def paper(auditor: int, found: Finding) -> Paper:
+    return Paper(AUDITORS[auditor], found, 0.0)
+
+
 def cheat(desk: Desk, start: int, count: int = 20) -> str:
     """Audits that each pass, of a host that flips twelve times as many tokens as it should."""
     for n in range(count):
         audit = desk.audited(start + n, Verdict.HONEST)
-        if reason := desk.conduct.learn(audit, "onnx-f32-cpu", AUDITORS[n % 3], finding(5), 128):
+        if reason := desk.conduct.learn(audit, SAME, paper(n % 3, finding(5)), 128):
             return reason
     return ""
 
@@ -90,11 +96,11 @@ def test_clean_audits_lower_the_rate_and_a_fault_ends_the_row(desk: Desk) -> Non
     assert desk.conduct.clean(HOST) == 1
 
 
-def test_a_pooled_cheat_is_suspect_for_the_epoch_and_barred_after_three(desk: Desk) -> None:
+def test_a_pooled_cheat_is_suspect_for_a_week_and_barred_after_three_epochs_of_it(desk: Desk) -> None:
     before = desk.conduct.rate(HOST)
+    assert desk.conduct.suspect(HOST) == ""
     for epoch in range(SUSPECT_EPOCHS):
         assert desk.conduct.bar(HOST) == ""
-        assert desk.conduct.suspect(HOST) == ""
         reason = cheat(desk, 1000 * epoch)
         assert "z = " in reason
         desk.restart()
@@ -109,24 +115,27 @@ def test_a_pooled_cheat_is_suspect_for_the_epoch_and_barred_after_three(desk: De
 
 def test_what_made_a_host_suspect_once_does_not_do_it_again(desk: Desk) -> None:
     assert cheat(desk, 0)
-    for epoch in range(1, 6):
+    for epoch in range(1, SUSPICION + 1):
+        assert list(desk.conduct.suspects()) == [HOST]
         desk.clock.now += DAY
         audit = desk.audited(1000 * epoch, Verdict.HONEST)
-        assert desk.conduct.learn(audit, "onnx-f32-cpu", AUDITORS[0], finding(0), 128) == ""
+        assert desk.conduct.learn(audit, SAME, paper(0, finding(0)), 128) == ""
     assert desk.conduct.suspects() == {}
     assert desk.conduct.bar(HOST) == ""
 
 
 def test_unknown_classes_and_impossible_numbers_are_not_pooled(desk: Desk) -> None:
     audit = desk.audited(1, Verdict.HONEST)
-    for numeric, found in (
-        ("", finding(1)),
-        ("onnx-f32-cpu", Finding(bytes(32), 1, "ok", "", float("nan"), 0, 128)),
-        ("onnx-f32-cpu", Finding(bytes(32), 1, "ok", "", 0.0, 0, 500)),
+    for pair, found in (
+        (Pair("", CLASS), finding(1)),
+        (Pair(CLASS, ""), finding(1)),
+        (SAME, Finding(bytes(32), 1, "ok", "", float("nan"), 0, 128)),
+        (SAME, Finding(bytes(32), 1, "ok", "", 0.0, 0, 500)),
     ):
-        desk.conduct.learn(audit, numeric, AUDITORS[0], found, 128)
-    assert desk.conduct.record(HOST, AGENT, "onnx-f32-cpu") == {}
-    assert desk.conduct.learn(audit, "torch-f16", AUDITORS[0], finding(128), 128) == "", "no honest mean is known"
+        desk.conduct.learn(audit, pair, paper(0, found), 128)
+    assert desk.store.rows("select count(*) from conduct") == [(0,)]
+    other = Pair("torch-f16", CLASS)
+    assert desk.conduct.learn(audit, other, paper(0, finding(128)), 128) == "", "nobody has measured the pair"
 
 
 def test_remarks_rest_or_strike_off_an_auditor(desk: Desk) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lading_protocol.nesting import depth
+from lading_protocol.nesting import deeper, depth
 
 TREES = st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
@@ -20,6 +20,13 @@ def height(tree: object) -> int:
 @given(TREES, st.booleans())
 def test_the_depth_of_a_text_is_that_of_its_tree(tree: object, ascii_only: bool) -> None:
     assert depth(json.dumps(tree, ensure_ascii=ascii_only).encode()) == height(tree)
+
+
+@given(TREES, st.integers(0, 8))
+def test_deeper_is_what_the_depth_says(tree: object, most: int) -> None:
+    data = json.dumps(tree).encode()
+    assert deeper(data, most) == (depth(data) > most)
+    assert not deeper(data, depth(data))
 
 
 @pytest.mark.parametrize("piece", [b'\\"', b'"', b'"[', b"[", b"\\", b'"\\'])
