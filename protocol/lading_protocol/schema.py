@@ -31,7 +31,20 @@ ANY_OBJECT: Final = b'{"type":"object"}'
 
 TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 _NOTES: Final = frozenset(
-    "$schema $id $comment title description default examples deprecated readOnly writeOnly $defs definitions".split()
+    {
+        "$schema",
+        "$id",
+        "$comment",
+        "$defs",
+        "definitions",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+    }
 )
 _OF_TYPE: Final = {
     "object": frozenset({"properties", "required", "additionalProperties"}),

@@ -1,6 +1,6 @@
 """A grammar's states as numbers, with a table of their moves that is filled as they are asked for.
 
-Stepping threads one by one is slow; a state and byte met before cost one look-up, and whole levels of a tree go at once.
+Stepping threads one by one is slow; a move met before costs a look-up, and a whole level of a tree goes at once.
 """
 
 import numpy as np

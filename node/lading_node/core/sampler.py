@@ -168,7 +168,7 @@ def _likely(scaled: Reals, p: float) -> NDArray[np.bool_]:
     """Which weigh, as exp(score), at least the share `p` of the best one."""
     gaps = scaled - scaled.max()
     least = math.log(p)
-    kept = gaps >= least
+    kept: NDArray[np.bool_] = gaps >= least
     for i in np.flatnonzero(np.abs(gaps - least) <= _CLOSE * max(1.0, -least)):
         with localcontext() as context:
             context.prec = 60

@@ -4,7 +4,7 @@ One `Shaper` an answer. It follows from the prompt and the ids so far alone, so 
 counted again for a token. docs/protocol.md, section 6, has the rule and its order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,6 @@ from lading_protocol.messages import Sampler
 
 Reals = NDArray[np.float64]
 Ids = NDArray[np.intp]
-
-
-def shapes(sampler: Sampler) -> bool:
-    """Whether rows need a Shaper at all."""
-    return bool(sampler.bias or sampler.presence or sampler.frequency or sampler.repetition != 1 or sampler.grammar)
-
-
-def bias_fault(bias: Sequence[tuple[int, float]], vocab: int) -> str:
-    """What is wrong with a bias, in words; "" when nothing is."""
-    ids = [token for token, _ in bias]
-    if any(one >= after for one, after in zip(ids, ids[1:], strict=False)):
-        return "The ids of the logit bias are not in rising order, each once."
-    if ids and ids[-1] >= vocab:
-        return f"The logit bias names the token {ids[-1]}; the vocabulary has {vocab}."
-    return ""
 
 
 class Shaper:

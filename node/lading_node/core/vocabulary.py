@@ -1,4 +1,4 @@
-"""The pieces of a vocabulary as a tree over their bytes, walked level by level by an automaton: which tokens may follow.
+"""The pieces of a vocabulary as a tree over their bytes, walked level by level by an automaton: what may follow.
 
 Built once per model, when the first answer with a grammar is asked for. Pure; knows no tokenizer library.
 """
