@@ -1,6 +1,7 @@
 """Lading for the consumer: call any agent on the network and pay by the token."""
 
-from lading.client import Client, Options
+from lading.client import Client
+from lading.core.options import Options
 
 __all__ = ["Client", "Options"]
 

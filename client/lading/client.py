@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from lading.answers import Model, Piece, Vectors
+from lading.core.options import Options
 from lading_contracts.deployment import Deployment
 from lading_protocol.keys import PrivateKey
 
@@ -18,7 +19,7 @@ class Route(Protocol):
 
     async def models(self) -> list[Model]: ...
 
-    def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]: ...
+    def chat(self, model: str, messages: Sequence[tuple[str, str]], options: Options) -> AsyncIterator[Piece]: ...
 
     def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]: ...
 
@@ -27,24 +28,6 @@ class Route(Protocol):
     async def receipts(self, job: str) -> dict[str, Any]: ...
 
     async def close(self) -> None: ...
-
-
-class Options:
-    """How an answer is made. `seed` makes it repeatable; temperature 0 always takes the likeliest token."""
-
-    def __init__(
-        self,
-        max_tokens: int | None = None,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = (),
-        seed: int | None = None,
-    ) -> None:
-        self.max_tokens = max_tokens
-        self.temperature = temperature
-        self.top_p = top_p
-        self.stop = tuple(stop)
-        self.seed = seed
 
 
 class Client:

@@ -49,7 +49,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ("": this one does), at most `ray_members` engines of each agent (0: as many as there is room for).
     `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the socket of a
     container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
-    `endpoints` are OpenAI-compatible servers, tables of url, model, key and continues in the file.
+    `endpoints` are OpenAI-compatible servers, tables of url, model, key, continues and takes in the file.
     `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
     never). `follow`: whether an agent gives way to the later releases that its publisher points to.
     """

@@ -49,6 +49,13 @@ class BadMessage(LadingError):
     hint = "Update the older of the two programs, or report the peer."
 
 
+class BadSchema(LadingError):
+    """A JSON Schema is malformed, too large, can never be met, or uses what the grammar has not."""
+
+    code = "bad_schema"
+    hint = "Change the named part of the schema; docs/protocol.md, section 6, lists what is supported."
+
+
 class BadManifest(LadingError):
     """An agent manifest breaks a rule of the package format."""
 

@@ -56,12 +56,22 @@ class Message(_Wire, frozen=True):
 
 
 class Sampler(_Wire, frozen=True):
-    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 mean off; see protocol.md."""
+    """How the next token is chosen; protocol.md, section 6, has the rule. What is left at its default is off.
+
+    `temperature` 0 means greedy. `presence` and `frequency` count the output, `repetition` the prompt too. `bias` are
+    ids in rising order and what is added to their logits. `grammar` is a JSON Schema (schema.py) that the answer obeys.
+    """
 
     seed: Hash
     temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Meta(ge=0, le=2**20)] = 0
+    min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    presence: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    frequency: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    repetition: Annotated[float, Meta(ge=0.5, le=2)] = 1.0
+    bias: Annotated[tuple[tuple[Count, Annotated[float, Meta(ge=-100, le=100)]], ...], Meta(max_length=300)] = ()
+    grammar: Annotated[bytes, Meta(max_length=1 << 14)] = b""
 
 
 class ChatRequest(_Wire, frozen=True, tag="chat"):

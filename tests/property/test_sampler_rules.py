@@ -3,11 +3,15 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lading_node.core.sampler import choose, margin
+import sampler_rule
+from lading_node.core.mask import Masks
+from lading_node.core.sampler import choose, margin, words
+from lading_node.core.shaping import Shaper
+from lading_node.core.vocabulary import Vocabulary
 from lading_protocol.messages import Sampler
 
 ROWS = st.lists(st.integers(-4096, 4096).map(lambda n: n / 256), min_size=2, max_size=40).map(
@@ -19,6 +23,7 @@ SAMPLERS = st.builds(
     st.one_of(st.just(0.0), st.floats(1e-6, 2)),
     st.one_of(st.just(1.0), st.floats(1e-6, 1)),
     st.integers(0, 45),
+    st.one_of(st.just(0.0), st.floats(1e-6, 1)),
 )
 INDEX = st.integers(0, 2**17 - 1)
 
@@ -66,3 +71,129 @@ def test_an_honest_host_is_never_far_off(row: NDArray[np.float32], t: int, sampl
     if sampler.top_p < 1 and sampler.temperature < 0.25:
         return  # below that temperature e moves more probability than the top-p slack allows
     assert margin(row, choose(host, t, sampler), t, sampler) <= 2 * e + 1e-5
+
+
+SHAPED = st.builds(
+    Sampler,
+    st.binary(min_size=32, max_size=32),
+    st.one_of(st.just(0.0), st.floats(0.3, 2)),
+    st.one_of(st.just(1.0), st.floats(0.05, 1)),
+    st.integers(0, 12),
+    st.one_of(st.just(0.0), st.floats(0.01, 1)),
+    st.one_of(st.just(0.0), st.floats(-2, 2)),
+    st.one_of(st.just(0.0), st.floats(-2, 2)),
+    st.one_of(st.just(1.0), st.floats(0.5, 2)),
+    st.dictionaries(st.integers(0, 19), st.floats(-100, 100), max_size=6).map(lambda bias: tuple(sorted(bias.items()))),
+    st.sampled_from([b"", b"", b'{"type":"array","items":{"type":"boolean"},"maxItems":9}', b'{"type":"number"}']),
+)
+PIECES = [
+    b"[",
+    b"]",
+    b",",
+    b" ",
+    b"true",
+    b"false",
+    b"t",
+    b"r",
+    b"u",
+    b"e",
+    b"als",
+    b"f",
+    b"1",
+    b"0",
+    b".",
+    b"12",
+    b"-",
+]
+PIECES += [b"true,", b"5"]
+END = len(PIECES)
+MASKS = Masks(Vocabulary(END + 1, PIECES, (END,)))
+
+
+class Course:
+    """An answer whose every index has its own row."""
+
+    def __init__(self, sampler: Sampler, prompt: list[int], seed: int) -> None:
+        self.sampler, self.prompt, self.answer = sampler, prompt, list[int]()
+        self.rng = np.random.default_rng(seed)
+        self.shaper = self.rebuilt()
+
+    def rebuilt(self) -> Shaper:
+        """As another host or an auditor would: from the prompt and the ids."""
+        grammar = self.sampler.grammar
+        shaper = Shaper(self.sampler, self.prompt, END + 1, MASKS.guide(grammar) if grammar else None)
+        for token in self.answer:
+            shaper.push(token)
+        return shaper
+
+    @property
+    def over(self) -> bool:
+        return bool(self.sampler.grammar) and self.answer[-1:] == [END]
+
+    def row(self) -> NDArray[np.float32]:
+        return (self.rng.normal(size=END + 1) * self.rng.choice([0.5, 3])).astype(np.float32)
+
+    def allowed(self) -> list[int] | None:
+        grammar = self.sampler.grammar
+        pieces = [*PIECES, b""]
+        return sampler_rule.allowed(grammar, pieces, (END,), self.answer) if grammar else None
+
+    def push(self, token: int) -> None:
+        self.shaper.push(token)
+        self.answer.append(token)
+
+
+PROMPTS = st.lists(st.integers(0, END + 5), max_size=8)
+
+
+@settings(deadline=None)
+@given(SHAPED, PROMPTS, st.integers(0, 2**32))
+def test_a_shaped_choice_is_that_of_the_plain_rule(sampler: Sampler, prompt: list[int], seed: int) -> None:
+    """Over a whole answer, counted step by step here and from scratch there."""
+    course = Course(sampler, prompt, seed)
+    for t in range(8):
+        row, allowed = course.row(), course.allowed()
+        drawn = words(sampler.seed, t, len(row))
+        plain = sampler_rule.shaped(row, sampler, prompt, course.answer)
+        want = sampler_rule.choice(plain, t, sampler, lambda token, drawn=drawn: int(drawn[token]), allowed)
+        assert choose(row, t, sampler, course.shaper) == want
+        assert choose(row, t, sampler, course.rebuilt()) == want
+        for token in range(-1, END + 2):
+            found = margin(row, token, t, sampler, course.shaper)
+            assert found >= 0
+            barred = not 0 <= token <= END or (allowed is not None and token not in allowed)
+            assert (found == math.inf) == barred
+            assert token != want or found == 0
+        course.push(want)
+        if course.over:
+            break
+
+
+@settings(deadline=None)
+@given(SHAPED, PROMPTS, st.integers(0, 2**32))
+def test_an_honest_host_is_never_far_off_however_rows_are_shaped(
+    sampler: Sampler, prompt: list[int], seed: int
+) -> None:
+    """Errors of e in every logit: penalties stretch them, and the margin takes that back."""
+    e = 0.002
+    course = Course(sampler, prompt, seed)
+    for t in range(8):
+        row = course.row()
+        errors = course.rng.uniform(-e, e, len(row)).astype(np.float32)
+        token = choose(row + errors, t, sampler, course.shaper)
+        assert margin(row, token, t, sampler, course.shaper) <= 2 * e + 1e-5
+        course.push(token)
+        if course.over:
+            break
+
+
+@given(ROWS, INDEX, SAMPLERS)
+def test_settings_at_their_defaults_change_nothing(row: NDArray[np.float32], t: int, sampler: Sampler) -> None:
+    """Not even the last bit: a shaper that has nothing to do gives the row that it got."""
+    shaper = Shaper(sampler, [0, 1], len(row), None)
+    shaped, ids = shaper.shape(row)
+    assert ids is None
+    assert (shaped == row).all()
+    assert choose(row, t, sampler, shaper) == choose(row, t, sampler)
+    for token in range(len(row)):
+        assert margin(row, token, t, sampler, shaper) == margin(row, token, t, sampler)

@@ -8,9 +8,10 @@ import msgspec
 
 from lading.answers import Bill, Delta, Notice
 from lading.cli import context
-from lading.cli.flags import BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
+from lading.cli.flags import Answer, BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
 from lading.cli.output import emit_rows, err, out, plain
-from lading.client import Client, Options
+from lading.client import Client
+from lading.core.options import Options
 from lading.errors import BadRequest, BadSettings
 from lading_contracts import deployment as deployments
 from lading_protocol.pricing import format_amount
@@ -35,6 +36,7 @@ async def run(
     max_tokens: int | None = None,
     temperature: float = 1.0,
     seed: int | None = None,
+    answer: Answer = Answer(),  # noqa: B008 - immutable
     receipt: Path | None = None,
     base_url: BaseUrl = None,
     api_key: str | None = None,
@@ -74,16 +76,16 @@ async def run(
         raise BadSettings(f"{receipt} exists already.", hint="Choose another file for --receipt.")
     text = prompt if prompt is not None else sys.stdin.read()
     turns = ([("system", system)] if system else []) + [("user", text)]
-    options = Options(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    options = _options(answer, max_tokens, temperature, seed)
     given = None if operation is None else _json(text)
     pieces: list[str] = []
     where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
     async with await _client(base_url=base_url, api_key=api_key, peers=peer, **where) as client:
         if operation is None:
-            answer = client.chat(model, turns, options)
+            told = client.chat(model, turns, options)
         else:
-            answer = client.call(model, operation, given, max_tokens)
-        async for piece in answer:
+            told = client.call(model, operation, given, max_tokens)
+        async for piece in told:
             match piece:
                 case Delta(more):
                     pieces.append(more)
@@ -96,6 +98,44 @@ async def run(
                     if receipt is not None:
                         receipt.write_text(json.dumps(await client.receipts(piece.job)) + "\n")
     return 0
+
+
+def _options(answer: Answer, max_tokens: int | None, temperature: float, seed: int | None) -> Options:
+    form: dict[str, object] | None = {"type": "json_object"} if answer.json_answer else None
+    if answer.schema is not None:
+        if answer.json_answer:
+            raise BadRequest("--schema and --json-answer exclude each other.", hint="Leave one out.")
+        try:
+            schema = json.loads(answer.schema.read_text())
+        except (OSError, ValueError) as error:
+            raise BadRequest(
+                f"{answer.schema} holds no JSON Schema: {error}.", hint="Give another --schema."
+            ) from error
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return Options(
+        max_tokens,
+        temperature,
+        answer.top_p,
+        answer.stop or (),
+        seed,
+        top_k=answer.top_k,
+        min_p=answer.min_p,
+        presence_penalty=answer.presence_penalty,
+        frequency_penalty=answer.frequency_penalty,
+        repetition_penalty=answer.repetition_penalty,
+        logit_bias=dict(map(_bias, answer.logit_bias or ())),
+        response_format=form,
+    )
+
+
+def _bias(given: str) -> tuple[int, float]:
+    token, _, value = given.partition("=")
+    try:
+        return int(token), float(value)
+    except ValueError:
+        raise BadRequest(
+            f"--logit-bias takes ID=NUMBER, not {given!r}.", hint="Like --logit-bias 50256=-100."
+        ) from None
 
 
 def _json(text: str) -> object:

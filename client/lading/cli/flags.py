@@ -1,6 +1,7 @@
 """Flags that many commands share, each with its one sentence."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,6 +21,25 @@ BaseUrl = Annotated[str | None, Parameter(help="The coordinator's address.")]
 Peers = Annotated[
     list[str] | None, Parameter(negative="", help="Go peer to peer through this direct-link endpoint (repeatable).")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Answer:
+    """How an answer is made, beyond its length and temperature."""
+
+    top_p: Annotated[float, Parameter(help="Choose among the likeliest tokens that have this share together.")] = 1.0
+    top_k: Annotated[int, Parameter(help="Choose among so many likeliest tokens (0: all).")] = 0
+    min_p: Annotated[float, Parameter(help="Leave out tokens below this share of the likeliest one's chance.")] = 0.0
+    presence_penalty: Annotated[float, Parameter(help="-2 to 2: against tokens that the answer has already.")] = 0.0
+    frequency_penalty: Annotated[float, Parameter(help="-2 to 2: the same for each time that it has them.")] = 0.0
+    repetition_penalty: Annotated[float, Parameter(help="0.5 to 2: against what prompt and answer have.")] = 1.0
+    logit_bias: Annotated[
+        list[str] | None, Parameter(negative="", help="ID=NUMBER, -100 to 100: for or against a token (repeatable).")
+    ] = None
+    stop: Annotated[list[str] | None, Parameter(negative="", help="End before this text (repeatable, up to 4).")] = None
+    schema: Annotated[Path | None, Parameter(help="A file with the JSON Schema that the answer obeys.")] = None
+    json_answer: Annotated[bool, Parameter(negative="", help="The answer is some JSON object.")] = False
 
 
 @Parameter(name="*")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lading.core.options import Options, sampling
 from lading.errors import BadRequest
 from lading_protocol.ids import AgentId
-from lading_protocol.messages import CallRequest, ChatRequest, Message, Sampler
+from lading_protocol.messages import CallRequest, ChatRequest, Message
 from lading_protocol.transcript import sha256
 
 # Work tokens of a call whose caller sets no bound: 12 kB of answer, or half a minute of computing.
@@ -33,23 +34,19 @@ def call_request(operation: str, given: object, max_tokens: int) -> CallRequest:
 def chat_request(
     agent: AgentId,
     messages: Sequence[tuple[str, str]],
-    *,
+    options: Options,
     max_tokens: int,
-    temperature: float,
-    top_p: float,
-    stop: Sequence[str],
-    seed: int | None,
     fresh: bytes,
 ) -> ChatRequest:
-    """Raises BadRequest, in words, when a value is out of range."""
+    """`max_tokens` is the caller's bound or the usual one. Raises BadRequest, in words, for a value out of range."""
     for role, _ in messages:
         if role not in ROLES:
             raise BadRequest(f"Unknown role {role!r}; use one of {', '.join(sorted(ROLES))}.")
     request = ChatRequest(
         messages=tuple(Message("system" if role == "developer" else role, content) for role, content in messages),
         max_tokens=max_tokens,
-        sampler=Sampler(seed_bytes(agent, seed, fresh), temperature=float(temperature), top_p=float(top_p)),
-        stop=tuple(stop),
+        sampler=sampling(options).sampler(seed_bytes(agent, options.seed, fresh)),
+        stop=options.stop,
     )
     try:
         # The wire types carry the limits: whatever a host would refuse to read is refused here, with the field's name.

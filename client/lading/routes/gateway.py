@@ -12,7 +12,7 @@ from lading.errors import BadSettings, GatewayError
 from lading_protocol.ids import Wei
 
 if TYPE_CHECKING:
-    from lading.client import Options
+    from lading.core.options import Options
 
 _CUT = "Ask again; only what was delivered was charged."
 _OTHER = "Check the base URL: another program may listen there."
@@ -39,12 +39,8 @@ class GatewayRoute:
             "messages": [{"role": role, "content": content} for role, content in messages],
             "stream": True,
             "stream_options": {"include_usage": True},
-            "temperature": options.temperature,
-            "top_p": options.top_p,
         }
-        body |= {"max_tokens": options.max_tokens} if options.max_tokens is not None else {}
-        body |= {"stop": list(options.stop)} if options.stop else {}
-        body |= {"seed": options.seed} if options.seed is not None else {}
+        body |= _fields(options)
         async for piece in self._stream("/v1/chat/completions", body):
             yield piece
 
@@ -100,6 +96,15 @@ class GatewayRoute:
             raise refused(response)
         with _reading(self._root):
             return msgspec.json.decode(response.content)
+
+
+def _fields(options: "Options") -> dict[str, Any]:
+    """Only what differs from the defaults, so that other OpenAI-compatible servers can be asked too."""
+    usual = type(options)()
+    fields = {name: value for name, value in vars(options).items() if value != getattr(usual, name)}
+    if "logit_bias" in fields:
+        fields["logit_bias"] = {str(token): value for token, value in options.logit_bias.items()}
+    return fields
 
 
 def _take(event: dict[str, Any], finish: str) -> tuple[str, str, Bill | None]:

@@ -35,7 +35,7 @@ from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
 
 if TYPE_CHECKING:
-    from lading.client import Options
+    from lading.core.options import Options
 
 _adverts = msgspec.msgpack.Decoder(Adverts)
 FRESH_SECONDS = 30.0
@@ -110,12 +110,9 @@ class PeerRoute:
         request = chat_request(
             offer.agent,
             messages,
-            max_tokens=options.max_tokens if options.max_tokens is not None else max(1, offer.detail.context // 2),
-            temperature=options.temperature,
-            top_p=options.top_p,
-            stop=options.stop,
-            seed=options.seed,
-            fresh=random.SystemRandom().randbytes(32),
+            options,
+            options.max_tokens if options.max_tokens is not None else max(1, offer.detail.context // 2),
+            random.SystemRandom().randbytes(32),
         )
         async for piece in self._stream(Ask(offer.agent, request)):
             yield piece

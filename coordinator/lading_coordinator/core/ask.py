@@ -5,6 +5,7 @@ Each field is read by core.fields; this module knows which fields a call has.
 
 import msgspec
 
+from lading.core.options import Sampling
 from lading.core.request import seed_bytes
 from lading_coordinator.core.fields import (
     MAX_TEXT,
@@ -13,15 +14,14 @@ from lading_coordinator.core.fields import (
     read_inputs,
     read_messages,
     read_model,
-    read_number,
     read_object,
+    read_sampling,
     read_stops,
-    read_top_p,
     read_whole,
 )
 from lading_coordinator.errors import bad_request
 from lading_protocol.ids import AgentId
-from lading_protocol.messages import MAX_TOKENS, CallRequest, ChatRequest, EmbedRequest, Message, Sampler
+from lading_protocol.messages import MAX_TOKENS, CallRequest, ChatRequest, EmbedRequest, Message
 
 CHAT = frozenset(
     {
@@ -31,6 +31,13 @@ CHAT = frozenset(
         "max_completion_tokens",
         "temperature",
         "top_p",
+        "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "response_format",
         "seed",
         "stop",
         "stream",
@@ -47,8 +54,7 @@ class ChatAsk(msgspec.Struct, frozen=True):
     model: str
     messages: tuple[Message, ...]
     max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
+    sampling: Sampling = Sampling()
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stream: bool = False
@@ -89,8 +95,7 @@ def parse_chat(body: bytes) -> ChatAsk:
         model=read_model(tree),
         messages=read_messages(tree.get("messages")),
         max_tokens=older if limit is None else limit,
-        temperature=read_number(tree, "temperature", 0.0, 2.0),
-        top_p=read_top_p(tree),
+        sampling=read_sampling(tree),
         seed=read_whole(tree, "seed", -(2**63), 2**64 - 1),
         stop=read_stops(tree.get("stop")),
         stream=stream,
@@ -128,7 +133,7 @@ def parse_call(body: bytes) -> CallAsk:
 
 def chat_request(ask: ChatAsk, agent: AgentId, fresh: bytes, default_tokens: int) -> ChatRequest:
     """What is sent to hosts. `fresh` is 32 random bytes, used when the consumer gave no seed."""
-    sampler = Sampler(seed_bytes(agent, ask.seed, fresh), ask.temperature, ask.top_p)
+    sampler = ask.sampling.sampler(seed_bytes(agent, ask.seed, fresh))
     return ChatRequest(ask.messages, ask.max_tokens or default_tokens, sampler, ask.stop)
 
 

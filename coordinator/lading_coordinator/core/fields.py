@@ -3,12 +3,17 @@
 A parameter that would change the answer is never silently ignored: it is either honoured, at its neutral value, or 400.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from lading.core.options import Sampling, read_bias, read_format
+from lading.errors import BadRequest
 from lading_coordinator.errors import ApiError, bad_request
 from lading_protocol.messages import MAX_FRAME, Message
+
+T = TypeVar("T")
 
 MAX_MESSAGES = 1024
 MAX_INPUTS = 256
@@ -28,10 +33,6 @@ NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "parallel_tool_calls": (True, False),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
@@ -98,10 +99,10 @@ def read_whole(tree: dict[str, Any], name: str, low: int, high: int) -> int | No
     return value
 
 
-def read_number(tree: dict[str, Any], name: str, low: float, high: float) -> float:
+def read_number(tree: dict[str, Any], name: str, low: float, high: float, usual: float = 1.0) -> float:
     value = tree.get(name)
     if value is None:
-        return 1.0
+        return usual
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise bad_request(f"'{name}' must be a number.", param=name, code="invalid_type")
     if not low <= value <= high:
@@ -116,6 +117,30 @@ def read_top_p(tree: dict[str, Any]) -> float:
             "'top_p' must be above 0.", param="top_p", hint="For the most likely token use temperature 0."
         )
     return value
+
+
+def read_sampling(tree: dict[str, Any]) -> Sampling:
+    """`top_k`, `min_p` and `repetition_penalty` are no parameters of OpenAI's, but of most servers with its API."""
+    return Sampling(
+        temperature=read_number(tree, "temperature", 0.0, 2.0),
+        top_p=read_top_p(tree),
+        top_k=read_whole(tree, "top_k", 0, 2**20) or 0,
+        min_p=read_number(tree, "min_p", 0.0, 1.0, 0.0),
+        presence_penalty=read_number(tree, "presence_penalty", -2.0, 2.0, 0.0),
+        frequency_penalty=read_number(tree, "frequency_penalty", -2.0, 2.0, 0.0),
+        repetition_penalty=read_number(tree, "repetition_penalty", 0.5, 2.0),
+        logit_bias=_shared(read_bias, tree, "logit_bias", {}),
+        grammar=_shared(read_format, tree, "response_format", {"type": "text"}),
+    )
+
+
+def _shared(read: Callable[[Any], T], tree: dict[str, Any], name: str, usual: Any) -> T:
+    """A field that the client library reads in the same way."""
+    value = tree.get(name)
+    try:
+        return read(usual if value is None else value)
+    except BadRequest as error:
+        raise bad_request(error.message, param=name, hint=error.hint) from None
 
 
 def read_stops(value: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Pure. The shell looks the facts up; the order of the checks is that of docs/prot
 
 import msgspec
 
+from lading_node.core.asked import bias_fault
 from lading_node.core.channel import Channel, admit_to, cover, promise_lock, read_lock, read_voucher, unpaid_cap, why
 from lading_protocol import VERSION
 from lading_protocol.eip712 import Domain
@@ -96,6 +97,8 @@ def _check_request(opening: Open, offer: KnownOffer, *, seen: bool) -> Refuse | 
         return Refuse("bad_request", "An embedding has no emitted tokens.") if opening.emitted else None
     if isinstance(request, ChatRequest) and 0 < request.sampler.temperature < LEAST_TEMPERATURE:
         return Refuse("bad_request", f"A temperature is 0 or at least {LEAST_TEMPERATURE:g}.")
+    if isinstance(request, ChatRequest) and (why := bias_fault(request.sampler.bias)):
+        return Refuse("bad_request", why)
     if len(opening.emitted) >= request.max_tokens:
         return Refuse("bad_request", "The answer has reached max_tokens already.")
     if request.max_tokens >= detail.context:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Philox
 from numpy.typing import NDArray
 
+from lading_node.core.shaping import Shaper
 from lading_protocol.messages import Sampler
 
 Reals = NDArray[np.float64]
@@ -20,6 +21,7 @@ Ids = NDArray[np.intp]
 # An honest host's logits differ in the last bits, so at a cut it may keep or drop a token that lies this close to it.
 TOP_K_SLACK = 0.05  # logits
 TOP_P_SLACK = 0.02  # cumulative probability
+MIN_P_SLACK = 0.05  # logits
 
 # numpy counts up before it makes a block, so the first block with counter 0 needs the counter before it.
 _BEFORE_FIRST = np.full(4, 2**64 - 1, dtype=np.uint64)
@@ -60,19 +62,36 @@ def exact_noise(word: int) -> float:
         return float(-((-(u.ln())).ln()))
 
 
-def choose(logits: NDArray[np.float32], t: int, sampler: Sampler) -> int:
+def choose(logits: NDArray[np.float32], t: int, sampler: Sampler, shaper: Shaper | None = None) -> int:
     """The token at output index `t`: argmax over allowed ids of logit / temperature + noise; ties go to the lowest id.
 
-    `logits` is one fp32 row over the vocabulary. Raises ValueError when the row has no finite maximum.
+    `logits` is one fp32 row over the vocabulary; `shaper` is needed where shaping.shapes(sampler). Raises ValueError
+    when no allowed logit, or not every largest one, is finite.
     """
-    top = float(logits.max())
-    if not math.isfinite(top):
+    _check(logits)
+    if shaper is None:
+        return _pick(logits, None, t, sampler)
+    row, ids = shaper.shape(logits)
+    if ids is None:
+        return _pick(row, None, t, sampler)
+    if not len(ids):
+        raise ValueError("The grammar allows no token of this vocabulary.")
+    _check(row)
+    return int(ids[_pick(row, ids, t, sampler)])
+
+
+def _check(row: NDArray[np.floating]) -> None:
+    if not math.isfinite(float(row.max())):
         raise ValueError("The logits are not finite.")
-    if sampler.temperature == 0:
-        return int(logits.argmax())
-    scaled = logits.astype(np.float64) / sampler.temperature
-    drawn = words(sampler.seed, t, len(scaled))
-    if sampler.top_k == 0 and sampler.top_p == 1:
+
+
+def _pick(row: NDArray[np.floating], ids: Ids | None, t: int, sampler: Sampler) -> int:
+    """The position in `row` of the choice; `ids` are the ids of its positions (None: the positions themselves)."""
+    if sampler.temperature == 0 or len(row) == 1:
+        return int(row.argmax())
+    scaled = row.astype(np.float64) / sampler.temperature
+    drawn = words(sampler.seed, t, len(row)) if ids is None else words(sampler.seed, t, int(ids[-1]) + 1)[ids]
+    if sampler.top_k == 0 and sampler.top_p == 1 and sampler.min_p == 0:
         return _best(scaled, drawn)
     kept = _allowed(scaled, sampler)
     return int(kept[_best(scaled[kept], drawn[kept])])
@@ -107,10 +126,12 @@ def _exact_best(scaled: Reals, drawn: NDArray[np.uint64], near: Ids) -> int:
 
 
 def _allowed(scaled: Reals, sampler: Sampler) -> Ids:
-    """Ids that pass top-k, then top-p over what top-k left, in ascending order."""
+    """Ids that pass top-k, then top-p over what top-k left, then min-p, in ascending order."""
     order = _top_k(scaled, sampler.top_k)
     if sampler.top_p < 1:
         order = _nucleus(scaled, order, sampler.top_p)
+    if sampler.min_p > 0:
+        order = order[_likely(scaled[order], sampler.min_p)]
     return np.sort(order)
 
 
@@ -143,6 +164,18 @@ def _nucleus(scaled: Reals, ids: Ids, p: float) -> Ids:
     return order[:size]
 
 
+def _likely(scaled: Reals, p: float) -> NDArray[np.bool_]:
+    """Which weigh, as exp(score), at least the share `p` of the best one."""
+    gaps = scaled - scaled.max()
+    least = math.log(p)
+    kept: NDArray[np.bool_] = gaps >= least
+    for i in np.flatnonzero(np.abs(gaps - least) <= _CLOSE * max(1.0, -least)):
+        with localcontext() as context:
+            context.prec = 60
+            kept[i] = Decimal(float(gaps[i])).exp() >= Decimal(p)
+    return kept
+
+
 def _exact_size(falling: Reals, rest: Reals, p: float) -> int:
     """The size of the nucleus in real arithmetic (60 digits), for when rounding could decide."""
     with localcontext() as context:
@@ -157,39 +190,57 @@ def _exact_size(falling: Reals, rest: Reals, p: float) -> int:
         return len(weights)
 
 
-def margin(logits: NDArray[np.float32], chosen: int, t: int, sampler: Sampler) -> float:
+def margin(logits: NDArray[np.float32], chosen: int, t: int, sampler: Sampler, shaper: Shaper | None = None) -> float:
     """By how many logits the reference would have to be wrong for `chosen` to be the right token at index `t`.
 
-    0 when it is the choice. A token near a top-k or top-p cut (TOP_K_SLACK, TOP_P_SLACK) may be in or out: such a
-    token may be chosen and need not be beaten. A token clearly cut off is as far away as it is from the cut, or as
-    its score is from the best, whichever is more. Infinite for an id outside the vocabulary. Raises ValueError when
-    the row has no finite maximum.
+    0 when it is the choice. A token near a top-k, top-p or min-p cut (the slacks above) may be in or out: such a token
+    may be chosen and need not be beaten. A token clearly cut off is as far away as it is from the cut, or as its score
+    is from the best, whichever is more. Infinite for an id outside the vocabulary, or that the grammar does not allow.
+    Where penalties stretch errors, slacks are stretched and the margin is shrunk by as much. Raises ValueError when the
+    row has no finite maximum.
     """
     if not 0 <= chosen < len(logits):
         return math.inf
-    best = choose(logits, t, sampler)
-    if chosen == best:
+    _check(logits)
+    if shaper is None:
+        return _behind(logits, None, chosen, t, sampler, 1.0)
+    row, ids = shaper.shape(logits)
+    if ids is None:
+        return _behind(row, None, chosen, t, sampler, shaper.stretch)
+    at = int(np.searchsorted(ids, chosen))
+    if at == len(ids) or ids[at] != chosen:
+        return math.inf
+    _check(row)
+    return _behind(row, ids, at, t, sampler, shaper.stretch)
+
+
+def _behind(given: NDArray[np.floating], ids: Ids | None, at: int, t: int, sampler: Sampler, stretch: float) -> float:
+    """`margin` of the position `at`; `ids` as in _pick."""
+    best = _pick(given, ids, t, sampler)
+    if at == best:
         return 0.0
-    row = logits.astype(np.float64)
+    row = given.astype(np.float64)
     if sampler.temperature == 0:
-        return float(row[best] - row[chosen])
-    scores = row + sampler.temperature * noise(sampler.seed, t, len(row))
-    if sampler.top_k == 0 and sampler.top_p == 1:
-        return max(0.0, float(scores[best] - scores[chosen]))
-    surely, perhaps, cut = _slack(row, sampler)
+        return float(row[best] - row[at]) / stretch
+    gumbel = noise(sampler.seed, t, len(row)) if ids is None else noise(sampler.seed, t, int(ids[-1]) + 1)[ids]
+    scores = row + sampler.temperature * gumbel
+    if sampler.top_k == 0 and sampler.top_p == 1 and sampler.min_p == 0:
+        return max(0.0, float(scores[best] - scores[at])) / stretch
+    surely, perhaps, cut = _slack(row, sampler, stretch)
     rivals = scores[surely]
-    behind = max(0.0, float(rivals.max() - scores[chosen])) if len(rivals) else 0.0
-    return behind if perhaps[chosen] else max(behind, cut - float(row[chosen]))
+    behind = max(0.0, float(rivals.max() - scores[at])) if len(rivals) else 0.0
+    return (behind if perhaps[at] else max(behind, cut - float(row[at]))) / stretch
 
 
-def _slack(row: Reals, sampler: Sampler) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
+def _slack(row: Reals, sampler: Sampler, stretch: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
     """Which ids are in under any error within the slack, which may be in, and the logit of the last one really in."""
     scaled = row / sampler.temperature
     kept = _top_k(scaled, sampler.top_k)
+    near, share = TOP_K_SLACK * stretch, TOP_P_SLACK * stretch
     edge = float(row[kept].min())
     limited = len(kept) < len(row)
-    surely = row >= edge + TOP_K_SLACK if limited else np.ones(len(row), np.bool_)
-    perhaps = row >= edge - TOP_K_SLACK if limited else np.ones(len(row), np.bool_)
+    surely = row >= edge + near if limited else np.ones(len(row), np.bool_)
+    perhaps = row >= edge - near if limited else np.ones(len(row), np.bool_)
     if sampler.top_p < 1:
         # Among nearly equal logits the order itself is not sure: count before a token only what is clearly above it,
         # or everything that might be.
@@ -197,9 +248,14 @@ def _slack(row: Reals, sampler: Sampler) -> tuple[NDArray[np.bool_], NDArray[np.
         weights = np.exp((falling - falling[0]) / sampler.temperature)
         mass = np.concatenate([[0.0], np.cumsum(weights)]) / weights[: len(kept)].sum()
         own = np.exp((row - falling[0]) / sampler.temperature) / weights[: len(kept)].sum()
-        least = mass[np.searchsorted(-falling, -(row + TOP_K_SLACK), "left")]
-        most = mass[np.searchsorted(-falling, -(row - TOP_K_SLACK), "right")] - own
-        surely &= most < sampler.top_p - TOP_P_SLACK
-        perhaps &= least < sampler.top_p + TOP_P_SLACK
+        least = mass[np.searchsorted(-falling, -(row + near), "left")]
+        most = mass[np.searchsorted(-falling, -(row - near), "right")] - own
+        surely &= most < sampler.top_p - share
+        perhaps &= least < sampler.top_p + share
         edge = max(edge, float(row[_nucleus(scaled, kept, sampler.top_p)].min()))
+    if sampler.min_p > 0:
+        least_logit = float(row.max()) + sampler.temperature * math.log(sampler.min_p)
+        surely &= row >= least_logit + MIN_P_SLACK * stretch
+        perhaps &= row >= least_logit - MIN_P_SLACK * stretch
+        edge = max(edge, least_logit)
     return surely, perhaps, edge

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from lading_node.engines.errors import check_extras
 from lading_protocol.framing import frame
 from lading_protocol.messages import ChatRequest
 from lading_protocol.nesting import deeper
@@ -74,8 +75,9 @@ def stop() -> bytes:
 
 
 def chat_input(request: ChatRequest) -> bytes:
-    """The seed keeps 53 bits, so that every language's numbers can hold it."""
+    """The seed keeps 53 bits, so that every language's numbers can hold it. Raises EngineError."""
     sampler = request.sampler
+    check_extras(sampler, (), "This agent chooses its tokens itself and")
     return _encoder.encode(
         {
             "messages": [{"role": one.role, "content": one.content} for one in request.messages],

@@ -1,9 +1,13 @@
 """The one error of the engines: loading raises it. What fails later is a `Failed` value, made of one of these."""
 
+from collections.abc import Sequence
+
+from lading_node.core.asked import extras
 from lading_node.engines.port import Failed, FailureCode
 from lading_protocol.errors import LadingError, one_line
+from lading_protocol.messages import Sampler
 
-__all__ = ["EngineError", "check_fit", "one_line"]
+__all__ = ["EngineError", "check_extras", "check_fit", "one_line"]
 
 _HINTS: dict[FailureCode, str] = {
     "invalid_package": "Fetch the package again; if it stays so, the publisher must correct it.",
@@ -27,6 +31,14 @@ class EngineError(LadingError):
 
     def as_event(self, id: str) -> Failed:
         return Failed(id, self.failure, self.message, self.hint)
+
+
+def check_extras(sampler: Sampler, taken: Sequence[str], who: str) -> None:
+    """Raises EngineError for what `who` would not honour: nothing that changes an answer is silently left out."""
+    lacking = [name for name in extras(sampler) if name not in taken]
+    if lacking:
+        verb = "takes no" if len(lacking) == 1 else "takes none of"
+        raise EngineError("invalid_request", f"{who} {verb} {', '.join(lacking)}.", hint="Leave it out.")
 
 
 def check_fit(prompt: int, most: int, context: int) -> None:

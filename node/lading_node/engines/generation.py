@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from lading_node.core.sampler import choose
+from lading_node.core.shaping import Shaper
 from lading_node.core.sketch import States, directions, project
 from lading_node.core.stops import OutputText
 from lading_node.engines.errors import EngineError, one_line
-from lading_node.engines.model import Context, LanguageModel, margins, retraced
+from lading_node.engines.model import Context, LanguageModel, margins, retraced, shaper_of
 from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Score, Scored, Started, Traced
 from lading_node.engines.wire import FromEngine, Vector, is_last
 from lading_protocol.messages import ChatRequest
@@ -57,6 +58,7 @@ class Generation:
         self._text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
         self._prompt: list[int] | None = None
         self._state: Context | None = None
+        self._shaper: Shaper | None = None
         self._at = len(order.emitted)
         self._token = 0
         self._fresh: list[int] = []
@@ -95,6 +97,7 @@ class Generation:
         if self._text.count < self._at:
             why = f"The emitted tokens go on after the answer's end at {self._text.count}."
             raise EngineError("invalid_request", why)
+        self._shaper = shaper_of(self._model, self._sampler, prompt, order.emitted)
         worst = max(margins(self._model, prompt, order.emitted, 0, self._sampler), default=0.0)
         if worst > RESUME_SLACK:
             # Whoever could make tokens up would get the prompt's work for nothing, and a host must not sign for an
@@ -108,7 +111,9 @@ class Generation:
 
     def _choose(self, state: Context) -> bool:
         at = self._at
-        token = self._token = choose(state.logits(), at, self._sampler)
+        token = self._token = choose(state.logits(), at, self._sampler, self._shaper)
+        if self._shaper is not None:
+            self._shaper.push(token)
         self._fresh.append(token)
         if self._along is not None:
             self._states.append(state.states()[-1])

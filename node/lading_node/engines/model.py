@@ -5,12 +5,19 @@
 
 from collections.abc import Sequence
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lading_node.core.asked import bias_fault, shapes
+from lading_node.core.mask import Masks
 from lading_node.core.sampler import margin
+from lading_node.core.shaping import Shaper
 from lading_node.core.sketch import States, directions, project
+from lading_node.core.vocabulary import Vocabulary
+from lading_node.engines.errors import EngineError
+from lading_protocol.errors import BadSchema
 from lading_protocol.messages import Message, Sampler
 
 Logits = NDArray[np.float32]
@@ -73,6 +80,32 @@ class LanguageModel(Protocol):
         ...
 
 
+# What was worked out for grammars lives as long as its model.
+_masks: WeakKeyDictionary[LanguageModel, Masks] = WeakKeyDictionary()
+
+
+def shaper_of(
+    model: LanguageModel, sampler: Sampler, prompt: Sequence[int], emitted: Sequence[int] = ()
+) -> Shaper | None:
+    """What stands between the logits after these ids and the choice, None where nothing does. Raises EngineError."""
+    if not shapes(sampler):
+        return None
+    if why := bias_fault(sampler.bias, model.vocab):
+        raise EngineError("invalid_request", why)
+    guide = None
+    if sampler.grammar:
+        if model not in _masks:
+            _masks[model] = Masks(Vocabulary(model.vocab, model.pieces, model.ends))
+        try:
+            guide = _masks[model].guide(sampler.grammar)
+        except BadSchema as error:
+            raise EngineError("invalid_request", error.message, hint=error.hint) from error
+    shaper = Shaper(sampler, prompt, model.vocab, guide)
+    for token in emitted:
+        shaper.push(token)
+    return shaper
+
+
 def margins(
     model: LanguageModel, prompt: Sequence[int], emitted: Sequence[int], first: int, sampler: Sampler
 ) -> tuple[float, ...]:
@@ -80,8 +113,9 @@ def margins(
     checked = emitted[first:]
     if not checked:
         return ()
+    shaper = shaper_of(model, sampler, prompt, emitted[:first])
     rows = model.rows([*prompt, *emitted[:-1]], len(checked))
-    return _behind(rows, checked, first, sampler)
+    return _behind(rows, checked, first, sampler, shaper)
 
 
 def retraced(
@@ -91,11 +125,17 @@ def retraced(
     checked = emitted[first:]
     if not checked or not job or not model.states:
         return margins(model, prompt, emitted, first, sampler), b""
+    shaper = shaper_of(model, sampler, prompt, emitted[:first])
     rows, states = model.traced([*prompt, *emitted[:-1]], len(checked))
-    return _behind(rows, checked, first, sampler), project(states, directions(job, model.states))
+    return _behind(rows, checked, first, sampler, shaper), project(states, directions(job, model.states))
 
 
-def _behind(rows: Logits, checked: Sequence[int], first: int, sampler: Sampler) -> tuple[float, ...]:
-    return tuple(
-        margin(row, token, first + i, sampler) for i, (row, token) in enumerate(zip(rows, checked, strict=True))
-    )
+def _behind(
+    rows: Logits, checked: Sequence[int], first: int, sampler: Sampler, shaper: Shaper | None
+) -> tuple[float, ...]:
+    found = []
+    for at, (row, token) in enumerate(zip(rows, checked, strict=True), first):
+        found.append(margin(row, token, at, sampler, shaper))
+        if shaper is not None:
+            shaper.push(token)
+    return tuple(found)

@@ -4,16 +4,24 @@ care, and whatever is not exactly an answer to what was asked is a BadStream in 
 
 from array import array
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from lading_node.core.asked import extras
+from lading_node.engines.errors import EngineError, check_extras
 from lading_node.engines.sse import BadStream
-from lading_protocol.messages import ChatRequest
+from lading_protocol.errors import BadSchema
+from lading_protocol.messages import ChatRequest, Sampler
+from lading_protocol.schema import ANY_OBJECT, read_schema
 
 MOST_WIDTH = 1 << 16
 DONE = b"[DONE]"
 _encode = msgspec.json.Encoder().encode
+# No logit_bias: its ids are those of a vocabulary that nobody here knows.
+Parameter = Literal["top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "response_format"]
+# A server that is given the beginning of an answer counts it as prompt, and begins its grammar anew behind it.
+_OF_OUTPUT = ("presence_penalty", "frequency_penalty", "response_format")
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,12 +29,14 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `continues`: it goes on with an answer that another began (`continue_final_message`, as vLLM has it). Nobody can
     tell then whether that beginning was this model's own.
+    `takes` are parameters that it honours; what is asked beyond them is refused.
     """
 
     url: str
     model: str
     key: str = ""
     continues: bool = False
+    takes: tuple[Parameter, ...] = ("presence_penalty", "frequency_penalty", "response_format")
 
     def __repr__(self) -> str:
         """Without the key: it would end up in a log."""
@@ -79,8 +89,14 @@ _list = msgspec.json.Decoder(_List)
 
 
 def chat_body(endpoint: Endpoint, request: ChatRequest, begun: str) -> bytes:
-    """`begun` is what the assistant has said already. The seed keeps 53 bits, which every language's numbers hold."""
+    """`begun` is what the assistant has said already. The seed keeps 53 bits, which every language's numbers hold.
+
+    Raises EngineError.
+    """
     sampler = request.sampler
+    check_extras(sampler, endpoint.takes, "This agent's server")
+    if begun and (asked := [name for name in extras(sampler) if name in _OF_OUTPUT]):
+        raise EngineError("invalid_request", f"An answer of this agent with {asked[0]} cannot be resumed.")
     messages = [{"role": one.role, "content": one.content} for one in request.messages]
     body: dict[str, Any] = {
         "model": endpoint.model,
@@ -93,12 +109,39 @@ def chat_body(endpoint: Endpoint, request: ChatRequest, begun: str) -> bytes:
     }
     if request.stop:
         body["stop"] = list(request.stop)
-    if sampler.top_k:
-        body["top_k"] = sampler.top_k
+    body |= {name: _value(sampler, name) for name in extras(sampler)}
     if begun:
         messages.append({"role": "assistant", "content": begun})
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return _encode(body)
+
+
+def _value(sampler: Sampler, name: str) -> Any:
+    match name:
+        case "top_k":
+            return sampler.top_k
+        case "min_p":
+            return sampler.min_p
+        case "presence_penalty":
+            return sampler.presence
+        case "frequency_penalty":
+            return sampler.frequency
+        case "repetition_penalty":
+            return sampler.repetition
+        case _:
+            return _response_format(sampler.grammar)
+
+
+def _response_format(grammar: bytes) -> dict[str, Any]:
+    """Raises EngineError."""
+    try:
+        read_schema(grammar)
+    except BadSchema as error:
+        raise EngineError("invalid_request", error.message, hint=error.hint) from error
+    if grammar == ANY_OBJECT:
+        return {"type": "json_object"}
+    schema = {"name": "answer", "strict": True, "schema": msgspec.Raw(grammar)}
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def embed_body(endpoint: Endpoint, texts: list[str]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Protocol
 from wasmtime import Engine, Store
 
 from lading_node.engines import wasm_fiber as fiber
-from lading_node.engines.errors import EngineError
+from lading_node.engines.errors import EngineError, check_extras
 from lading_node.engines.host_models import NO_MODELS, HostModels
 from lading_node.engines.port import EngineSpec
 from lading_node.engines.tasks import Budget, Emission, Task
@@ -112,6 +112,7 @@ def _asked(request: Streamed, limits: dict[str, int]) -> tuple[str, bytes]:
 
 def _chat(request: ChatRequest) -> bytes:
     sampler = request.sampler
+    check_extras(sampler, (), "This agent chooses its tokens itself and")
     asked = {
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         "max_tokens": request.max_tokens,

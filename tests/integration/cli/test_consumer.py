@@ -12,7 +12,7 @@ import pytest
 from integration.cli.quay import CHAT, STORY, Quay, call, spawn
 from lading import Client
 from lading.answers import Bill, Delta
-from lading.client import Options
+from lading.core.options import Options
 from lading_contracts import deployment as deployments
 from lading_protocol.errors import LadingError
 from lading_protocol.keys import PrivateKey

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import job_id
+from lading.core.options import Sampling
 from lading_coordinator.core.ask import ChatAsk, chat_request, parse_chat, parse_embed
 from lading_coordinator.errors import ApiError
 from lading_protocol.ids import AgentId
@@ -44,8 +45,7 @@ def test_reads_everything_it_honours() -> None:
         "m",
         (Message("system", "be brief"), Message("user", "one two"), Message("assistant", "three")),
         5,
-        0.0,
-        0.5,
+        Sampling(0.0, 0.5),
         -1,
         ("\n",),
         True,
@@ -78,14 +78,38 @@ def test_neutral_values_ask_for_nothing(name: str) -> None:
     assert parse_chat(chat(**{name: NEUTRAL[name]})) == parse_chat(chat())
 
 
+def held_to(schema: object, **about: object) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema} | about}
+
+
 BAD_CHAT = [
     ({"n": 2}, "n", "unsupported_parameter"),
     ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
     ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
     ({"logprobs": True}, "logprobs", "unsupported_parameter"),
-    ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
-    ({"response_format": {"type": "json_schema"}}, "response_format", "unsupported_parameter"),
-    ({"frequency_penalty": 0.1}, "frequency_penalty", "unsupported_parameter"),
+    ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"5": True}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"fox": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"5": 1, "05": 2}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": [1]}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {str(i): 1 for i in range(301)}}, "logit_bias", "invalid_value"),
+    ({"response_format": {"type": "json_schema"}}, "response_format", "invalid_value"),
+    ({"response_format": {"type": "xml"}}, "response_format", "invalid_value"),
+    ({"response_format": "json_object"}, "response_format", "invalid_value"),
+    ({"response_format": {"type": "json_object", "more": 1}}, "response_format", "invalid_value"),
+    ({"response_format": held_to({"type": "string", "pattern": "a+"})}, "response_format", "invalid_value"),
+    ({"response_format": held_to({"oneOf": [{}]})}, "response_format", "invalid_value"),
+    ({"response_format": held_to({"enum": ["x" * 20_000]})}, "response_format", "invalid_value"),
+    ({"response_format": held_to({"$ref": "#"})}, "response_format", "invalid_value"),
+    ({"response_format": held_to({}, strict="yes")}, "response_format", "invalid_value"),
+    ({"response_format": held_to({}, surprise=1)}, "response_format", "invalid_value"),
+    ({"frequency_penalty": 2.1}, "frequency_penalty", "invalid_value"),
+    ({"presence_penalty": "much"}, "presence_penalty", "invalid_type"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"min_p": 1.5}, "min_p", "invalid_value"),
+    ({"top_k": -1}, "top_k", "invalid_value"),
+    ({"top_k": 1.5}, "top_k", "invalid_type"),
     ({"audio": {"voice": "x"}}, "audio", "unsupported_parameter"),
     ({"surprise": 1}, "surprise", "unknown_parameter"),
     ({"model": ""}, "model", "missing_model"),
@@ -174,7 +198,24 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = ("model", "messages", "max_tokens", "temperature", "stop", "stream", "stream_options", "seed", "n", "top_p")
+NAMES = (
+    "model",
+    "messages",
+    "max_tokens",
+    "temperature",
+    "stop",
+    "stream",
+    "stream_options",
+    "seed",
+    "n",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "response_format",
+)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5))

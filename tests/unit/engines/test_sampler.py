@@ -3,14 +3,17 @@
 import hashlib
 import json
 import math
-from decimal import Decimal, getcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import sampler_rule
+from lading_node.core.mask import Masks
 from lading_node.core.sampler import choose, exact_noise, margin, noise, words
+from lading_node.core.shaping import Shaper
+from lading_node.core.vocabulary import Vocabulary
 from lading_protocol.messages import Sampler
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "sampler.json").read_text())
@@ -36,22 +39,7 @@ def plain_word(seed: bytes, t: int, token: int) -> int:
 
 def plain_choice(logits: np.ndarray[Any, np.dtype[np.float32]], t: int, sampler: Sampler) -> int:
     """The rule of protocol.md, token by token."""
-    ids = list(range(len(logits)))
-    if sampler.temperature == 0:
-        return max(ids, key=lambda i: (logits[i], -i))
-    scaled = {i: float(logits[i]) / sampler.temperature for i in ids}
-    falling = sorted(ids, key=lambda i: (-scaled[i], i))
-    if sampler.top_k:
-        falling = falling[: sampler.top_k]
-    if sampler.top_p < 1:
-        getcontext().prec = 50
-        weights = [Decimal(scaled[i] - scaled[falling[0]]).exp() for i in falling]
-        target, mass, size = Decimal(sampler.top_p) * sum(weights), Decimal(0), 0
-        while mass < target:
-            mass, size = mass + weights[size], size + 1
-        falling = falling[:size]
-    scores = {i: scaled[i] + exact_noise(plain_word(sampler.seed, t, i)) for i in falling}
-    return max(sorted(falling), key=lambda i: (scores[i], -i))
+    return sampler_rule.choice(logits, t, sampler, lambda token: plain_word(sampler.seed, t, token))
 
 
 def row_of(seed: int, vocab: int, spread: float) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -93,11 +81,40 @@ def test_noise_is_finite_for_the_extreme_words(word: int) -> None:
 
 @pytest.mark.parametrize("case", VECTORS["choices"])
 def test_frozen_choices(case: dict[str, Any]) -> None:
-    sampler = Sampler(bytes.fromhex(case["seed"]), case["temperature"], case["top_p"], case["top_k"])
+    sampler = Sampler(
+        bytes.fromhex(case["seed"]), case["temperature"], case["top_p"], case["top_k"], case.get("min_p", 0.0)
+    )
     logits = row_of(case["row"], case["vocab"], case["spread"])
     chosen = [choose(logits, t, sampler) for t in range(len(case["chosen"]))]
     assert chosen == case["chosen"]
     assert chosen == [plain_choice(logits, t, sampler) for t in range(len(chosen))]
+
+
+@pytest.mark.parametrize("case", VECTORS["answers"])
+def test_frozen_answers(case: dict[str, Any]) -> None:
+    """Whole answers: one row of logits an index, the tokens so far counted and the grammar followed."""
+    bias = tuple((token, value) for token, value in case["bias"])
+    sampler = Sampler(bytes.fromhex(case["seed"]), *case["numbers"], bias, case["grammar"].encode())
+    ends = tuple(case["ends"])
+    pieces = [bytes([i]) if i < 256 else text.encode() for i, text in enumerate(["x"] * 256 + case["pieces"])]
+    vocab = case["vocab"]
+    guide = Masks(Vocabulary(vocab, pieces, ends)).guide(sampler.grammar) if sampler.grammar else None
+    shaper = Shaper(sampler, case["prompt"], vocab, guide)
+    answer: list[int] = []
+    for t, want in enumerate(case["chosen"]):
+        logits = row_of(case["row"] + t, vocab, case["spread"])
+        assert choose(logits, t, sampler, shaper) == want
+        assert margin(logits, want, t, sampler, shaper) == 0
+        allowed = None
+        if sampler.grammar:
+            allowed = sampler_rule.allowed(sampler.grammar, pieces[:vocab], ends, answer)
+        plain = sampler_rule.shaped(logits, sampler, case["prompt"], answer)
+        word = lambda token, t=t: plain_word(sampler.seed, t, token)  # noqa: E731
+        assert sampler_rule.choice(plain, t, sampler, word, allowed) == want
+        shaper.push(want)
+        answer.append(want)
+    if "text" in case:
+        assert b"".join(pieces[i] for i in answer if i not in ends).decode() == case["text"]
 
 
 def test_choices_of_a_large_vocabulary_equal_the_full_argmax() -> None:
