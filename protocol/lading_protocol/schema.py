@@ -16,8 +16,6 @@ from lading_protocol.shapes import Choice, Literals, Number, Plan, Rows, Shape, 
 
 MAX_SCHEMA = 1 << 14
 MAX_SCHEMA_DEPTH = 64
-# From a schema to those in it and those it refers to.
-MAX_CHAIN = 96
 MAX_SHAPES = 2048
 MAX_OPTIONS = 64
 MAX_COUNT = 4096
@@ -71,17 +69,21 @@ def read_schema(data: bytes) -> Plan:
 
 
 class _Reader:
-    """Shapes are numbered in the order in which they are met; a schema that is referred to has one number."""
+    """Each schema gets a number when it is met and is read later, so that no chain of references fills the stack; one
+    that is referred to has one number."""
 
     def __init__(self, tree: Any) -> None:
         self._tree = tree
         self._shapes: list[Shape | None] = []
         self._known: dict[int, int] = {}
         self._anything: int | None = None
-        self._deep = 0
+        self._waiting: list[tuple[int, dict[str, Any], str]] = []
 
     def plan(self) -> Plan:
         root = self._read(self._tree, "the schema")
+        while self._waiting:
+            at, tree, where = self._waiting.pop()
+            self._shapes[at] = self._shape(tree, where)
         shapes = _flat([shape for shape in self._shapes if shape is not None])
         heights = _heights(shapes)
         if heights[root] > MAX_DEPTH:
@@ -95,12 +97,8 @@ class _Reader:
             raise BadSchema(f"A schema is an object or true; {where} is {_short(tree)}.")
         if (known := self._known.get(id(tree))) is not None:
             return known
-        if self._deep >= MAX_CHAIN:
-            raise BadSchema(f"{where} is reached over more than {MAX_CHAIN} schemas.")
-        self._deep += 1
         at = self._known[id(tree)] = self._place()
-        self._shapes[at] = self._shape(tree, where)
-        self._deep -= 1
+        self._waiting.append((at, tree, where))
         return at
 
     def _place(self) -> int:

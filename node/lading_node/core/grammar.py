@@ -139,13 +139,11 @@ class Grammar:
         begun += bytes((byte,))
         words = self._words(shape)
         at = bisect_left(words, (begun, 0))
-        threads: list[Thread] = []
-        if at < len(words) and words[at][0] == begun:
-            threads.append(parent)
-            at += 1
-        if at < len(words) and words[at][0].startswith(begun):
-            threads.append(((kind, shape, begun), parent, depth))
-        return threads
+        whole = at < len(words) and words[at][0] == begun
+        at += whole
+        more = at < len(words) and words[at][0].startswith(begun)
+        on: list[Thread] = [((kind, shape, begun), parent, depth)] if more else []
+        return [*on, parent] if whole else on
 
     def _words(self, shape: int) -> list[tuple[bytes, int]]:
         """Literals or names in the order of their bytes, each with its place."""
