@@ -26,7 +26,7 @@ from lading_coordinator.core.audits import (
     judge,
     outvoted,
 )
-from lading_coordinator.core.conduct import AuditorRecord, host_bar, resting, struck_off
+from lading_coordinator.core.conduct import STRIKES, AuditorRecord, host_bar, resting, struck_off
 from lading_protocol.audit import Verdict, is_picked
 from lading_protocol.conduct import Honest, Sums, suspicion
 from lading_protocol.economics import SHIPPED, CourtTerms
@@ -82,7 +82,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     window: int = WINDOW
     suspect_days: int = SUSPICION
     bars_accused: bool = False
-    strikes_false: int = 0
+    strikes_false: int = STRIKES
     escrow_days: float = 0.0
 
 
