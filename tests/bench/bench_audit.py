@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import ROOT, page
-from .report import say
+from .report import emit, say
 
 if TYPE_CHECKING:
     from .audit_run import Result
@@ -52,19 +52,22 @@ BARS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 jobs a case instead of 200")
-    parser.add_argument("--only", metavar="MODEL-PRECISION", help="one of the four configurations, or `costs`")
+    parser.add_argument("--only", metavar="MODEL-PRECISION", help="one of the four configurations, `costs`, or `economics`")
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1"}
     # torch speaks of an Intel GPU that nobody asked for.
     warnings.filterwarnings("ignore", message="TF32 acceleration")
     import torch
 
-    from . import audit_costs
+    from . import audit_costs, audit_economics
 
     torch.set_num_threads(1)
     OUT.mkdir(parents=True, exist_ok=True)
     if args.only in (None, "costs"):
         audit_costs.report(args.quick)
+    if args.only in (None, "economics"):
+        for one in audit_economics.rows(args.quick):
+            emit(one)
     for model in MODELS:
         for precision in PRECISIONS:
             if args.only in (None, f"{model}-{precision}"):

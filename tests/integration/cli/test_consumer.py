@@ -72,6 +72,65 @@ def test_the_same_calls_give_the_same_answer_and_bill_both_ways(quay: Quay, home
     assert bill.job != second.job
 
 
+PAIR = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "minItems": 2, "maxItems": 2}
+SHAPED = Options(
+    60,
+    0.8,
+    0.95,
+    seed=3,
+    top_k=400,
+    min_p=0.001,
+    presence_penalty=0.4,
+    frequency_penalty=0.2,
+    repetition_penalty=1.1,
+    logit_bias={7: 1.5, 3: -100},
+)
+FIXED = Options(60, 0.0, response_format={"type": "json_schema", "json_schema": {"name": "pair", "schema": PAIR}})
+
+
+@pytest.mark.parametrize("options", [SHAPED, FIXED])
+def test_every_setting_means_the_same_both_ways(quay: Quay, home: Path, api_key: str, options: Options) -> None:
+    async def ask() -> list[tuple[str, Bill]]:
+        async with Client.through(quay.theatre.http, api_key) as one, await peer_client(quay, home) as other:
+            return [await whole(client, STORY, options) for client in (one, other)]
+
+    (text, bill), (again, second) = quay.run(ask())
+    assert text == again
+    assert (bill.finish, bill.output_tokens) == (second.finish, second.output_tokens)
+    if options is FIXED:
+        assert bill.finish == "stop"
+        assert len(json.loads(text)) == 2
+
+
+def test_a_setting_out_of_range_is_named_both_ways(quay: Quay, home: Path, api_key: str) -> None:
+    odd = {"type": "json_schema", "json_schema": {"name": "odd", "schema": {"type": "string", "pattern": "a"}}}
+    cases = ((Options(presence_penalty=3), "presence_penalty"), (Options(response_format=odd), "pattern"))
+
+    async def ask() -> None:
+        async with Client.through(quay.theatre.http, api_key) as one, await peer_client(quay, home) as other:
+            for client in (one, other):
+                for options, word in (*cases, (Options(logit_bias={1: 200}), "logit_bias")):
+                    with pytest.raises(LadingError, match=word):
+                        await whole(client, "hello", options)
+
+    quay.run(ask())
+
+
+def test_run_takes_the_flags_of_the_sampler(quay: Quay, home: Path, api_key: str, tmp_path: Path) -> None:
+    schema = tmp_path / "pair.json"
+    schema.write_text(json.dumps(PAIR))
+    where = (*quay.through, "--api-key", api_key)
+    told = call("run", CHAT, SUM, "--temperature", 0, "--schema", schema, *where)
+    assert told.code == 0
+    assert len(json.loads(told.out)) == 2
+    flags = ("--top-k", 50, "--min-p", 0.01, "--repetition-penalty", 1.2, "--logit-bias", "5=-100", "--stop", "7")
+    assert call("run", CHAT, SUM, *flags, *where).code == 0
+    for wrong in (("--logit-bias", "five"), ("--schema", tmp_path / "none"), ("--schema", schema, "--json-answer")):
+        refused = call("run", CHAT, SUM, *wrong, *where)
+        assert refused.code != 0
+        assert wrong[0].strip("-") in refused.err.replace("JSON Schema", "schema")
+
+
 def test_one_error_for_one_mistake_both_ways(quay: Quay, home: Path, api_key: str) -> None:
     async def codes(client: Client) -> list[str]:
         found = []

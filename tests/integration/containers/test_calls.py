@@ -101,6 +101,9 @@ def test_a_chat_is_streamed_and_held_to_its_stop_strings_and_its_budget(quay: Qu
             assert text_bytes(cut.ids) == b"Hi seed=2 one two three"
             assert isinstance(cut.end, Finished)
             assert cut.end.finish == "stop"
+            sampler = Sampler(bytes(32), top_k=5, bias=((1, 1.0),))
+            refused = await collect(engine, Generate("r", ChatRequest((Message("user", "Hi"),), 9, sampler)))
+            assert failed(refused.end, "invalid_request", "top_k, logit_bias")
             short = await collect(engine, Generate("c", chat(4)))
             assert (short.text, short.end) == ("Hi seed=2 on", Finished("c", "length", 4))
             assert short.ids == text_ids(b"Hi seed=2 on")

@@ -1,6 +1,7 @@
 """Short ways to ask an engine in tests."""
 
 from contextlib import aclosing
+from typing import Any
 
 from lading_node.engines.port import Engine, Event, Failed, Finished, Generate, Run, Started, Traced
 from lading_protocol.messages import ChatRequest, Message, Sampler
@@ -10,9 +11,10 @@ HELLO = (Message("system", "Be brief."), Message("user", "Where does the fox go?
 
 
 def ask(
-    max_tokens: int = 40, *, seed: int = 0, temperature: float = 1.0, stop: tuple[str, ...] = (), top_p: float = 1.0
+    max_tokens: int = 40, *, seed: int = 0, temperature: float = 1.0, stop: tuple[str, ...] = (), **how: Any
 ) -> ChatRequest:
-    return ChatRequest(HELLO, max_tokens, Sampler(bytes([seed]) * 32, temperature, top_p), stop)
+    """`how` are further fields of the sampler."""
+    return ChatRequest(HELLO, max_tokens, Sampler(bytes([seed]) * 32, temperature, **how), stop)
 
 
 class Answer:

@@ -1,6 +1,7 @@
 """What every chat engine must do, whatever runs behind the port."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -57,6 +58,41 @@ def test_resuming_at_every_index_gives_the_same_ids_and_text(bench: Bench, run: 
                 assert rest.started.prompt_hash == answer.started.prompt_hash
                 shown = answer.text[: len(answer.text) - len(rest.text)]
             assert shown == answer.text
+
+    run(main())
+
+
+SHAPED: dict[str, Any] = {
+    "presence": 0.8,
+    "frequency": 0.3,
+    "repetition": 1.2,
+    "bias": ((5, 2.0), (9, -100.0)),
+    "min_p": 0.001,
+    "top_k": 200,
+}
+LIST = {"type": "array", "items": {"type": ["string", "integer"], "maxLength": 20}, "minItems": 2, "maxItems": 4}
+
+
+@pytest.mark.parametrize("grammar", [b"", json.dumps(LIST).encode()])
+def test_penalties_and_grammar_are_resumed_and_audited(bench: Bench, run: Runs, grammar: bytes) -> None:
+    async def main() -> None:
+        async with bench.engine() as engine:
+            request = ask(60, seed=4, grammar=grammar, **SHAPED)
+            answer = await whole(engine, request)
+            assert answer.ids != (await whole(engine, ask(60, seed=4), "plain")).ids
+            if grammar and isinstance(answer.end, Finished) and answer.end.finish == "stop":
+                assert 2 <= len(json.loads(answer.text)) <= 4
+            for cut in range(1, len(answer.ids), 7):
+                rest = await collect(engine, Generate(f"cut {cut}", request, tuple(answer.ids[:cut])))
+                assert [*answer.ids[:cut], *rest.ids] == answer.ids
+                assert answer.text.endswith(rest.text)
+                found = await engine.score(Score(f"score {cut}", request, tuple(answer.ids), cut))
+                assert isinstance(found, Scored)
+                assert max(found.margins) < 0.01
+            plain = await whole(engine, ask(60, seed=4, temperature=0.0), "other")
+            found = await engine.score(Score("other", request, tuple(plain.ids)))
+            assert isinstance(found, Scored)
+            assert max(found.margins) > 0.1
 
     run(main())
 

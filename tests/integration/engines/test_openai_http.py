@@ -21,7 +21,8 @@ from lading_node.engines.openai_wire import Endpoint
 from lading_node.engines.port import Embed, Embedded, EngineSpec, Failed, Finished, Generate, Run, Score, Started
 from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Message, Sampler
 from lading_protocol.parts import Operation
-from lading_protocol.work import text_bytes
+from lading_protocol.schema import ANY_OBJECT
+from lading_protocol.work import text_bytes, text_ids
 
 SPEC = EngineSpec("openai-http", context=4096, operations=(Operation("chat"), Operation("embed")))
 CHAT = msgspec.structs.replace(SPEC, operations=(Operation("chat"),))
@@ -150,6 +151,42 @@ def test_a_resume_is_refused_unless_the_server_can_continue_a_text() -> None:
             within = await collect(engine, Generate("w", request, (1 << 24 | 0xC3,)))
             assert isinstance(within.end, Failed)
             assert "within a character" in within.end.message
+
+    asyncio.run(main())
+
+
+SCHEMA = b'{"type":"object","properties":{"a":{"type":"integer"}}}'
+
+
+def test_what_the_server_honours_is_passed_on_and_all_else_refused() -> None:
+    async def refused(engine: OpenAiEngine, word: str, emitted: tuple[int, ...] = (), **how: Any) -> None:
+        answer = await collect(engine, Generate(word, ask(5, **how), emitted))
+        assert isinstance(answer.end, Failed)
+        assert answer.end.code == "invalid_request"
+        assert word in answer.end.message
+
+    async def main() -> None:
+        toy = Toy()
+        async with running(toy, continues=True) as engine:
+            await whole(engine, ask(5, presence=0.5, frequency=-1.0, grammar=SCHEMA))
+            await whole(engine, ask(5, grammar=ANY_OBJECT), "b")
+            strict = {"name": "answer", "strict": True, "schema": json.loads(SCHEMA)}
+            assert (toy.asked[0]["presence_penalty"], toy.asked[0]["frequency_penalty"]) == (0.5, -1.0)
+            assert toy.asked[0]["response_format"] == {"type": "json_schema", "json_schema": strict}
+            assert toy.asked[1]["response_format"] == {"type": "json_object"}
+            assert "min_p" not in toy.asked[0]
+            await refused(engine, "top_k", top_k=5)
+            await refused(engine, "min_p, repetition_penalty", min_p=0.1, repetition=1.1)
+            await refused(engine, "logit_bias", bias=((1, 1.0),))
+            await refused(engine, "schema", grammar=b"{")
+            await refused(engine, "presence_penalty cannot be resumed", (text_ids(b"a")), presence=0.5)
+            assert len(toy.asked) == 2
+        toy = Toy()
+        async with running(toy, takes=("top_k", "min_p", "repetition_penalty")) as engine:
+            await whole(engine, ask(5, top_k=7, min_p=0.1, repetition=1.5))
+            asked = toy.asked[0]
+            assert (asked["top_k"], asked["min_p"], asked["repetition_penalty"]) == (7, 0.1, 1.5)
+            await refused(engine, "response_format", grammar=ANY_OBJECT)
 
     asyncio.run(main())
 

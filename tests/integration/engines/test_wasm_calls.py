@@ -196,6 +196,10 @@ def test_a_chat_is_a_call_and_an_embedding_is_refused(echo: EngineSpec, tmp_path
             chat = ChatRequest((Message("user", "Hi"),), 1000, Sampler(bytes(32), 0.5))
             answer = await collect(engine, Generate("chat", chat))
             assert answer.text.startswith('{"messages":[{"role":"user","content":"Hi"}],"max_tokens":1000')
+            held = msgspec.structs.replace(chat, sampler=Sampler(bytes(32), 0.5, grammar=b"{}"))
+            barred = await collect(engine, Generate("held", held))
+            assert isinstance(barred.end, Failed)
+            assert "response_format" in barred.end.message
             embedded = await engine.embed(Embed("e", EmbedRequest(("a",))))
             assert isinstance(embedded, Failed)
 
