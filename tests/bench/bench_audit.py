@@ -52,7 +52,9 @@ BARS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 jobs a case instead of 200")
-    parser.add_argument("--only", metavar="MODEL-PRECISION", help="one of the four configurations, `costs`, or `economics`")
+    parser.add_argument(
+        "--only", metavar="MODEL-PRECISION", help="one of the four configurations, `costs`, or `economics`"
+    )
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1"}
     # torch speaks of an Intel GPU that nobody asked for.
