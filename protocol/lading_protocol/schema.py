@@ -20,6 +20,8 @@ MAX_SHAPES = 2048
 MAX_OPTIONS = 64
 MAX_COUNT = 4096
 MAX_TEXT = 1 << 16
+# Of a name or a fixed value, in bytes: what has been written of it is part of a state.
+MAX_WORD = 512
 # Values nest at most so deep in an answer; what could not be finished within that is never begun.
 MAX_DEPTH = 64
 MAX_WHOLE = 10**18 - 1
@@ -296,9 +298,12 @@ def _above(least: int, most: int | None, key: str, where: str) -> int | None:
 def _written(value: Any, where: str) -> bytes:
     """How a fixed value or a name is written in an answer: compact JSON, as short as it can be."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise BadSchema(f"{where} has a fixed value that cannot be written as JSON.") from None
+    if len(written) > MAX_WORD:
+        raise BadSchema(f"{where} has a name or fixed value of {len(written)} bytes; {MAX_WORD} are allowed.")
+    return written
 
 
 def _short(value: Any) -> str:

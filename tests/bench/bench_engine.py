@@ -6,6 +6,7 @@ of the machine meets both; medians.
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import statistics
 import tempfile
@@ -19,7 +20,10 @@ import numpy as np
 import uvloop
 
 from integration.engines import tiny_llama
+from lading_node.core.mask import Masks
 from lading_node.core.sampler import choose, margin
+from lading_node.core.shaping import Shaper
+from lading_node.core.vocabulary import Vocabulary
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.port import EngineSpec, Generate, Run, Score
 from lading_protocol.messages import ChatRequest, Message, Sampler
@@ -140,9 +144,61 @@ def sampler_costs() -> None:
             ("greedy", Sampler(bytes(32), 0.0)),
             ("plain", Sampler(bytes(32))),
             ("k50_p90", Sampler(bytes(32), 0.7, 0.9, 50)),
+            ("min_p05", Sampler(bytes(32), 0.7, min_p=0.05)),
         ):
             say(f"sampler_{name}_{vocab}", _micros(partial(choose, row, 3, settings)), "us/token", n=5)
         say(f"sampler_margin_{vocab}", _micros(partial(margin, row, 5, 3, Sampler(bytes(32)))), "us/token", n=5)
+
+
+def shaping_costs() -> None:
+    """What bias, penalties and a grammar add to a choice, and what a mask costs when a state is new."""
+    rng = np.random.default_rng(0)
+    for vocab in (1024, 32768, 151936):
+        row = (rng.normal(size=vocab) * 3).astype(np.float32)
+        settings = Sampler(bytes(32), 0.7, presence=0.5, frequency=0.2, repetition=1.1, bias=((5, 1.0),))
+        shaper = Shaper(settings, range(500), vocab, None)
+        for token in range(300, 800):
+            shaper.push(token)
+        for name, how, shape in (("plain", Sampler(bytes(32), 0.7), None), ("penalties", settings, shaper)):
+            took = _micros(partial(choose, row, 3, how, shape), 20)
+            say(f"shaped_{name}_{vocab}", took, "us/token", n=5, note="500 ids of prompt, 500 of answer")
+        pieces = invented_pieces(vocab - 1)
+        began = time.process_time()
+        masks = Masks(Vocabulary(vocab, pieces, (vocab - 1,)))
+        say(f"grammar_vocabulary_{vocab}", (time.process_time() - began) * 1e3, "ms", n=1, note="once per model")
+        fresh, kept, dearest = _masks(masks, pieces)
+        say(f"grammar_new_state_{vocab}", fresh, "us", note="median over the states of an answer")
+        say(f"grammar_dearest_state_{vocab}", dearest, "us", n=1, note="the first string: once per model")
+        say(f"grammar_kept_state_{vocab}", kept, "us", note="a state that was met before, by any request")
+
+
+def invented_pieces(count: int) -> list[bytes]:
+    """All bytes, what JSON joins, and words: as a byte-level vocabulary has them."""
+    joined = ['{"', '":', '": ', '", ', '",', '"}', '": "', "true", "null", "12", ' "', "\n  "]
+    pieces = [bytes([i]) for i in range(256)] + [text.encode() for text in joined]
+    rng = np.random.default_rng(1)
+    letters = np.frombuffer(b"etaoinshrdlu", np.uint8)
+    words = {(b" " * (n % 2) + rng.choice(letters, 2 + n % 9).tobytes()) for n in range(3 * count)}
+    return [*pieces, *sorted(words - set(pieces), key=len)][:count]
+
+
+def _masks(masks: Masks, pieces: list[bytes]) -> tuple[float, float, float]:
+    """Microseconds of a new state's mask, of a known one's, and of the dearest."""
+    field = {"type": "string", "maxLength": 200}
+    person = {"type": "object", "properties": {"name": field, "age": {"type": "integer"}, "tags": {"type": "array"}}}
+    text = b'{"name": "tale and tone", "age": 12, "tags": ["rest", 12, {"ton": null}], "end": true}'
+    longest = {piece: i for i, piece in enumerate(pieces) if len(piece) < 8}
+    took: list[list[float]] = [[], []]
+    for times in took:
+        guide, at = masks.guide(json.dumps(person).encode()), 0
+        while at < len(text):
+            size = next(n for n in range(7, 0, -1) if text[at : at + n] in longest)
+            began = time.process_time()
+            guide.mask()
+            times.append((time.process_time() - began) * 1e6)
+            guide.advance(longest[text[at : at + size]])
+            at += size
+    return statistics.median(took[0]), statistics.median(took[1]), max(took[0])
 
 
 def _micros(call: Callable[[], object], times: int = 100) -> float:
@@ -164,6 +220,7 @@ def main() -> None:
         uvloop.run(overhead(spec, Path(folder), rounds))
         uvloop.run(lifecycle(spec, Path(folder)))
     sampler_costs()
+    shaping_costs()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ Ids = NDArray[np.int32]
 DEAD = -1
 _UNKNOWN = -2
 # Between two tokens a table of more states than this is begun anew: 256 moves of 4 bytes each.
-MAX_STATES = 1 << 13
+MAX_STATES = 1 << 12
 
 
 class Automaton:

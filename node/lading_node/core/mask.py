@@ -16,17 +16,18 @@ from lading_protocol.schema import read_schema
 
 MAX_GRAMMARS = 8
 MASK_BYTES = 1 << 24
+MAX_MASKS = 1 << 12
 
 
 class Masks:
-    """Of one vocabulary. Holds at most MAX_GRAMMARS grammars and MASK_BYTES of masks."""
+    """Of one vocabulary. Holds at most MAX_GRAMMARS grammars, and MAX_MASKS masks in MASK_BYTES."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self._automata: OrderedDict[bytes, Automaton] = OrderedDict()
         self._starts: dict[bytes, State] = {}
         self._kept: OrderedDict[tuple[bytes, State], NDArray[np.uint8]] = OrderedDict()
-        self._most = max(16, MASK_BYTES // (vocabulary.size // 8 + 1))
+        self._most = max(16, min(MAX_MASKS, MASK_BYTES // (vocabulary.size // 8 + 1)))
         self._within: dict[tuple[int, bool], Within] = {}
 
     def guide(self, schema: bytes) -> "Guide":

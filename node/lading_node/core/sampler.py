@@ -68,9 +68,11 @@ def choose(logits: NDArray[np.float32], t: int, sampler: Sampler, shaper: Shaper
     `logits` is one fp32 row over the vocabulary; `shaper` is needed where shaping.shapes(sampler). Raises ValueError
     when no allowed logit, or not every largest one, is finite.
     """
-    _check(logits)
+    # Written out, for it is most of what a greedy choice costs.
+    if not math.isfinite(float(logits.max())):
+        raise ValueError("The logits are not finite.")
     if shaper is None:
-        return _pick(logits, None, t, sampler)
+        return int(logits.argmax()) if sampler.temperature == 0 else _pick(logits, None, t, sampler)
     row, ids = shaper.shape(logits)
     if ids is None:
         return _pick(row, None, t, sampler)

@@ -208,6 +208,8 @@ BAD_SCHEMAS: dict[str, Any] = {
     "a rule beside a reference": {"$ref": "#/$defs/a", "type": "string", "$defs": {"a": {}}},
     "many alternatives": {"anyOf": [{}] * 65},
     "two of all": {"allOf": [{}, {"type": "string"}]},
+    "a long name": {"type": "object", "properties": {"n" * 511: {}}},
+    "a long value": {"const": ["x" * 600]},
     "odd properties": {"type": "object", "properties": [1]},
 }
 
