@@ -60,8 +60,8 @@ from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_net.ports import Gossip, Transport
 from lading_protocol import calibration
-from lading_protocol.audit import Tolerance
-from lading_protocol.conduct import Honest
+from lading_protocol.audit import DECLARED, Tolerance
+from lading_protocol.conduct import EQUAL, Honest
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
@@ -178,6 +178,8 @@ class Coordinator:
 
     def _honest(self, agent: AgentId, pair: Pair) -> Honest | None:
         """What honest hosts of the pair show in the long run, where it was measured."""
+        if pair.host == pair.auditor == DECLARED:
+            return EQUAL
         table = calibration.find(self.tables, self._spec(agent), pair.host, pair.auditor)
         return calibration.honest(table) if table is not None else None
 

@@ -40,6 +40,10 @@ class Honest(msgspec.Struct, frozen=True):
     rare: float = 0.001
 
 
+# Of a class whose numbers nobody measures, because they should be equal: only how often they were not counts.
+EQUAL = Honest()
+
+
 class Sums(msgspec.Struct, frozen=True):
     """Of `audits` findings; `sketches` of them compared a sketch, whose largest chunk errors add up to `chunk`."""
 
@@ -66,8 +70,8 @@ class Signal(msgspec.Struct, frozen=True):
 
 def sums_of(finding: Finding, tokens: int) -> Sums | None:
     """What one finding adds to a record of `tokens` output tokens; None when its numbers cannot be."""
-    numbers = (finding.worst, finding.clipped, finding.chunk, finding.prompt)
-    if not all(isfinite(number) and number >= 0 for number in numbers):
+    numbers = (finding.clipped, finding.chunk, finding.prompt)
+    if not all(isfinite(number) and number >= 0 for number in numbers) or not finding.worst >= 0:
         return None
     checked = finding.checked
     if checked > tokens or finding.flips > checked or finding.clipped > CLIP * finding.flips * (1 + 1e-6) + 1e-9:

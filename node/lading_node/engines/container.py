@@ -62,7 +62,7 @@ class ContainerEngine(Teller[Call]):
         self, spec: EngineSpec, scratch: Path, url: str, *, load_deadline: float = 60.0, stall: float = 120.0
     ) -> None:
         """`url` is the container engine's socket. `stall`: how many seconds an agent may be silent about a call."""
-        super().__init__()
+        super().__init__(spec.repeats)
         self._spec = spec
         self._owner = owner(scratch)
         self._url = url

@@ -97,7 +97,7 @@ class OpenAiEngine(Teller[_Chat]):
         transport: httpx.AsyncBaseTransport | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - immutable
     ) -> None:
-        super().__init__()
+        super().__init__(spec.repeats)
         self._spec = spec
         self._endpoint = endpoint
         self._deadlines = deadlines

@@ -61,7 +61,7 @@ class EngineSpec(_Value, frozen=True):
     compiled code that only this machine's own compile step writes ("": none). `tier` is the isolation asked for, ""
     for the best that passed this machine's self-test. `device` says that a GPU may be used, `card` which one (its uuid
     or index as the driver gives it, "" any). `endpoint` is the operator's name for the server that runs it
-    (factory.Means), "" for an agent that runs here.
+    (factory.Means), "" for an agent that runs here. `repeats`: the publisher promises equal answers to equal requests.
     """
 
     kind: Kind
@@ -81,6 +81,7 @@ class EngineSpec(_Value, frozen=True):
     device: bool = False
     card: str = ""
     endpoint: str = ""
+    repeats: bool = False
 
 
 class Generate(_Value, frozen=True, tag="generate"):

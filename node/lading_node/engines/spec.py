@@ -55,6 +55,7 @@ def engine_spec(manifest: Manifest, runtime: Runtime, folder: Path, limits: Limi
         models=tuple(_host_model(manifest, manifest.model(alias), folder) for alias in asked.models),
         cache=limits.cache,
         device=limits.device and asked.device,
+        repeats=runtime.determinism == "exact",
     )
 
 

@@ -8,12 +8,12 @@ import codecs
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import inf
 from typing import Literal, NamedTuple
 
 from lading_node.engines.errors import EngineError, check_fit
 from lading_node.engines.generation import as_failed
 from lading_node.engines.port import Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_node.engines.telling import compared
 from lading_node.engines.wire import FromEngine
 from lading_protocol.messages import Streamed
 from lading_protocol.transcript import prompt_hash
@@ -129,14 +129,9 @@ class TaskScore:
         order, again = self._order, self._again
         if order.first > len(order.emitted):
             raise EngineError("invalid_request", f"Scoring begins at {order.first}, after the last token.")
-        margins = tuple(
-            0.0 if at < len(again) and again[at] == order.emitted[at] else inf
-            for at in range(order.first, len(order.emitted))
-        )
-        over = self._ids.over
-        finish: Literal["", "stop", "length"] = over if len(again) <= len(order.emitted) else ""
         prompt = self._ids.prompt()
-        return Scored(order.id, len(prompt), prompt_hash(prompt), margins, finish, len(again) if finish else 0)
+        started = Started(order.id, len(prompt), prompt_hash(prompt))
+        return compared(order, started, again, self._ids.over if len(again) <= len(order.emitted) else "")
 
 
 class _TaskIds:

@@ -5,8 +5,10 @@ answer is had, and how it is left.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from math import inf
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 from lading_node.engines.answer import Answer
 from lading_node.engines.errors import EngineError
@@ -29,11 +31,13 @@ T = TypeVar("T", bound=Talk)
 
 
 class Teller(ABC, Generic[T]):
-    def __init__(self) -> None:
+    def __init__(self, repeats: bool) -> None:
+        """`repeats`: the publisher promises that the same request gets the same answer."""
+        self._repeats = repeats
         self._prompt_tokens = 0
         self._output_tokens = 0
 
-    async def generate(self, order: Generate) -> AsyncIterator[Event]:
+    async def generate(self, order: Generate) -> AsyncGenerator[Event, None]:
         """What was said before an agent failed is told first; a caller that cancels wants no more of it."""
         try:
             talk, answer = self._begin(order, task_prompt_size(order.request))
@@ -65,8 +69,30 @@ class Teller(ABC, Generic[T]):
             await self._close(talk)
 
     async def score(self, order: Score) -> Scored | Failed:
-        why = "An answer of this agent cannot be checked by running it again."
-        return EngineError("invalid_request", why, hint="Compare it with the agent's test vectors.").as_event(order.id)
+        """Runs the request again, no further than one token past the answer, and compares."""
+        if not self._repeats:
+            why = "An answer of this agent cannot be checked by running it again."
+            hint = "Compare it with the agent's test vectors."
+            return EngineError("invalid_request", why, hint=hint).as_event(order.id)
+        if order.first > len(order.emitted):
+            why = f"Scoring begins at {order.first}, after the last token."
+            return EngineError("invalid_request", why).as_event(order.id)
+        again: list[int] = []
+        started, finish = Started(order.id, 0, b""), ""
+        async with aclosing(self.generate(Generate(order.id, order.request))) as events:
+            async for event in events:
+                match event:
+                    case Started():
+                        started = event
+                    case Run(ids=ids):
+                        again += ids
+                    case Finished():
+                        finish = event.finish
+                    case Failed():
+                        return event
+                if len(again) > len(order.emitted):
+                    break
+        return compared(order, started, again, "" if len(again) > len(order.emitted) else finish)
 
     @abstractmethod
     def _begin(self, order: Generate, prompt: int) -> tuple[T, Answer]:
@@ -82,6 +108,16 @@ class Teller(ABC, Generic[T]):
 
     def _took(self, talk: T) -> None:
         """The caller has taken some of it."""
+
+
+def compared(order: Score, started: Started, again: Sequence[int], finish: str) -> Scored:
+    """What a second run, which ended with `finish` ("" when it went on), says of the answer. See port.Scored."""
+    margins = tuple(
+        0.0 if at < len(again) and again[at] == order.emitted[at] else inf
+        for at in range(order.first, len(order.emitted))
+    )
+    ending = cast(Literal["", "stop", "length"], finish)
+    return Scored(order.id, started.prompt_tokens, started.prompt_hash, margins, ending, len(again) if finish else 0)
 
 
 def check_free(id: str, running: bool, taken: bool, slots: int) -> None:

@@ -37,20 +37,23 @@ def _refuse(message: str) -> None:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """A deadline, and a depth at which recursion ends in an error before it ends in a crash."""
+    """A deadline, and a depth at which recursion ends in an error before it ends in a crash.
+
+    In processor time: on a busy machine an honest template waits, and that is no fault of the package.
+    """
 
     def expire(signum: int, frame: FrameType | None) -> None:
         raise _Overtime
 
     depth = sys.getrecursionlimit()
     sys.setrecursionlimit(min(depth, MAX_RECURSION))
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, expire)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
         sys.setrecursionlimit(depth)
 
 

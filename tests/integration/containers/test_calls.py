@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 import struct
@@ -17,7 +18,7 @@ from integration.engines.asking import Answer, collect
 from lading_node.engines.container import ContainerEngine, reap
 from lading_node.engines.dock import Dock
 from lading_node.engines.errors import EngineError
-from lading_node.engines.port import Embed, Embedded, Failed, Finished, Generate, Run, Score, Started
+from lading_node.engines.port import Embed, Embedded, Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Message, Sampler
 from lading_protocol.parts import Operation
 from lading_protocol.transcript import prompt_hash
@@ -304,5 +305,34 @@ def test_engines_that_cannot_be_reached_say_so(quay: Quay) -> None:
             with pytest.raises(EngineError, match=words) as caught:
                 await engine.start()
             assert caught.value.failure == "engine_error"
+
+    uvloop.run(main())
+
+
+def test_an_agent_that_promises_to_repeat_itself_can_be_checked(quay: Quay) -> None:
+    """Equal answers score nothing, changed and random ones infinitely; one that goes on or stops short is seen."""
+
+    async def main() -> None:
+        async with quay.open(repeats=True) as (engine, _):
+            asked = order("tell", {"pieces": 5})
+            answer = await collect(engine, asked)
+            ids = tuple(answer.ids)
+            scored = await engine.score(Score("s", asked.request, ids))
+            assert isinstance(scored, Scored)
+            assert (set(scored.margins), scored.finish, scored.ended) == ({0.0}, "stop", len(ids))
+            assert answer.started is not None
+            assert scored.prompt_hash == answer.started.prompt_hash
+            changed = (*ids[:2], ids[2] ^ 1, *ids[3:])
+            other = await engine.score(Score("c", asked.request, changed, 1))
+            assert isinstance(other, Scored)
+            assert other.margins == (0.0, math.inf, *[0.0] * (len(ids) - 3))
+            short = await engine.score(Score("h", asked.request, ids[:-1]))
+            assert isinstance(short, Scored)
+            assert (short.finish, short.ended) == ("", 0)
+            long = await engine.score(Score("l", asked.request, (*ids, ids[0])))
+            assert isinstance(long, Scored)
+            assert (long.margins[-1], long.finish, long.ended) == (math.inf, "stop", len(ids))
+            failed_again = await engine.score(Score("f", CallRequest("refuse", b"null", 10), ids))
+            assert failed(failed_again, "invalid_request", "Not on a Sunday.")
 
     uvloop.run(main())

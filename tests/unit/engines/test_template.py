@@ -81,10 +81,10 @@ def test_hostile_templates_fail_and_blame_the_agent(source: str) -> None:
 
 def test_endless_loops_meet_the_deadline() -> None:
     render = compile_template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(EngineError, match="ran for more than"):
         render(CHAT)
-    assert time.perf_counter() - began < DEADLINE_S * 4
+    assert time.process_time() - began < DEADLINE_S * 4
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ a", "x" * (1 << 18), "{{ 'a' | batch(10**9, 'x') }}"])

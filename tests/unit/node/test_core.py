@@ -1,5 +1,6 @@
 """When to redeem, what a juror does next, and whether a case is what it claims to be."""
 
+import math
 import struct
 
 import msgspec
@@ -11,7 +12,8 @@ from lading_node.core.channel import Channel, ChannelId, cover, see_chain
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.core.policy import BATCH_ROWS, Claim, Policy, plan
 from lading_node.engines.port import Embedded, Scored
-from lading_protocol.audit import TOLERANCES, Rerun, Verdict
+from lading_protocol.audit import DECLARED, TOLERANCES, Rerun, Verdict
+from lading_protocol.conduct import sums_of
 from lading_protocol.ids import JobId, TermsId, Wei
 from lading_protocol.messages import Case, request_hash
 from lading_protocol.receipts import Receipt
@@ -203,6 +205,20 @@ def test_verdicts_on_chats(result: Scored, changes: dict[str, object], verdict: 
     signed = claimed.sign(NET.court_domain, key("host"))
     finding = conclude(signed, rerun_chat(result, case(), claimed, None), LIMITS)
     assert (finding.verdict, finding.code) == (verdict, code)
+
+
+@pytest.mark.parametrize("result", [scored((0.0, math.inf, 0.0)), scored(ended=3), scored(finish="", ended=0)])
+def test_a_promise_of_the_publisher_slashes_nobody(result: Scored) -> None:
+    """Or a publisher could have honest hosts slashed; who differs is suspect."""
+    claimed = receipt()
+    signed = claimed.sign(NET.court_domain, key("host"))
+    finding = conclude(signed, rerun_chat(result, case(), claimed, None), TOLERANCES[DECLARED])
+    assert (finding.verdict, finding.suspect) == (Verdict.HONEST, True)
+    added = sums_of(finding, 3)
+    assert added is not None
+    assert added.rare == 1
+    fine = conclude(signed, rerun_chat(scored(), case(), claimed, None), TOLERANCES[DECLARED])
+    assert (fine.verdict, fine.suspect) == (Verdict.HONEST, False)
 
 
 def test_an_unknown_numeric_class_gives_no_verdict() -> None:
