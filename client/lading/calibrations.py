@@ -14,7 +14,7 @@ from lading_protocol.calibration import BadCalibration, Calibration, SignedCalib
 from lading_protocol.ids import Address, address
 
 # Who signed the tables that come with this program.
-PUBLISHER = address("0x0000000000000000000000000000000000000000")
+PUBLISHER = address("0x99213007fb42b80512311f44fd4a42b7a00d3d9f")
 MAX_FILE = 1 << 24
 
 

@@ -20,6 +20,7 @@ from lading_coordinator.store import Store
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
+from lading_protocol.calibration import spec_hash
 from lading_protocol.errors import BadManifest, LadingError
 from lading_protocol.ids import Address, AgentId, TermsId, short
 from lading_protocol.manifest import MAX_MANIFEST, Manifest, agent_id, load
@@ -205,4 +206,5 @@ def entry_of(agent: AgentId, manifest: Manifest, registered_at: int) -> Entry:
         summary=manifest.summary,
         licence=manifest.licence,
         width=manifest.width,
+        spec=spec_hash(manifest),
     )

@@ -18,6 +18,7 @@ import msgspec
 
 from lading import __version__
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
+from lading.calibrations import published
 from lading.cli.context import load_key
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
@@ -58,7 +59,9 @@ from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_net.ports import Gossip, Transport
-from lading_protocol.conduct import HONEST, Honest
+from lading_protocol import calibration
+from lading_protocol.audit import Tolerance
+from lading_protocol.conduct import Honest
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
@@ -106,6 +109,7 @@ class Coordinator:
         self.directory = Directory(needs_beats=True)
         self.ledger = Ledger(self.store, self.metrics, clock)
         self.catalogue = Catalogue()
+        self.tables = published()
         self.blobs = BlobStore(home / "blobs", settings.store_quota, evict=False)
         self.releases = Releases(self.store, outside.contracts.registry, self.catalogue, record.registry_domain, clock)
         self.agents = Agents(
@@ -168,12 +172,24 @@ class Coordinator:
             self.ledger.record,
         )
 
+    def _spec(self, agent: AgentId) -> bytes:
+        entry = self.catalogue.get(agent)
+        return entry.spec if entry is not None else b""
+
+    def _honest(self, agent: AgentId, pair: Pair) -> Honest | None:
+        """What honest hosts of the pair show in the long run, where it was measured."""
+        table = calibration.find(self.tables, self._spec(agent), pair.host, pair.auditor)
+        return calibration.honest(table) if table is not None else None
+
+    def _limits(self, agent: AgentId, numeric: str) -> Tolerance | None:
+        return calibration.limits(self.tables, self._spec(agent), numeric, numeric)
+
     def _auditing(self) -> None:
         settings, outside = self.settings, self.outside
         policy = Policy(outside.rates, least_ppm=settings.rate_ppm, opening_pause=settings.audit_opening_pause)
         contracts, key, clock, fresh = outside.contracts, outside.key, outside.clock, outside.fresh
         epoch, court_domain = settings.audit_epoch, contracts.deployment.court_domain
-        self.conduct = Conduct(self.store, clock, policy, _honest, epoch)
+        self.conduct = Conduct(self.store, clock, policy, self._honest, epoch)
         own = load_key(Path(settings.audit_canary_key).expanduser()) if settings.audit_canary_key else None
         self.canaries = Canaries(self.store, self.ledger, self.directory, own, court_domain, clock, fresh)
         self.orders = Orders(self.store, self.ledger, self.records, clock, epoch, open=settings.audits)
@@ -192,7 +208,7 @@ class Coordinator:
             self.records, self.ledger, self.directory, self.standing, self.conduct, self.canaries, self.metrics
         )
         self.checks = Checks(bench, outside.transport, policy, clock, patience=settings.audit_patience)
-        self.disputes = Disputes(self.records, self.ledger, contracts, key, self.metrics)
+        self.disputes = Disputes(self.records, self.ledger, self.conduct, contracts, key, self.metrics)
         self.auditor = Auditor(self.rounds, self.checks, self.disputes, settings.audit_period)
 
     async def serve(self) -> None:
@@ -262,6 +278,7 @@ class Coordinator:
                 court=self.outside.contracts.court,
                 hold=self.checks.hold,
                 pause=self.settings.audit_opening_pause,
+                limits=self._limits,
             ),
             directory=self.directory,
             catalogue=self.catalogue,
@@ -302,10 +319,6 @@ class Coordinator:
             log.error("The last records are lost: %s", error)
         self.store.close()
         self.purse.close()
-
-
-def _honest(agent: AgentId, pair: Pair) -> Honest | None:
-    return HONEST.get(pair.host) if pair.host == pair.auditor else None
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from lading_node.engines.port import Engine, Ready
+from lading_node.engines.port import Engine, Health, Ready
 from lading_node.ports import Doors, Package
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import AgentId, Digest, TermsId, short
@@ -35,7 +35,7 @@ LANDING_SECONDS = 20
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """What the operator wants to serve, and for how much. `credit` is in output tokens.
+    """What the operator wants to serve, and for how much. `credit` is in output tokens, `slots` are of one engine.
 
     `sunset_at` is the second from which nothing is locked under the terms (0: none is announced); `named` whether the
     operator chose the terms. `origin` is the agent that the operator named where `agent` is a later release of it;
@@ -75,6 +75,7 @@ class Agent:
         self.engine: Engine | None = None
         self.ready: Ready | None = None
         self.offer: KnownOffer | None = None
+        self.slots = serving.slots
         self.active = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -84,12 +85,13 @@ class Agent:
         self._doors = doors
         self._endpoints = endpoints
         self._crash_times: deque[float] = deque(maxlen=CRASHES)
+        self._device = ""
         self._look = asyncio.Event()
         self._changed: list[Callable[[], None]] = []
 
     @property
     def free(self) -> int:
-        return max(0, self.serving.slots - self.active) if self.state == "serving" else 0
+        return max(0, self.slots - self.active) if self.state == "serving" else 0
 
     def take_slot(self) -> None:
         self.active += 1
@@ -162,7 +164,7 @@ class Agent:
             terms=serving.terms,
             price_in=serving.price.input,
             price_out=serving.price.output,
-            slots=serving.slots,
+            slots=self.slots,
             sequence=int(now * 1000),
             expires=expires,
             detail=bytes(32),
@@ -177,7 +179,7 @@ class Agent:
             context=package.manifest.context,
             credit=serving.credit,
             program=PROGRAM,
-            device=doors.device(package.spec),
+            device=self._device or doors.device(package.spec),
         )
         domain = doors.contracts.deployment.settlement_domain
         self.offer = check_advert(make_advert(offer, detail, domain, doors.key), domain, now)
@@ -228,6 +230,7 @@ class Agent:
             await engine.stop()
             return await self._crashed(f"it does not start: {error}")
         self.engine, self.state, self.why = engine, "serving", ""
+        self._measure(engine.health())
         self.renew()
         log.info("agent %s (%s) is served", package.manifest.name, short(self.serving.agent))
         await self._watch(engine)
@@ -236,7 +239,9 @@ class Agent:
 
     async def _watch(self, engine: Engine) -> None:
         renew_at = self._next_renewal()
-        while engine.health().alive:
+        while (health := engine.health()).alive:
+            if self._measure(health) and self.offer is not None:
+                self.renew()
             self._look.clear()
             try:
                 async with asyncio.timeout(HEALTH_SECONDS):
@@ -247,6 +252,12 @@ class Agent:
                 if self.offer is not None:
                     self.renew()
                 renew_at = self._next_renewal()
+
+    def _measure(self, health: Health) -> bool:
+        """Whether it is another than it was offered as: an engine may be many, and they come and go."""
+        before = self.slots, self._device
+        self.slots, self._device = health.slots or self.serving.slots, health.device
+        return (self.slots, self._device) != before
 
     def _next_renewal(self) -> float:
         usual = self._doors.clock() + RENEW_SECONDS

@@ -22,6 +22,8 @@ from lading_node.engines.port import Embed, Embedded, Engine, Failed, Score, Sco
 from lading_node.errors import CaseMismatch, NodeError
 from lading_node.ports import Doors, Package
 from lading_protocol import audit
+from lading_protocol.audit import Tolerance
+from lading_protocol.calibration import limits, spec_hash
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, AgentId, short
@@ -64,7 +66,7 @@ class Rerun(msgspec.Struct, frozen=True):
     case: Case
     receipt: SignedReceipt
     answer: Scored | Embedded | Failed
-    numeric: str
+    limits: Tolerance | None
 
     @property
     def margins(self) -> bytes:
@@ -104,7 +106,7 @@ class Rerun(msgspec.Struct, frozen=True):
                 if opened is None:
                     raise CaseMismatch("The vectors were not shown, or the receipt does not commit to them.")
                 rerun = rerun_embed(self.answer, opened)
-        return conclude(self.receipt, rerun, self.numeric)
+        return conclude(self.receipt, rerun, self.limits)
 
 
 class Auditor:
@@ -217,4 +219,6 @@ class Auditor:
             answer = await engine.embed(Embed(id, request))
         if isinstance(answer, Failed) and answer.code != "context_exceeded":
             raise Abstained(f"The re-run failed: {answer.message}")
-        return Rerun(case, receipt, answer, package.runtime.numeric)
+        numeric = package.runtime.numeric
+        known = limits(self._doors.tables, spec_hash(package.manifest), numeric, numeric)
+        return Rerun(case, receipt, answer, known)

@@ -141,11 +141,11 @@ async def _job(host: Engine, auditor: Engine, plan: Plan, number: int) -> Shown:
     """Every other job is resumed in the middle, as after another host's death."""
     request = question(plan, number)
     job = hashlib.sha256(b"lading/calibrate/1" + request.sampler.seed).digest()
-    prompt, ids, sketch = await _generate(host, Generate(f"calibrate:{number}", request, job=job))
+    ids, sketch = await _generate(host, Generate(f"calibrate:{number}", request, job=job))
     if number % 2 and len(ids) > 1:
         begun = ids[: len(ids) // 2]
         again = Generate(f"calibrate:{number}:again", request, tuple(begun), job=job)
-        _, more, sketch = await _generate(host, again)
+        more, sketch = await _generate(host, again)
         ids = [*begun, *more]
     scored = await auditor.score(Score(f"calibrate:{number}", request, tuple(ids), job=job))
     if isinstance(scored, Failed):
@@ -166,15 +166,15 @@ def question(plan: Plan, number: int) -> ChatRequest:
     return ChatRequest((Message("user", ask.format(a=a, b=b)),), plan.tokens, sampler)
 
 
-async def _generate(engine: Engine, order: Generate) -> tuple[int, list[int], bytes]:
-    """Prompt tokens, the new output tokens, and the sketch of all positions that were passed."""
-    prompt, ids, parts = 0, list[int](), list[bytes]()
+async def _generate(engine: Engine, order: Generate) -> tuple[list[int], bytes]:
+    """The new output tokens, and the sketch of all positions that were passed."""
+    ids, parts = list[int](), list[bytes]()
     async with aclosing(engine.generate(order)) as events:  # type: ignore[type-var]
         async for event in events:
             match event:
                 case Failed():
                     raise EngineError(event.code, event.message, hint=event.hint)
-                case Started(prompt_tokens=prompt):
+                case Started():
                     pass
                 case Traced():
                     parts.append(event.sketch)
@@ -183,4 +183,4 @@ async def _generate(engine: Engine, order: Generate) -> tuple[int, list[int], by
                     parts.append(event.sketch)
                 case Finished():
                     break
-    return prompt, ids, b"".join(parts)
+    return ids, b"".join(parts)

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
+from lading.calibrations import published
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
@@ -83,11 +84,12 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             contracts=contracts,
             ledger=ledger,
             packages=_packages(settings, store, transport, means),
-            engine=_engines(scratch, means, pool),
+            engine=_engines(scratch, means, pool, settings.ray_members),
             clock=time.time,
             rng=random.SystemRandom(),
             blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
             device=await _device_classes(pool),
+            tables=published(),
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)
@@ -153,11 +155,13 @@ async def _means(settings: NodeSettings, scratch: Path) -> Means:
     return Means(passed, settings.require_isolation, settings.docker, settings.endpoints)
 
 
-def _engines(scratch: Path, means: Means, pool: Pool | None) -> Callable[[EngineSpec], Engine]:
-    """A pool's machines test their own tiers."""
+def _engines(scratch: Path, means: Means, pool: Pool | None, most: int) -> Callable[[EngineSpec], Engine]:
+    """A pool's machines test their own tiers. `most` engines of an agent run there; 0: as many as fit."""
 
     def make(spec: EngineSpec) -> Engine:
-        return pool.engine(spec) if pool is not None and spec.kind in CHILDREN else open_engine(spec, scratch, means)
+        if pool is not None and spec.kind in CHILDREN:
+            return pool.spread(spec, most)
+        return open_engine(spec, scratch, means)
 
     return make
 

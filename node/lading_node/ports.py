@@ -10,6 +10,7 @@ from lading_contracts.deployment import Contracts
 from lading_net.ports import Gossip, StreamHandler, Transport
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.store import Ledger
+from lading_protocol.calibration import Calibration
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import Manifest
@@ -49,7 +50,7 @@ class Doors(msgspec.Struct, frozen=True):
     """`clock` gives Unix seconds, `rng` salts (unpredictable in earnest) and jitter.
 
     `device` says what class of device runs a spec here ("" unknown). Without `gossip` only the configured coordinators
-    are used; without `blobs` no packages are served to others.
+    are used; without `blobs` no packages are served to others. `tables` are the calibrations that audits go by.
     """
 
     key: PrivateKey
@@ -63,3 +64,4 @@ class Doors(msgspec.Struct, frozen=True):
     rng: random.Random
     blobs: StreamHandler | None = None
     device: Callable[[EngineSpec], str] = lambda spec: ""
+    tables: tuple[Calibration, ...] = ()

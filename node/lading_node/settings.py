@@ -46,8 +46,9 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
     one engine (0: no limit). `quota` is in bytes, `serve_rate` and `serve_peer_rate` (packages given to others, in all
     and to each) in bytes per second, 0 for no limit. `ray` is the head of a Ray cluster whose machines run the engines
-    ("": this one does). `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the
-    socket of a container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
+    ("": this one does), at most `ray_members` engines of each agent (0: as many as there is room for).
+    `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the socket of a
+    container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
     `endpoints` are OpenAI-compatible servers, tables of url, model, key, continues and takes in the file.
     `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
     never). `follow`: whether an agent gives way to the later releases that its publisher points to.
@@ -77,6 +78,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     serve_peer_rate: Annotated[int, Meta(ge=0)] = 0
     require_isolation: bool = True
     ray: str = ""
+    ray_members: Annotated[int, Meta(ge=0, le=4096)] = 0
     docker: str = ""
     endpoints: dict[str, Endpoint] = {}
     redeem_threshold: str = "1"

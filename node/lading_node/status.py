@@ -125,7 +125,7 @@ def _agent(agent: Agent) -> dict[str, Any]:
         "terms_sunset_at": agent.serving.sunset_at or None,
         "price_in": str(agent.serving.price.input),
         "price_out": str(agent.serving.price.output),
-        "slots": agent.serving.slots,
+        "slots": agent.slots,
         "active": agent.active,
         "crashes": agent.crashes,
         "offer": to_hex(agent.offer.id) if agent.offer else None,

@@ -22,7 +22,7 @@ from lading_protocol.transcript import CHUNK_TOKENS, SKETCH_BYTES, sha256
 
 # Exact classes are compared by equality; decoding and prefill still differ in the last bits.
 EXACT_MARGIN = 1e-4
-# Floors: below them lies nothing that a cheat gains by, and a calibration of a few hundred jobs has not seen everything.
+# Floors: below them lies nothing that a cheat gains by, and no calibration has seen everything.
 LEAST_MARGIN, LEAST_PROMPT = 0.1, 0.1
 # A sketch is of halves, whose own steps are this coarse.
 LEAST_CHUNK = 2.0**-10
@@ -137,7 +137,7 @@ def write(signed: Iterable[SignedCalibration]) -> bytes:
 
 
 def spec_hash(manifest: Manifest) -> Digest:
-    """What an agent computes, whoever publishes it and under whatever name: its files, and the rules of this version."""
+    """What an agent computes, whoever publishes it and under whatever name: its files, and this version's rules."""
     rules = f"sampler 1, logits f32, chunk {CHUNK_TOKENS}, sketch {SKETCH_BYTES}, context {manifest.context}"
     files = sorted(f"{file.role} {file.digest}" for file in manifest.files)
     return sha256("\n".join(["lading/spec/1", rules, *files]).encode())
@@ -175,7 +175,9 @@ def limits(tables: Iterable[Calibration], spec: bytes, host: str, auditor: str) 
     table = find(tables, spec, host, auditor)
     if table is None:
         return TOLERANCES.get(host) if host == auditor else None
-    made = tolerance(table)
+    made, usual = tolerance(table), TOLERANCES.get(host)
+    if usual is not None and host == auditor:
+        made = msgspec.structs.replace(made, relative=usual.relative)
     if table.exact or table.jobs >= LEAST_JOBS_INEXACT:
         return made
     return msgspec.structs.replace(made, margin=inf, chunk=inf, prompt=inf)

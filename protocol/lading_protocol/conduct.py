@@ -40,10 +40,6 @@ class Honest(msgspec.Struct, frozen=True):
     rare: float = 0.001
 
 
-# By numeric class; one that is not here is not judged by its long record.
-HONEST: dict[str, Honest] = {}
-
-
 class Sums(msgspec.Struct, frozen=True):
     """Of `audits` findings; `sketches` of them compared a sketch, whose largest chunk errors add up to `chunk`."""
 

@@ -36,6 +36,7 @@ from .audit_strategies import (
     CLEARING,
     COIN,
     FORGETFUL,
+    FORGIVING,
     FP8,
     FRAMING,
     HOME,
@@ -47,7 +48,6 @@ from .audit_strategies import (
     JUROR_LOSS,
     LARGE,
     RENAMING,
-    REPAIRED,
     REPLAY,
     SHIPS,
     SMALL,
@@ -229,7 +229,7 @@ def _accusers(market: Market, runs: int) -> Iterator[Line]:
             f"{float(one.accused):.3f} end in court, {float(one.slashed):.2g} in a slash; an outvoted juror loses "
             f"{loss / COIN:g} coins",
         )
-    for name, rules in (("", SHIPS), ("_repaired", REPAIRED)):
+    for name, rules in (("", SHIPS), ("_forgiving", FORGIVING)):
         tallies = careers(HONEST_HOST, FRAMING, rules, market, max(runs // 4, 3))
         n = len(tallies)
         lost = sum(court.bond * one.acquitted - fee(court.slash(stake)) * one.convicted for one in tallies)

@@ -130,7 +130,7 @@ CLEARING, FRAMING = Crowd(0.3), Crowd(0.3, frame=True)
 SHIPS = Rules()
 # What ships is compared with what it replaced, and with what is still to come: docs/economics.md says why.
 FORGETFUL = Rules(policy=Policy(rates=AuditRates(clean_audits_to_base=90)), window=16, suspect_days=1)
-REPAIRED = Rules(strikes_false=True)
+FORGIVING = Rules(strikes_false=0)
 AUDIT_PAY_PPM, AUDIT_COST_PPM = 100_000, 60_000
 JUROR_LOSS = Wei(COIN)
 

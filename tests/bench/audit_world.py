@@ -26,7 +26,7 @@ from lading_coordinator.core.audits import (
     judge,
     outvoted,
 )
-from lading_coordinator.core.conduct import AuditorRecord, host_bar, resting, struck_off
+from lading_coordinator.core.conduct import STRIKES, AuditorRecord, host_bar, resting, struck_off
 from lading_protocol.audit import Verdict, is_picked
 from lading_protocol.conduct import Honest, Sums, suspicion
 from lading_protocol.economics import SHIPPED, CourtTerms
@@ -73,8 +73,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The policy and what surrounds it. What is not shipped has its shipped value as default.
 
     `window` are the epochs (days) for which suspicion and long records count; suspicion lasts `suspect_days`.
-    `bars_accused`: no jobs while a dispute is open. `strikes_false`: whoever accused a host that the court acquits is
-    never asked again. `escrow_days` of pay are lost with a conviction.
+    `bars_accused`: no jobs while a dispute is open. An auditor whose accusations the court contradicted `strikes_false`
+    times is never asked again (0: it always is). `escrow_days` of pay are lost with a conviction.
     """
 
     policy: Policy = Policy()
@@ -82,7 +82,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     window: int = WINDOW
     suspect_days: int = SUSPICION
     bars_accused: bool = False
-    strikes_false: bool = False
+    strikes_false: int = STRIKES
     escrow_days: float = 0.0
 
 
@@ -137,6 +137,7 @@ class Career:
         self._struck: set[Address] = set()
         self._broken: dict[Address, int] = {}
         self._outvoted: dict[Address, int] = {}
+        self._contradicted: dict[Address, int] = {}
         self._name = Name()
         self._open: Case | None = None
         self._queue: list[Case] = []
@@ -321,9 +322,14 @@ class Career:
                 self._convict(case.ends)
             else:
                 self.tally.acquitted += 1
-                if self._rules.strikes_false:
-                    self._struck |= set(case.accusers)
+                self._contradict(case.accusers)
                 self._next_case(case.ends)
+
+    def _contradict(self, accusers: tuple[Address, ...]) -> None:
+        for who in accusers:
+            self._contradicted[who] = self._contradicted.get(who, 0) + 1
+            if 0 < self._rules.strikes_false <= self._contradicted[who]:
+                self._struck.add(who)
 
     def _convict(self, at: float) -> None:
         self.tally.convicted += 1

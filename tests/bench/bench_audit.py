@@ -10,11 +10,15 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from . import ROOT, page
-from .report import say
+from .report import emit, say
+
+if TYPE_CHECKING:
+    from .audit_run import Result
 
 OUT = ROOT / "build" / "audit"
 MODELS, PRECISIONS = ("chat", "second"), ("f32", "bf16")
@@ -48,19 +52,24 @@ BARS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 jobs a case instead of 200")
-    parser.add_argument("--only", metavar="MODEL-PRECISION", help="one of the four configurations, or `costs`")
+    parser.add_argument(
+        "--only", metavar="MODEL-PRECISION", help="one of the four configurations, `costs`, or `economics`"
+    )
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1"}
     # torch speaks of an Intel GPU that nobody asked for.
     warnings.filterwarnings("ignore", message="TF32 acceleration")
     import torch
 
-    from . import audit_costs
+    from . import audit_costs, audit_economics
 
     torch.set_num_threads(1)
     OUT.mkdir(parents=True, exist_ok=True)
     if args.only in (None, "costs"):
         audit_costs.report(args.quick)
+    if args.only in (None, "economics"):
+        for one in audit_economics.rows(args.quick):
+            emit(one)
     for model in MODELS:
         for precision in PRECISIONS:
             if args.only in (None, f"{model}-{precision}"):
@@ -82,7 +91,7 @@ def configuration(model: str, precision: str, quick: bool) -> None:
         caught(name, by_case[case, kind], what, least)
 
 
-def honest(name: str, results: "tuple[audit_run.Result, ...]") -> None:
+def honest(name: str, results: "tuple[Result, ...]") -> None:
     """Other kernels are judged by the table that knows of them."""
     own = [one for one in results if one.kind == "honest"]
     every = [one for one in results if one.kind in ("honest", "other kernels")]
@@ -100,7 +109,7 @@ def honest(name: str, results: "tuple[audit_run.Result, ...]") -> None:
         say(f"{slug}_record_of_120", alone, "%", n=jobs, note="suspect by the long record, the worst set-up")
 
 
-def caught(name: str, one: "audit_run.Result", what: str, least: int) -> None:
+def caught(name: str, one: "Result", what: str, least: int) -> None:
     rates = one.narrow if what.endswith("one class") else one.wide
     unchanged = f"{100 * (1 - (one.changed or 0)):.3g} % of the jobs have the tokens of an honest host"
     note = f"{one.kind}; {100 * rates.flips:.2g} % of tokens differ; {unchanged}"

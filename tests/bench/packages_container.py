@@ -150,7 +150,7 @@ def _minilm(folder: Path) -> Path:
     place = folder / "minilm"
     if not place.exists():
         place.mkdir()
-        for source in (_SDK / "minilm" / "agent.py", *(ROOT / "agents" / "embed" / "model").iterdir()):
+        for source in (_SDK / "minilm" / "agent.py", *(_SDK / "minilm" / "model").iterdir()):
             os.symlink(source, place / source.name)
     return place / "agent.py"
 

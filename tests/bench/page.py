@@ -22,6 +22,7 @@ median over pairs of rounds where the machine may drift. A bar is the project's 
 shown as such.
 """
 TITLES = {
+    "audit": "How sure an audit is, and what it costs",
     "demo": "The demo",
     "engine": "The engine's process against the bare loop",
     "gas": "Gas of the settlement's verbs",

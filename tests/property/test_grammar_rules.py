@@ -1,4 +1,4 @@
-"""What must hold for every schema and every way to write an answer: no dead end, nothing wrong, nothing barred."""
+"""What must hold for every schema and every answer: no dead end, nothing wrong, nothing right barred."""
 
 import json
 from random import Random

@@ -6,13 +6,13 @@ import pytest
 from bench.audit_strategies import (
     CLEARING,
     FORGETFUL,
+    FORGIVING,
     FP8,
     FRAMING,
     HOME,
     HONEST_HOST,
     INT4,
     INT8,
-    REPAIRED,
     SHIPS,
     SMALLER,
     Found,
@@ -93,7 +93,7 @@ def test_lazy_auditors_are_found_out_with_sketches_and_without() -> None:
 
 
 def test_false_accusers_cost_the_coordinator_bonds_until_they_are_struck_off() -> None:
-    loose, strict = (of(HONEST_HOST, FRAMING, rules, days=30) for rules in (SHIPS, REPAIRED))
+    loose, strict = (of(HONEST_HOST, FRAMING, rules, days=30) for rules in (FORGIVING, SHIPS))
     assert sum(one.acquitted for one in strict.tallies) < sum(one.acquitted for one in loose.tallies)
     assert sum(one.accused for one in strict.tallies) < sum(one.accused for one in loose.tallies) / 2
 

@@ -32,7 +32,7 @@ from lading_protocol.messages import (
 )
 from lading_protocol.transcript import commitment, marks_of
 from simulation.test_node_court import Trial, case_of
-from unit.node.test_core import NET, case, receipt
+from unit.node.test_core import LIMITS, NET, case, receipt
 
 AUDITOR = msgspec.msgpack.Decoder(FromAuditor)
 OPENER = msgspec.msgpack.Decoder(FromOpener)
@@ -122,9 +122,9 @@ def test_a_number_that_is_none_is_the_hosts_own_once_it_is_bound(number: bytes) 
     assert holds(shown, bound, theirs)
     assert not holds(shown, bound, own)
     scored = Scored("x", bound.prompt_tokens, bound.prompt_hash, (0.0, 0.0, 0.0), "stop", 4, own)
-    finding = conclude(bound.sign(*SIGNER), rerun_chat(scored, shown, bound, theirs), "onnx-f32-cpu")
+    finding = conclude(bound.sign(*SIGNER), rerun_chat(scored, shown, bound, theirs), LIMITS)
     assert (finding.verdict, finding.code) == (Verdict.GUILTY, "sketch")
-    unshown = conclude(bound.sign(*SIGNER), rerun_chat(scored, shown, bound, None), "onnx-f32-cpu")
+    unshown = conclude(bound.sign(*SIGNER), rerun_chat(scored, shown, bound, None), LIMITS)
     assert unshown.verdict == Verdict.HONEST
-    bare = conclude(claimed.sign(*SIGNER), rerun_chat(scored, case(), claimed, None), "onnx-f32-cpu")
+    bare = conclude(claimed.sign(*SIGNER), rerun_chat(scored, case(), claimed, None), LIMITS)
     assert (bare.verdict, bare.code) == (Verdict.GUILTY, "impossible")

@@ -167,6 +167,7 @@ class Conduct:
         return AuditorRecord(
             outvoted=whole.get(Kind.OUTVOTED.value, 0),
             missed=whole.get(Kind.MISSED.value, 0),
+            overruled=whole.get(Kind.OVERRULED.value, 0),
             silent_now=now.get(Kind.SILENT.value, 0),
             broken_now=now.get(Kind.BROKEN.value, 0),
             outvoted_now=now.get(Kind.OUTVOTED.value, 0),

@@ -10,8 +10,10 @@ import msgspec
 from lading_contracts.court import dispute_id
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainError, Reverted
+from lading_coordinator.audits.conduct import Conduct
 from lading_coordinator.audits.records import Audit, DisputeRow, Records
 from lading_coordinator.core.audits import Phase, Step, Trial, next_step
+from lading_coordinator.core.conduct import Kind
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
 from lading_net.messages import MessageStream
@@ -32,8 +34,15 @@ class Disputes:
     """`key` pays the bonds and the gas."""
 
     def __init__(
-        self, records: Records, ledger: Ledger, contracts: Contracts, key: PrivateKey, metrics: Metrics
+        self,
+        records: Records,
+        ledger: Ledger,
+        conduct: Conduct,
+        contracts: Contracts,
+        key: PrivateKey,
+        metrics: Metrics,
     ) -> None:
+        self._conduct = conduct
         self._records = records
         self._ledger = ledger
         self._contracts = contracts
@@ -136,6 +145,10 @@ class Disputes:
             return
         self._records.conclude(row.leaf, "done", Verdict.GUILTY if verdict == Verdict.GUILTY else Verdict.UNKNOWN, note)
         log.warning("Dispute %s against host %s is over: %s", short(row.id), short(row.host), note)
+        if phase is not Phase.VOID and verdict == Verdict.HONEST:
+            for opinion in self._records.opinions(row.leaf):
+                if opinion.verdict is Verdict.GUILTY:
+                    self._conduct.remark(opinion.auditor, row.leaf, Kind.OVERRULED)
         if phase is not Phase.VOID and verdict == Verdict.GUILTY:
             for audit in self._records.audits("accused"):
                 if audit.host == row.host:

@@ -16,7 +16,8 @@ from lading_protocol.pricing import format_amount
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An agent whose manifest and registration were checked. `registered_at` is Unix seconds, from the chain."""
+    """An agent whose manifest and registration were checked. `registered_at` is Unix seconds, from the chain, `spec`
+    the hash of what it computes (calibration.spec_hash)."""
 
     agent: AgentId
     name: str
@@ -28,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True):
     summary: str = ""
     licence: str = ""
     width: int | None = None
+    spec: bytes = b""
 
 
 LATEST = "latest"

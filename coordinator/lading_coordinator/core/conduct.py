@@ -8,16 +8,19 @@ import msgspec
 SUSPECT_EPOCHS = 3
 # Silent, outvoted or with a broken seal so often in one epoch, an auditor rests until the next one.
 REST_AFTER = 3
+# Contradicted by the court so often, an auditor is never asked again. Once may be the court's own error.
+STRIKES = 3
 
 
 class Kind(Enum):
     """A remark on an auditor: it did not answer, it showed other numbers than it had sealed, a majority of three said
-    the opposite, it passed a known fault."""
+    the opposite, it passed a known fault, the court acquitted a host that it had accused."""
 
     SILENT = "silent"
     BROKEN = "broken"
     OUTVOTED = "outvoted"
     MISSED = "missed"
+    OVERRULED = "overruled"
 
     @classmethod
     def of(cls, code: str) -> "Kind | None":
@@ -33,6 +36,7 @@ class AuditorRecord(msgspec.Struct, frozen=True):
     audits: int = 0
     outvoted: int = 0
     missed: int = 0
+    overruled: int = 0
     silent_now: int = 0
     broken_now: int = 0
     outvoted_now: int = 0
@@ -49,7 +53,11 @@ def host_bar(suspect_epochs: int, twins: bool) -> str:
 
 def struck_off(record: AuditorRecord) -> str:
     """Why an auditor is never asked again; "" when it may be."""
-    return "called a known fault honest" if record.missed else ""
+    if record.missed:
+        return "called a known fault honest"
+    if record.overruled >= STRIKES:
+        return f"accused {record.overruled} hosts that the court acquitted"
+    return ""
 
 
 def resting(record: AuditorRecord) -> str:

@@ -3,6 +3,7 @@
 Nobody's prompt or answer is in it. What would tell an auditor which receipts are canaries is shown only afterwards.
 """
 
+from collections.abc import Callable
 from math import isinf
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ from lading_coordinator.audits.twins import Twins
 from lading_coordinator.core.audits import OPENING_TRIES
 from lading_coordinator.errors import ApiError
 from lading_coordinator.ledger import JobRow, Ledger, PartRow
-from lading_protocol.audit import TOLERANCES, Tolerance, Verdict
-from lading_protocol.ids import Address, to_hex
+from lading_protocol.audit import Tolerance, Verdict
+from lading_protocol.ids import Address, AgentId, to_hex
 from lading_protocol.lots import order_leaf
 from lading_protocol.proofs import path
 from lading_protocol.transcript import sha256
@@ -44,7 +45,7 @@ MOST_DISPUTES = 1000
 
 class AuditParts(msgspec.Struct, frozen=True):
     """What the views of audits look at. A pending audit is given up after `hold` seconds, a host is asked for its
-    sketch again after `pause`."""
+    sketch again after `pause`. `limits` are those of an agent and a numeric class."""
 
     records: Records
     ledger: Ledger
@@ -55,6 +56,7 @@ class AuditParts(msgspec.Struct, frozen=True):
     court: AuditCourt
     hold: float
     pause: float
+    limits: Callable[[AgentId, str], Tolerance | None]
 
 
 class AuditViews:
@@ -141,7 +143,7 @@ class AuditViews:
 
     async def _attempt(self, row: JobRow, part: PartRow) -> Attempt:
         numeric = self._numeric(row, part)
-        limits = TOLERANCES.get(numeric)
+        limits = self._parts.limits(row.agent, numeric)
         shown = Attempt(
             attempt=part.attempt,
             host=to_hex(part.host),

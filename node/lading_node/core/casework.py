@@ -9,7 +9,7 @@ import struct
 import msgspec
 
 from lading_node.engines.port import Embedded, Scored
-from lading_protocol.audit import CLIP, TOLERANCES, Judgement, Rerun, judge
+from lading_protocol.audit import CLIP, Judgement, Rerun, Tolerance, judge
 from lading_protocol.ids import JobId
 from lading_protocol.messages import Case, EmbedRequest, Finding, request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
@@ -101,9 +101,9 @@ def rerun_embed(embedded: Embedded, opened: bytes) -> Rerun:
     return Rerun(prompt_hash(tokens), sum(tokens), relative=relative, ends_well=fits)
 
 
-def conclude(receipt: SignedReceipt, rerun: Rerun, numeric: str) -> Finding:
+def conclude(receipt: SignedReceipt, rerun: Rerun, limits: Tolerance | None) -> Finding:
     claimed = receipt.value
-    judged: Judgement = judge(rerun, claimed.prompt_hash, claimed.prompt_tokens, TOLERANCES.get(numeric))
+    judged: Judgement = judge(rerun, claimed.prompt_hash, claimed.prompt_tokens, limits)
     return Finding(
         receipt=receipt_leaf(receipt),
         verdict=int(judged.verdict),

@@ -69,7 +69,7 @@ class Answer:
         Only the last id may be of less than PIECE bytes, so that the same answer has the same ids however it comes.
         """
         size = PIECE * min(most, self._left, self.waiting)
-        if not size and not self._ended:
+        if not size and self._left and not self._ended:
             return [], ""
         shown = max(0, len(self._clear) - self._hidden)
         data = bytes(self._clear[:size])

@@ -51,6 +51,16 @@ class State:
     status: int
 
 
+class _Client(APIClient):  # type: ignore[misc]  # the SDK has no types
+    """Asks the engine once who it is, when it looks for the API to speak: that takes the engine longer than a frame."""
+
+    about: dict[str, Any]
+
+    def _retrieve_server_version(self) -> str:
+        self.about = self.version(api_version=False)
+        return str(self.about["ApiVersion"])
+
+
 class Dock:
     """Raises EngineError from every method."""
 
@@ -61,10 +71,9 @@ class Dock:
         with _translated("The container engine does not answer"):
             with socket.socket(socket.AF_UNIX) as link:  # the SDK leaves a socket behind that does not connect
                 link.connect(url.removeprefix("unix://"))
-            self._api = APIClient(base_url=url, version="auto", timeout=QUICK_S)
-            about = self._api.version()
-        self.version = f"{about.get('Version', '?')}"
-        self.machine = str(about.get("Arch", ""))
+            self._api = _Client(base_url=url, version="auto", timeout=QUICK_S)
+        self.version = str(self._api.about.get("Version", "?"))
+        self.machine = str(self._api.about.get("Arch", ""))
 
     def image(self, name: str) -> str:
         """The id of an image, "" when the engine does not hold it."""

@@ -53,6 +53,11 @@ class LocalPool:
     def mend(self, machine: str) -> None:
         self._cut.discard(machine)
 
+    def join(self, machine: str, granted: dict[str, float]) -> None:
+        """One more machine."""
+        self._granted[machine] = granted
+        self._start(machine)
+
     async def restart(self, machine: str) -> None:
         """The machine's program is killed and starts anew."""
         self._tasks.pop(machine).cancel()

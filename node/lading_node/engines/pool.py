@@ -4,9 +4,10 @@ Knows no Ray: a cluster is a door that finds machines and moves bytes. Money, pe
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import msgspec
@@ -18,7 +19,8 @@ from lading_node.engines.errors import EngineError
 from lading_node.engines.pool_engine import PoolEngine
 from lading_node.engines.pool_wire import BEAT_S
 from lading_node.engines.port import EngineSpec
-from lading_node.hardware.devices import Device, device_class
+from lading_node.engines.spread import SpreadEngine
+from lading_node.hardware.devices import Device, device_class, serving_class
 from lading_protocol.errors import BadMessage
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class Pool:
         self._seats: dict[str, tuple[Taken, PoolEngine]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
+        self._spreads: list[SpreadEngine] = []
 
     async def open(self) -> None:
         """Raises EngineError when the cluster cannot be had."""
@@ -111,6 +114,10 @@ class Pool:
     def engine(self, spec: EngineSpec) -> PoolEngine:
         """An engine of this spec, not started yet."""
         return PoolEngine(spec, self)
+
+    def spread(self, spec: EngineSpec, most: int = 0) -> SpreadEngine:
+        """One engine of this spec on as many machines as there is room for, `most` members at most (0: no limit)."""
+        return SpreadEngine(spec, self, most)
 
     def capacity(self) -> Capacity:
         known = [machine for machine in self._machines.values() if machine.room is not None]
@@ -136,17 +143,18 @@ class Pool:
         try:
             async with asyncio.timeout(seconds):
                 while len(self._rooms()) < count:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    await self._change()
         except TimeoutError:
             return False
         return True
 
     # What engines call
 
-    def take_seat(self, need: Need, engine: PoolEngine) -> tuple[str, Taken]:
-        """Raises EngineError when it fits nowhere."""
-        found = place(need, self._rooms(), self._taken())
+    def take_seat(
+        self, need: Need, engine: PoolEngine, takes: Callable[[str], bool] = lambda machine: True
+    ) -> tuple[str, Taken]:
+        """On a machine that `takes` it. Raises EngineError when it fits nowhere."""
+        found = place(need, [room for room in self._rooms() if takes(room.machine)], self._taken())
         if isinstance(found, str):
             raise EngineError("resource_exhausted", found, hint="Add a machine, or stop another agent.")
         seat = secrets.token_hex(8)
@@ -155,11 +163,60 @@ class Pool:
 
     def leave_seat(self, seat: str) -> None:
         self._seats.pop(seat, None)
+        self._changed.set()
 
     async def say(self, seat: str, data: bytes) -> None:
         """A seat that is gone hears nothing."""
         if (held := self._seats.get(seat)) is not None:
             await self._cluster.say(held[0].machine, data)
+
+    # What spreads call
+
+    def enter(self, spread: SpreadEngine) -> None:
+        self._spreads.append(spread)
+
+    def leave(self, spread: SpreadEngine) -> None:
+        if spread in self._spreads:
+            self._spreads.remove(spread)
+            self._changed.set()
+
+    def knows(self, spread: SpreadEngine) -> bool:
+        return spread in self._spreads
+
+    def kind_of(self, machine: str, card: bool) -> str:
+        """The class of device that an engine would use there."""
+        return serving_class(self._machines[machine].devices, card) if machine in self._machines else ""
+
+    async def change(self, seconds: float) -> None:
+        """Wait until a machine came or went or an engine ended, but no longer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._change()
+
+    def may_grow(self, spread: SpreadEngine) -> bool:
+        """Whether there is room for one more member that nobody waits for who has none yet."""
+        if any(one.makes_room for one in self._spreads):
+            return False
+        return self._fits(spread) and not any(one.waiting and self._fits(one) for one in self._spreads)
+
+    def make_room(self, hungry: SpreadEngine) -> None:
+        """One that has many members lets one go, if that gives a first one to an agent that has none."""
+        if any(one.makes_room for one in self._spreads):
+            return
+        for spread in sorted(self._spreads, key=lambda one: -len(one.members)):
+            for member in sorted(spread.members, key=lambda one: one.load) if len(spread.members) > 1 else ():
+                rest = [taken for taken, engine in self._seats.values() if engine is not member]
+                if self._fits(hungry, rest):
+                    spread.let_go(member)
+                    return
+
+    def _fits(self, spread: SpreadEngine, taken: list[Taken] | None = None) -> bool:
+        rooms = [room for room in self._rooms() if spread.takes(room.machine)]
+        return isinstance(place(spread.need, rooms, self._taken() if taken is None else taken), Taken)
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
     # What the cluster tells
 

@@ -5,12 +5,13 @@ and starting another engine, which may land elsewhere, is the caller's decision.
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from lading_node.core.placing import Need
+from lading_node.core.placing import Need, Taken
 from lading_node.engines import pool_wire as wire
 from lading_node.engines.errors import EngineError
 from lading_node.engines.front import Front, Order
@@ -33,7 +34,9 @@ class PoolEngine(Front):
         self._spec = spec
         self._pool = pool
         self._load_deadline = load_deadline or LOAD_S + _sizes(spec) / READ_SPEED
+        self.machine = ""
         self._seat = ""
+        self._card = ""
         self._ready: asyncio.Future[Ready] | None = None
         self._gone = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
@@ -41,22 +44,37 @@ class PoolEngine(Front):
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
+    def sit(self, need: Need, takes: Callable[[str], bool] = lambda machine: True) -> Taken:
+        """Take a place before the start, on a machine that is taken. Raises EngineError when there is none."""
+        self._seat, taken = self._pool.take_seat(need, self, takes)
+        self.machine, self._card = taken.machine, taken.card
+        return taken
+
+    @property
+    def ended(self) -> bool:
+        return self._gone.is_set()
+
+    @property
+    def load(self) -> int:
+        """Requests that run."""
+        return len(self._inboxes)
+
     async def start(self) -> Ready:
         if self._ready is not None:
             raise EngineError("engine_error", "This engine was started before.", hint="Make a new one.")
         self._ready = asyncio.get_running_loop().create_future()
-        need = await asyncio.to_thread(need_of, self._spec)
-        self._seat, taken = self._pool.take_seat(need, self)
+        if not self._seat:
+            self.sit(await asyncio.to_thread(need_of, self._spec))
         self._tasks = [asyncio.ensure_future(self._speak())]
         try:
-            self._say(wire.Place(self._seat, replace(self._spec, card=taken.card)))
+            self._say(wire.Place(self._seat, replace(self._spec, card=self._card)))
             async with asyncio.timeout(self._load_deadline) as self._deadline:
                 return await self._ready
         except BaseException as error:
             self._ready.cancel()
             await self.stop(0)
             if isinstance(error, TimeoutError):
-                why = f"The agent did not load within {self._load_deadline:g} s on {taken.machine}."
+                why = f"The agent did not load within {self._load_deadline:g} s on {self.machine}."
                 raise EngineError("timeout", why) from None
             raise
 

@@ -206,7 +206,11 @@ class Ready(_Value, frozen=True, tag="ready"):
 
 
 class Health(_Value, frozen=True):
-    """Measured by the host, not told by the engine. `memory` is the resident set in bytes."""
+    """Measured by the host, not told by the engine. `memory` is the resident set in bytes.
+
+    `slots` are the requests that it takes at once now (0: as many as its spec says), and `device` is the class of what
+    it runs on, where it may be elsewhere than here ("": here).
+    """
 
     alive: bool
     running: int
@@ -214,6 +218,8 @@ class Health(_Value, frozen=True):
     memory: int
     prompt_tokens: int
     output_tokens: int
+    slots: int = 0
+    device: str = ""
 
 
 Event = Started | Traced | Run | Finished | Failed

@@ -100,9 +100,12 @@ async def pooled(spec: EngineSpec, folder: Path) -> AsyncIterator[Engine]:
     await pool.open()
     try:
         assert await pool.machines(1, 20)
-        placed = pool.engine(spec)
+        placed = pool.spread(spec, 1)
         await placed.start()
-        yield placed
+        try:
+            yield placed
+        finally:
+            await placed.stop()
     finally:
         await pool.close()
 

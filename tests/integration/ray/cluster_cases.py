@@ -33,8 +33,9 @@ from lading_node.core.placing import Need
 from lading_node.engines.errors import EngineError
 from lading_node.engines.memory import MemoryEngine
 from lading_node.engines.pool import Pool
-from lading_node.engines.port import Engine, EngineSpec, Failed, Generate, Run
+from lading_node.engines.port import Engine, EngineSpec, Failed, Finished, Generate, Run
 from lading_node.engines.ray_pool import RayPool
+from lading_node.engines.spread import SpreadEngine
 
 __all__ = [
     "test_an_answer_streams_and_its_usage_is_right",
@@ -222,6 +223,58 @@ def test_a_frozen_node_is_noticed_by_its_silence_and_comes_back(world: World) ->
         cluster.signal_all(frozen, signal.SIGCONT)
         assert await world.pool.machines(2, 20)
         assert gone(ready.pid), "the engine that was given up must not run on"
+
+    world.runner.run(main())
+
+
+async def slots(engine: SpreadEngine, count: int, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while engine.health().slots != count:  # noqa: ASYNC110 - another process rings no bell
+            await asyncio.sleep(0.05)
+
+
+async def end_of(engine: SpreadEngine, order: Generate, taken: "asyncio.Event | None" = None) -> Answer:
+    """All of an answer; `taken` is set with its first tokens."""
+    answer = Answer(len(order.emitted))
+    async with aclosing(engine.generate(order)) as events:  # type: ignore[type-var]
+        async for event in events:
+            answer.add(event)
+            if isinstance(event, Run) and taken is not None:
+                taken.set()
+    return answer
+
+
+def test_one_agent_is_served_by_both_machines_and_by_one_that_joins_when_one_has_died(world: World) -> None:
+    """The node with the head is spared: without it there is no cluster. What died on the other one goes on here."""
+
+    async def main() -> None:
+        engine = world.pool.spread(msgspec.structs.replace(TOY, slots=2))
+        await engine.start()
+        await slots(engine, 4)
+        orders = [Generate(f"{number}", ask(3000, temperature=0.0), ahead=8) for number in range(2)]
+        begun = [asyncio.Event() for _ in orders]
+        jobs = [asyncio.ensure_future(end_of(engine, *one)) for one in zip(orders, begun, strict=True)]
+        await asyncio.gather(*(one.wait() for one in begun))
+        by_member = {member: member._ready.result().pid for member in engine.members if member._ready is not None}
+        assert {engine._where[order.id] for order in orders} == set(by_member), "one on each machine"
+        raylets = {member: cluster.parent(cluster.worker_of(pid)) for member, pid in by_member.items()}
+        lost = max(raylets, key=lambda member: raylets[member])
+        which = next(at for at, order in enumerate(orders) if engine._where[order.id] is lost)
+        cluster.signal_all(cluster.family(raylets[lost]), signal.SIGKILL)
+        died = await jobs[which]
+        assert isinstance(died.end, Failed)
+        assert died.end.code == "engine_died"
+        assert engine.health().slots == 2
+        rest = await end_of(engine, Generate("on", orders[which].request, tuple(died.ids)))
+        other = await jobs[1 - which]
+        assert isinstance(other.end, Finished), "its job is none of the lost machine's"
+        assert isinstance(rest.end, Finished), rest.end
+        assert died.ids + rest.ids == other.ids
+        cluster.started(cluster.start(world.env, f"--address=127.0.0.1:{CLOSED}", '--resources={"gpu:GPU-none":1}'))
+        await slots(engine, 4)
+        assert {member.machine for member in engine.members} != {member.machine for member in by_member}
+        await engine.stop()
+        assert world.pool.fits(Need()) == 2
 
     world.runner.run(main())
 

@@ -33,7 +33,7 @@ def unshare() -> list[str]:
     return []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(250)
 def test_a_real_cluster_of_two_nodes_is_one_host() -> None:
     require(importlib.util.find_spec("ray") is not None, "Ray is not installed: pip install 'lading[ray]'")
     command = unshare()
@@ -44,7 +44,7 @@ def test_a_real_cluster_of_two_nodes_is_one_host() -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -174,6 +174,28 @@ def test_neither_a_friend_who_is_first_nor_jurors_who_stay_away_save_a_cheat(pla
     play(story)
 
 
+def test_who_accuses_a_host_that_the_court_acquits_is_remembered(play: Play) -> None:
+    async def story(world: World) -> None:
+        await world.host("honest", Habits(price_out=1))
+        for label in ("a", "b"):
+            await world.host(label, Habits(verdict=2))
+        await world.host("c", Habits(audits=False))
+        await world.chat(await world.session())
+        for _ in range(60):
+            tree = await audits(world)
+            if tree["disputes"]:
+                break
+            await asyncio.sleep(1)
+        dispute = Digest(bytes.fromhex(tree["disputes"][0]["dispute"][2:]))
+        await jury(world, dispute, ["a", "b", "c"], Verdict.HONEST)
+        tree = await settled(world, "disputes")
+        assert tree["disputes"][0]["note"] == "ruled honest"
+        overruled = {who: world.coordinator.conduct.auditor(key(who).address).overruled for who in ("a", "b", "c")}
+        assert overruled == {"a": 1, "b": 1, "c": 0}
+
+    play(story)
+
+
 def test_an_auditor_cannot_stop_all_auditing_with_a_number_that_is_none(play: Play) -> None:
     async def story(world: World) -> None:
         await world.host("honest", Habits(price_out=1))

@@ -8,7 +8,7 @@ from factories import key
 from lading_coordinator.audits.conduct import SUSPICION, WINDOW, Conduct, Pair
 from lading_coordinator.audits.records import Appointment, Audit, Drawn, Paper, Pick, Records, Turn
 from lading_coordinator.core.audits import Asked, Policy
-from lading_coordinator.core.conduct import REST_AFTER, SUSPECT_EPOCHS, Kind
+from lading_coordinator.core.conduct import REST_AFTER, STRIKES, SUSPECT_EPOCHS, Kind
 from lading_coordinator.store import Store
 from lading_protocol.audit import Verdict
 from lading_protocol.conduct import Honest
@@ -145,7 +145,13 @@ def test_remarks_rest_or_strike_off_an_auditor(desk: Desk) -> None:
         desk.conduct.remark(slow, n.to_bytes(32, "big"), Kind.SILENT)
         desk.conduct.remark(odd, n.to_bytes(32, "big"), Kind.OUTVOTED)
     desk.conduct.remark(lazy, bytes(32), Kind.MISSED)
+    framer = key("framer").address
+    for n in range(STRIKES):
+        assert desk.conduct.excluded(framer) == ""
+        desk.conduct.remark(framer, n.to_bytes(32, "big"), Kind.OVERRULED)
+        desk.conduct.remark(framer, n.to_bytes(32, "big"), Kind.OVERRULED)  # one case counts once
     desk.restart()
+    assert "the court acquitted" in desk.conduct.excluded(framer)
     assert "did not answer" in desk.conduct.excluded(slow)
     assert "outvoted" in desk.conduct.excluded(odd)
     assert "known fault" in desk.conduct.excluded(lazy)

@@ -11,7 +11,7 @@ from lading_node.core.channel import Channel, ChannelId, cover, see_chain
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.core.policy import BATCH_ROWS, Claim, Policy, plan
 from lading_node.engines.port import Embedded, Scored
-from lading_protocol.audit import Rerun, Verdict
+from lading_protocol.audit import TOLERANCES, Rerun, Verdict
 from lading_protocol.ids import JobId, TermsId, Wei
 from lading_protocol.messages import Case, request_hash
 from lading_protocol.receipts import Receipt
@@ -139,6 +139,7 @@ def test_later_seats_wait_longer_to_finish_what_the_first_left() -> None:
 # Cases
 
 JOB = JobId(b"\x09" * 32)
+LIMITS = TOLERANCES["onnx-f32-cpu"]
 NET = network()
 
 
@@ -200,13 +201,13 @@ def scored(margins: tuple[float, ...] = (0.0, 0.0, 0.0), finish: str = "stop", e
 def test_verdicts_on_chats(result: Scored, changes: dict[str, object], verdict: Verdict, code: str) -> None:
     claimed = receipt(**changes)
     signed = claimed.sign(NET.court_domain, key("host"))
-    finding = conclude(signed, rerun_chat(result, case(), claimed, None), "onnx-f32-cpu")
+    finding = conclude(signed, rerun_chat(result, case(), claimed, None), LIMITS)
     assert (finding.verdict, finding.code) == (verdict, code)
 
 
 def test_an_unknown_numeric_class_gives_no_verdict() -> None:
     signed = receipt().sign(NET.court_domain, key("host"))
-    assert conclude(signed, rerun_chat(scored(), case(), receipt(), None), "gpu-of-tomorrow").verdict == Verdict.UNKNOWN
+    assert conclude(signed, rerun_chat(scored(), case(), receipt(), None), None).verdict == Verdict.UNKNOWN
 
 
 def test_vectors_are_compared_row_by_row() -> None:
@@ -224,9 +225,7 @@ def test_vectors_are_compared_row_by_row() -> None:
         shown = Case(b"x" * 65, embed_request("a", "b"), vectors=data)
         bound = msgspec.structs.replace(claim_, commitment=merkle_root([vectors_leaf(JOB, data)]))
         assert mismatch(shown, bound) == ""
-        return conclude(
-            bound.sign(NET.court_domain, key("host")), rerun_embed(embedded, shown.vectors), "onnx-f32-cpu"
-        ).code
+        return conclude(bound.sign(NET.court_domain, key("host")), rerun_embed(embedded, shown.vectors), LIMITS).code
 
     assert verdict(b"".join(own)) == "ok"
     assert verdict(own[0] + struct.pack("<2f", 1.001, 0.0)) == "vector"
@@ -245,6 +244,6 @@ def test_vectors_are_compared_row_by_row() -> None:
 )
 def test_work_that_nobody_could_do_honestly_is_guilty_not_undecided(rerun: Rerun, code: str) -> None:
     signed = receipt().sign(NET.court_domain, key("host"))
-    finding = conclude(signed, rerun, "onnx-f32-cpu")
+    finding = conclude(signed, rerun, LIMITS)
     assert (finding.verdict, finding.code) == (Verdict.GUILTY, code)
-    assert conclude(signed, rerun, "gpu-of-tomorrow").verdict == Verdict.UNKNOWN
+    assert conclude(signed, rerun, None).verdict == Verdict.UNKNOWN
