@@ -270,7 +270,7 @@ def _high(row: Reals, sampler: Sampler, near: float, share: float) -> Ids:
 
 
 def _before(high: Reals, kept: Reals, near: float, temperature: float) -> tuple[Reals, Reals]:
-    """Of each of `high` the share of the weight of `kept` that comes before it, at least and at most. Among nearly equal
+    """Of each of `high` the share of the weight of `kept` before it, at least and at most. Among nearly equal
     logits the order itself is not sure: only what is clearly above counts, or everything that might be."""
     top = high.max()
     total = np.exp((kept - top) / temperature).sum()
