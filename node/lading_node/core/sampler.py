@@ -244,16 +244,12 @@ def _slack(row: Reals, sampler: Sampler, stretch: float) -> tuple[NDArray[np.boo
     surely = row >= edge + near if limited else np.ones(len(row), np.bool_)
     perhaps = row >= edge - near if limited else np.ones(len(row), np.bool_)
     if sampler.top_p < 1:
-        # Among nearly equal logits the order itself is not sure: count before a token only what is clearly above it,
-        # or everything that might be.
-        falling = row[_descending(scaled, np.arange(len(row)))]
-        weights = np.exp((falling - falling[0]) / sampler.temperature)
-        mass = np.concatenate([[0.0], np.cumsum(weights)]) / weights[: len(kept)].sum()
-        own = np.exp((row - falling[0]) / sampler.temperature) / weights[: len(kept)].sum()
-        least = mass[np.searchsorted(-falling, -(row + near), "left")]
-        most = mass[np.searchsorted(-falling, -(row - near), "right")] - own
-        surely &= most < sampler.top_p - share
-        perhaps &= least < sampler.top_p + share
+        high = _high(row, sampler, near, share)
+        least, most = _before(row[high], row[kept], near, sampler.temperature)
+        inside, nearby = np.zeros(len(row), np.bool_), np.zeros(len(row), np.bool_)
+        nearby[high] = least < sampler.top_p + share
+        inside[high] = nearby[high] & (most < sampler.top_p - share)
+        surely, perhaps = surely & inside, perhaps & nearby
         edge = max(edge, float(row[_nucleus(scaled, kept, sampler.top_p)].min()))
     if sampler.min_p > 0:
         least_logit = float(row.max()) + sampler.temperature * math.log(sampler.min_p)
@@ -261,3 +257,25 @@ def _slack(row: Reals, sampler: Sampler, stretch: float) -> tuple[NDArray[np.boo
         perhaps &= row >= least_logit - MIN_P_SLACK * stretch
         edge = max(edge, least_logit)
     return surely, perhaps, edge
+
+
+def _high(row: Reals, sampler: Sampler, near: float, share: float) -> Ids:
+    """Ids that may be within top-p, and all that could come before one of them: as in _nucleus, what lies deeper than
+    this weighs less than what the share leaves."""
+    left = 1 - sampler.top_p - share
+    if left <= 0:
+        return np.arange(len(row))
+    depth = sampler.temperature * (math.log(left) - math.log(len(row)) - 1)
+    return np.flatnonzero(row >= row.max() + depth - 2 * near)
+
+
+def _before(high: Reals, kept: Reals, near: float, temperature: float) -> tuple[Reals, Reals]:
+    """Of each of `high` the share of the weight of `kept` before it, at least and at most. Among nearly equal
+    logits the order itself is not sure: only what is clearly above counts, or everything that might be."""
+    top = high.max()
+    total = np.exp((kept - top) / temperature).sum()
+    falling = -np.sort(-high)
+    mass = np.concatenate([[0.0], np.cumsum(np.exp((falling - top) / temperature))]) / total
+    own = np.exp((high - top) / temperature) / total
+    least = mass[np.searchsorted(-falling, -(high + near), "left")]
+    return least, mass[np.searchsorted(-falling, -(high - near), "right")] - own
