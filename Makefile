@@ -12,7 +12,7 @@ demo: .venv/.demo ## One inference, served, checked, paid and split (KEEP=1 leav
 	@$(BIN)/python -m lading_demo $(if $(KEEP),--keep)
 
 test: .venv/.dev ## All tests: unit, property, contracts, simulation, integration, end to end
-	@$(BIN)/pytest
+	@$(BIN)/python tests/side_by_side.py
 
 check: .venv/.dev ## Lint, types and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
