@@ -17,6 +17,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_node.agents import Agent
 from lading_node.core import session as core
+from lading_node.core.attempt import Session
 from lading_node.core.channel import ChannelId
 from lading_node.core.events import (
     Cancelled,
@@ -46,7 +47,6 @@ from lading_node.core.events import (
     SubmitLock,
     Woken,
 )
-from lading_node.core.session import Session
 from lading_node.engines import port
 from lading_node.store import AttemptRow, KeptSketch
 from lading_protocol.errors import LadingError

@@ -15,9 +15,9 @@ from lading_node.channels import Channels, LookUp
 from lading_node.conversation import Conversation
 from lading_node.core import session as core
 from lading_node.core.admission import Facts
+from lading_node.core.attempt import Session
 from lading_node.core.channel import Channel, ChannelId, admit_to, sign_for
 from lading_node.core.events import Opened, Record, Stopped
-from lading_node.core.session import Session
 from lading_node.ports import Doors
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading_node.core import commit
-from lading_node.core.session import Phase
+from lading_node.core.attempt import Phase
 from lading_protocol import transcript
 from lading_protocol.ids import JobId
 from unit.node.world import World
@@ -29,7 +29,7 @@ def check(world: World) -> None:
 
 
 def _amount(play) -> int:
-    from lading_node.core.session import amount
+    from lading_node.core.attempt import amount
 
     return amount(play.session)
 

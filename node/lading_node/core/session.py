@@ -5,7 +5,6 @@ It guarantees: nothing is delivered beyond the channel's headroom, every receipt
 a voucher counts only once it is durable, and every Open gets an answer.
 """
 
-from enum import IntEnum
 from typing import assert_never
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from lading_node.core import channel as channels
 from lading_node.core import commit
 from lading_node.core.admission import Facts, admit, check_cover
+from lading_node.core.attempt import Phase, Session, amount, receipt_of, record_of
 from lading_node.core.channel import Channel, ChannelId, Running
 from lading_node.core.events import (
     Cancelled,
@@ -32,10 +32,8 @@ from lading_node.core.events import (
     Persisted,
     PersistFailed,
     PersistVoucher,
-    Record,
     ResumeEngine,
     Send,
-    SendReceipt,
     StartEngine,
     StopEngine,
     Stopped,
@@ -43,11 +41,10 @@ from lading_node.core.events import (
     Woken,
 )
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, TermsId, Wei
-from lading_protocol.messages import MAX_FRAME, Accept, EmbedRequest, Fail, Open, Refuse, Tokens, Vectors, request_hash
-from lading_protocol.offers import KnownOffer
+from lading_protocol.ids import Address, TermsId, Wei
+from lading_protocol.messages import MAX_FRAME, Accept, EmbedRequest, Fail, Open, Refuse, Tokens, Vectors
 from lading_protocol.pricing import PER, attempt_amount
-from lading_protocol.receipts import TIERS, Finish, Receipt
+from lading_protocol.receipts import Finish
 from lading_protocol.transcript import (
     CHUNK_TOKENS,
     SKETCH_BYTES,
@@ -63,61 +60,6 @@ PAY_SECONDS = 10.0
 ROWS_PER_FRAME = MAX_FRAME - 256
 
 
-class Phase(IntEnum):
-    NEW = 0
-    STARTING = 1  # the engine was asked; nothing is promised yet
-    RUNNING = 2  # accepted
-    LINGERING = 3  # all is said and done but for the payer's last voucher
-    OVER = 4
-
-
-class Session(msgspec.Struct, frozen=True):
-    """`backlog` holds tokens that are made but not paid ahead for; `receipted` is `count` as of the last receipt.
-
-    `deadline` (the clock of `apply`) is when patience with the payer ends; None while nothing is awaited of it.
-    `persisting` vouchers are on their way to the ledger; the attempt is not over before their fate is known. `sketch`
-    is that of the prompt and of what was delivered, in pieces.
-    """
-
-    opening: Open
-    host: Address
-    facts: Facts | None = None
-    phase: Phase = Phase.NEW
-    prompt_tokens: int = 0
-    prompt_hash: bytes = b""
-    count: int = 0
-    rolling: Digest = Digest(bytes(32))
-    tree: commit.Commitment | None = None
-    rows: Digest | None = None
-    sketch: tuple[bytes, ...] = ()
-    receipted: int = 0
-    backlog: tuple[EngineRun, ...] = ()
-    finished: Finish | None = None
-    paused: bool = False
-    cancelled: bool = False
-    persisting: int = 0
-    gone: bool = False
-    deadline: float | None = None
-
-    @property
-    def job(self) -> JobId:
-        return JobId(self.opening.job)
-
-    @property
-    def first(self) -> int:
-        return len(self.opening.emitted)
-
-    @property
-    def offer(self) -> KnownOffer:
-        assert self.facts is not None
-        assert self.facts.offer is not None
-        return self.facts.offer
-
-    @property
-    def over(self) -> bool:
-        return self.phase is Phase.OVER
-
-
 class Step(msgspec.Struct, frozen=True):
     session: Session
     channel: Channel
@@ -126,11 +68,6 @@ class Step(msgspec.Struct, frozen=True):
 
 def channel_id(opening: Open, terms: TermsId) -> ChannelId:
     return ChannelId(Address(opening.signer), terms, opening.epoch)
-
-
-def amount(session: Session) -> Wei:
-    """What the attempt costs so far, in wei: the payer's own formula (lading_protocol.job.owed)."""
-    return _amount_at(session, session.count)
 
 
 def apply(session: Session, channel: Channel, event: Event, now: float) -> Step:
@@ -296,7 +233,7 @@ def _flush(session: Session, channel: Channel, now: float) -> tuple[Session, Cha
         channel = channels.earn(channel, session.job, session.opening.attempt, amount(session))
         effects.append(Send(Tokens(run.first, ids, "" if rest else run.text, session.rolling)))
         if session.count // CHUNK_TOKENS > session.receipted // CHUNK_TOKENS:
-            session, receipt = _receipt(session, Finish.RUNNING, now)
+            session, receipt = receipt_of(session, Finish.RUNNING, now)
             effects.append(receipt)
     return session, channel, effects
 
@@ -325,7 +262,7 @@ def _wait_for_payment(session: Session, channel: Channel, effects: list[Effect],
         session = msgspec.structs.replace(session, deadline=now + PAY_SECONDS)
     if session.receipted < session.count:
         # The payer pays when it sees a receipt, so it gets one before we wait for it.
-        session, receipt = _receipt(session, Finish.RUNNING, now)
+        session, receipt = receipt_of(session, Finish.RUNNING, now)
         effects.append(receipt)
     if not session.paused:
         session = msgspec.structs.replace(session, paused=True)
@@ -372,8 +309,8 @@ def _finished(session: Session, channel: Channel, finish: Finish, now: float) ->
 
 
 def _done(session: Session, channel: Channel, finish: Finish, effects: list[Effect], now: float) -> Step:
-    session, receipt = _receipt(session, finish, now)
-    effects += [receipt, _record(session, channel, finish, "")]
+    session, receipt = receipt_of(session, finish, now)
+    effects += [receipt, record_of(session, channel, finish, "")]
     session = msgspec.structs.replace(session, phase=Phase.LINGERING, deadline=now + PAY_SECONDS, paused=False)
     return _linger(session, channel, tuple(effects), now)
 
@@ -388,13 +325,13 @@ def _abort(session: Session, channel: Channel, code: str, message: str, now: flo
     signed: tuple[Effect, ...] = ()
     if session.receipted < session.count:
         # Whoever breaks off signs for what it delivered, so that it can be audited like everything else.
-        session, receipt = _receipt(session, Finish.RUNNING, now)
+        session, receipt = receipt_of(session, Finish.RUNNING, now)
         signed = (receipt,)
     effects: tuple[Effect, ...] = (
         StopEngine(),
         *signed,
         Send(Fail(code, message)),
-        _record(session, channel, Finish.FAILED, code),
+        record_of(session, channel, Finish.FAILED, code),
     )
     session = msgspec.structs.replace(
         session, phase=Phase.LINGERING, backlog=(), paused=False, deadline=now + PAY_SECONDS
@@ -475,7 +412,7 @@ def _gone(session: Session, channel: Channel, now: float) -> Step:
             session = msgspec.structs.replace(session, phase=Phase.OVER)
             return Step(session, channel, (StopEngine(), Hangup()))
         case Phase.RUNNING:
-            record = _record(session, channel, Finish.CANCELLED, "payer_gone")
+            record = record_of(session, channel, Finish.CANCELLED, "payer_gone")
             session = msgspec.structs.replace(session, phase=Phase.LINGERING, gone=True, backlog=(), paused=False)
             return _linger(session, channel, (StopEngine(), record), now)
         case Phase.LINGERING:
@@ -484,44 +421,3 @@ def _gone(session: Session, channel: Channel, now: float) -> Step:
             return Step(session, channel)
         case _:
             assert_never(session.phase)
-
-
-# Papers
-
-
-def _amount_at(session: Session, count: int) -> Wei:
-    delivered = count > 0 or session.rows is not None
-    return attempt_amount(session.offer.price, session.prompt_tokens if delivered else 0, session.first, count)
-
-
-def _receipt(session: Session, finish: Finish, now: float) -> tuple[Session, SendReceipt]:
-    opening, offer = session.opening, session.offer.offer
-    assert session.tree is not None
-    receipt = Receipt(
-        job=opening.job,
-        attempt=opening.attempt,
-        request=request_hash(opening.request),
-        agent=offer.agent,
-        terms=offer.terms,
-        host=session.host,
-        signer=Address(opening.signer),
-        epoch=opening.epoch,
-        first=session.first,
-        prompt_tokens=session.prompt_tokens,
-        output_tokens=session.count,
-        prompt_hash=session.prompt_hash,
-        commitment=session.rows if session.rows is not None else commit.root(session.tree),
-        price_in=offer.price_in,
-        price_out=offer.price_out,
-        amount=amount(session),
-        finish=finish,
-        issued_at=int(now),
-        tier=TIERS.index(session.offer.detail.tier),
-    )
-    marks = b"".join(commit.marks_since(session.tree, session.receipted))
-    return msgspec.structs.replace(session, receipted=session.count), SendReceipt(receipt, marks)
-
-
-def _record(session: Session, channel: Channel, finish: Finish, code: str) -> Record:
-    sketch = session.sketch if session.tree is not None and session.tree.is_sketched else ()
-    return Record(session.count, amount(session), finish, code, channels.outstanding(channel), sketch)

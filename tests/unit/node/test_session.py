@@ -6,6 +6,7 @@ import pytest
 from factories import NOW, chat_request, contract, embed_request, key, known_offer
 from lading_node.core import channel as channels
 from lading_node.core.admission import Account, Admitted, admit
+from lading_node.core.attempt import Phase
 from lading_node.core.channel import Channel, ChannelId, Running
 from lading_node.core.events import (
     EngineFailed,
@@ -27,7 +28,6 @@ from lading_node.core.events import (
     Stopped,
     SubmitLock,
 )
-from lading_node.core.session import Phase
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import Accept, Cancel, Done, Fail, Refuse, Tokens

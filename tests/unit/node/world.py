@@ -10,6 +10,7 @@ import msgspec
 from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading_node.core import channel as channels
 from lading_node.core.admission import Account, Facts
+from lading_node.core.attempt import Session
 from lading_node.core.channel import Channel, ChannelId
 from lading_node.core.events import (
     Cancelled,
@@ -34,7 +35,7 @@ from lading_node.core.events import (
     SubmitLock,
     Woken,
 )
-from lading_node.core.session import Session, apply
+from lading_node.core.session import apply
 from lading_protocol import VERSION, job
 from lading_protocol.ids import TermsId, Wei
 from lading_protocol.messages import Cancel, Chunk, Done, Open, Pay, ToHost, ToPayer
