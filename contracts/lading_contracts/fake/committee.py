@@ -1,5 +1,6 @@
 """What both courts share, in memory: draw, votes, rulings, appeals and bonds. The contract's checks in its order."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import msgspec
@@ -56,7 +57,7 @@ class Round(msgspec.Struct, frozen=True):
     jurors: tuple[Address, ...] = ()
 
 
-class CommitteeModel(PaymentsModel):
+class CommitteeModel(PaymentsModel, ABC):
     def __init__(self, world: World, address: Address, coin: Address, staking: Address, parameters: Address) -> None:
         super().__init__(world, address, coin)
         self._staking: StakingModel = world.contracts[staking]
@@ -68,13 +69,13 @@ class CommitteeModel(PaymentsModel):
 
     # --- what a court decides ---
 
+    @abstractmethod
     def _accused_owner(self, accused: Address) -> Address:
         """Whom the accused belongs to: it may appeal, and gets what the accused wins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _carry_out(self, id_: bytes, case: Case) -> int:
         """Does what the final verdict says; returns what it adds to the jurors' pot."""
-        raise NotImplementedError
 
     def _release(self, case: Case) -> None:
         """The dispute is void; its bonds go back afterwards."""
