@@ -28,6 +28,7 @@ from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, AgentId, short
 from lading_protocol.messages import (
+    MAX_FRAME,
     Case,
     Check,
     EmbedRequest,
@@ -88,8 +89,8 @@ class Rerun(msgspec.Struct, frozen=True):
                 return b""
 
     @property
-    def opening_size(self) -> int:
-        return 0 if isinstance(self.answer, Failed) else opening_size(self.case, self.receipt.value, self.answer)
+    def opening_size(self) -> int | None:
+        return opening_size(self.case, self.receipt.value, self.answer)
 
     def finding(self, opened: bytes | None) -> Finding:
         """`opened` is the host's sketch or vectors; None, or what the receipt does not commit to, leaves the tokens."""
@@ -171,7 +172,9 @@ class Auditor:
                 case Unopened():
                     return None
                 case Sketch() as first:
-                    return await receive_sketch(messages, first, rerun.opening_size)
+                    size = rerun.opening_size
+                    told = min(len(first.data) + first.left, MAX_FRAME)
+                    return await receive_sketch(messages, first, told if size is None else size)
                 case _:
                     raise CaseMismatch("The host's opening, or word that there is none, was to come next.")
 

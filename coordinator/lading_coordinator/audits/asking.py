@@ -100,7 +100,7 @@ class Asking:
         else:
             await send_sketch(messages, opened)
         finding, own = await self._heard(messages, sealed, leaf)
-        if case.marks and opened is not None and not _agrees(finding, case, own, opened):
+        if case.marks and opened is not None and not agrees(finding, case, own, opened):
             raise Distrusted("What it found does not follow from the numbers that it shows.")
         return finding
 
@@ -163,10 +163,17 @@ class Asking:
         raise error
 
 
-def _agrees(finding: Finding, case: Case, own: bytes, opened: bytes) -> bool:
-    """Whether the sketches, both of which we see, are as far apart as the finding says."""
-    if finding.verdict == Verdict.UNKNOWN or len(own) != len(opened):
-        return finding.verdict == Verdict.UNKNOWN
+def agrees(finding: Finding, case: Case, own: bytes, opened: bytes) -> bool:
+    """Whether the sketches, both of which we see, are as far apart as the finding says.
+
+    What no model can have said (a prompt too long, an id that is none) has no states: then nothing was compared.
+    """
+    if finding.verdict == Verdict.UNKNOWN:
+        return True
+    if not own and finding.verdict == Verdict.GUILTY:
+        return finding.chunk == finding.prompt == 0
+    if len(own) != len(opened):
+        return False
     receipt = unpack(Receipt, case.receipt).value
     found = errors(own, opened)
     at = receipt.prompt_tokens + receipt.first - 1

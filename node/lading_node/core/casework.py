@@ -8,7 +8,7 @@ import struct
 
 import msgspec
 
-from lading_node.engines.port import Embedded, Scored
+from lading_node.engines.port import Embedded, Failed, Scored
 from lading_protocol.audit import CLIP, Judgement, Rerun, Tolerance, judge
 from lading_protocol.ids import JobId
 from lading_protocol.messages import Case, EmbedRequest, Finding, request_hash
@@ -43,10 +43,12 @@ def mismatch(case: Case, receipt: Receipt) -> str:
     return "" if root == receipt.commitment else "The tokens are not those that the receipt commits to."
 
 
-def opening_size(case: Case, receipt: Receipt, own: Scored | Embedded) -> int:
-    """How many bytes the host can open."""
+def opening_size(case: Case, receipt: Receipt, own: Scored | Embedded | Failed) -> int | None:
+    """How many bytes the host can open; None when our own re-run cannot tell."""
     if isinstance(own, Embedded):
         return 4 * own.width * len(own.vectors)
+    if isinstance(case.request, EmbedRequest):
+        return None
     return SKETCH_BYTES * (_positions(receipt) + receipt.output_tokens) if case.marks else 0
 
 
