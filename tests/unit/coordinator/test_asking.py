@@ -24,7 +24,7 @@ def finding(verdict: Verdict, chunk: float, prompt: float) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said", "own", "opened", "agrees"),
+    ("verdict", "said", "own", "opened", "follows"),
     [
         (Verdict.HONEST, (0.0, 0.0), OWN, OWN, True),
         (Verdict.GUILTY, FAR, OWN, OTHER, True),
@@ -40,6 +40,6 @@ def finding(verdict: Verdict, chunk: float, prompt: float) -> Finding:
     ],
 )
 def test_a_finding_follows_from_the_sketches(
-    verdict: Verdict, said: tuple[float, float], own: bytes, opened: bytes, agrees: bool
+    verdict: Verdict, said: tuple[float, float], own: bytes, opened: bytes, follows: bool
 ) -> None:
-    assert agrees(finding(verdict, *said), SHOWN, own, opened) is agrees
+    assert agrees(finding(verdict, *said), SHOWN, own, opened) is follows
