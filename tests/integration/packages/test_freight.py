@@ -93,8 +93,9 @@ def test_four_peers_share_the_work(source: BlobStore, agent: AgentId, tmp_path: 
         await fetch_package(port.here.links, agent, target)
         check(target, agent, tmp_path / "out")
         assert all(peer.sent > MIB for peer in port.peers)
-        # The adapter's chunks are the weights' first ones, asked twice because neither was held when the fetch began.
-        assert sum(peer.sent for peer in port.peers) < 27 * MIB + 4 * 2 * MIB
+        # 27 MiB and a few bytes: the adapter's chunks are the weights' first ones, but neither was held when the fetch
+        # began. How many chunks are asked twice at the end depends on the paces; none is asked of a third peer.
+        assert sum(peer.sent for peer in port.peers) < Rules().holders * 28 * MIB
 
     play(source, story)
 
