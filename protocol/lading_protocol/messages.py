@@ -16,6 +16,7 @@ MAX_FRAME = 1 << 20
 MAX_TOKENS = 1 << 17
 BLOB_PART = 1 << 18
 VOUCHER_PAGE = 1024
+INTERACTIVE, BATCH = 0, 1
 
 JOB = "/lading/job/1"
 HEARTBEAT = "/lading/heartbeat/1"
@@ -115,6 +116,7 @@ class Open(_Wire, frozen=True, tag="open"):
     """Begin an attempt under the offer with this digest; `emitted` holds the tokens that earlier attempts delivered.
 
     `signer` is the address whose vouchers pay; `lock` and `voucher` are packed and may be empty when nothing is new.
+    A job of the band BATCH may be stopped at a token edge for one that is INTERACTIVE; `preempted` is how often it was.
     """
 
     version: int
@@ -127,6 +129,8 @@ class Open(_Wire, frozen=True, tag="open"):
     emitted: Annotated[tuple[Count, ...], Meta(max_length=MAX_TOKENS)] = ()
     lock: Annotated[bytes, Meta(max_length=1024)] = b""
     voucher: Annotated[bytes, Meta(max_length=1024)] = b""
+    band: Annotated[int, Meta(ge=INTERACTIVE, le=BATCH)] = INTERACTIVE
+    preempted: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class Pay(_Wire, frozen=True, tag="pay"):
