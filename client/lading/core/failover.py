@@ -114,7 +114,7 @@ class Failover:
         return min(limits.between, max(limits.least, limits.factor * pace.quantile(0.99)) * 2.0**moved)
 
     def hedge_after(self, host: Address, weight: float) -> float | None:
-        """When the first token is late enough for a second host to be asked; None where nothing is known of this one."""
+        """When the first token is so late that a second host may be asked; None while little is known of this one."""
         pace = self._host(host).first
         return pace.quantile(0.95) * weight if pace.total >= self.ENOUGH else None
 

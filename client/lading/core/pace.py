@@ -54,5 +54,5 @@ class Pace:
         for step, count in enumerate(self._counts):
             left -= count
             if count and left <= 1e-9:
-                return _LEAST * 2.0 ** ((step + 1) / _STEPS)
+                return float(_LEAST * 2.0 ** ((step + 1) / _STEPS))
         return 0.0
