@@ -25,8 +25,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Seconds a host may be silent before the first token and between tokens, and hosts tried for one job.
 
     `first` and `between` hold for a host that is not known, and are the most that any gets; one that is known gets
-    `factor` times its own slowest wait in a hundred, at least `least_first` and `least`. A stream that would move and may not
-    is held `held` seconds at most, one whose host is gone `broken`. A preempted job waits `parked` for a slot.
+    `factor` times its own slowest wait in a hundred, at least `least_first` and `least`. A stream that would move and
+    may not is held `held` seconds at most, one whose host is gone `broken`. A preempted job waits `parked` for a slot.
     """
 
     first: float = 30.0

@@ -17,10 +17,10 @@ from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
-from lading_protocol.job import Effect, Event, JobState, LinkLost, apply, owed
+from lading_protocol.job import Effect, Event, JobState, LinkLost, Resume, apply, owed
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
 from lading_protocol.offers import KnownOffer
-from lading_protocol.receipts import SignedReceipt
+from lading_protocol.receipts import Finish, SignedReceipt
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
@@ -67,6 +67,7 @@ class Attempt:
         self._moved = 0
         self._weight = 1.0
         self._since: float | None = None
+        self._cancelled = False
 
     def begin(self, failover: Failover, moved: int, weight: float) -> None:
         """Ask the host. `moved` is how often the stream has moved, `weight` that of its prompt."""
@@ -80,6 +81,7 @@ class Attempt:
         self._send(Pay(voucher))
 
     def send_cancel(self) -> None:
+        self._cancelled = True
         self._send(Cancel())
 
     async def next(self, patience: float | None = None) -> Event:
@@ -134,6 +136,9 @@ class Attempt:
             self.owed = max(self.owed, owed(self.state))
         if current is not None and current.receipt is not None:
             self.receipt, self.marks = current.receipt, current.marks
+        if self.state.finish is Finish.CANCELLED and not self._cancelled:
+            self.state = msgspec.structs.replace(self.state, attempt=None, finish=Finish.RUNNING)
+            return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]
         return effects
 
     async def close(self) -> None:
