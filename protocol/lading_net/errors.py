@@ -125,3 +125,10 @@ class BadMessage(NetError):
 
     code = "net_bad_message"
     hint = "The peer may run another version of Lading."
+
+
+class BadNetworkKey(NetError):
+    """The file does not hold the key of a private network."""
+
+    code = "net_bad_network_key"
+    hint = "Ask who runs the network for its swarm key file, or make one: lading network new-key."

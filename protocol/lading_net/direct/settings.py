@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lading_net.direct.yamux import Limits
+from lading_net.private import NetworkKey
 from lading_protocol.messages import BLOB
 
 
@@ -20,3 +21,4 @@ class DirectSettings(msgspec.Struct, frozen=True):
     memory: int = 512 * 1024 * 1024  # bytes arrived and unread on all links, before the fullest stream is reset
     handshakes: int = 256  # under way at once; more are turned away at the door
     bulk: frozenset[str] = frozenset({BLOB})  # protocols whose streams give way to all others of their link
+    network: NetworkKey | None = None  # of a private network; both ends must have it

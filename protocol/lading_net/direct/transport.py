@@ -14,6 +14,7 @@ import socket
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.pool import Pool
+from lading_net.direct.protected import ProtectedSocket
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.socket import LinkSocket
 from lading_net.errors import (
@@ -178,7 +179,9 @@ class DirectTransport:
     # -- keeping
 
     def _socket(self, dialled: bool, expect: Address | None) -> LinkSocket:
-        return LinkSocket(self._mine, dialled, expect, self._handlers.get, self._settings, self._pool)
+        network = self._settings.network
+        rest = (self._mine, expect, self._handlers.get, self._settings, self._pool)
+        return LinkSocket(dialled, *rest) if network is None else ProtectedSocket(network, dialled, *rest)
 
     def _register(self, link: DirectLink) -> None:
         if link.lost:
