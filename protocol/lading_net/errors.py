@@ -64,6 +64,13 @@ class WrongPeer(NetError):
     hint = "The address may have been taken over or the advert is stale; look the peer up again."
 
 
+class PeerBarred(NetError):
+    """The peer broke the protocol again and again; we neither call it nor answer it for a while."""
+
+    code = "net_peer_barred"
+    hint = "Use another peer."
+
+
 class ProtocolViolation(NetError):
     """The peer sent something the protocol forbids; the link was closed."""
 

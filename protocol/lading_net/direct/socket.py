@@ -16,7 +16,7 @@ from lading_net.direct.noise import Credentials
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
-from lading_net.errors import HandshakeFailed, NetError, NetTimeout
+from lading_net.errors import HandshakeFailed, LinkClosed, NetError, NetTimeout
 from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
 
@@ -53,13 +53,15 @@ class LinkSocket(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         # Where a read fills the buffer and is told of at once, one buffer serves all links: nothing is kept in it.
         self._buffer = pool.buffer if sys.platform != "win32" else memoryview(bytearray(_OWN_BUFFER))
-        self._unwelcome = False
+        self.admitted: Callable[[str], bool] | None = None  # whether one who calls from there may come in
+        self.host = ""
         self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._unwelcome or self.ready.done():
-            self._transport.abort()
+        self.host = str((transport.get_extra_info("peername") or ("",))[0])
+        if self.ready.done() or (self.admitted is not None and not self.admitted(self.host)):
+            self.give_up(LinkClosed("It was turned away."))
             return
         raw = transport.get_extra_info("socket")
         if raw is not None:
@@ -94,10 +96,6 @@ class LinkSocket(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         if self._link is not None:
             self._link.resume_writing()
-
-    def turn_away(self) -> None:
-        """Hangs up as soon as the connection is made."""
-        self._unwelcome = True
 
     def give_up(self, error: NetError) -> None:
         """Ends the attempt; nothing happens once it has succeeded or failed."""

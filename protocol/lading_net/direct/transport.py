@@ -11,6 +11,8 @@ import errno
 import logging
 import socket
 
+from lading_net.core.guard import Guard
+from lading_net.core.places import Place, place
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.pool import Pool
@@ -20,10 +22,12 @@ from lading_net.direct.socket import LinkSocket
 from lading_net.errors import (
     BadEndpoint,
     DialFailed,
+    HandshakeFailed,
     LinkClosed,
     ListenFailed,
     NetError,
     NetTimeout,
+    PeerBarred,
     PortInUse,
     WrongPeer,
 )
@@ -55,7 +59,8 @@ class DirectTransport:
         self._links: dict[Address, list[DirectLink]] = {}
         self._dials: dict[str, asyncio.Task[DirectLink]] = {}
         self._arriving: set[LinkSocket] = set()
-        self._pool = Pool(self._settings.memory)
+        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams)
+        self.guard: Guard[LinkSocket, DirectLink] = Guard(self._settings.guard)
         self._closed = False
 
     async def listen(self, endpoint: str) -> str:
@@ -86,6 +91,7 @@ class DirectTransport:
             raise BadEndpoint(f"{endpoint} is this program itself.")
         if expect is not None and (known := self._best(expect)) is not None:
             return known
+        self._check_conduct(expect)
         name = f"{where.host} {where.port} {expect.hex() if expect else ''}"
         task = self._dials.get(name)
         if task is None:
@@ -133,28 +139,44 @@ class DirectTransport:
 
     def _arrival(self) -> LinkSocket:
         arriving = self._socket(dialled=False, expect=None)
-        if self._closed or self._full():
-            arriving.ready.add_done_callback(_seen)
-            arriving.turn_away()
-            return arriving
-        self._arriving.add(arriving)
+        arriving.admitted = lambda host: self._admit(arriving, place(host))
         arriving.ready.add_done_callback(lambda ready: self._arrived(arriving, ready))
         return arriving
 
-    def _full(self) -> bool:
-        links = sum(len(known) for known in self._links.values())
-        return len(self._arriving) >= self._settings.handshakes or links >= self._settings.links
+    def _admit(self, arriving: LinkSocket, where: Place) -> bool:
+        leaving = [arriving] if self._closed else self.guard.calls(arriving, where, self._now())
+        if arriving not in leaving:
+            self._arriving.add(arriving)
+        for one in leaving:
+            if one is not arriving:
+                one.give_up(LinkClosed("Others needed its place."))
+        return arriving not in leaving
 
     def _arrived(self, arriving: LinkSocket, ready: asyncio.Future[DirectLink]) -> None:
         self._arriving.discard(arriving)
+        self.guard.called(arriving)
+        where = place(arriving.host)
         if (error := _seen(ready)) is not None:
             _log.debug("an inbound connection failed: %s", error)
-        elif not ready.cancelled():
+            if isinstance(error, HandshakeFailed | NetTimeout):
+                self.guard.failed(where, self._now())
+        elif not ready.cancelled() and self._fits(ready.result(), where):
             self._register(ready.result())
+
+    def _fits(self, link: DirectLink, where: Place) -> bool:
+        """Makes room for a link, or closes it."""
+        if self.guard.barred_for(link.peer, self._now()) > 0:
+            link.turn_away("The peer broke the protocol before.")
+            return False
+        leaving = self.guard.joins(link, where, lambda one: one.idle)
+        for one in leaving:
+            one.turn_away("Others needed its place.")
+        return link not in leaving
 
     # -- dialling
 
     async def _connect(self, where: Endpoint, expect: Address | None) -> DirectLink:
+        await self._take_turn(where)
         loop = asyncio.get_running_loop()
         dialling = self._socket(dialled=True, expect=expect)
         try:
@@ -170,6 +192,13 @@ class DirectTransport:
             dialling.ready.add_done_callback(_seen)
         self._register(link)
         return link
+
+    async def _take_turn(self, where: Endpoint) -> None:
+        there, until = place(where.host), self._now() + self._settings.dial_timeout
+        while (wait := self.guard.dial_wait(there, self._now())) > 0:
+            if self._now() + wait > until:
+                raise DialFailed(f"{where} was called too often of late.", hint="Try again in a while.")
+            await asyncio.sleep(wait)
 
     def _dialled(self, name: str, task: asyncio.Task[DirectLink]) -> None:
         self._dials.pop(name, None)
@@ -190,6 +219,8 @@ class DirectTransport:
         for older in known:
             older.probe()  # perhaps it is dead and the peer knows it
         known.append(link)
+        for older in list(known[: -self._settings.guard.links_of_peer]):
+            older.turn_away("The peer has newer links.")
         link.when_over(self._forget)
         best = self._best(link.peer)
         for each in known:
@@ -202,6 +233,10 @@ class DirectTransport:
                 _log.exception("a callback for new links failed")
 
     def _forget(self, link: DirectLink) -> None:
+        limits = self._settings.guard
+        self.guard.parts(link)
+        if points := limits.violation * link.violated + limits.excess * link.excess:
+            self.guard.blame(link.peer, points, self._now())
         known = self._links.get(link.peer, [])
         if link in known:
             known.remove(link)
@@ -215,6 +250,13 @@ class DirectTransport:
 
     def _dialler(self, link: DirectLink) -> Address:
         return self.address if link.dialled else link.peer
+
+    def _check_conduct(self, peer: Address | None) -> None:
+        if peer is not None and (wait := self.guard.barred_for(peer, self._now())) > 0:
+            raise PeerBarred(f"0x{peer.hex()} broke the protocol; it is left alone for another {wait:.0f} s.")
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _check_open(self) -> None:
         if self._closed:
