@@ -93,12 +93,16 @@ def test_places_of_one_owner_are_one_area() -> None:
     assert [place(text).near for text in ("127.0.0.1", "10.1.1.1", "fe80::1%eth0", "8.8.8.8")] == [True] * 3 + [False]
 
 
+def at(host: str) -> list[Place]:
+    return [place(host)]
+
+
 @FEW
 @given(st.lists(public, max_size=60), st.lists(public, max_size=6), st.integers(1, 4))
 def test_no_area_gets_more_than_its_share_of_those_we_choose(
     candidates: list[str], known: list[str], most: int
 ) -> None:
-    chosen = diverse(candidates, place, [place(host) for host in known], most)
+    chosen = diverse(candidates, at, [place(host) for host in known], most)
     far = [place(host).area for host in chosen if not place(host).near]
     already = [place(host).area for host in known]
     assert all(far.count(area) + already.count(area) <= max(most, already.count(area)) for area in set(far))
@@ -110,9 +114,11 @@ def test_no_area_gets_more_than_its_share_of_those_we_choose(
 def test_an_eclipse_from_one_area_takes_few_of_our_places() -> None:
     attackers = [f"66.6.{number // 250}.{number % 250}" for number in range(1000)]
     honest = [f"{number}.20.0.1" for number in range(11, 31)]
-    chosen = diverse(attackers + honest, place, [], 2)
+    chosen = diverse(attackers + honest, at, [], 2)
     assert len(set(chosen) & set(attackers)) == 2
     assert set(honest) < set(chosen)
+    everywhere = diverse(["liar"], lambda _: [place(honest[0]), place(attackers[0])], [place(one) for one in chosen], 2)
+    assert everywhere == []
 
 
 moves = st.lists(

@@ -39,16 +39,19 @@ def place(host: str) -> Place:
     return Place(address.packed[:machine], address.packed[:area], near)
 
 
-def diverse(candidates: Iterable[T], where: Callable[[T], Place], known: Iterable[Place], most: int) -> list[T]:
+def diverse(
+    candidates: Iterable[T], where: Callable[[T], Iterable[Place]], known: Iterable[Place], most: int
+) -> list[T]:
     """The candidates, in their order, of which no area gets more than `most` together with those `known` already.
 
-    Near places are not counted: whoever is in our own network need not pretend to be many.
+    One that says it is in several places needs room in each. Near places are not counted: whoever is in our own
+    network need not pretend to be many.
     """
     count = Counter(one.area for one in known if not one.near)
     chosen = []
     for candidate in candidates:
-        there = where(candidate)
-        if there.near or count[there.area] < most:
+        areas = {there.area for there in where(candidate) if not there.near}
+        if all(count[area] < most for area in areas):
             chosen.append(candidate)
-            count[there.area] += 1
+            count.update(areas)
     return chosen

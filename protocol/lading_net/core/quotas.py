@@ -46,7 +46,7 @@ class Bucket:
     def tokens(self, now: float) -> float:
         """A clock that goes back gives nothing and takes nothing."""
         self._tokens = min(self._rate.burst, self._tokens + max(0.0, now - self._since) * self._rate.second)
-        self._since = now
+        self._since = max(self._since, now)
         return self._tokens
 
 
