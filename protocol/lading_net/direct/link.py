@@ -70,6 +70,7 @@ class DirectLink:
         self._heard = True
         self._bare = 0.0  # seconds without a stream
         self._openings = Bucket(settings.openings, self._loop.time())
+        self.seen_at: tuple[str, int] | None = None  # the peer's address as it reached us
         self.violated = False  # the protocol, by the peer
         self.excess = 0  # streams that the peer opened too fast or too many
         self._timer = self._loop.call_later(settings.keepalive, self._tick)

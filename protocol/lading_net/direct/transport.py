@@ -13,12 +13,14 @@ import socket
 
 from lading_net.core.guard import Guard
 from lading_net.core.places import Place, place
+from lading_net.direct import manners
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.pool import Pool
 from lading_net.direct.protected import ProtectedSocket
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.socket import LinkSocket
+from lading_net.direct.stream import DirectStream
 from lading_net.errors import (
     BadEndpoint,
     DialFailed,
@@ -32,7 +34,7 @@ from lading_net.errors import (
     WrongPeer,
 )
 from lading_net.peer import Endpoint
-from lading_net.ports import Link, LinkCallback, StreamHandler
+from lading_net.ports import Link, LinkCallback, Stream, StreamHandler
 from lading_protocol.ids import Address
 
 _log = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ class DirectTransport:
         self._mine = Credentials(key)
         self.peer_id = self._mine.peer_id
         self.address = self.peer_id.address
-        self._handlers: dict[str, StreamHandler] = {}
+        self._handlers: dict[str, StreamHandler] = {manners.IDENTIFY: self._introduce, manners.PING: manners.echo}
+        self._listening: list[Endpoint] = []
         self._callbacks: list[LinkCallback] = []
         self._servers: list[asyncio.Server] = []
         self._links: dict[Address, list[DirectLink]] = {}
@@ -78,7 +81,8 @@ class DirectTransport:
             raise ListenFailed(f"Cannot listen at {where.host} port {where.port}: {_reason(error)}.") from None
         self._servers.append(server)
         port = server.sockets[0].getsockname()[1]
-        return str(Endpoint(where.kind, where.host, port, self.peer_id))
+        self._listening.append(Endpoint(where.kind, where.host, port, self.peer_id))
+        return str(self._listening[-1])
 
     async def dial(self, endpoint: str, expect: Address | None = None) -> DirectLink:
         where = Endpoint.parse(endpoint)
@@ -134,6 +138,10 @@ class DirectTransport:
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
+
+    async def _introduce(self, stream: Stream) -> None:
+        caller = stream.caller if isinstance(stream, DirectStream) else None
+        stream.write(manners.introduction(self.peer_id, self._listening, self._handlers, caller, "lading"))
 
     # -- accepting
 
