@@ -17,6 +17,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
     port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
+    `network_key` is the swarm key file of a private network; empty: the public one.
     `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
     `http_public` is the address people are told.
 
@@ -40,6 +41,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     announce: tuple[str, ...] = ()
     gossip: str = "/ip4/0.0.0.0/tcp/4601"
     bootstrap: tuple[str, ...] = ()
+    network_key: str = ""
     require_stake: bool = True
     audits: bool = True
     audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.01

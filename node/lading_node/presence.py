@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from lading.dispatch.directory import Directory
-from lading_net.errors import DialFailed, NetError
+from lading_net.core.places import Place, diverse, place
+from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.peer import Endpoint
 from lading_net.ports import Link, Stream
@@ -42,6 +43,7 @@ PUBLISH_SECONDS = 300.0
 DIAL_SECONDS = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
 MAX_COORDINATORS = 64
+COORDINATORS_OF_AREA = 4  # heard of, so that no one owner of many addresses is all that we work for
 MAX_HEARD = 4096
 
 _want = msgspec.msgpack.Decoder(WantOffers)
@@ -234,7 +236,21 @@ class Presence:
                 return
         if len(self.coordinators) >= MAX_COORDINATORS or self._group is None:
             return
+        taken = [there for coordinator in self.coordinators for there in _places(coordinator.endpoints)]
+        if not diverse([endpoints], _places, taken, COORDINATORS_OF_AREA):
+            log.debug("coordinator %s is one too many in its part of the network", short(address))
+            return
         coordinator = Coordinator(endpoints, address)
         self.coordinators.append(coordinator)
         log.info("heard of coordinator %s", short(address))
         self._group.create_task(self._keep(coordinator))
+
+
+def _places(endpoints: Sequence[str]) -> list[Place]:
+    found = []
+    for text in endpoints:
+        try:
+            found.append(place(Endpoint.parse(text).host))
+        except BadEndpoint:  # another transport's, which we do not dial
+            continue
+    return found

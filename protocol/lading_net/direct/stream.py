@@ -61,6 +61,11 @@ class DirectStream:
     def peer(self) -> Address:
         return self._link.peer
 
+    @property
+    def caller(self) -> tuple[str, int] | None:
+        """The address at which we see the peer."""
+        return self._link.seen_at
+
     async def read(self) -> bytes:
         while not self._chunks:
             if self._cut is not None:
