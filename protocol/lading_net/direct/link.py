@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from lading_net.direct import multistream, noise, yamux
 from lading_net.direct.pool import Pool
@@ -35,6 +35,7 @@ class Pipe(Protocol):
     def writelines(self, pieces: Sequence[bytes], /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+    def get_extra_info(self, name: str, default: object = None, /) -> Any: ...
 
 
 class DirectLink:
@@ -52,6 +53,7 @@ class DirectLink:
     ) -> None:
         self.peer_id, self.dialled = remote, dialled
         self._peer = remote.address
+        self.relayed = False  # for the transport to set: the pipe runs through somebody else
         self._closed = asyncio.Event()
         self.draining: set[DirectStream] = set()
         self._loop = asyncio.get_running_loop()
@@ -75,6 +77,12 @@ class DirectLink:
     @property
     def closed(self) -> asyncio.Event:
         return self._closed
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """The address and port at the other end of the connection; None where a relay stands between."""
+        told = self._pipe.get_extra_info("peername")
+        return (str(told[0]), int(told[1])) if told else None
 
     @property
     def queued(self) -> int:
@@ -119,11 +127,12 @@ class DirectLink:
         self._retired = True
 
     def probe(self) -> None:
-        """Asks the peer for a sign of life now; without one the link is given up at the next tick."""
+        """Asks the peer for a sign of life now; without one the link is given up soon."""
         if self._error is None:
             self._heard, self._asked = False, True
             self._session.ping()
             self._wake()
+            self._loop.call_later(self._settings.probe, self._missed)
 
     async def end_handlers(self) -> None:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -322,6 +331,10 @@ class DirectLink:
             self._finish("Another link to the same peer took over.")
             return
         self._timer = self._loop.call_later(self._settings.keepalive, self._tick)
+
+    def _missed(self) -> None:
+        if not self._heard and self._error is None:
+            self._abandon(NetTimeout("The peer has another link to us and is silent on this one."))
 
     def _sweep(self) -> None:
         """Gives up streams whose handler is gone or whose protocol was never agreed, one to two periods after."""

@@ -12,7 +12,6 @@ import pytest
 
 from integration.net_nat.lab import PREFIX, Lab, Nat, Place, require_lab
 
-
 _open: list[socket.socket] = []
 
 
@@ -123,9 +122,14 @@ def test_delay_loss_partition_and_a_new_address() -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    ours = f"{PREFIX}{os.getpid()}"
-    with pytest.raises(RuntimeError), Lab() as lab:
-        lab.home("home", "symmetric", "203.0.113.10", delay=0.01)
-        assert list(Path("/run/netns").glob(f"{ours}*"))
-        raise RuntimeError
-    assert not list(Path("/run/netns").glob(f"{ours}*"))
+    ours = f"{PREFIX}{os.getpid()}*"
+
+    def fail() -> None:
+        with Lab() as lab:
+            lab.home("home", "symmetric", "203.0.113.10", delay=0.01)
+            assert list(Path("/run/netns").glob(ours))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not list(Path("/run/netns").glob(ours))
