@@ -3,6 +3,7 @@
 Any libp2p peer with a secp256k1 identity can open a stream here. Discovery is `lading_net.libp2p`'s.
 """
 
+from lading_net.direct.autonat import CallBack, Reached, ask_to_be_called
 from lading_net.direct.circuit import Reservation
 from lading_net.direct.link import DirectLink
 from lading_net.direct.relay import Relay, RelaySettings
@@ -12,12 +13,15 @@ from lading_net.direct.transport import DirectTransport
 from lading_net.direct.yamux import Limits
 
 __all__ = [
+    "CallBack",
     "DirectLink",
     "DirectSettings",
     "DirectStream",
     "DirectTransport",
     "Limits",
+    "Reached",
     "Relay",
     "RelaySettings",
     "Reservation",
+    "ask_to_be_called",
 ]

@@ -121,6 +121,10 @@ class DirectTransport:
         best = self._best(peer)
         return None if best is None or best.relayed else best
 
+    def stranger(self, key: Identity) -> DirectTransport:
+        """A transport of another name in the same network, to call a peer with as somebody new."""
+        return DirectTransport(key, self._settings)
+
     async def reserve(self, link: DirectLink) -> Reservation:
         """Asks the peer to relay others to us, and from now on takes what relays bring. Raises NetError."""
         self.handle(STOP, self._brought)
