@@ -14,7 +14,7 @@ from lading_net.clock import run_virtual
 from lading_node.agents import Serving
 from lading_node.node import Node
 from lading_protocol.ids import Wei
-from lading_protocol.messages import BATCH, ChatRequest
+from lading_protocol.messages import ChatRequest
 from lading_protocol.pricing import attempt_amount
 from simulation.node_world import AGENT, PRICE, Gateway, Sea
 
@@ -26,12 +26,12 @@ SHORT = chat_request("And of the short one.", max_tokens=4)
 class Job:
     """A job on its way, with everything that was heard of it."""
 
-    def __init__(self, gateway: Gateway, request: ChatRequest, band: int = 0, payer: Payer | None = None) -> None:
+    def __init__(self, gateway: Gateway, request: ChatRequest, batch: bool = False, payer: Payer | None = None) -> None:
         self.heard: list[Event] = []
         self.error: LadingError | None = None
         self.began = asyncio.get_running_loop().time()
         self.first = 0.0
-        self._run = gateway.dispatcher.run(payer or gateway.payer, Ask(AGENT, request, band=band))
+        self._run = gateway.dispatcher.run(payer or gateway.payer, Ask(AGENT, request, batch=batch))
         self.task = asyncio.ensure_future(self._play())
 
     async def _play(self) -> "Job":
@@ -63,8 +63,8 @@ class Pier:
     def __init__(self, sea: Sea, gateway: Gateway, nodes: list[Node]) -> None:
         self.sea, self.gateway, self.nodes = sea, gateway, nodes
 
-    def ask(self, request: ChatRequest, band: int = 0, payer: Payer | None = None) -> Job:
-        return Job(self.gateway, request, band, payer)
+    def ask(self, request: ChatRequest, batch: bool = False, payer: Payer | None = None) -> Job:
+        return Job(self.gateway, request, batch, payer)
 
     async def alone(self, request: ChatRequest) -> Job:
         return await self.ask(request).task
@@ -107,7 +107,7 @@ def check_paid(job: Job, whole: Job) -> None:
 def test_a_batch_job_gives_way_and_goes_on_where_it_was() -> None:
     async def story(pier: Pier) -> None:
         whole = await pier.alone(LONG)
-        batch = pier.ask(LONG, BATCH)
+        batch = pier.ask(LONG, batch=True)
         await asyncio.sleep(3.0)
         urgent = await pier.ask(SHORT).task
         assert urgent.ended.parts
@@ -128,7 +128,7 @@ def test_a_batch_job_gives_way_and_goes_on_where_it_was() -> None:
 def test_with_another_host_the_batch_job_moves_at_once() -> None:
     async def story(pier: Pier) -> None:
         whole = await pier.alone(LONG)
-        batch = pier.ask(LONG, BATCH)
+        batch = pier.ask(LONG, batch=True)
         await asyncio.sleep(3.0)
         busy = next(node for node in pier.nodes if node.desk.running)
         other = next(node for node in pier.nodes if node is not busy)
@@ -152,7 +152,7 @@ def test_neither_interactive_jobs_nor_young_ones_nor_those_stopped_three_times_g
         assert second.error is not None
         assert "slots of this host are taken" in second.error.message
         await first.task
-        young = pier.ask(LONG, BATCH)
+        young = pier.ask(LONG, batch=True)
         await asyncio.sleep(1.0)
         assert (await pier.ask(SHORT).task).error is not None
         await young.task
@@ -163,7 +163,7 @@ def test_neither_interactive_jobs_nor_young_ones_nor_those_stopped_three_times_g
 def test_a_batch_job_under_a_stream_of_interactive_ones_is_stopped_three_times_and_then_ends() -> None:
     async def story(pier: Pier) -> None:
         whole = await pier.alone(LONG)
-        batch = pier.ask(LONG, BATCH)
+        batch = pier.ask(LONG, batch=True)
         refused = served = 0
         while not batch.task.done():
             await asyncio.sleep(2.2)
@@ -181,7 +181,7 @@ def test_a_batch_job_under_a_stream_of_interactive_ones_is_stopped_three_times_a
 def test_nobody_gives_way_to_a_job_that_cannot_pay() -> None:
     async def story(pier: Pier) -> None:
         whole = await pier.alone(LONG)
-        batch = pier.ask(LONG, BATCH)
+        batch = pier.ask(LONG, batch=True)
         await asyncio.sleep(3.0)
         poor = key("poor")
         job = await pier.ask(SHORT, payer=Payer(poor, poor.address, Wei(10**30))).task
@@ -198,7 +198,7 @@ def test_many_batch_jobs_and_a_rush_leave_every_answer_whole(jobs: int) -> None:
     async def story(pier: Pier) -> None:
         requests = [chat_request(f"Number {n} of the long work.", max_tokens=150) for n in range(1, 1 + jobs)]
         whole = [await pier.alone(request) for request in requests]
-        batch = [pier.ask(request, BATCH) for request in requests]
+        batch = [pier.ask(request, batch=True) for request in requests]
         await asyncio.sleep(2.5)
         rush = [pier.ask(SHORT) for _ in range(4)]
         await asyncio.gather(*(job.task for job in (*batch, *rush)))

@@ -9,6 +9,7 @@ import contextlib
 import msgspec
 
 from lading.core.failover import Failover
+from lading.dispatch.directory import Pick
 from lading.dispatch.events import Settling
 from lading.dispatch.funds import Cover
 from lading_net.errors import NetError
@@ -19,7 +20,6 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
 from lading_protocol.job import Effect, Event, JobState, LinkLost, Resume, apply, owed
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
-from lading_protocol.offers import KnownOffer
 from lading_protocol.receipts import Finish, SignedReceipt
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
@@ -44,13 +44,15 @@ class Attempt:
     `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
     """
 
-    def __init__(self, stream: Stream, opening: Open, offer: KnownOffer, cover: Cover, state: JobState) -> None:
-        self.offer = offer
+    def __init__(self, stream: Stream, opening: Open, pick: Pick, cover: Cover, state: JobState) -> None:
+        self.pick = pick
+        self.offer = pick.offer
         self.cover = cover
         self.state = state
         self.first = len(opening.emitted)
         self.number = opening.attempt
         self.accepted = False
+        self.answered = False
         self.count = 0
         self.owed = Wei(0)
         self.promised = Wei(0)
@@ -76,6 +78,11 @@ class Attempt:
         self.patience = failover.first_limit(self.offer.host, weight, moved)
         self.opened_at = asyncio.get_running_loop().time()
         self._send(self._opening)
+
+    @property
+    def seconds(self) -> float:
+        """Since the host was asked."""
+        return asyncio.get_running_loop().time() - self.opened_at
 
     def send_voucher(self, voucher: bytes) -> None:
         self._send(Pay(voucher))
@@ -109,7 +116,7 @@ class Attempt:
             late = clock() - began - patience
             async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
                 message = await self._messages.recv()
-        if type(message) is Tokens:
+        if isinstance(message, Tokens):
             self._note(clock())
         self._since = None
         return message

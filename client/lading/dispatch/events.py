@@ -4,10 +4,11 @@ from enum import Enum
 
 import msgspec
 
+from lading.core.matching import Filters
 from lading.errors import BadRequest
 from lading_protocol.ids import Address, AgentId, JobId, Wei
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import INTERACTIVE, Request
+from lading_protocol.messages import Request
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price
 from lading_protocol.receipts import Finish, SignedReceipt
@@ -24,15 +25,16 @@ class Payer(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, frozen=True):
     """`emitted` are output tokens that the consumer has already, from another gateway: the answer goes on after them.
 
-    A job of the band BATCH may be stopped by a host and waits then. With `hedge` a second host is asked where the first
-    token is late; it keeps to `max_price` like the first.
+    `batch` work gives way to everything else: a host may stop it, and it goes on later. With `hedge` a second host is
+    asked where the first token is late; it keeps to `max_price` like the first.
     """
 
     agent: AgentId
     request: Request
     max_price: Price | None = None
+    filters: Filters = Filters()
+    batch: bool = False
     emitted: tuple[int, ...] = ()
-    band: int = INTERACTIVE
     hedge: bool = False
 
 

@@ -56,11 +56,11 @@ class Race:
     async def _hedge(self) -> None:
         self._hedged = True
         run = self._run
-        offer = run.rival()
-        if offer is None or not run.owner.failover.hedges.take():
+        pick = run.choose()
+        if pick is None or not run.owner.failover.hedges.take():
             return
         try:
-            rival = await run.open(offer)
+            rival = await run.open(pick)
         except OutOfFunds:
             return  # one host at a time is what the money is enough for
         if rival is not None:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lading.core.failover import CRASHES, POLITE, deadly_key, weight_of
-from lading.core.matching import Lost, Want, rank
+from lading.core.matching import Want
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
+from lading.dispatch.directory import Pick
 from lading.dispatch.events import Ask, Ended, Event, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
 from lading.dispatch.hedge import Race
 from lading.errors import BadRequest, JobLost, NoHost, Quarantined
+from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
 from lading_protocol import VERSION
+from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, short
 from lading_protocol.job import (
     Deliver,
@@ -32,7 +35,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import JOB, Chunk, Done, EmbedRequest, Open
+from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, Done, EmbedRequest, Open
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
@@ -50,6 +53,7 @@ REST_SECONDS = 1.0
 # A request the host will never take, whichever host it is.
 HOPELESS = frozenset({"bad_request", "too_long"})
 FULL = frozenset({"busy", "preempted"})
+MOST_REASONS = 16
 
 
 class Run:
@@ -83,8 +87,7 @@ class Run:
             if self._complete():
                 self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
                 break
-            offer = await self._next_host()
-            attempt = await self.open(offer)
+            attempt = await self.open(await self._next_host())
             if attempt is None:
                 continue
             async for event in self._play(attempt):
@@ -103,37 +106,44 @@ class Run:
 
     # Which host
 
-    async def _next_host(self) -> KnownOffer:
+    async def _next_host(self) -> Pick:
         self._check_quarantine()
         if self.broken:
             self.broken = False
             await self._leave()
-        offer, lost = self._choose()
-        if offer is None and self.preempted:
+        pick = self.choose()
+        if pick is None and self.preempted:
             limits = self.owner.limits
-            offer = await self.owner.line.wait(self.ask.agent, self.began, self.rival, limits.parked)
-        if offer is not None:
-            return offer
-        reasons = self.reasons + [str(one) for one in lost if one.code != "tried"]
+            pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, limits.parked)
+        if pick is None:
+            raise self._nobody()
+        return pick
+
+    def choose(self) -> Pick | None:
+        """A host that could go on with the job now."""
+        owner = self.owner
+        if len(self.tried) >= owner.limits.attempts:
+            return None
+        return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
+
+    def _want(self) -> Want:
+        ask, now = self.ask, asyncio.get_running_loop().time()
+        resting = {host for host, until in self.resting.items() if until > now}
+        excluded = frozenset(self.tried | resting)
+        return Want(ask.request, ask.max_price, excluded, ask.filters, len(self.state.emitted))
+
+    def _nobody(self) -> LadingError:
+        owner = self.owner
+        spent = len(self.tried) >= owner.limits.attempts
+        lost = [] if spent else owner.directory.refusals(self.ask.agent, self._want(), owner.clock())
+        reasons = some(self.reasons + [str(one) for one in lost if one.code != "tried"])
         new = len(self.state.emitted) - len(self.ask.emitted)
         if new:
             why = "; ".join(reason.rstrip(".") for reason in reasons)
-            raise JobLost(f"The answer broke off after {new} tokens: {why}.")
-        raise NoHost(reasons)
-
-    def _choose(self) -> tuple[KnownOffer | None, list[Lost]]:
-        owner = self.owner
-        if len(self.tried) >= owner.limits.attempts:
-            return None, []
-        now = asyncio.get_running_loop().time()
-        resting = {host for host, until in self.resting.items() if until > now}
-        want = Want(self.ask.request, self.ask.max_price, frozenset(self.tried | resting))
-        ranked, lost = rank(owner.directory.candidates(self.ask.agent), want, owner.clock())
-        return (ranked[0].offer if ranked else None), lost
-
-    def rival(self) -> KnownOffer | None:
-        """A host that could go on instead."""
-        return self._choose()[0]
+            return JobLost(f"The answer broke off after {new} tokens: {why}.")
+        if lost and {one.code for one in lost} == {"context"}:
+            return Refusal(f"Every host of this agent {lost[0].reason}.", code="too_long")
+        return NoHost(reasons)
 
     def _check_quarantine(self) -> None:
         quarantine = self.owner.failover.quarantine
@@ -155,9 +165,9 @@ class Run:
 
     # An attempt
 
-    async def open(self, offer: KnownOffer) -> Attempt | None:
+    async def open(self, pick: Pick) -> Attempt | None:
         """An attempt that is ready to begin, or None with the reason noted. Raises OutOfFunds, PurseError."""
-        owner, payer = self.owner, self.payer
+        owner, payer, offer = self.owner, self.payer, pick.offer
         self.tried.add(offer.host)
         cover = owner.funds.cover(payer, self.ask, offer, len(self.state.emitted))
         try:
@@ -186,11 +196,11 @@ class Run:
             emitted=state.emitted,
             lock=cover.lock,
             voucher=owner.purse.channel(cover.key).voucher,
-            band=self.ask.band,
+            band=BATCH if self.ask.batch else INTERACTIVE,
             preempted=min(self.preempted, 255),
         )
         owner.directory.started(offer.host)
-        attempt = Attempt(stream, opening, offer, cover, state)
+        attempt = Attempt(stream, opening, pick, cover, state)
         self.live.append(attempt)
         return attempt
 
@@ -198,14 +208,7 @@ class Run:
         for link in self.owner.transport.links():
             if link.peer == offer.host and not link.closed.is_set():
                 return link
-        error: Exception = NetError("it advertises no address and has no link to us")
-        for endpoint in offer.detail.endpoints:
-            try:
-                async with asyncio.timeout(DIAL_SECONDS):
-                    return await self.owner.transport.dial(endpoint, offer.host)
-            except (NetError, TimeoutError) as failure:
-                error = failure
-        raise error
+        return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
 
     async def _play(self, attempt: Attempt) -> AsyncGenerator[Event, None]:
         self.current, self.state = attempt, attempt.state
@@ -230,9 +233,8 @@ class Run:
         limits, failover = self.owner.limits, self.owner.failover
         clock = asyncio.get_running_loop().time
         ceiling = limits.between if attempt.count else limits.first
-        began = clock()
+        began, elsewhere = clock(), self.choose() is not None
         while True:
-            elsewhere = self.rival() is not None
             if elsewhere and failover.may_move():
                 return stalled
             left = began - clock() + (limits.held if elsewhere else ceiling - attempt.patience)
@@ -260,6 +262,7 @@ class Run:
         for effect in effects:
             match effect:
                 case Deliver(first, ids, text):
+                    self._answered(attempt)
                     events.append(Piece(first, ids, text))
                 case DeliverRows(width, data):
                     events.append(Rows(width, data))
@@ -269,9 +272,16 @@ class Run:
                     events.append(Moved(attempt.offer.host, code, reason))
                 case Finished():
                     self.owner.directory.worked(attempt.offer.host)
+                    self.owner.directory.served(attempt.offer.host, attempt.seconds)
                 case _:
                     pass
         return events
+
+    def _answered(self, attempt: Attempt) -> None:
+        """The first tokens of this host are here."""
+        if not attempt.answered:
+            attempt.answered = True
+            self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
         """The attempt is over without an answer. Raises Refusal where no other host would answer differently."""
@@ -383,6 +393,12 @@ class Run:
             parts=tuple(self.parts),
             given=len(self.ask.emitted),
         )
+
+
+def some(reasons: list[str]) -> list[str]:
+    """As many as a person reads."""
+    more = len(reasons) - MOST_REASONS
+    return reasons if more <= 0 else [*reasons[:MOST_REASONS], f"and so on for {more} more"]
 
 
 def _part(attempt: Attempt, *, wanted: bool) -> Part:

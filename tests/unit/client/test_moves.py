@@ -303,7 +303,7 @@ def test_what_a_consumer_has_from_elsewhere_is_neither_sent_nor_charged_again(gi
         async with world(honest) as w:
             events = await ask(w, emitted=ANSWER[:given])
             assert text_of(events) == "".join(f"{i} " for i in ANSWER[given:])
-            assert [event.first for event in events if isinstance(event, Piece)][0] == given
+            assert next(event.first for event in events if isinstance(event, Piece)) == given
             end = ended(events)
             assert end.emitted == ANSWER
             assert end.output_tokens == len(ANSWER) - given
