@@ -11,12 +11,14 @@ from msgspec import Meta
 from lading_protocol.errors import BadMessage
 from lading_protocol.ids import Digest
 from lading_protocol.requests import MAX_FRAME as MAX_FRAME
-from lading_protocol.requests import MAX_LIKELY, Hash, Wire
+from lading_protocol.requests import MAX_LIKELY as MAX_LIKELY
 from lading_protocol.requests import MAX_TOKENS as MAX_TOKENS
+from lading_protocol.requests import MAX_TOOLS as MAX_TOOLS
 from lading_protocol.requests import CallRequest as CallRequest
 from lading_protocol.requests import ChatRequest as ChatRequest
 from lading_protocol.requests import Count as Count
 from lading_protocol.requests import EmbedRequest as EmbedRequest
+from lading_protocol.requests import Hash, Wire
 from lading_protocol.requests import Message as Message
 from lading_protocol.requests import Request as Request
 from lading_protocol.requests import RichChat as RichChat

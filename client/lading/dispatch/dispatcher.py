@@ -31,7 +31,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import JOB, EmbedRequest, Open, Request
+from lading_protocol.messages import JOB, Chance, EmbedRequest, Open, Request
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price, attempt_amount, format_amount, worst_case
 from lading_protocol.receipts import Finish, SignedReceipt
@@ -65,11 +65,12 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """Output tokens from absolute index `first` on."""
+    """Output tokens from absolute index `first` on, and how likely each was where the request asks for it."""
 
     first: int
     ids: tuple[int, ...]
     text: str
+    chances: tuple[Chance, ...] = ()
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -337,8 +338,8 @@ class _Run:
                 yield Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens)
             for effect in effects:
                 match effect:
-                    case Deliver(first, ids, text):
-                        yield Piece(first, ids, text)
+                    case Deliver(first, ids, text, chances):
+                        yield Piece(first, ids, text, chances)
                     case DeliverRows(width, data):
                         yield Rows(width, data)
                     case Resume(code, reason, blame):

@@ -12,7 +12,8 @@ def as_api_error(error: LadingError, operation: str) -> ApiError:
         return error
     if isinstance(error, OutOfFunds):
         message = f"{error.message} Missing: {error.missing} wei."
-        return ApiError(402, "insufficient_funds", message, hint=error.hint)
+        headers = ((b"x-lading-missing", b"%d" % error.missing),)
+        return ApiError(402, "insufficient_funds", message, hint=error.hint, headers=headers)
     if isinstance(error, NoHost):
         return _no_host(error)
     if isinstance(error, JobLost):
