@@ -163,7 +163,7 @@ def read_inputs(value: Any) -> tuple[str, ...]:
             )
         if not text:
             raise bad_request(f"'input[{i}]' is empty.", param=f"input[{i}]")
-    if sum(len(text) for text in inputs) > MAX_TEXT:
+    if sum(map(size_of, inputs)) > MAX_TEXT:
         raise too_much("input")
     return tuple(inputs)
 
@@ -175,7 +175,7 @@ def read_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
     if len(prompts) > MAX_INPUTS:
         raise bad_request(f"'prompt' is a list of at most {MAX_INPUTS} prompts.", param="prompt")
     found = tuple(_prompt(one, f"prompt[{i}]" if several else "prompt") for i, one in enumerate(prompts))
-    if sum(len(one) for one in found) > MAX_TEXT:
+    if sum(size_of(one) if isinstance(one, str) else len(one) for one in found) > MAX_TEXT:
         raise too_much("prompt")
     return found
 
@@ -189,7 +189,12 @@ def _prompt(value: Any, where: str) -> str | tuple[int, ...]:
     return tuple(value)
 
 
+def size_of(text: str) -> int:
+    """In bytes, as it goes to a host."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def too_much(param: str) -> ApiError:
     return bad_request(
-        f"'{param}' holds more than {MAX_TEXT} characters.", param=param, code="too_long", hint="Send less text."
+        f"'{param}' holds more than {MAX_TEXT} bytes of text.", param=param, code="too_long", hint="Send less text."
     )

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lading_coordinator.core.fields import MAX_TEXT, too_much
+from lading_coordinator.core.fields import MAX_TEXT, size_of, too_much
 from lading_coordinator.errors import bad_request
 from lading_protocol.messages import MAX_TOOLS, Message
 from lading_protocol.nesting import deeper
@@ -39,7 +39,7 @@ def read_turns(value: Any, name: str = "messages") -> Turns:
         messages.append(message)
         if extra:
             beside.append((i, extra))
-    size = sum(len(message.content) for message in messages) + sum(len(extra) for _, extra in beside)
+    size = sum(size_of(message.content) for message in messages) + sum(len(extra) for _, extra in beside)
     if size > MAX_TEXT:
         raise too_much(name)
     return Turns(tuple(messages), tuple(beside))
