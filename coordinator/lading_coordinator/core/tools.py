@@ -42,23 +42,17 @@ def read_tools(tools: Any, choice: Any) -> Tools | None:
     names = tuple(function["name"] for function in functions)
     if len(set(names)) < len(names):
         raise bad_request("Two of the 'tools' have the same name.", param="tools")
+    if isinstance(named, tuple):
+        if named[0] not in names:
+            raise bad_request(f"'tool_choice' names {named[0][:64]!r}, which is not in 'tools'.", param="tool_choice")
+        functions = [function for function in functions if function["name"] == named[0]]
     listed = msgspec.json.encode([{"type": "function", "function": function} for function in functions])
     if len(listed) > MAX_TOOLS:
         raise bad_request(f"'tools' has {len(listed)} bytes; {MAX_TOOLS} are allowed.", param="tools")
-    match named:
-        case "none":
-            return None
-        case "auto":
-            return Tools(names, listed)
-        case "required":
-            return Tools(names, listed, _grammar(functions))
-        case (str() as name,):
-            wanted = [function for function in functions if function["name"] == name]
-            if not wanted:
-                raise bad_request(f"'tool_choice' names {name[:64]!r}, which is not in 'tools'.", param="tool_choice")
-            return Tools((name,), listed, _grammar(wanted))
-        case _:
-            raise AssertionError(named)
+    if named == "none":
+        return None
+    grammar = b"" if named == "auto" else _grammar(functions)
+    return Tools(tuple(function["name"] for function in functions), listed, grammar)
 
 
 def _chosen(choice: Any) -> str | tuple[str]:
@@ -105,13 +99,13 @@ def _grammar(functions: list[dict[str, Any]]) -> bytes:
     calls = [
         {
             "type": "object",
-            "properties": {"name": {"const": one["name"]}, "arguments": {"$ref": f"#/$defs/{i}"}},
+            "properties": {"name": {"const": one["name"]}, "arguments": {"$ref": f"#/$defs/{one['name']}"}},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
-        for i, one in enumerate(functions)
+        for one in functions
     ]
-    parts = {str(i): _moved(one["parameters"], f"#/$defs/{i}") for i, one in enumerate(functions)}
+    parts = {one["name"]: _moved(one["parameters"], f"#/$defs/{one['name']}") for one in functions}
     written = msgspec.json.encode({"$defs": parts, "anyOf": calls})
     try:
         read_schema(written)
@@ -136,5 +130,5 @@ def _part(key: str, value: Any, to: str) -> Any:
 
 
 def _held(error: BadSchema) -> ApiError:
-    why = f"A call that must be made is held to its parameters' schema: {error.message}"
+    why = f"A call of 'tools' that must be made is held to its parameters' schema: {error.message}"
     return bad_request(why, param="tools", hint=error.hint or "Use tool_choice 'auto'.")

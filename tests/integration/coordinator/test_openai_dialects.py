@@ -100,7 +100,7 @@ def test_a_function_is_called_by_name(tmp_path: Path) -> None:
         request = host.served[0].request
         assert isinstance(request, RichChat)
         assert json.loads(request.tools) == TOOLS
-        assert json.loads(request.sampler.grammar)["$defs"]["0"] == WEATHER["parameters"]
+        assert json.loads(request.sampler.grammar)["$defs"]["weather"] == WEATHER["parameters"]
         async with client.chat.completions.stream(**ask) as stream:
             kinds = [event.type async for event in stream]
         assert "tool_calls.function.arguments.delta" in kinds
