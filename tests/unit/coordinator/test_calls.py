@@ -1,6 +1,7 @@
 """Calls in an answer: found wherever the text is cut, and what is no call stays text, word for word."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ def heard(text: str, cuts: list[int] | None = None, *, forced: bool = False) -> 
     """The words and the calls, each with its arguments."""
     reader = CallReader(NAMES, forced=forced)
     edges = [0, *sorted(cuts or []), len(text)]
-    news = [one for a, b in zip(edges, edges[1:], strict=False) for one in reader.feed(text[a:b])] + reader.close()
+    news = [one for a, b in pairwise(edges) for one in reader.feed(text[a:b])] + reader.close()
     words, calls = "", []
     for one in news:
         match one:
