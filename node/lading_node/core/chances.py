@@ -18,9 +18,9 @@ def chance(logits: NDArray[np.float32], token: int, likely: int, pieces: Sequenc
     row -= row.max()
     row -= np.log(np.exp(row).sum())
     best: list[int] = []
-    if likely:
-        near = np.flatnonzero(row >= np.partition(row, -min(likely, len(row)))[-min(likely, len(row))])
-        best = near[np.argsort(-row[near], kind="stable")][:likely].tolist()
+    if count := min(likely, len(row)):
+        near = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
+        best = near[np.argsort(-logits[near], kind="stable")][:count].tolist()
     top = tuple((_bounded(row[one]), _piece(pieces, one)) for one in best)
     return Chance(_bounded(row[token]), _piece(pieces, token), top)
 
