@@ -39,7 +39,7 @@ from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import JobId, Wei
-from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed
+from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed, operation_of
 from lading_protocol.pricing import prompt_bound
 
 SSE = b"text/event-stream; charset=utf-8"
@@ -88,7 +88,7 @@ class Gateway:
         """POST /v1/chat/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_chat(request.body)
-        plan = self._plan(ask)
+        plan = self._plan(ask, "messages")
         usage, tools = ask.include_usage, ask.tools
         dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
         await self._talk(payer, plan, dialect, reply)
@@ -97,7 +97,7 @@ class Gateway:
         """POST /v1/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_completion(request.body)
-        plan = self._plan(ask)
+        plan = self._plan(ask, "prompt")
         dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
         await self._talk(payer, plan, dialect, reply)
 
@@ -105,7 +105,7 @@ class Gateway:
         """POST /v1/responses"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_response(request.body)
-        plan = self._plan(ask.chat)
+        plan = self._plan(ask.chat, "input")
         await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
@@ -124,36 +124,37 @@ class Gateway:
         wanted = call_request(ask, 1)
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
-        plan = self._made(entry, ask.model, [wanted], "call", stream=ask.stream)
+        plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
         await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
 
-    def _plan(self, ask: ChatAsk) -> "Plan":
+    def _plan(self, ask: ChatAsk, given: str) -> "Plan":
         """Raises ApiError."""
         entry = self.models.entry(ask.model, "chat")
         usual = self._terms.default_tokens
         wanted = chat_requests(ask, entry.agent, self._fresh(32), usual)
         if ask.max_tokens is None:
             wanted = [_bounded(one, entry, usual) for one in wanted]
-        return self._made(entry, ask.model, wanted, "chat", stream=ask.stream)
+        return self._made(entry, ask.model, wanted, given, stream=ask.stream)
 
-    def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], kind: str, *, stream: bool) -> "Plan":
+    def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], given: str, *, stream: bool) -> "Plan":
         jobs = tuple(JobId(self._fresh(32)) for _ in wanted)
         voice = Voice(jobs[0], int(self._clock()), model, f"lading-{entry.agent.hex()[:16]}")
-        return Plan(voice, jobs, tuple(Ask(entry.agent, one) for one in wanted), kind, stream)
+        return Plan(voice, jobs, tuple(Ask(entry.agent, one) for one in wanted), given, stream)
 
     async def _talk(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
         """Runs the jobs of a plan, and answers in a dialect."""
         with ExitStack() as working:
             for _ in plan.jobs:
                 working.enter_context(self._doorman.working(payer))
-            jobs = [self._run(payer, ask, job, plan.kind) for ask, job in zip(plan.wanted, plan.jobs, strict=True)]
+            jobs = [self._run(payer, ask, job, plan.given) for ask, job in zip(plan.wanted, plan.jobs, strict=True)]
             if plan.stream:
                 await self._stream(jobs, reply, dialect, plan.jobs)
             else:
                 await self._whole(jobs, reply, dialect)
 
-    def _run(self, payer: Payer, ask: Ask, job: JobId, kind: str) -> Events:
-        return watched(self._runner.run(payer, ask, job), JobWatch(self._metrics, kind))
+    def _run(self, payer: Payer, ask: Ask, job: JobId, given: str) -> Events:
+        kind = "call" if isinstance(ask.request, CallRequest) else operation_of(ask.request)
+        return watched(self._runner.run(payer, ask, job), JobWatch(self._metrics, kind, given))
 
     async def _whole(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect) -> None:
         texts: list[list[str]] = [[] for _ in jobs]
@@ -228,7 +229,7 @@ class Gateway:
         with self._doorman.working(payer):
             wanted = Ask(entry.agent, embed_request(ask))
             matrix = Matrix(0, b"")
-            async with aclosing(self._run(payer, wanted, JobId(self._fresh(32)), "embed")) as events:
+            async with aclosing(self._run(payer, wanted, JobId(self._fresh(32)), "input")) as events:
                 async for event in events:
                     match event:
                         case Rows():
@@ -251,12 +252,12 @@ class Gateway:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A reply to be: its jobs, and what each asks for. `kind` is their name in the metrics."""
+    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt."""
 
     voice: Voice
     jobs: tuple[JobId, ...]
     wanted: tuple[Ask, ...]
-    kind: str
+    given: str
     stream: bool
 
 

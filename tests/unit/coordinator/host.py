@@ -85,7 +85,8 @@ class Habits(msgspec.Struct, frozen=True):
     """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
     job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's; `salt` is
     shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
-    the agent that it `signs_for`, and with `halves` a character of its first frame is cut through."""
+    the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
+    without a token, an `untold` one keeps how likely they were to itself."""
 
     length: int = 12
     pause: float = 0.0
@@ -103,6 +104,8 @@ class Habits(msgspec.Struct, frozen=True):
     says: str = ""
     signs_for: bytes = b""
     halves: bool = False
+    mute: bool = False
+    untold: bool = False
 
 
 class Host:
@@ -250,6 +253,8 @@ class _Attempt:
         self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
         rolling = roll(rolling_start(self.job), opening.emitted)
         whole = answer_of(opening.request, habits.length, swapped=habits.swaps)
+        if habits.mute:
+            whole = []
         if habits.says:
             whole = [*text_ids(habits.says.encode()), EOS][: opening.request.max_tokens]
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -272,7 +277,8 @@ class _Attempt:
             if len(waiting) >= habits.burst or index == len(whole) - 1 or len(self.ids) % CHUNK_TOKENS == 0:
                 rolling = roll(rolling, waiting)
                 text = "".join(decoder.decode(id_bytes(one)) if one > 1 << 20 else text_of(one) for one in waiting)
-                frame = told(opening.request, Tokens(at, tuple(waiting), text, rolling))
+                frame = Tokens(at, tuple(waiting), text, rolling)
+                frame = frame if habits.untold else told(opening.request, frame)
                 if habits.halves:
                     cut = encode(frame).replace(text.encode(), text.encode()[:-1] + b"\xc3")
                     self.messages.stream.write(len(cut).to_bytes(4, "big") + cut)
@@ -284,7 +290,7 @@ class _Attempt:
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
                 await asyncio.sleep(habits.pause)
-        if finish is Finish.STOP and not ends(opening.request, whole):
+        if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
             finish = Finish.LENGTH
         self.messages.send(Done(self.receipt(finish).pack()))
 
