@@ -8,11 +8,15 @@ text, word for word.
 import re
 from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 
 import msgspec
 
+from lading_protocol.nesting import deeper
+
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST_HEAD = 1024
+MAX_DEPTH = 128
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
 _MARK = re.compile(r'[\\"{}\[\]]')
 
@@ -200,21 +204,24 @@ class _Braces:
 
 def _call(text: str) -> tuple[str, str] | None:
     """The name and the arguments' JSON of a call."""
-    try:
-        tree = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    tree = read_json(text)
     if not isinstance(tree, dict) or not isinstance(tree.get("name"), str):
         return None
     given = tree.get("arguments", tree.get("parameters", {}))
     return tree["name"], given if isinstance(given, str) else msgspec.json.encode(given).decode()
 
 
-def _text(quoted: str) -> str:
+def read_json(text: str) -> Any:
+    """What an agent wrote as JSON; nothing where it is none, or nests deeper than anybody means."""
+    data = text.encode()
     try:
-        return str(msgspec.json.decode(quoted))
-    except msgspec.DecodeError:
-        return ""
+        return None if deeper(data, MAX_DEPTH) else msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _text(quoted: str) -> str:
+    return str(read_json(quoted) or "")
 
 
 def _overlap(text: str, mark: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from lading_coordinator.core.answer import Bill, lading_facts, usage
-from lading_coordinator.core.calls import Argued, Called, CallReader, News, Said
+from lading_coordinator.core.calls import MAX_DEPTH, Argued, Called, CallReader, News, Said
 from lading_coordinator.core.dialect import (
     DONE,
     FINISH,
@@ -23,6 +23,7 @@ from lading_coordinator.core.dialect import (
 from lading_coordinator.core.tools import Tools
 from lading_coordinator.errors import ApiError
 from lading_protocol.messages import Chance
+from lading_protocol.nesting import deeper
 from lading_protocol.receipts import Finish
 
 _FIRST = {"role": "assistant", "content": "", "refusal": None}
@@ -162,6 +163,8 @@ def _call(call: Call) -> dict[str, Any]:
 
 
 def _output(text: str) -> Any:
+    if deeper(text.encode(), MAX_DEPTH):
+        return text
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):

@@ -12,11 +12,13 @@ from lading.core.options import Sampling, read_bias, read_format
 from lading.errors import BadRequest
 from lading_coordinator.errors import ApiError, bad_request
 from lading_protocol.messages import MAX_FRAME, MAX_TOKENS
+from lading_protocol.nesting import deeper
 
 T = TypeVar("T")
 
 MAX_INPUTS = 256
 MAX_STOPS = 4
+MAX_DEPTH = 128
 MAX_TEXT = MAX_FRAME // 2
 
 IGNORED: Final = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
@@ -36,6 +38,8 @@ NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
 
 
 def read_object(body: bytes) -> dict[str, Any]:
+    if deeper(body, MAX_DEPTH):
+        raise bad_request(f"The body nests more than {MAX_DEPTH} deep.", code="malformed_json")
     try:
         tree = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
