@@ -60,7 +60,8 @@ class ResponseDialect:
             self._items.append(self._message(text, answer.chances))
         for call in calls:
             self._items.append(self._called(call))
-        self._items[-1]["status"] = "incomplete" if cut else "completed"
+        for item in self._items:
+            item["status"] = "incomplete" if cut and item is self._items[-1] else "completed"
         return encode(self._final(self._items, answer.finish, bill))
 
     # Items of a stream
