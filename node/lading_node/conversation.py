@@ -338,7 +338,7 @@ class Conversation:
             case port.Traced():
                 self.post(EngineTraced(event.sketch))
             case port.Run():
-                self.post(EngineRun(event.first, event.ids, event.text, event.sketch))
+                self.post(EngineRun(event.first, event.ids, event.text, event.sketch, event.chances))
             case port.Finished():
                 self.post(EngineFinished(_FINISHES[event.finish]))
             case port.Failed():

@@ -15,6 +15,7 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, Wei
 from lading_protocol.messages import (
     Accept,
+    Chance,
     ChatRequest,
     Chunk,
     Done,
@@ -22,9 +23,11 @@ from lading_protocol.messages import (
     Fail,
     Refuse,
     Request,
+    RichChat,
     Tokens,
     ToPayer,
     Vectors,
+    WeighedTokens,
     request_hash,
 )
 from lading_protocol.offers import KnownOffer
@@ -94,6 +97,7 @@ class Deliver(msgspec.Struct, frozen=True):
     first: int
     ids: tuple[int, ...]
     text: str
+    chances: tuple[Chance, ...] = ()
 
 
 class DeliverRows(msgspec.Struct, frozen=True):
@@ -245,6 +249,9 @@ def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
     rolling = roll(state.rolling, event.ids)
     if rolling != event.rolling:
         raise _Lie("The rolling hash does not match the tokens.")
+    chances = event.chances if isinstance(event, WeighedTokens) else ()
+    if len(chances) != (len(event.ids) if isinstance(request, RichChat) and request.logprobs else 0):
+        raise _Lie(f"The host told {len(chances)} logprobs with {len(event.ids)} tokens.")
     text, rest = (event.text, b"") if isinstance(request, ChatRequest) else _spell(state.spelled, event.ids)
     state = msgspec.structs.replace(
         state,
@@ -253,7 +260,7 @@ def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
         spelled=rest,
         attempt=msgspec.structs.replace(attempt, count=attempt.count + len(event.ids)),
     )
-    return state, [Deliver(event.first, event.ids, text), Owe(owed(state))]
+    return state, [Deliver(event.first, event.ids, text, chances), Owe(owed(state))]
 
 
 def _spell(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:

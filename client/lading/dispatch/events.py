@@ -8,7 +8,7 @@ from lading.core.matching import Filters
 from lading.errors import BadRequest
 from lading_protocol.ids import Address, AgentId, JobId, Wei
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import Request
+from lading_protocol.messages import Chance, Request
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price
 from lading_protocol.receipts import Finish, SignedReceipt
@@ -48,11 +48,12 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """Output tokens from absolute index `first` on."""
+    """Output tokens from absolute index `first` on, and how likely each was where the request asks for it."""
 
     first: int
     ids: tuple[int, ...]
     text: str
+    chances: tuple[Chance, ...] = ()
 
 
 class Rows(msgspec.Struct, frozen=True):

@@ -261,9 +261,9 @@ class Run:
             events.append(Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens))
         for effect in effects:
             match effect:
-                case Deliver(first, ids, text):
+                case Deliver(first, ids, text, chances):
                     self._answered(attempt)
-                    events.append(Piece(first, ids, text))
+                    events.append(Piece(first, ids, text, chances))
                 case DeliverRows(width, data):
                     events.append(Rows(width, data))
                 case Resume(code, reason, blame):
