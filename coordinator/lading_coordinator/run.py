@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lading_contracts.rpc import open_chain
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
-from lading_net.direct import DirectSettings, DirectTransport
+from lading_net.direct import CallBack, DirectSettings, DirectTransport, Relay, RelaySettings
 from lading_net.ports import Gossip
 from lading_net.private import NetworkKey, network_key
 from lading_protocol.ids import to_hex
@@ -63,6 +64,7 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
         contracts = Contracts(chain, record)
         with contextlib.suppress(ChainUnreachable):  # an outage stops no start; a wrong chain or record does
             await contracts.check()
+        serve_the_unreachable(transport, settings, endpoints)
         outside = Outside(key, contracts, transport, gossip, endpoints)
         coordinator = Coordinator(settings, outside)
         stop_on_signals(coordinator.stop)
@@ -78,6 +80,25 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
             await gossip.close()
         await transport.close()
         await chain.close()
+
+
+def serve_the_unreachable(
+    transport: DirectTransport, settings: CoordinatorSettings, endpoints: tuple[str, ...]
+) -> Relay | None:
+    """Tells peers whether they can be called from here, and relays for those who cannot."""
+    CallBack(transport.handle, transport.stranger).open()
+    if not settings.relay:
+        return None
+    limits = RelaySettings(
+        reservations=settings.relay_hosts,
+        connections=settings.relay_links,
+        connections_each=settings.relay_links_each,
+        duration=settings.relay_seconds,
+        data=settings.relay_bytes,
+    )
+    relay = Relay(transport, lambda: endpoints, time.time, limits)
+    relay.open()
+    return relay
 
 
 async def _gossip(

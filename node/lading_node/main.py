@@ -92,6 +92,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
             device=await _device_classes(pool),
             tables=published(),
+            direct=transport,
         )
         doors = await _with_gossip(doors, settings, network, stack)
         serving = await _agents(settings, contracts, ledger)

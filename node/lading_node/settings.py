@@ -52,7 +52,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
     `endpoints` are OpenAI-compatible servers, tables of url, model, key, continues and takes in the file.
     `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
-    never). `follow`: whether an agent gives way to the later releases that its publisher points to.
+    never). `follow`: whether an agent gives way to the later releases that its publisher points to. `upnp`: whether a
+    home router is asked to open our port.
     """
 
     data: str = "~/.lading/node"
@@ -68,6 +69,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace: Annotated[float, Meta(ge=0)] = 0.0
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4101",)
     announce: tuple[str, ...] = ()
+    upnp: bool = True
     coordinators: tuple[str, ...] = ()
     gossip_listen: str = "/ip4/0.0.0.0/tcp/4102"
     bootstrap: tuple[str, ...] = ()
@@ -156,6 +158,7 @@ def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, out
         pace=settings.pace,
         chain_poll=settings.chain_poll,
         anchor_every=settings.anchor_every,
+        upnp=settings.upnp,
     )
 
 

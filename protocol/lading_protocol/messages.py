@@ -212,7 +212,8 @@ class OfferDetail(_Wire, frozen=True):
     """What an Offer's `detail` hash covers: how to reach the host, and what stands behind the offer.
 
     `credit` is how many output tokens the host delivers ahead of payment. `device` is the class of what the engine
-    computes on, as the host says ("" unknown): a word to choose by, never a proof.
+    computes on, `region` where it stands ("eu-de": from the large to the small), as the host says ("" unknown): words
+    to choose by, never a proof. `network` names the private network that the offer is for; "" is everybody.
     """
 
     name: Annotated[str, Meta(max_length=128)]
@@ -225,6 +226,8 @@ class OfferDetail(_Wire, frozen=True):
     credit: Count
     program: Code
     device: Code
+    region: Code = ""
+    network: Code = ""
 
 
 class Advert(_Wire, frozen=True, tag="offer"):

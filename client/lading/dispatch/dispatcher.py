@@ -10,12 +10,13 @@ from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
-from lading.core.matching import Candidate, Want, rank
+from lading.core.matching import Filters, Lost, Want
 from lading.dispatch.attempt import Attempt, StreamCut
-from lading.dispatch.directory import Directory
+from lading.dispatch.directory import Directory, Pick
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds
 from lading_contracts.deployment import Deployment
+from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link, Transport
 from lading_protocol import VERSION
@@ -39,6 +40,7 @@ from lading_protocol.receipts import Finish, SignedReceipt
 DIAL_SECONDS = 5.0
 # A request the host will never take, whichever host it is.
 HOPELESS = frozenset({"bad_request", "too_long"})
+MOST_REASONS = 16
 
 
 class Payer(msgspec.Struct, frozen=True):
@@ -53,6 +55,7 @@ class Ask(msgspec.Struct, frozen=True):
     agent: AgentId
     request: Request
     max_price: Price | None = None
+    filters: Filters = Filters()
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -188,6 +191,12 @@ class Dispatcher:
             await asyncio.gather(*self._background, return_exceptions=True)
 
 
+def some(reasons: list[str]) -> list[str]:
+    """As many as a person reads."""
+    more = len(reasons) - MOST_REASONS
+    return reasons if more <= 0 else [*reasons[:MOST_REASONS], f"and so on for {more} more"]
+
+
 class _Run:
     """One job on its way."""
 
@@ -203,6 +212,8 @@ class _Run:
         self.announced = False
         self.reported = False
         self.reservation: tuple[ChannelKey, int] | None = None
+        self.pick: Pick | None = None
+        self.opened_at = 0.0
 
     async def events(self) -> AsyncGenerator[Event, None]:
         while self.state.finish is Finish.RUNNING:
@@ -227,21 +238,23 @@ class _Run:
         return not isinstance(request, EmbedRequest) and len(self.state.emitted) == request.max_tokens
 
     def _choose(self) -> KnownOffer:
-        owner = self.owner
-        want = Want(self.ask.request, self.ask.max_price, frozenset(self.tried))
-        ranked: list[Candidate] = []
+        owner, ask = self.owner, self.ask
+        want = Want(ask.request, ask.max_price, frozenset(self.tried), ask.filters, len(self.state.emitted))
+        lost: list[Lost] = []
         if len(self.tried) < owner.limits.attempts:
-            ranked, lost = rank(owner.directory.candidates(self.ask.agent), want, owner.clock())
-        else:
-            lost = []
-        if ranked:
-            return ranked[0].offer
+            self.opened_at = owner.clock()
+            self.pick = owner.directory.choose(ask.agent, want, self.opened_at, owner.rng)
+            if self.pick is not None:
+                return self.pick.offer
+            lost = owner.directory.refusals(ask.agent, want, self.opened_at)
         reasons = self.reasons + [str(one) for one in lost if one.code != "tried"]
         if self.state.emitted:
             self._report()
-            why = "; ".join(reason.rstrip(".") for reason in reasons)
+            why = "; ".join(reason.rstrip(".") for reason in some(reasons))
             raise JobLost(f"The answer broke off after {len(self.state.emitted)} tokens: {why}.")
-        raise NoHost(reasons)
+        if lost and {one.code for one in lost} == {"context"}:
+            raise Refusal(f"Every host of this agent {lost[0].reason}.", code="too_long")
+        raise NoHost(some(reasons))
 
     async def _open(self, offer: KnownOffer) -> Attempt | None:
         """A running attempt, or None with the reason noted."""
@@ -282,14 +295,7 @@ class _Run:
         for link in self.owner.transport.links():
             if link.peer == offer.host and not link.closed.is_set():
                 return link
-        error: Exception = NetError("it advertises no address and has no link to us")
-        for endpoint in offer.detail.endpoints:
-            try:
-                async with asyncio.timeout(DIAL_SECONDS):
-                    return await self.owner.transport.dial(endpoint, offer.host)
-            except (NetError, TimeoutError) as failure:
-                error = failure
-        raise error
+        return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
 
     def _lock(self, offer: KnownOffer, key: ChannelKey) -> bytes:
         """Enough cover for the worst case of this job, before any work. Raises OutOfFunds."""
@@ -338,6 +344,7 @@ class _Run:
             for effect in effects:
                 match effect:
                     case Deliver(first, ids, text):
+                        self._answered()
                         yield Piece(first, ids, text)
                     case DeliverRows(width, data):
                         yield Rows(width, data)
@@ -347,8 +354,15 @@ class _Run:
                         yield Moved(attempt.offer.host, code, reason)
                     case Finished():
                         owner.directory.worked(attempt.offer.host)
+                        owner.directory.served(attempt.offer.host, owner.clock() - self.opened_at)
                     case _:
                         pass
+
+    def _answered(self) -> None:
+        """The first tokens of this host are here."""
+        if self.pick is not None:
+            self.owner.directory.answered(self.pick, self.owner.clock() - self.opened_at)
+            self.pick = None
 
     def _lost(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
         self._settle(attempt)

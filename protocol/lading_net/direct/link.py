@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from lading_net.core.quotas import Bucket
 from lading_net.direct import multistream, noise, yamux
@@ -36,6 +36,7 @@ class Pipe(Protocol):
     def writelines(self, pieces: Sequence[bytes], /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+    def get_extra_info(self, name: str, default: object = None, /) -> Any: ...
 
 
 class DirectLink:
@@ -53,6 +54,7 @@ class DirectLink:
     ) -> None:
         self.peer_id, self.dialled = remote, dialled
         self._peer = remote.address
+        self.relayed = False  # for the transport to set: the pipe runs through somebody else
         self._closed = asyncio.Event()
         self.draining: set[DirectStream] = set()
         self._loop = asyncio.get_running_loop()
@@ -70,7 +72,6 @@ class DirectLink:
         self._heard = True
         self._bare = 0.0  # seconds without a stream
         self._openings = Bucket(settings.openings, self._loop.time())
-        self.seen_at: tuple[str, int] | None = None  # the peer's address as it reached us
         self.violated = False  # the protocol, by the peer
         self.excess = 0  # streams that the peer opened too fast or too many
         self._timer = self._loop.call_later(settings.keepalive, self._tick)
@@ -82,6 +83,12 @@ class DirectLink:
     @property
     def closed(self) -> asyncio.Event:
         return self._closed
+
+    @property
+    def seen_at(self) -> tuple[str, int] | None:
+        """The address and port at the other end of the connection; None where a relay stands between."""
+        told = self._pipe.get_extra_info("peername")
+        return (str(told[0]), int(told[1])) if told else None
 
     @property
     def queued(self) -> int:
@@ -135,11 +142,12 @@ class DirectLink:
         self._finish(why)
 
     def probe(self) -> None:
-        """Asks the peer for a sign of life now; without one the link is given up at the next tick."""
+        """Asks the peer for a sign of life now; without one the link is given up soon."""
         if self._error is None:
             self._heard, self._asked = False, True
             self._session.ping()
             self._wake()
+            self._loop.call_later(self._settings.probe, self._missed)
 
     async def end_handlers(self) -> None:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -369,6 +377,10 @@ class DirectLink:
             self._finish("Nobody had any use for the link.")
             return
         self._timer = self._loop.call_later(self._settings.keepalive, self._tick)
+
+    def _missed(self) -> None:
+        if not self._heard and self._error is None:
+            self._abandon(NetTimeout("The peer has another link to us and is silent on this one."))
 
     def _sweep(self) -> None:
         """Gives up streams whose handler is gone or whose protocol was never agreed, one to two periods after."""

@@ -19,7 +19,7 @@ class _Hidden:
 
     def __init__(self, transport: asyncio.Transport, protector: Protector) -> None:
         self._transport, self._protector = transport, protector
-        self.close, self.abort = transport.close, transport.abort
+        self.close, self.abort, self.get_extra_info = transport.close, transport.abort, transport.get_extra_info
 
     def write(self, data: bytes) -> None:
         if sent := self._protector.send(data):

@@ -20,6 +20,7 @@ class DirectSettings(msgspec.Struct, frozen=True):
     open_timeout: float = 10.0  # for a stream that must wait for its turn, or for its protocol's name
     keepalive: float = 15.0  # a silent peer is asked after one period and given up after two
     idle: float = 600.0  # a link without a stream is closed after it
+    probe: float = 2.0  # for an answer on an older link, when a newer one to the same peer appears
     memory: int = 512 * 1024 * 1024  # bytes arrived and unread on all links, before the fullest stream is reset
     queued: int = 512 * 1024 * 1024  # and bytes written and unsent, before the fullest stream is reset
     streams: int = 16_384  # opened by peers on all links; a link may have as many as are left to the others

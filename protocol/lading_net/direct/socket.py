@@ -54,12 +54,12 @@ class LinkSocket(asyncio.BufferedProtocol):
         # Where a read fills the buffer and is told of at once, one buffer serves all links: nothing is kept in it.
         self._buffer = pool.buffer if sys.platform != "win32" else memoryview(bytearray(_OWN_BUFFER))
         self.admitted: Callable[[str], bool] | None = None  # whether one who calls from there may come in
-        self.host, self._port = "", 0
+        self.host = ""
         self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.host, self._port = (transport.get_extra_info("peername") or ("", 0))[:2]
+        self.host = (transport.get_extra_info("peername") or ("", 0))[0]
         if self.ready.done() or (self.admitted is not None and not self.admitted(self.host)):
             self.give_up(LinkClosed("It was turned away."))
             return
@@ -121,7 +121,6 @@ class LinkSocket(asyncio.BufferedProtocol):
         link = self._link = DirectLink(
             upgrade.remote, self._dialled, keys, self._pipe, self._handler_of, self._settings, self._pool
         )
-        link.seen_at = (self.host, self._port) if self.host else None
         self.ready.set_result(link)
         if upgrade.rest:
             link.first_received(upgrade.rest)

@@ -14,10 +14,12 @@ import socket
 from lading_net.core.guard import Guard
 from lading_net.core.places import Place, place
 from lading_net.direct import manners
+from lading_net.direct.circuit import Reservation, StreamPipe, accept, connect, reserve
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.pool import Pool
 from lading_net.direct.protected import ProtectedSocket
+from lading_net.direct.relaywire import STOP
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.socket import LinkSocket
 from lading_net.direct.stream import DirectStream
@@ -64,6 +66,7 @@ class DirectTransport:
         self._arriving: set[LinkSocket] = set()
         self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams)
         self.guard: Guard[LinkSocket, DirectLink] = Guard(self._settings.guard)
+        self._relayed: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def listen(self, endpoint: str) -> str:
@@ -93,10 +96,11 @@ class DirectTransport:
         expect = expect or named
         if expect == self.address:
             raise BadEndpoint(f"{endpoint} is this program itself.")
-        if expect is not None and (known := self._best(expect)) is not None:
-            return known
+        known = self._best(expect) if expect is not None else None
+        if known is not None and (where.via is not None or not known.relayed):
+            return known  # a link through a relay does not keep from trying the straight way
         self._check_conduct(expect)
-        name = f"{where.host} {where.port} {expect.hex() if expect else ''}"
+        name = f"{where.host} {where.port} {where.via or ''} {expect.hex() if expect else ''}"
         task = self._dials.get(name)
         if task is None:
             task = self._dials[name] = asyncio.get_running_loop().create_task(self._connect(where, expect))
@@ -122,6 +126,20 @@ class DirectTransport:
         best = [self._best(peer) for peer in self._links]
         return [link for link in best if link is not None]
 
+    def link_to(self, peer: Address) -> DirectLink | None:
+        """The live link to that peer with nobody between, if there is one."""
+        best = self._best(peer)
+        return None if best is None or best.relayed else best
+
+    def stranger(self, key: Identity) -> DirectTransport:
+        """A transport of another name in the same network, to call a peer with as somebody new."""
+        return DirectTransport(key, self._settings)
+
+    async def reserve(self, link: DirectLink) -> Reservation:
+        """Asks the peer to relay others to us, and from now on takes what relays bring. Raises NetError."""
+        self.handle(STOP, self._brought)
+        return await reserve(link, self.peer_id)
+
     async def close(self) -> None:
         self._closed = True
         for server in self._servers:
@@ -135,12 +153,15 @@ class DirectTransport:
         for link in links:
             await link.end_handlers()
         await asyncio.gather(*(link.close() for link in links))
+        for running in list(self._relayed):
+            running.cancel()
+        await asyncio.gather(*self._relayed, return_exceptions=True)
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
 
     async def _introduce(self, stream: Stream) -> None:
-        caller = stream.caller if isinstance(stream, DirectStream) else None
+        caller = stream.seen_at if isinstance(stream, DirectStream) else None
         stream.write(manners.introduction(self.peer_id, self._listening, self._handlers, caller, "lading"))
 
     # -- accepting
@@ -184,6 +205,8 @@ class DirectTransport:
     # -- dialling
 
     async def _connect(self, where: Endpoint, expect: Address | None) -> DirectLink:
+        if where.via is not None:
+            return await self._connect_through(where)
         await self._take_turn(where)
         loop = asyncio.get_running_loop()
         dialling = self._socket(dialled=True, expect=expect)
@@ -207,6 +230,37 @@ class DirectTransport:
             if self._now() + wait > until:
                 raise DialFailed(f"{where} was called too often of late.", hint="Try again in a while.")
             await asyncio.sleep(wait)
+
+    async def _connect_through(self, where: Endpoint) -> DirectLink:
+        """A link to a peer behind a relay, with a link to the relay under it."""
+        assert where.peer is not None
+        relay = await self.dial(str(where.relay), None)
+        if relay.relayed:
+            raise DialFailed(f"The relay {where.relay} is itself reached through a relay only.")
+        stream, first = await connect(relay, where.peer)
+        return await self._over(stream, first, dialled=True, expect=where.peer.address)
+
+    async def _brought(self, stream: Stream) -> None:
+        """The handler of STOP: a relay has a caller for us. Lasts as long as the link through it."""
+        assert isinstance(stream, DirectStream)
+        caller, first = await accept(stream)
+        link = await self._over(stream, first, dialled=False, expect=caller.address)
+        await link.closed.wait()
+
+    async def _over(self, stream: DirectStream, first: bytes, *, dialled: bool, expect: Address) -> DirectLink:
+        """Makes a link over a stream of another link."""
+        socket = self._socket(dialled=dialled, expect=expect)
+        running = asyncio.get_running_loop().create_task(StreamPipe(stream, socket).run(first))
+        self._relayed.add(running)
+        running.add_done_callback(self._relayed.discard)
+        try:
+            link = await socket.ready
+        finally:
+            socket.give_up(LinkClosed("The dial was given up."))
+            socket.ready.add_done_callback(_seen)
+        link.relayed = True
+        self._register(link)
+        return link
 
     def _dialled(self, name: str, task: asyncio.Task[DirectLink]) -> None:
         self._dials.pop(name, None)
@@ -252,12 +306,13 @@ class DirectTransport:
             self._links.pop(link.peer, None)
 
     def _best(self, peer: Address) -> DirectLink | None:
-        """The link both ends agree on: the one the lower address dialled, of several the newest."""
+        """The link both ends agree on: not through a relay, if possible; the one the lower address dialled; of several
+        the newest."""
         links = [link for link in self._links.get(peer, []) if not link.lost]
-        return min(reversed(links), key=self._dialler, default=None)
+        return min(reversed(links), key=self._worse, default=None)
 
-    def _dialler(self, link: DirectLink) -> Address:
-        return self.address if link.dialled else link.peer
+    def _worse(self, link: DirectLink) -> tuple[bool, Address]:
+        return link.relayed, self.address if link.dialled else link.peer
 
     def _check_conduct(self, peer: Address | None) -> None:
         if peer is not None and (wait := self.guard.barred_for(peer, self._now())) > 0:
