@@ -64,7 +64,7 @@ class DirectTransport:
         self._links: dict[Address, list[DirectLink]] = {}
         self._dials: dict[str, asyncio.Task[DirectLink]] = {}
         self._arriving: set[LinkSocket] = set()
-        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams)
+        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams, self._settings.openings)
         self.guard: Guard[LinkSocket, DirectLink] = Guard(self._settings.guard)
         self._relayed: set[asyncio.Task[None]] = set()
         self._closed = False
