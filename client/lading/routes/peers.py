@@ -72,7 +72,7 @@ class PeerRoute:
     async def open(
         cls, record: Deployment, chain_url: str, key: PrivateKey, peers: Sequence[str], home: Path
     ) -> "PeerRoute":
-        from lading_net.direct import DirectTransport
+        from lading_net.direct import DirectTransport, Puncher
 
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two programs that sign from one purse would promise the same wei twice.
@@ -83,7 +83,9 @@ class PeerRoute:
             lock.release()
             raise
         chain = open_chain(chain_url, record.chain_id)
-        return cls(DirectTransport(key), Contracts(chain, record), key, peers, purse, lock)
+        transport = DirectTransport(key)
+        Puncher(transport).open()
+        return cls(transport, Contracts(chain, record), key, peers, purse, lock)
 
     async def models(self) -> list[Model]:
         await self._refresh()
