@@ -28,6 +28,7 @@ from lading_protocol.receipts import StakeConsent
 app = App(name="node", help="Put this machine to work.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
+app.command("lading_node.cli_doctor:doctor", name="doctor", help="Which ways lead to this machine.")
 app.command("lading_node.cli_machine:bench", name="bench", help="Measure this machine, and keep the score.")
 
 
@@ -173,6 +174,7 @@ def up_command(
     pace: float | None = None,
     listen: tuple[str, ...] | None = None,
     announce: tuple[str, ...] | None = None,
+    upnp: bool | None = None,
     coordinator: tuple[str, ...] | None = None,
     gossip_listen: str | None = None,
     bootstrap: tuple[str, ...] | None = None,
@@ -216,6 +218,8 @@ def up_command(
         Where jobs come in, as a multiaddr.
     announce
         What offers name instead, behind a port forwarding.
+    upnp
+        Ask a home router to open our port (the default).
     coordinator
         Multiaddr of a coordinator to stay linked to.
     gossip_listen
@@ -253,6 +257,7 @@ def up_command(
         "pace": pace,
         "listen": listen,
         "announce": announce,
+        "upnp": upnp,
         "coordinators": coordinator,
         "gossip_listen": gossip_listen,
         "bootstrap": bootstrap,
