@@ -8,29 +8,18 @@ What stands outside of the marks is a person's, and stays.
 import re
 from collections.abc import Sequence
 
-import msgspec
-
 from . import ROOT
-from .audit_run import Outcome, Result
-from .bench_audit import MODELS, OUT, PRECISIONS
+from .audit_kept import Kept, code, read
+from .audit_run import Result
+from .bench_audit import CONFIGURATIONS
 
 PAGE = ROOT / "docs" / "verification.md"
 BEGIN, END = "<!-- audit -->", "<!-- end audit -->"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    machine: str
-    quick: bool
-    outcome: Outcome
-
-
 def main() -> None:
-    found = {}
-    for model in MODELS:
-        for precision in PRECISIONS:
-            path = OUT / f"{model}-{precision}.json"
-            if path.exists():
-                found[f"{model} {precision}"] = msgspec.json.decode(path.read_bytes(), type=Kept)
+    kept = {name.replace("-", " "): read(name) for name in CONFIGURATIONS}
+    found = {name: one for name, one in kept.items() if one is not None}
     text = "\n\n".join([machines(found), honest(found), detection(found), pooled(found)])
     page = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     PAGE.write_text(page.sub(lambda _: f"{BEGIN}\n{text}\n{END}", PAGE.read_text()))
@@ -38,8 +27,11 @@ def main() -> None:
 
 
 def machines(found: dict[str, Kept]) -> str:
-    lines = [f"- {name}: {one.machine}{' (QUICK: not a result)' if one.quick else ''}" for name, one in found.items()]
-    return "\n".join(lines)
+    now = code()
+    return "\n".join(
+        f"- {name}: {one.machine}{'' if one.code == now else ' (by an earlier version of the code)'}"
+        for name, one in found.items()
+    )
 
 
 def honest(found: dict[str, Kept]) -> str:
