@@ -2,15 +2,17 @@
 
     python -m tests.bench.audit_page
 
+The shares that audit_economics goes by are written too.
 What stands outside of the marks is a person's, and stays.
 """
 
 import re
 from collections.abc import Sequence
 
-from . import ROOT
+from . import ROOT, audit_shares
 from .audit_kept import Kept, code, read
 from .audit_run import Result
+from .audit_shares import Shares
 from .bench_audit import CONFIGURATIONS
 
 PAGE = ROOT / "docs" / "verification.md"
@@ -20,10 +22,17 @@ BEGIN, END = "<!-- audit -->", "<!-- end audit -->"
 def main() -> None:
     kept = {name.replace("-", " "): read(name) for name in CONFIGURATIONS}
     found = {name: one for name, one in kept.items() if one is not None}
+    audit_shares.write({name: shares(one) for name, one in found.items()})
     text = "\n\n".join([machines(found), honest(found), detection(found), pooled(found)])
     page = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     PAGE.write_text(page.sub(lambda _: f"{BEGIN}\n{text}\n{END}", PAGE.read_text()))
     print(f"{len(found)} configurations, written to {PAGE}")
+
+
+def shares(kept: Kept) -> dict[str, Shares]:
+    """By the limits over all kernels, as in the table of single audits."""
+    cheats = [one for one in kept.outcome.results if one.kind in ("plain", "forged")]
+    return {f"{one.case}, {one.kind}": Shares(one.wide.guilty, one.wide.alone) for one in cheats}
 
 
 def machines(found: dict[str, Kept]) -> str:
