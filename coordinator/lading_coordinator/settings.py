@@ -17,8 +17,11 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
     port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
+    `network_key` is the swarm key file of a private network; empty: the public one.
     `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
-    `http_public` is the address people are told.
+    `http_public` is the address people are told. With `relay` those who cannot reach each other do so through this
+    coordinator, which sees ciphertext only: at most `relay_hosts` may be called that way, on `relay_links` connections
+    at once (`relay_links_each` of one peer), each for `relay_seconds` and `relay_bytes` each way.
 
     `audit_rate` is the least share of receipts checked, 0 to 1: more are of new and of suspect hosts. `audit_beacon` is
     "blocks" (of the chain), "drand" or "local" (for tests: this coordinator knows what comes). `audit_drand` is the
@@ -40,6 +43,13 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     announce: tuple[str, ...] = ()
     gossip: str = "/ip4/0.0.0.0/tcp/4601"
     bootstrap: tuple[str, ...] = ()
+    network_key: str = ""
+    relay: bool = True
+    relay_hosts: Annotated[int, Meta(ge=0)] = 1024
+    relay_links: Annotated[int, Meta(ge=0)] = 256
+    relay_links_each: Annotated[int, Meta(ge=0)] = 16
+    relay_seconds: Annotated[int, Meta(ge=1)] = 3600
+    relay_bytes: Annotated[int, Meta(ge=1)] = 1 << 30
     require_stake: bool = True
     audits: bool = True
     audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.01

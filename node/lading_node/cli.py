@@ -176,6 +176,7 @@ def up_command(
     coordinator: tuple[str, ...] | None = None,
     gossip_listen: str | None = None,
     bootstrap: tuple[str, ...] | None = None,
+    network_key: str | None = None,
     http: int | None = None,
     docker: str | None = None,
     redeem_threshold: str | None = None,
@@ -221,6 +222,8 @@ def up_command(
         Where the libp2p gossip listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
+    network_key
+        The swarm key file of a private network, without which nobody learns that this node is there.
     http
         Port of the local status page; 0 for any free one, -1 for none.
     docker
@@ -253,6 +256,7 @@ def up_command(
         "coordinators": coordinator,
         "gossip_listen": gossip_listen,
         "bootstrap": bootstrap,
+        "network_key": network_key,
         "http": http,
         "docker": docker,
         "redeem_threshold": redeem_threshold,

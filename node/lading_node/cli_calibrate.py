@@ -65,7 +65,7 @@ async def calibrate_command(
     signer = context.load_key(chosen.key_path)
     agent, manifest = packed(chosen, package, as_json)
     classes = pair(manifest, host, against)
-    plan = Plan(jobs, tokens, seed)
+    plan = Plan(jobs, tokens, seed, exact)
 
     def told(done: int) -> None:
         if not as_json and done % 20 < 4:

@@ -22,8 +22,9 @@ from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
-from lading_net.direct import DirectTransport
+from lading_net.direct import DirectSettings, DirectTransport
 from lading_net.ports import Transport
+from lading_net.private import NetworkKey, network_key
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
@@ -70,7 +71,8 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         chain = open_chain(settings.chain_url, record.chain_id)
         stack.push_async_callback(chain.close)
         contracts = Contracts(chain, record)
-        transport = DirectTransport(key)
+        network = network_key(settings.network_key)
+        transport = DirectTransport(key, DirectSettings(network=network))
         stack.push_async_callback(transport.close)
         store = BlobStore(settings.folder / "blobs", settings.quota)
         scratch = settings.folder / "engines"
@@ -90,8 +92,9 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
             device=await _device_classes(pool),
             tables=published(),
+            direct=transport,
         )
-        doors = await _with_gossip(doors, settings, stack)
+        doors = await _with_gossip(doors, settings, network, stack)
         serving = await _agents(settings, contracts, ledger)
         node = Node(doors, settings_.plan(settings, serving, record.decimals, _outward()))
         page = StatusPage(node)
@@ -195,13 +198,15 @@ async def _reap(docker: str, scratch: Path) -> None:
         log.warning("agents in images cannot be served: %s", error)
 
 
-async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:
+async def _with_gossip(
+    doors: Doors, settings: NodeSettings, network: NetworkKey | None, stack: contextlib.AsyncExitStack
+) -> Doors:
     """py-libp2p is heavy and optional: without it, configured coordinators are enough."""
     if not settings.gossip_listen:
         return doors
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap)
+    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap, network=network)
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)

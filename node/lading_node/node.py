@@ -23,6 +23,7 @@ from lading_node.jury import Juror
 from lading_node.openings import Opener
 from lading_node.ports import Doors
 from lading_node.presence import Presence
+from lading_node.reach import Reach
 from lading_node.releases import Releases
 from lading_node.settle import Collector, Settler
 from lading_node.standing import Standing
@@ -43,7 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
     `outward` (an IP address) stands in offers for a wildcard that we listen on.
 
     `drain` is how many seconds running jobs get at a shutdown, `pace` tokens per second and job (0: no limit),
-    `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none).
+    `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none). `upnp`:
+    ask the router to open our port.
     """
 
     agents: tuple[Serving, ...] = ()
@@ -57,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True):
     pace: float = 0.0
     chain_poll: float = 1.0
     anchor_every: float = 0.0
+    upnp: bool = False
 
 
 class Node:
@@ -87,6 +90,8 @@ class Node:
         self.releases = Releases(doors, self.fleet, self.terms.tables)
         self.fleet.watch(self.presence.offers_changed)
         self.presence.accompany(self.releases.follow)
+        self.reach = Reach(doors.direct, plan.announce, upnp=plan.upnp, changed=self._moved)
+        self.presence.accompany(self.reach.talk)
         self.watch = Watch(doors, self.channels, self.settler.poke, plan.chain_poll)
         self.watch.listeners.append(self._hear)
         self.watch.before_forgetting = self.juror.save
@@ -118,11 +123,12 @@ class Node:
             transport.handle(BLOB, self.doors.blobs)
         transport.on_link(self._linked)
         bound = [await transport.listen(endpoint) for endpoint in self.plan.listen]
-        self.endpoints = self.plan.announce or tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
+        self.reach.bound = tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
+        self.endpoints = self.reach.endpoints()
         try:
             async with asyncio.TaskGroup() as group:
                 chainside = (self.settler, self.juror, self.standing, self.anchors, self.terms, self.watch)
-                parts = (self.fleet, self.releases, self.presence, self.collector, *chainside)
+                parts = (self.fleet, self.releases, self.presence, self.reach, self.collector, *chainside)
                 tasks = [group.create_task(part.run()) for part in parts]
                 self.started.set()
                 await self._stop.wait()
@@ -147,6 +153,14 @@ class Node:
             await self.doors.ledger.flush()
         except LadingError as error:
             log.error("the ledger could not be written at the end: %s", error)
+
+    def _moved(self) -> None:
+        """Other ways lead here than before: offers say so."""
+        if self.endpoints != (now := self.reach.endpoints()):
+            self.endpoints = now
+            for agent in self.agents:
+                if agent.offer is not None:
+                    agent.renew()
 
     def _linked(self, link: Link) -> None:
         """A payer is back: what it still owes may be had now."""

@@ -5,6 +5,8 @@ Pure reading: asks nobody and changes nothing.
 
 from typing import Any
 
+import msgspec
+
 from lading_node.agents import Agent
 from lading_node.channels import describe
 from lading_node.core.channel import Channel, outstanding
@@ -104,6 +106,7 @@ def status(node: Node) -> dict[str, Any]:
             }
             for one in node.presence.coordinators
         ],
+        "ways": [msgspec.to_builtins(way) for way in node.reach.ways()],
         "settling": _settling(node),
         "chain": {"trouble": node.chain_trouble},
         "stake": _stake(node),

@@ -16,6 +16,7 @@ from lading.dispatch.directory import Directory, Pick
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds
 from lading_contracts.deployment import Deployment
+from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link, Transport
 from lading_protocol import VERSION
@@ -294,14 +295,7 @@ class _Run:
         for link in self.owner.transport.links():
             if link.peer == offer.host and not link.closed.is_set():
                 return link
-        error: Exception = NetError("it advertises no address and has no link to us")
-        for endpoint in offer.detail.endpoints:
-            try:
-                async with asyncio.timeout(DIAL_SECONDS):
-                    return await self.owner.transport.dial(endpoint, offer.host)
-            except (NetError, TimeoutError) as failure:
-                error = failure
-        raise error
+        return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
 
     def _lock(self, offer: KnownOffer, key: ChannelKey) -> bytes:
         """Enough cover for the worst case of this job, before any work. Raises OutOfFunds."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lading_node.core.sampler import choose
+from lading_node.core.sampler import EXACT, TOLERANT, choose
 from lading_node.core.shaping import Shaper
 from lading_node.core.sketch import States, directions, project
 from lading_node.core.stops import OutputText
@@ -183,7 +183,8 @@ def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:
             return Scored(order.id, len(prompt), prompt_hash(prompt), far, "", 0)
         text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
         text.replay(order.emitted)
-        found, sketch = retraced(model, prompt, order.emitted, order.first, request.sampler, order.job)
+        slack = EXACT if order.exact else TOLERANT
+        found, sketch = retraced(model, prompt, order.emitted, order.first, request.sampler, order.job, slack)
         ended = text.count if text.finish else 0
         return Scored(order.id, len(prompt), prompt_hash(prompt), found, text.finish, ended, sketch)
     except Exception as error:

@@ -104,13 +104,17 @@ class Embed(_Value, frozen=True, tag="embed"):
 
 
 class Score(_Value, frozen=True, tag="score"):
-    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on; `job` as in Generate."""
+    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on; `job` as in Generate.
+
+    `exact`: of a host whose numeric class promises equal numbers, so that what top-k, top-p or min-p cuts off is cut.
+    """
 
     id: str
     request: Streamed
     emitted: tuple[int, ...]
     first: int = 0
     job: bytes = b""
+    exact: bool = False
 
 
 class Started(_Value, frozen=True, tag="started"):

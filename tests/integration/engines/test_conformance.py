@@ -11,6 +11,7 @@ import pytest
 from integration.engines.asking import Answer, ask, collect, whole
 from integration.engines.conftest import Bench
 from lading_node.engines.port import Embed, Embedded, Failed, Finished, Generate, Run, Score, Scored, Started
+from lading_protocol.calibration import EXACT_MARGIN
 from lading_protocol.messages import ChatRequest, EmbedRequest, Message, Sampler
 
 Runs = Callable[[Coroutine[Any, Any, None]], None]
@@ -314,6 +315,32 @@ def test_an_honest_answer_scores_nothing_and_a_changed_one_much(bench: Bench, ru
             early = await engine.score(Score("early", ask(40), ids[:10]))
             assert isinstance(early, Scored)
             assert (early.finish, early.ended) == ("", 0)
+
+    run(main())
+
+
+def test_what_an_exact_class_cuts_off_is_cut_off(bench: Bench, run: Runs) -> None:
+    """An honest answer is as good there; one of a host that takes a hundredth more than top-p allows is not."""
+
+    async def main() -> None:
+        async with bench.engine() as engine:
+            for seed in range(40):
+                request, loose = (ask(60, seed=seed, top_p=share) for share in (0.9, 0.91))
+                honest, other = [tuple((await whole(engine, one)).ids) for one in (request, loose)]
+                own = await engine.score(Score("own", request, honest, exact=True))
+                assert isinstance(own, Scored)
+                assert max(own.margins) <= EXACT_MARGIN
+                if honest == other:
+                    continue
+                soft = await engine.score(Score("soft", request, other))
+                hard = await engine.score(Score("hard", request, other, exact=True))
+                assert isinstance(soft, Scored)
+                assert isinstance(hard, Scored)
+                assert max(hard.margins) > EXACT_MARGIN
+                assert all(a <= b for a, b in zip(soft.margins, hard.margins, strict=True))
+                if max(soft.margins) <= EXACT_MARGIN:
+                    return
+            pytest.fail("no token lay within the slack of the tolerant classes")
 
     run(main())
 
