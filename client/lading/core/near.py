@@ -133,8 +133,10 @@ def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) 
     if not ages or sum(ages) > FRESH_SECONDS * len(ages):
         strangers = [one for one in found if one.entry.host.address not in read]
         found = strangers[:STALE_CHOICES] + [one for one in found if one.entry.host.address in read]
-    expected = [(wait(one, aim, read.get(one.entry.host.address, 0)), one.score, one.entry.tie, one) for one in found]
-    seconds, _, _, chosen = min(expected, key=lambda one: one[:3])
+    # Of equals the one that was drawn first, that is by lot.
+    expected = [(wait(one, aim, read.get(one.entry.host.address, 0)), one.score) for one in found]
+    at = min(range(len(found)), key=expected.__getitem__)
+    chosen, seconds = found[at], expected[at][0]
     return chosen, seconds
 
 

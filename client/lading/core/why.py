@@ -139,9 +139,10 @@ def _outbid(choice: Choice, host: HostState, known: KnownOffer) -> tuple[str, st
             return "doubted", "spot checks cast suspicion on this host, so that others with room come first"
         return "speed", f"your price was fine; another host was expected to answer first, in {choice.seconds:.2f} s"
     bare = score(known.price, aim, 0, 0)
-    above = 100 * (bare - choice.score) / choice.score if choice.score else 100.0
+    paid = score(choice.price, aim, 0, 0) if choice.price is not None else 0
+    above = 100 * (bare - paid) / paid if paid else 100.0
     if bare * 10 > choice.score * BAND:
-        return "price", f"your price was {above:.0f} % above the best offer"
+        return "price", f"your price was {above:.0f} % above that of the host that got the job"
     if score(known.price, aim, host.failures, 0) * 10 > choice.score * BAND:
         return "failures", f"{host.failures} failures in a row count as {100 * host.failures // TRUST} % on your price"
     steps = distance(aim.filters.near, known.detail.region)
