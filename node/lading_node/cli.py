@@ -29,6 +29,7 @@ app = App(name="node", help="Put this machine to work.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
 app.command("lading_node.cli_doctor:doctor", name="doctor", help="Which ways lead to this machine.")
+app.command("lading_node.cli_why:why", name="why", help="Why this node gets work, or does not.")
 app.command("lading_node.cli_machine:bench", name="bench", help="Measure this machine, and keep the score.")
 
 
@@ -116,13 +117,13 @@ async def withdraw(settings: NodeSettings, payout: str = "") -> dict[str, str]:
         return {"withdrawn_wei": str(balance), "to": to_hex(to if to != ZERO_ADDRESS else key.address)}
 
 
-async def page(settings: NodeSettings) -> dict[str, Any]:
-    """The running daemon's own status record; empty when there is no daemon."""
+async def page(settings: NodeSettings, path: str = "/status") -> dict[str, Any]:
+    """A page of the running daemon, by default its own status record; empty when there is no daemon."""
     import httpx
 
     try:
         async with httpx.AsyncClient(timeout=5.0) as client:
-            answer = await client.get(f"http://127.0.0.1:{settings.http}/status")
+            answer = await client.get(f"http://127.0.0.1:{settings.http}{path}")
             tree: dict[str, Any] = answer.json()
             return tree
     except (httpx.HTTPError, ValueError):
