@@ -20,6 +20,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
     `http_public` is the address people are told.
 
+    A key has at most `jobs_per_key` requests open, running or waiting. `jobs_at_once` run, and up to `jobs_waiting`
+    wait for room at the hosts, `jobs_waiting_each` of one payer; none longer than `wait`, batch work `wait_batch`.
+
     `audit_rate` is the least share of receipts checked, 0 to 1: more are of new and of suspect hosts. `audit_beacon` is
     "blocks" (of the chain), "drand" or "local" (for tests: this coordinator knows what comes). `audit_drand` is the
     description of a drand network (its /info as JSON), empty for quicknet. `audit_beacon_delay` is how long after the
@@ -58,6 +61,10 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     max_body: Annotated[int, Meta(ge=1024, le=1 << 30)] = 2 << 20
     jobs_per_key: Annotated[int, Meta(ge=1)] = 64
     jobs_at_once: Annotated[int, Meta(ge=1)] = 2048
+    jobs_waiting: Annotated[int, Meta(ge=0)] = 1024
+    jobs_waiting_each: Annotated[int, Meta(ge=0)] = 256
+    wait: Positive = 20.0
+    wait_batch: Positive = 120.0
     first_token_patience: Positive = 30.0
     token_patience: Positive = 8.0
     store_quota: Annotated[int, Meta(ge=1)] = 1 << 40

@@ -50,9 +50,12 @@ class Payer(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
+    """`batch` work gives way to everything else."""
+
     agent: AgentId
     request: Request
     max_price: Price | None = None
+    batch: bool = False
 
 
 class Started(msgspec.Struct, frozen=True):

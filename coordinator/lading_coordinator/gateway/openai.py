@@ -62,7 +62,7 @@ class Doorman(Protocol):
     async def admit(self, api_key: str) -> Payer: ...
 
     def working(self, payer: Payer) -> AbstractContextManager[None]:
-        """Counts a running job. Raises ApiError (429) when there are too many."""
+        """Counts an open request. Raises ApiError (429) when there are too many."""
         ...
 
 
@@ -99,7 +99,8 @@ class Gateway:
         job = JobId(self._fresh(32))
         voice = tongue(job, self._clock(), ask.model, entry.agent)
         with self._doorman.working(payer):
-            async with aclosing(self._runner.run(payer, Ask(entry.agent, wanted), job)) as events:
+            todo = Ask(entry.agent, wanted, batch=is_batch(request))
+            async with aclosing(self._runner.run(payer, todo, job)) as events:
                 if ask.stream:
                     await self._stream(events, reply, ChunkWriter(voice, ask.include_usage), "chat")
                 else:
@@ -124,7 +125,8 @@ class Gateway:
         job = JobId(self._fresh(32))
         voice = tongue(job, self._clock(), ask.model, entry.agent)
         with self._doorman.working(payer):
-            async with aclosing(self._runner.run(payer, Ask(entry.agent, wanted), job)) as events:
+            todo = Ask(entry.agent, wanted, batch=is_batch(request))
+            async with aclosing(self._runner.run(payer, todo, job)) as events:
                 if ask.stream:
                     await self._stream(events, reply, ChunkWriter(voice, include_usage=True), "call")
                 else:
@@ -201,7 +203,7 @@ class Gateway:
                 hint="Leave it out.",
             )
         with self._doorman.working(payer):
-            job, wanted = JobId(self._fresh(32)), Ask(entry.agent, embed_request(ask))
+            job, wanted = JobId(self._fresh(32)), Ask(entry.agent, embed_request(ask), batch=is_batch(request))
             async with aclosing(self._runner.run(payer, wanted, job)) as events:
                 await self._vectors(events, reply, ask)
 
@@ -226,6 +228,14 @@ class Gateway:
         shares = tuple(Share(part.host, part.first, part.tokens, part.amount) for part in ended.parts)
         decimals = self._terms.decimals
         return Bill(ended.job, ended.cost, ended.prompt_tokens, ended.output_tokens, shares, decimals)
+
+
+def is_batch(request: Request) -> bool:
+    """Whether the consumer said that this may wait: `x-lading-band: batch`. Raises ApiError."""
+    band = request.headers.get(b"x-lading-band", b"interactive").strip().lower()
+    if band not in (b"interactive", b"batch"):
+        raise ApiError(400, "invalid_value", "The header x-lading-band is 'interactive' or 'batch'.")
+    return band == b"batch"
 
 
 def _bounded(request: R, entry: Entry, usual: int) -> R:

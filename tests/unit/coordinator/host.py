@@ -79,7 +79,8 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 class Habits(msgspec.Struct, frozen=True):
     """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
     job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's; `salt` is
-    shown in place of the one that sealed it."""
+    shown in place of the one that sealed it. With `slots` it has so many and refuses when they are taken; without it
+    takes all."""
 
     length: int = 12
     pause: float = 0.0
@@ -94,6 +95,7 @@ class Habits(msgspec.Struct, frozen=True):
     price_in: int = 1_000_000
     price_out: int = 2_000_000
     burst: int = 1
+    slots: int = 0
 
 
 class Host:
@@ -114,7 +116,7 @@ class Host:
         self.habits = habits or Habits()
         self.blobs = blobs or {}
         self.served: list[Open] = []
-        self.cancelled = 0
+        self.cancelled = self.refused = 0
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
         self.offers: dict[bytes, KnownOffer] = {}
@@ -125,6 +127,7 @@ class Host:
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
         self.link: Link | None = None
+        self.running = 0
 
     async def join(self, endpoint: str, period: float = 1.0) -> None:
         """Dial the coordinator and beat until cancelled or cut off."""
@@ -134,7 +137,7 @@ class Host:
         try:
             messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
             while True:
-                messages.send(Beat(4, 0))
+                messages.send(Beat(self.habits.slots - self.running if self.habits.slots else 4, 0))
                 await messages.drain()
                 await asyncio.sleep(period)
         except NetError:
@@ -147,7 +150,7 @@ class Host:
             terms,
             self.habits.price_in,
             self.habits.price_out,
-            4,
+            self.habits.slots or 4,
             int(self.clock()),
             int(self.clock()) + 3600,
             bytes(32),
@@ -165,6 +168,11 @@ class Host:
         if self.habits.refuses is not None or known is None:
             messages.send(self.habits.refuses or Refuse("offer_unknown", "This offer is not known here."))
             return
+        if self.habits.slots and self.running >= self.habits.slots:
+            self.refused += 1
+            messages.send(Refuse("busy", f"All {self.habits.slots} slots of this host are taken.", 500))
+            return
+        self.running += 1
         stopped = asyncio.Event()
         reader = asyncio.create_task(self._read(messages, stopped))
         try:
@@ -174,6 +182,7 @@ class Host:
             await messages.close()
             await reader
         finally:
+            self.running -= 1
             reader.cancel()
 
     async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
