@@ -107,7 +107,7 @@ class Coordinator:
         record, clock, home = outside.contracts.deployment, outside.clock, settings.home_path
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.metrics = Metrics()
-        self.store = Store(home / "coordinator.sqlite")
+        self.store = open_store(settings)
         self.purse = Purse(home / "purse.sqlite", record.settlement_domain)
         self.directory = Directory(needs_beats=True)
         self.ledger = Ledger(self.store, self.metrics, clock)
@@ -337,6 +337,15 @@ class Coordinator:
             log.error("The last records are lost: %s", error)
         self.store.close()
         self.purse.close()
+
+
+def open_store(settings: CoordinatorSettings) -> Store:
+    """Raises LedgerFailed, FolderBusy, BadSettings."""
+    if not settings.ledger:
+        return Store(settings.home_path / "coordinator.sqlite")
+    from lading_coordinator.postgres import PostgresStore
+
+    return PostgresStore(settings.ledger)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

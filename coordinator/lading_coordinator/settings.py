@@ -15,9 +15,11 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Paths may begin with `~`; an empty `key` lies below `home`, an empty `deployment` is
     the user's own ~/.lading/deployment.json. Times are seconds.
 
-    `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
-    port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
-    `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
+    `ledger` is where its records are kept: a postgresql:// address, or empty for a file below `home`; the vouchers that
+    it signs are always in a file there. `listen` is the direct link's multiaddr for nodes, `announce` what is told to
+    others instead (a coordinator behind port forwarding). `gossip` is the libp2p multiaddr, empty to do without;
+    `bootstrap` are peers to begin with. `serve_rate` and `serve_peer_rate` are bytes per second of packages given to
+    hosts, in all and to each; 0: no limit.
     `http_public` is the address people are told.
 
     A key has at most `jobs_per_key` requests open, running or waiting. `jobs_at_once` run, and up to `jobs_waiting`
@@ -36,6 +38,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     chain_url: str = "http://127.0.0.1:8545"
     deployment: str = ""
     key: str = ""
+    ledger: str = ""
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65535)] = 8600
     http_public: str = ""
@@ -95,5 +98,10 @@ def check(settings: CoordinatorSettings) -> None:
     """What the types cannot say. Raises BadSettings."""
     if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
         raise BadSettings(f"The setting coordinator.log_level is {settings.log_level!r}.", hint="Use info or warning.")
+    if settings.ledger and not settings.ledger.startswith(("postgresql://", "postgres://")):
+        raise BadSettings(
+            "The setting coordinator.ledger is not a PostgreSQL address.",
+            hint="Write postgresql://user@host/database, or leave it empty for a file in the data folder.",
+        )
     if not settings.chain_url.startswith(("http://", "https://")):
         raise BadSettings(f"The setting coordinator.chain_url is {settings.chain_url!r}.", hint="Give an http(s) URL.")
