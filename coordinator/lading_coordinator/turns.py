@@ -13,18 +13,18 @@ from contextlib import aclosing
 import msgspec
 
 from lading.core.matching import BEAT_LIMIT, output_bound
-from lading.dispatch import Ask, Dispatcher, Ended, Payer, Piece, Started
+from lading.dispatch import Ask, Dispatcher, Ended, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
 from lading.dispatch.purse import ChannelKey
 from lading.errors import NoHost, OutOfFunds
 from lading_coordinator.core.admission import Admission, Band, Room, Shed, Ticket
 from lading_coordinator.errors import ApiError
 from lading_coordinator.metrics import Metrics
-from lading_protocol.ids import AgentId, JobId, Wei
+from lading_protocol.ids import Address, AgentId, JobId, Wei
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount, format_amount, prompt_bound, worst_case
 
-TICK_SECONDS = 0.1
+TICK_SECONDS = 0.05
 # How long a count of free slots is used: so long, and longer where counting was much work.
 LOOK_SECONDS = 0.05
 LOOK_SECONDS_EACH = 2e-5
@@ -80,6 +80,9 @@ class Turns:
                                 case Started():
                                     prompt = event.prompt_tokens
                                     self._admission.taken(ticket)
+                                case Moved(host=host, code="busy"):
+                                    self._is_full(host)
+                                    self._seen.pop(ticket.lane, None)
                                 case Ended():
                                     prompt, output = event.prompt_tokens, event.output_tokens
                                 case _:
@@ -89,7 +92,7 @@ class Turns:
                 except NoHost as error:
                     if not is_full(error):
                         raise
-                    self._admission.refused(ticket)
+                    self._admission.refused(ticket, self._clock())
                     await self._wait(ticket)
         finally:
             if ticket.state == "running":
@@ -164,6 +167,12 @@ class Turns:
         )
 
     # Room and money
+
+    def _is_full(self, host: Address) -> None:
+        """A host's refusal is the truth, whatever it last reported: somebody else was there first."""
+        state = self._dispatcher.directory.host(host)
+        if state.beat_at is not None:
+            self._dispatcher.directory.beat(host, 0, state.waiting, state.beat_at)
 
     def _room(self, lane: bytes, now: float) -> Room:
         seen = self._seen.get(lane)

@@ -19,6 +19,8 @@ OUTPUT_WEIGHT = 2
 LONGEST_RETRY = 60
 # A slot that a job gave back is in its host's reports after this long.
 REPORT_SECONDS = 1.5
+# Hosts that were full are asked again after this long, whatever they report, and each time after twice as long.
+FIRST_PROBE, LAST_PROBE = 0.05, 0.8
 # How much one job's length and duration move what is expected of the next.
 LEARN = 0.1
 
@@ -88,9 +90,9 @@ class Tenant(msgspec.Struct, eq=False):
 class Lane(msgspec.Struct, eq=False):
     """`heads` of each band orders the tenants' first tickets by virtual start; stale entries are dropped when met.
 
-    `seconds` and `output` are what a job takes and gives of late. `given_back` slots came free after the hosts
-    reported, the last one at `given_at`. `refused`: hosts that seemed free were not; then one `probe` at a time looks
-    again.
+    `seconds` and `output` are what a job takes and gives of late, `ended` how many that is known of. `given_back` slots
+    came free after the hosts reported, the last one at `given_at`. `refused`: hosts that seemed free were not, at
+    `refused_at`; then one `probe` at a time looks again, `pause` seconds later.
     """
 
     queues: tuple[dict[bytes, deque[Ticket]], dict[bytes, deque[Ticket]]]
@@ -99,9 +101,12 @@ class Lane(msgspec.Struct, eq=False):
     running: int = 0
     seconds: float = 2.0
     output: float = 128.0
+    ended: int = 0
     given_back: int = 0
     given_at: float = 0.0
     refused: bool = False
+    refused_at: float = 0.0
+    pause: float = FIRST_PROBE
     probe: Ticket | None = None
     in_a_row: int = 0
 
@@ -146,7 +151,7 @@ class Admission:
         """The waiting tickets that start now. Call it when one has ended, and when hosts have reported."""
         lane, started = self._lane(lane_id), []
         if lane.refused:
-            return self._look_again(lane, now)
+            return self._look_again(lane, room, now)
         while self._has_room(lane, room, now) and (ticket := self._pick(lane)) is not None:
             self._start(ticket, lane, now)
             started.append(ticket)
@@ -156,7 +161,7 @@ class Admission:
     def taken(self, ticket: Ticket) -> None:
         """A host has accepted it: there is room after all."""
         lane = self._lane(ticket.lane)
-        lane.refused, lane.probe = False, None
+        lane.refused, lane.probe, lane.pause = False, None, FIRST_PROBE
 
     def finish(self, ticket: Ticket, prompt: int, output: int, now: float) -> None:
         """It ran and is over, with these token counts: its tenant is charged for them, whatever was expected."""
@@ -167,8 +172,10 @@ class Admission:
         tenant.running -= 1
         tenant.finish += _weight(prompt, output) - ticket.charged
         if output:
-            lane.seconds += LEARN * (max(now - ticket.started, 1e-3) - lane.seconds)
-            lane.output += LEARN * (output - lane.output)
+            lane.ended += 1
+            step = max(LEARN, 1 / lane.ended)
+            lane.seconds += step * (max(now - ticket.started, 1e-3) - lane.seconds)
+            lane.output += step * (output - lane.output)
         lane.given_back, lane.given_at = lane.given_back + 1, now
         if lane.probe is ticket:
             lane.probe = None
@@ -177,7 +184,7 @@ class Admission:
                 self._show(other, ticket.tenant)
         self._forget(ticket.tenant)
 
-    def refused(self, ticket: Ticket) -> None:
+    def refused(self, ticket: Ticket, now: float) -> None:
         """All hosts were full after all: it is the first of its tenant again, and costs it nothing."""
         lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
         self.running -= 1
@@ -185,7 +192,7 @@ class Admission:
         tenant.running -= 1
         tenant.finish -= ticket.charged
         ticket.charged = 0.0
-        lane.refused, lane.given_back = True, 0
+        lane.refused, lane.refused_at, lane.given_back = True, now, 0
         if lane.probe is ticket:
             lane.probe = None
         self._enqueue(ticket, lane, tenant, first=True)
@@ -234,10 +241,13 @@ class Admission:
         fresh = lane.given_back > 0 and now - lane.given_at < REPORT_SECONDS
         return lane.running < room.slots and (room.free > 0 or fresh)
 
-    def _look_again(self, lane: Lane, now: float) -> list[Ticket]:
+    def _look_again(self, lane: Lane, room: Room, now: float) -> list[Ticket]:
         """One job finds out whether the hosts are still full, so that not everybody asks a full fleet."""
         if lane.probe is not None or self.running >= self.bounds.all:
             return []
+        if room.slots and not room.free and not lane.given_back and now - lane.refused_at < lane.pause:
+            return []
+        lane.pause = min(2 * lane.pause, LAST_PROBE)
         lane.probe = self._pick(lane)
         if lane.probe is None:
             lane.refused = False

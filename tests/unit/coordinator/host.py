@@ -43,6 +43,7 @@ from lading_protocol.messages import (
     Hello,
     NoBlob,
     Open,
+    Pay,
     Refuse,
     Reveal,
     Sealed,
@@ -116,6 +117,7 @@ class Host:
         self.habits = habits or Habits()
         self.blobs = blobs or {}
         self.served: list[Open] = []
+        self.papers: list[bytes] = []
         self.cancelled = self.refused = 0
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
@@ -164,6 +166,8 @@ class Host:
         opening = await messages.recv()
         assert isinstance(opening, Open)
         self.served.append(opening)
+        if opening.voucher:
+            self.papers.append(opening.voucher)
         known = self.offers.get(opening.offer)
         if self.habits.refuses is not None or known is None:
             messages.send(self.habits.refuses or Refuse("offer_unknown", "This offer is not known here."))
@@ -188,7 +192,9 @@ class Host:
     async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
         try:
             while (message := await messages.recv()) is not None:
-                if isinstance(message, Cancel):
+                if isinstance(message, Pay):
+                    self.papers.append(message.voucher)
+                elif isinstance(message, Cancel):
                     self.cancelled += 1
                     self.stopped.set()
                     stopped.set()

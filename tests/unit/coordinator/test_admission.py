@@ -182,7 +182,7 @@ def test_hosts_that_were_full_after_all_are_asked_by_one_at_a_time() -> None:
     admission = Admission()
     first, second, third = ticket("a"), ticket("b"), ticket("c")
     admission.ask(first, Room(4, 4), 0, 0)
-    admission.refused(first)
+    admission.refused(first, 0)
     assert first.state == "waiting"
     admission.ask(second, Room(4, 4), 0, 1)
     admission.ask(third, Room(4, 4), 0, 1)
@@ -191,6 +191,9 @@ def test_hosts_that_were_full_after_all_are_asked_by_one_at_a_time() -> None:
     assert admission.next(LANE, Room(4, 4), 1) == []
     admission.taken(first)
     assert set(map(id, admission.next(LANE, Room(4, 4), 1))) == {id(second), id(third)}
+    admission.refused(second, 2)
+    assert admission.next(LANE, FULL, 2.01) == [], "they say that they are full"
+    assert admission.next(LANE, FULL, 2.06) == [second]
 
 
 STEPS = st.lists(
@@ -229,7 +232,7 @@ def test_whatever_happens_the_counts_are_right_and_nobody_is_lost(
             if what == "finish":
                 admission.finish(one, 5, who * 20, now)
             else:
-                admission.refused(one)
+                admission.refused(one, now)
         elif what == "leave" and queued:
             admission.leave(queued[who % len(queued)])
         elif what == "late":
