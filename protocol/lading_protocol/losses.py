@@ -8,7 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.messages import Code, Count, Hash
+from lading_protocol.messages import Code, Count
+from lading_protocol.requests import Hash
 
 WHY = "/lading/why/1"
 MOST_AGENTS = 64

@@ -30,6 +30,7 @@ from lading_coordinator.core.completions import CompletionDialect
 from lading_coordinator.core.dialect import Answer, Dialect, Voice
 from lading_coordinator.core.response_ask import parse_response
 from lading_coordinator.core.responses import ResponseDialect
+from lading_coordinator.core.wishes import Wishes, read_wishes
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
 from lading_coordinator.gateway.facts import at_end, at_start
@@ -38,7 +39,7 @@ from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
-from lading_protocol.ids import JobId, Wei
+from lading_protocol.ids import AgentId, JobId, Wei
 from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed, operation_of
 from lading_protocol.pricing import prompt_bound
 
@@ -58,7 +59,7 @@ class Doorman(Protocol):
     async def admit(self, api_key: str) -> Payer: ...
 
     def working(self, payer: Payer) -> AbstractContextManager[None]:
-        """Counts a running job. Raises ApiError (429) when there are too many."""
+        """Counts an open request. Raises ApiError (429) when there are too many."""
         ...
 
 
@@ -84,33 +85,37 @@ class Gateway:
         self._fresh = fresh
         self._terms = terms or Terms()
 
+    async def _admit(self, request: Request) -> "Caller":
+        payer = await self._doorman.admit(request.bearer())
+        return Caller(payer, read_wishes(request.headers))
+
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_chat(request.body)
         plan = self._plan(ask, "messages")
         usage, tools = ask.include_usage, ask.tools
         dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
-        await self._talk(payer, plan, dialect, reply)
+        await self._talk(caller, plan, dialect, reply)
 
     async def complete(self, request: Request, reply: Reply) -> None:
         """POST /v1/completions"""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_completion(request.body)
         plan = self._plan(ask, "prompt")
         dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
-        await self._talk(payer, plan, dialect, reply)
+        await self._talk(caller, plan, dialect, reply)
 
     async def respond(self, request: Request, reply: Reply) -> None:
         """POST /v1/responses"""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_response(request.body)
         plan = self._plan(ask.chat, "input")
-        await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
+        await self._talk(caller, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
         """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_call(request.body)
         entry = self.models.entry(ask.model, ask.operation)
         if ask.operation in PLACES:
@@ -125,7 +130,7 @@ class Gateway:
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
         plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
-        await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
+        await self._talk(caller, plan, CallDialect(plan.voice, ask.operation), reply)
 
     def _plan(self, ask: ChatAsk, given: str) -> "Plan":
         """Raises ApiError."""
@@ -139,22 +144,25 @@ class Gateway:
     def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], given: str, *, stream: bool) -> "Plan":
         jobs = tuple(JobId(self._fresh(32)) for _ in wanted)
         voice = Voice(jobs[0], int(self._clock()), model, f"lading-{entry.agent.hex()[:16]}")
-        return Plan(voice, jobs, tuple(Ask(entry.agent, one) for one in wanted), given, stream)
+        return Plan(voice, entry.agent, jobs, tuple(wanted), given, stream)
 
-    async def _talk(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
+    async def _talk(self, caller: "Caller", plan: "Plan", dialect: Dialect, reply: Reply) -> None:
         """Runs the jobs of a plan, and answers in a dialect."""
         with ExitStack() as working:
             for _ in plan.jobs:
-                working.enter_context(self._doorman.working(payer))
-            jobs = [self._run(payer, ask, job, plan.given) for ask, job in zip(plan.wanted, plan.jobs, strict=True)]
+                working.enter_context(self._doorman.working(caller.payer))
+            jobs = [
+                self._run(caller, job, caller.wishes.ask(plan.agent, one), plan.given)
+                for job, one in zip(plan.jobs, plan.wanted, strict=True)
+            ]
             if plan.stream:
                 await self._stream(jobs, reply, dialect, plan.jobs)
             else:
                 await self._whole(jobs, reply, dialect)
 
-    def _run(self, payer: Payer, ask: Ask, job: JobId, given: str) -> Events:
+    def _run(self, caller: "Caller", job: JobId, ask: Ask, given: str) -> Events:
         kind = "call" if isinstance(ask.request, CallRequest) else operation_of(ask.request)
-        return watched(self._runner.run(payer, ask, job), JobWatch(self._metrics, kind, given))
+        return watched(self._runner.run(caller.payer, ask, job), JobWatch(self._metrics, kind, given))
 
     async def _whole(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect) -> None:
         texts: list[list[str]] = [[] for _ in jobs]
@@ -215,7 +223,7 @@ class Gateway:
 
     async def embed(self, request: Request, reply: Reply) -> None:
         """POST /v1/embeddings"""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_embed(request.body)
         entry = self.models.entry(ask.model, "embed")
         if ask.dimensions not in (None, entry.width):
@@ -226,10 +234,10 @@ class Gateway:
                 param="dimensions",
                 hint="Leave it out.",
             )
-        with self._doorman.working(payer):
-            wanted = Ask(entry.agent, embed_request(ask))
+        with self._doorman.working(caller.payer):
+            wanted = caller.wishes.ask(entry.agent, embed_request(ask))
             matrix = Matrix(0, b"")
-            async with aclosing(self._run(payer, wanted, JobId(self._fresh(32)), "input")) as events:
+            async with aclosing(self._run(caller, JobId(self._fresh(32)), wanted, "input")) as events:
                 async for event in events:
                     match event:
                         case Rows():
@@ -251,12 +259,18 @@ class Gateway:
         )
 
 
+class Caller(msgspec.Struct, frozen=True):
+    payer: Payer
+    wishes: Wishes
+
+
 class Plan(msgspec.Struct, frozen=True):
-    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt."""
+    """A reply to be: its jobs, and what each asks of the agent. `given` is what the request calls its prompt."""
 
     voice: Voice
+    agent: AgentId
     jobs: tuple[JobId, ...]
-    wanted: tuple[Ask, ...]
+    wanted: tuple[Streamed, ...]
     given: str
     stream: bool
 
