@@ -1,4 +1,4 @@
-"""The gateway beside nginx, the Rust routers, LiteLLM and aiohttp: CPU time per request, time to first byte, open streams.
+"""The gateway beside nginx, the Rust routers, LiteLLM and aiohttp: CPU a request, time to first byte, open streams.
 
 Every gateway stands before the same upstream and is loaded in turns, so that noise hits all alike. Load and upstream
 have one core, the gateways the other. Our own gateway is a whole coordinator with 100,000 offers that reaches a host by
@@ -99,7 +99,7 @@ class Open(NamedTuple):
     """What so many open streams cost: CPU microseconds a token beside what an idle gateway takes, tokens a second that
     arrived, bytes of the gateway."""
 
-    count: int
+    streams: int
     cpu: float
     rate: float
     memory: int
@@ -116,11 +116,8 @@ async def open_streams(gate: Program, sizes: Sizes) -> list[Open]:
         answers = []
         for at in range(0, count, 64):
             answers += [client.begin("open") for client in clients[at : at + 64]]
-            while not all(client.tokens for client in clients[:at]):
-                await asyncio.sleep(0.01)
-        while not all(client.tokens for client in clients):
-            _check(answers)
-            await asyncio.sleep(0.05)
+            await asyncio.gather(*(client.started.wait() for client in clients[:at]))
+        await asyncio.gather(*(client.started.wait() for client in clients))
         await asyncio.sleep(sizes.window / 3)
         before, tokens, begun = gate.cpu, sum(client.tokens for client in clients), time.perf_counter()
         await asyncio.sleep(sizes.window)
@@ -197,15 +194,15 @@ class Report:
 def report_streams(found: list[Open]) -> None:
     alone, most = found[0], found[-1]
     for one in found:
-        rate = one.rate / one.count
-        note = f"{one.count} streams; {rate:.1f} tokens/s each arrived of {PACE} sent"
-        say(f"gateway_token_at_{one.count}_streams", one.cpu, "us/token", note=note)
+        rate = one.rate / one.streams
+        note = f"{one.streams} streams; {rate:.1f} tokens/s each arrived of {PACE} sent"
+        say(f"gateway_token_at_{one.streams}_streams", one.cpu, "us/token", note=note)
     worst = max(found[1:], key=lambda one: one.cpu)
     reference = "one stream", alone.cpu
-    note = f"the dearest number of streams, {worst.count}"
+    note = f"the dearest number of streams, {worst.streams}"
     say("gateway_token_growth", worst.cpu, "us/token", reference=reference, bar="<= 1.5 of the reference", note=note)
-    each = (most.memory - alone.memory) / (most.count - alone.count) / 1024
-    say("gateway_memory_per_stream", each, "KiB", bar="<= 60", note=f"at {most.count} open streams")
+    each = (most.memory - alone.memory) / (most.streams - alone.streams) / 1024
+    say("gateway_memory_per_stream", each, "KiB", bar="<= 60", note=f"at {most.streams} open streams")
     say("gateway_memory", alone.memory / MIB, "MiB", bar="<= 80", note="with one stream and one host")
 
 

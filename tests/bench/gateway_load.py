@@ -35,6 +35,7 @@ class Client(asyncio.Protocol):
         self._first = 0.0
         self._tail = b""
         self.tokens = 0
+        self.started = asyncio.Event()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -43,6 +44,7 @@ class Client(asyncio.Protocol):
         if not self._first:
             self._first = time.perf_counter()
         self.tokens += data.count(b'"content":')
+        self.started.set()
         self._tail = data[-64:]
         try:
             self._parser.feed_data(data)

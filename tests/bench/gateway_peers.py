@@ -54,7 +54,7 @@ class _Plan(NamedTuple):
 _NGINX = """daemon off; worker_processes 1; pid nginx.pid; error_log error.log;
 events {{ worker_connections 8192; }}
 http {{
-  access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+  access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
   upstream up {{ server {upstream}; keepalive 256; keepalive_requests 1000000; }}
   server {{
     listen 127.0.0.1:{port}; keepalive_requests 1000000; tcp_nodelay on;

@@ -79,7 +79,8 @@ class _Upstream(asyncio.Protocol):
         self._over = True
 
     def _finish(self) -> None:
-        assert self._reply is not None and self._done is not None
+        assert self._reply is not None
+        assert self._done is not None
         if self._length:
             self._reply.send(200, b"".join(self._pieces), self._type)
         else:

@@ -120,7 +120,7 @@ def _crowd(made: Any, count: int) -> None:
     """Offers of hosts that report load and ask more than our one host: of its agent, and of many others."""
     import msgspec
 
-    from factories import known_offer, key
+    from factories import key, known_offer
     from lading_protocol.ids import Address, Digest
 
     directory, rng, now = made.coordinator.directory, random.Random(5), time.time()
