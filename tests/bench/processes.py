@@ -37,7 +37,7 @@ class Program:
 
 
 def on_core(core: int | None) -> list[str]:
-    """What to put before a command so that it and its threads run on that core only; nothing where that is not to be."""
+    """What to put before a command so that it and its threads keep to one core; nothing where that cannot be."""
     usable = core is not None and core in os.sched_getaffinity(0) and shutil.which("taskset")
     return ["taskset", "-c", str(core)] if usable else []
 
