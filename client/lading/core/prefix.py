@@ -9,10 +9,11 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import blake2b
+from struct import pack
 from typing import Final
 
 from lading_protocol.ids import Address, AgentId
-from lading_protocol.messages import CallRequest, ChatRequest, Request
+from lading_protocol.messages import CallRequest, ChatRequest, Request, RichChat
 
 BLOCK: Final = 256
 # After so many blocks of a size come as many of twice the size.
@@ -57,6 +58,10 @@ def chain_of(agent: AgentId, request: Request) -> Chain:
 
 
 def _text(request: Request) -> Iterator[bytes]:
+    if isinstance(request, RichChat):
+        yield request.tools  # what markup writes first
+        prompt = request.prompt or ""
+        yield prompt.encode() if isinstance(prompt, str) else pack(f">{len(prompt)}I", *prompt)
     if isinstance(request, ChatRequest):
         for message in request.messages:
             yield f"{message.role}\0{message.content}\0".encode()
