@@ -35,6 +35,7 @@ def up(
     announce: Endpoints = None,
     gossip: str | None = None,
     bootstrap: Endpoints = None,
+    network_key: str | None = None,
     audit_rate: float | None = None,
     audit_period: float | None = None,
     audit_beacon: str | None = None,
@@ -72,6 +73,8 @@ def up(
         Where the libp2p gossip listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
+    network_key
+        The swarm key file of a private network, without which nobody learns that this coordinator is there.
     audit_rate
         The least share of receipts that is checked, 0 to 1; of new and of suspect hosts it is more.
     audit_period

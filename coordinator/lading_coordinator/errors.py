@@ -60,12 +60,14 @@ class ApiError(LadingError):
         kind: str | None = None,
         param: str | None = None,
         retry_after: int | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.status = status
         self.kind = kind or _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
         self.param = param
         self.retry_after = retry_after
+        self.headers = headers
 
 
 _KINDS = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 429: "rate_limit_error"}

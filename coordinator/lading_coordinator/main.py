@@ -61,6 +61,7 @@ from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_coordinator.turns import Turns
+from lading_coordinator.whydesk import WhyDesk
 from lading_net.ports import Gossip, Transport
 from lading_protocol import calibration
 from lading_protocol.audit import DECLARED, Tolerance
@@ -68,6 +69,7 @@ from lading_protocol.conduct import EQUAL, Honest
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
+from lading_protocol.losses import WHY
 from lading_protocol.messages import (
     BLOB,
     CASE,
@@ -273,6 +275,7 @@ class Coordinator:
         transport = self.outside.transport
         transport.handle(HEARTBEAT, self.index.serve_heartbeat)
         transport.handle(OFFERS, self.index.serve_offers)
+        transport.handle(WHY, WhyDesk(self.directory, self.outside.clock).serve)
         transport.handle(PUBLISH, self.agents.serve_publish)
         transport.handle(RELEASE, self.releases.serve)
         limits = ServeLimits(self.settings.serve_rate, self.settings.serve_peer_rate)

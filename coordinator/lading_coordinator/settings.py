@@ -16,11 +16,14 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     the user's own ~/.lading/deployment.json. Times are seconds.
 
     `ledger` is where its records are kept: a postgresql:// address, or empty for a file below `home`; the vouchers that
-    it signs are always in a file there. `listen` is the direct link's multiaddr for nodes, `announce` what is told to
-    others instead (a coordinator behind port forwarding). `gossip` is the libp2p multiaddr, empty to do without;
-    `bootstrap` are peers to begin with. `serve_rate` and `serve_peer_rate` are bytes per second of packages given to
-    hosts, in all and to each; 0: no limit.
-    `http_public` is the address people are told.
+    it signs are always in a file there.
+    `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
+    port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
+    `network_key` is the swarm key file of a private network; empty: the public one.
+    `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
+    `http_public` is the address people are told. With `relay` those who cannot reach each other do so through this
+    coordinator, which sees ciphertext only: at most `relay_hosts` may be called that way, on `relay_links` connections
+    at once (`relay_links_each` of one peer), each for `relay_seconds` and `relay_bytes` each way.
 
     A key has at most `jobs_per_key` requests open, running or waiting. `jobs_at_once` run, and up to `jobs_waiting`
     wait for room at the hosts, `jobs_waiting_each` of one payer; none longer than `wait`, batch work `wait_batch`.
@@ -46,6 +49,13 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     announce: tuple[str, ...] = ()
     gossip: str = "/ip4/0.0.0.0/tcp/4601"
     bootstrap: tuple[str, ...] = ()
+    network_key: str = ""
+    relay: bool = True
+    relay_hosts: Annotated[int, Meta(ge=0)] = 1024
+    relay_links: Annotated[int, Meta(ge=0)] = 256
+    relay_links_each: Annotated[int, Meta(ge=0)] = 16
+    relay_seconds: Annotated[int, Meta(ge=1)] = 3600
+    relay_bytes: Annotated[int, Meta(ge=1)] = 1 << 30
     require_stake: bool = True
     audits: bool = True
     audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.01
