@@ -30,6 +30,7 @@ from lading_coordinator.core.completions import CompletionDialect
 from lading_coordinator.core.dialect import Answer, Dialect, Voice
 from lading_coordinator.core.response_ask import parse_response
 from lading_coordinator.core.responses import ResponseDialect
+from lading_coordinator.core.wishes import Wishes
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
 from lading_coordinator.gateway.facts import at_end, at_start
@@ -37,6 +38,7 @@ from lading_coordinator.gateway.jobs import Events, interleaved, watched
 from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.watch import JobWatch
+from lading_coordinator.gateway.wishes import comment, is_batch, is_hedged, pinned, wants_ids
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed, operation_of
@@ -88,7 +90,7 @@ class Gateway:
         """POST /v1/chat/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_chat(request.body)
-        plan = self._plan(ask, "messages")
+        plan = _wished(self._plan(ask, "messages"), request, ask.wishes)
         usage, tools = ask.include_usage, ask.tools
         dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
         await self._talk(payer, plan, dialect, reply)
@@ -97,7 +99,7 @@ class Gateway:
         """POST /v1/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_completion(request.body)
-        plan = self._plan(ask, "prompt")
+        plan = _wished(self._plan(ask, "prompt"), request, ask.wishes)
         dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
         await self._talk(payer, plan, dialect, reply)
 
@@ -105,7 +107,7 @@ class Gateway:
         """POST /v1/responses"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_response(request.body)
-        plan = self._plan(ask.chat, "input")
+        plan = _wished(self._plan(ask.chat, "input"), request, ask.chat.wishes)
         await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
@@ -125,6 +127,7 @@ class Gateway:
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
         plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
+        plan = _wished(plan, request, ask.wishes)
         await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
 
     def _plan(self, ask: ChatAsk, given: str) -> "Plan":
@@ -148,7 +151,7 @@ class Gateway:
                 working.enter_context(self._doorman.working(payer))
             jobs = [self._run(payer, ask, job, plan.given) for ask, job in zip(plan.wanted, plan.jobs, strict=True)]
             if plan.stream:
-                await self._stream(jobs, reply, dialect, plan.jobs)
+                await self._stream(jobs, reply, dialect, plan)
             else:
                 await self._whole(jobs, reply, dialect)
 
@@ -174,10 +177,10 @@ class Gateway:
         answers = [Answer("".join(texts[i]), one.finish, tuple(chances[i])) for i, one in enumerate(ended)]
         reply.send(200, dialect.whole(answers, self._bill(ended)), headers=at_end(ended))
 
-    async def _stream(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect, ids: Sequence[JobId]) -> None:
+    async def _stream(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect, plan: "Plan") -> None:
         try:
             async with aclosing(interleaved(jobs)) as events:
-                await self._pieces(events, reply, dialect, ids)
+                await self._pieces(events, reply, dialect, plan)
         except ApiError as error:
             if not reply.begun:
                 raise
@@ -185,7 +188,7 @@ class Gateway:
             reply.end()
 
     async def _pieces(
-        self, events: AsyncGenerator[tuple[int, Event], None], reply: Reply, dialect: Dialect, ids: Sequence[JobId]
+        self, events: AsyncGenerator[tuple[int, Event], None], reply: Reply, dialect: Dialect, plan: "Plan"
     ) -> None:
         started: dict[int, Started] = {}
         ends: dict[int, Ended] = {}
@@ -194,8 +197,9 @@ class Gateway:
                 case Piece():
                     first = not reply.begun
                     if first:
-                        _begin(reply, dialect, ids, started)
-                    reply.write(dialect.piece(index, event.text, event.chances))
+                        self._begin(reply, dialect, plan, started)
+                    piece = dialect.piece(index, event.text, event.chances)
+                    reply.write(comment(event.first, event.ids, piece) if plan.ids else piece)
                     if first:
                         reply.flush()  # the first token does not wait for those that came with it
                     await reply.drain()
@@ -205,12 +209,12 @@ class Gateway:
                     started.pop(index, None)
                 case Ended():
                     if not reply.begun:
-                        _begin(reply, dialect, ids, started)
+                        self._begin(reply, dialect, plan, started)
                     ends[index] = event
                     reply.write(dialect.finished(index, event.finish))
                 case _:
                     pass
-        reply.write(dialect.end(self._bill([ends[index] for index in range(len(ids))])))
+        reply.write(dialect.end(self._bill([ends[index] for index in range(len(plan.jobs))])))
         reply.end()
 
     async def embed(self, request: Request, reply: Reply) -> None:
@@ -240,6 +244,14 @@ class Gateway:
                         case _:
                             pass
 
+    def _begin(self, reply: Reply, dialect: Dialect, plan: "Plan", started: Mapping[int, Started]) -> None:
+        """The head of a stream, and what comes before its first piece."""
+        more = pinned(plan.wanted) if plan.ids else ()
+        if self._terms.gateways:
+            more = (*more, (b"x-lading-gateways", ",".join(self._terms.gateways).encode()))
+        reply.start(200, SSE, ((b"cache-control", b"no-cache"), *at_start(plan.jobs, started), *more))
+        reply.write(dialect.begin())
+
     def _bill(self, ended: Sequence[Ended]) -> Bill:
         return Bill(
             jobs=tuple(one.job for one in ended),
@@ -252,13 +264,15 @@ class Gateway:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt."""
+    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt, `ids` whether
+    tokens are told beside the text."""
 
     voice: Voice
     jobs: tuple[JobId, ...]
     wanted: tuple[Ask, ...]
     given: str
     stream: bool
+    ids: bool = False
 
 
 def _bounded(request: R, entry: Entry, usual: int) -> R:
@@ -267,7 +281,10 @@ def _bounded(request: R, entry: Entry, usual: int) -> R:
     return msgspec.structs.replace(request, max_tokens=min(usual, room))
 
 
-def _begin(reply: Reply, dialect: Dialect, ids: Sequence[JobId], started: Mapping[int, Started]) -> None:
-    """The head of a stream, and what comes before its first piece."""
-    reply.start(200, SSE, ((b"cache-control", b"no-cache"), *at_start(ids, started)))
-    reply.write(dialect.begin())
+def _wished(plan: Plan, request: Request, wishes: Wishes) -> Plan:
+    """As the consumer wants it done. Raises ApiError."""
+    batch, hedge = is_batch(request) or wishes.flex, is_hedged(request)
+    wanted = tuple(
+        msgspec.structs.replace(ask, batch=batch, hedge=hedge, emitted=wishes.emitted) for ask in plan.wanted
+    )
+    return msgspec.structs.replace(plan, wanted=wanted, ids=wants_ids(request) and len(wanted) == 1)
