@@ -31,7 +31,7 @@ def word(hint: Any) -> str:
         return str(hint.__struct_config__.tag or hint.__name__)
     if origin in (Union, UnionType):
         return " or ".join(word(one) for one in inside)
-    return {str: "text", int: "uint", bytes: "bytes", float: "float", bool: "bool"}[hint]
+    return {str: "text", int: "uint", bytes: "bytes", float: "float", bool: "bool", type(None): "nothing"}[hint]
 
 
 def bounded(inner: Any, meta: msgspec.Meta) -> str:
