@@ -65,7 +65,7 @@ def table() -> str:
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__module__ == module.__name__
     ]
-    here = [one for one in here if not one.__name__.startswith("_")]
+    here = [one for one in here if one.__struct_fields__ or one.__struct_config__.tag is not None]
     return "\n".join(["| tag | fields in order |", "| --- | --- |", *map(row, dict.fromkeys(here))]) + "\n"
 
 
