@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -65,6 +65,17 @@ class LanguageModel(Protocol):
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The prompt ids. Raises EngineError."""
+        ...
+
+    def plain(self, text: str) -> list[int]:
+        """The ids of a text that is a prompt by itself, without chat markup."""
+        ...
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        """The prompt ids where the markup knows tools and has calls written as JSON in <tool_call>, else None.
+
+        `turns` and `tools` are as core/tools reads them. Raises EngineError.
+        """
         ...
 
     def open(self, ids: Sequence[int], room: int) -> Context:
