@@ -123,6 +123,11 @@ class Libp2pGossip:
                 self._host.subscribe(topic)
         return self._readers.add(topic)
 
+    def leave(self, topic: str) -> None:
+        self._readers.leave(topic)
+        if self._topics.pop(topic, True) is None and self._host is not None:
+            self._host.leave(topic)
+
     def peers(self) -> list[Address]:
         """The connected peers that have an address; a libp2p peer with another kind of key has none and is left out."""
         found = []
