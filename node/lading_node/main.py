@@ -22,6 +22,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectTransport, Puncher
+from lading_net.names import resolve
 from lading_net.ports import Transport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
@@ -95,6 +96,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         )
         doors = await _with_gossip(doors, settings, stack)
         serving = await _agents(settings, contracts, ledger)
+        settings = msgspec.structs.replace(settings, coordinators=await resolve(settings.coordinators))
         node = Node(doors, settings_.plan(settings, serving, record.decimals, outward()))
         page = StatusPage(node)
         if settings.http >= 0:
@@ -193,7 +195,7 @@ async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.A
         return doors
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap)
+    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, await resolve(settings.bootstrap))
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)

@@ -18,10 +18,10 @@ from lading_net.errors import DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.peer import Endpoint
 from lading_net.ports import Link, Stream
+from lading_net.speech import agreed_with
 from lading_node.agents import Agent
 from lading_node.ports import Doors
 from lading_node.sampling import sample
-from lading_protocol import VERSION
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, short
 from lading_protocol.messages import (
@@ -63,13 +63,14 @@ _want = msgspec.msgpack.Decoder(WantOffers)
 class Coordinator(msgspec.Struct):
     """Someone we keep a link to. `address` is unknown for a configured endpoint without a peer id, until we are linked.
 
-    `state` says in words how it stands.
+    `state` says in words how it stands, `version` of the protocol we speak with it (0: not asked yet).
     """
 
     endpoints: tuple[str, ...]
     address: Address | None = None
     state: str = "not linked yet"
     linked: bool = False
+    version: int = 0
 
 
 class Presence:
@@ -143,11 +144,13 @@ class Presence:
                     if any(other.linked and other.address == link.peer for other in self.coordinators):
                         self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
                         return
+                    if coordinator.version == 0:  # it does not change while the process lives that we ask
+                        coordinator.version = (await agreed_with(link)).version
                     coordinator.state, coordinator.linked = "linked", True
-                    await self._accompanied(link)
+                    await self._accompanied(link, coordinator.version)
                     coordinator.state = "the link was lost"
                 except (LadingError, TimeoutError) as error:
-                    coordinator.state = str(error) or "it does not answer"
+                    coordinator.state, coordinator.version = str(error) or "it does not answer", 0
                 coordinator.linked = False
             if linked_at is not None and clock() - linked_at >= HELD_SECONDS:
                 backoff = FIRST_BACKOFF
@@ -159,16 +162,16 @@ class Presence:
     async def _dial(self, coordinator: Coordinator) -> Link:
         return await dial_any(self._doors.transport, coordinator.endpoints, coordinator.address, DIAL_SECONDS)
 
-    async def _accompanied(self, link: Link) -> None:
+    async def _accompanied(self, link: Link, version: int) -> None:
         talks = [asyncio.ensure_future(talk(link)) for talk in self._talks]
         try:
-            await self._beat(link)
+            await self._beat(link, version)
         finally:
             for talk in talks:
                 talk.cancel()
             await asyncio.gather(*talks, return_exceptions=True)
 
-    async def _beat(self, link: Link) -> None:
+    async def _beat(self, link: Link, version: int) -> None:
         """Until the link or the stream ends."""
         stream = await link.open(HEARTBEAT)
         changed = asyncio.Event()
@@ -181,7 +184,7 @@ class Presence:
             while not link.closed.is_set():
                 if changed.is_set():
                     changed.clear()
-                    messages.send(Hello(VERSION, self.adverts()))
+                    messages.send(Hello(version, self.adverts()))
                 messages.send(Beat(sum(agent.free for agent in self._agents), 0))
                 await messages.drain()
                 try:

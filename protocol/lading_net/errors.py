@@ -125,3 +125,10 @@ class BadMessage(NetError):
 
     code = "net_bad_message"
     hint = "The peer may run another version of Lading."
+
+
+class NoCommonVersion(NetError):
+    """The peer and we speak no version of the protocol in common."""
+
+    code = "net_no_common_version"
+    hint = "Update the program that is behind; each speaks its version and the one before."

@@ -46,9 +46,9 @@ def test_a_small_network_is_heard_whole() -> None:
     assert found == said
 
 
-@pytest.mark.parametrize("every", [0.01, 1.0, 20.0])
+@pytest.mark.parametrize("every", [0.5, 2.0, 20.0])
 def test_a_large_one_within_the_budget(every: float) -> None:
-    seconds = 20_000.0
+    seconds = 8_000.0
     said, found = heard(600, every, seconds, 15.0)
     assert said > found
     assert found <= 15.0 * seconds + BURST + 600
