@@ -23,6 +23,7 @@ from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectTransport, Puncher
 from lading_net.names import resolve
+from lading_net.peer import Endpoint
 from lading_net.ports import Transport
 from lading_node import settings as settings_
 from lading_node.agents import Serving
@@ -195,10 +196,18 @@ async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.A
         return doors
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, await resolve(settings.bootstrap))
+    gossip = Libp2pGossip(
+        doors.key.secret, settings.gossip_listen, await resolve(settings.bootstrap), lan=_nearby(settings)
+    )
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)
+
+
+def _nearby(settings: NodeSettings) -> str:
+    """This machine's address in a local network where peers may be looked for; "" for none."""
+    mine, host = outward(), Endpoint.parse(settings.gossip_listen).host
+    return mine if settings.lan and host in ("0.0.0.0", mine) else ""
 
 
 async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) -> tuple[Serving, ...]:

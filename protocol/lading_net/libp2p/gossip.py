@@ -23,6 +23,7 @@ from lading_protocol.keys import PrivateKey
 
 if TYPE_CHECKING:
     from lading_net.libp2p.host import Host
+    from lading_net.libp2p.lan import Lan
 
 INBOX = 4_096
 CLOSING_SECONDS = 5.0
@@ -53,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True):
 class Libp2pGossip:
     """A libp2p host that gossips. `bootstrap` needs one reachable peer; the others are found through it.
 
-    `announce` replaces the addresses told to others, for a host behind a port forwarding or in a container.
+    `announce` replaces the addresses told to others, for a host behind a port forwarding or in a container. `lan` is
+    this machine's address in a local network where peers are looked for by multicast, "" for none.
     Raises BadEndpoint for an address without a meaning.
     """
 
@@ -65,6 +67,7 @@ class Libp2pGossip:
         *,
         announce: Sequence[str] = (),
         max_peers: int = 16,
+        lan: str = "",
     ) -> None:
         key = PrivateKey(secret if isinstance(secret, bytes) else secret.secret)
         self.peer_id = PeerId.from_public_key(key.public_key)
@@ -79,6 +82,8 @@ class Libp2pGossip:
         self._topics: dict[str, None] = {}
         self._peers: tuple[str, ...] = ()
         self._address = ""
+        self._lan_address = lan
+        self._lan: Lan | None = None
         self._host: Host | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -108,6 +113,25 @@ class Libp2pGossip:
         except BaseException:
             await self.close()
             raise
+        if self._lan_address:
+            await self._look_nearby()
+
+    async def _look_nearby(self) -> None:
+        from lading_net.libp2p.lan import Lan
+
+        mine = Endpoint("ip4", self._lan_address, Endpoint.parse(self._address).port, self.peer_id)
+        lan = Lan(mine, self._meet)
+        try:
+            await lan.open()
+        except OSError as error:
+            log.info("peers nearby are not looked for: %s", error)
+            return
+        self._lan = lan
+
+    def _meet(self, endpoint: Endpoint) -> None:
+        if self._host is not None:
+            log.info("a peer is nearby: %s", endpoint)
+            self._host.meet(endpoint)
 
     async def publish(self, topic: str, data: bytes) -> None:
         if self._closing.is_set() or self._host is None:
@@ -142,6 +166,9 @@ class Libp2pGossip:
         self._closing.set()
         self._readers.close()
         self._peers = ()
+        if self._lan is not None:
+            await self._lan.close()
+            self._lan = None
         if self._thread is None:
             return
         if self._host is not None:

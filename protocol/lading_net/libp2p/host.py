@@ -42,6 +42,7 @@ from lading_net.peer import Endpoint
 OUTBOX = 1_024
 MAX_CONNECTIONS = 256
 CLOSING_SECONDS = 1.0
+_MEET = ""  # a topic that no message has: the data is an endpoint
 Work = trio.MemoryReceiveChannel[tuple[str, bytes | bool]]
 """What the program wants done: a message for a topic, or with True or False to be in it or not."""
 
@@ -80,6 +81,10 @@ class Host:
 
     def leave(self, topic: str) -> None:
         self._outbox.put((topic, False))
+
+    def meet(self, endpoint: Endpoint) -> None:
+        """Try to connect to this peer, and keep trying."""
+        self._outbox.put((_MEET, str(endpoint).encode()))
 
     def stop(self) -> None:
         with self._lock:
@@ -125,19 +130,21 @@ class Host:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(discovery.run)
                     self._outlet.listening(listen)
-                    await self._work_until_stopped(pubsub, work)
+                    await self._work_until_stopped(pubsub, discovery, work)
                     nursery.cancel_scope.cancel()
                 await _hang_up(host)
         finally:
             pubsub.seen_messages.stop()  # a thread of the library's
 
-    async def _work_until_stopped(self, pubsub: Pubsub, work: Work) -> None:
+    async def _work_until_stopped(self, pubsub: Pubsub, discovery: Discovery, work: Work) -> None:
         self._outbox.drain()
         async for topic, data in work:
             if data is True:
                 await pubsub.subscribe(topic)
             elif data is False:
                 await pubsub.unsubscribe(topic)
+            elif topic == _MEET:
+                discovery.meet(Endpoint.parse(data.decode()))
             else:
                 await pubsub.publish(topic, data)
 
