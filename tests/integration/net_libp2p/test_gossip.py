@@ -279,3 +279,25 @@ def test_a_process_ends_on_sigterm_without_a_word() -> None:
 def test_importing_the_port_does_not_import_the_library() -> None:
     code = "import sys, lading_net.libp2p; sys.exit('trio' in sys.modules or 'libp2p' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_who_leaves_a_topic_hears_nothing_until_it_is_back() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("one")
+        second = await hosts.up("two", first.address)
+        reader = second.subscribe(TOPIC)
+        await heard(second, first, b"before")
+        second.leave(TOPIC)
+        with pytest.raises(StopAsyncIteration):
+            while True:
+                await anext(reader)
+        quiet = second._readers.add(TOPIC)  # would get what still arrives
+        await asyncio.sleep(0.5)
+        await first.publish(TOPIC, b"meanwhile")
+        await asyncio.sleep(0.5)
+        quiet.close()
+        assert [text async for text in quiet] == []
+        await first.publish(TOPIC, b"to nobody")  # and who left may still speak
+        await heard(second, first, b"after")
+
+    play(scenario)
