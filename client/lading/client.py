@@ -37,23 +37,34 @@ class Client:
         self._route = route
 
     @classmethod
-    def through(cls, base_url: str, api_key: str) -> Self:
-        """Ask a coordinator; its API key spends within the session that you authorised on chain."""
+    def through(cls, base_url: str, api_key: str, others: Sequence[tuple[str, str]] = ()) -> Self:
+        """Ask a coordinator; its API key spends within the session that you authorised on chain.
+
+        When it is gone in the middle of an answer, one of `others` (address, its own API key) goes on with it.
+        """
         from lading.routes.gateway import GatewayRoute
 
-        return cls(GatewayRoute(base_url, api_key))
+        return cls(GatewayRoute(base_url, api_key, others))
 
     @classmethod
     async def peer_to_peer(
-        cls, record: Deployment, chain_url: str, key: PrivateKey, peers: Sequence[str], home: Path
+        cls,
+        record: Deployment,
+        chain_url: str,
+        key: PrivateKey,
+        peers: Sequence[str],
+        home: Path,
+        *,
+        network_key: str = "",
     ) -> Self:
         """Ask hosts directly. `peers` are direct-link endpoints of any nodes or coordinators that know offers.
 
-        `key` pays from its own deposit; signed vouchers are kept below `home`. Raises NetError, ChainError.
+        `key` pays from its own deposit; signed vouchers are kept below `home`. `network_key` is the swarm key file of
+        a private network. Raises NetError, ChainError.
         """
         from lading.routes.peers import PeerRoute
 
-        return cls(await PeerRoute.open(record, chain_url, key, peers, home))
+        return cls(await PeerRoute.open(record, chain_url, key, peers, home, network_key=network_key))
 
     async def models(self) -> list[Model]:
         """What is on offer, with the lowest price of each."""

@@ -19,9 +19,10 @@ from lading_contracts.rpc import open_chain
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
-from lading_net.direct import CallBack, DirectTransport, Relay, RelaySettings
+from lading_net.direct import CallBack, DirectSettings, DirectTransport, Relay, RelaySettings
 from lading_net.names import resolve
 from lading_net.ports import Gossip
+from lading_net.private import NetworkKey, network_key
 from lading_protocol.ids import to_hex
 from lading_protocol.keys import PrivateKey
 
@@ -54,11 +55,12 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
     record = deployments.load(settings.deployment_path)
     key = own_key(settings.key_path)
     chain = open_chain(settings.chain_url, record.chain_id)
-    transport = DirectTransport(key)
+    network = network_key(settings.network_key)
+    transport = DirectTransport(key, DirectSettings(network=network))
     gossip: Gossip | None = None
     try:
         listening = await transport.listen(settings.listen)
-        gossip, gossip_address = await _gossip(settings, key)
+        gossip, gossip_address = await _gossip(settings, key, network)
         endpoints = settings.announce or (_reachable(listening),)
         contracts = Contracts(chain, record)
         with contextlib.suppress(ChainUnreachable):  # an outage stops no start; a wrong chain or record does
@@ -100,12 +102,14 @@ def serve_the_unreachable(
     return relay
 
 
-async def _gossip(settings: CoordinatorSettings, key: PrivateKey) -> tuple[Gossip | None, str]:
+async def _gossip(
+    settings: CoordinatorSettings, key: PrivateKey, network: NetworkKey | None
+) -> tuple[Gossip | None, str]:
     if not settings.gossip:
         return None, ""
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(key, settings.gossip, await resolve(settings.bootstrap))
+    gossip = Libp2pGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
     await gossip.start()
     return gossip, _reachable(gossip.address)
 

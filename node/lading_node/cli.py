@@ -29,6 +29,7 @@ app = App(name="node", help="Put this machine to work.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
 app.command("lading_node.cli_doctor:doctor", name="doctor", help="Which ways lead to this machine.")
+app.command("lading_node.cli_why:why", name="why", help="Why this node gets work, or does not.")
 app.command("lading_node.cli_machine:bench", name="bench", help="Measure this machine, and keep the score.")
 
 
@@ -116,13 +117,13 @@ async def withdraw(settings: NodeSettings, payout: str = "") -> dict[str, str]:
         return {"withdrawn_wei": str(balance), "to": to_hex(to if to != ZERO_ADDRESS else key.address)}
 
 
-async def page(settings: NodeSettings) -> dict[str, Any]:
-    """The running daemon's own status record; empty when there is no daemon."""
+async def page(settings: NodeSettings, path: str = "/status") -> dict[str, Any]:
+    """A page of the running daemon, by default its own status record; empty when there is no daemon."""
     import httpx
 
     try:
         async with httpx.AsyncClient(timeout=5.0) as client:
-            answer = await client.get(f"http://127.0.0.1:{settings.http}/status")
+            answer = await client.get(f"http://127.0.0.1:{settings.http}{path}")
             tree: dict[str, Any] = answer.json()
             return tree
     except (httpx.HTTPError, ValueError):
@@ -178,6 +179,7 @@ def up_command(
     coordinator: tuple[str, ...] | None = None,
     gossip_listen: str | None = None,
     bootstrap: tuple[str, ...] | None = None,
+    network_key: str | None = None,
     http: int | None = None,
     docker: str | None = None,
     redeem_threshold: str | None = None,
@@ -225,6 +227,8 @@ def up_command(
         Where the libp2p gossip listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
+    network_key
+        The swarm key file of a private network, without which nobody learns that this node is there.
     http
         Port of the local status page; 0 for any free one, -1 for none.
     docker
@@ -258,6 +262,7 @@ def up_command(
         "coordinators": coordinator,
         "gossip_listen": gossip_listen,
         "bootstrap": bootstrap,
+        "network_key": network_key,
         "http": http,
         "docker": docker,
         "redeem_threshold": redeem_threshold,

@@ -21,10 +21,11 @@ from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
-from lading_net.direct import DirectTransport, Puncher
+from lading_net.direct import DirectSettings, DirectTransport, Puncher
 from lading_net.names import resolve
 from lading_net.peer import Endpoint
 from lading_net.ports import Transport
+from lading_net.private import NetworkKey, network_key
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
@@ -72,7 +73,8 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         chain = open_chain(settings.chain_url, record.chain_id)
         stack.push_async_callback(chain.close)
         contracts = Contracts(chain, record)
-        transport = DirectTransport(key)
+        network = network_key(settings.network_key)
+        transport = DirectTransport(key, DirectSettings(network=network))
         stack.push_async_callback(transport.close)
         Puncher(transport).open()
         store = BlobStore(settings.folder / "blobs", settings.quota)
@@ -95,7 +97,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             tables=published(),
             direct=transport,
         )
-        doors = await _with_gossip(doors, settings, stack)
+        doors = await _with_gossip(doors, settings, network, stack)
         serving = await _agents(settings, contracts, ledger)
         settings = msgspec.structs.replace(settings, coordinators=await resolve(settings.coordinators))
         node = Node(doors, settings_.plan(settings, serving, record.decimals, outward()))
@@ -190,15 +192,17 @@ async def _reap(docker: str, scratch: Path) -> None:
         log.warning("agents in images cannot be served: %s", error)
 
 
-async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:
+async def _with_gossip(
+    doors: Doors, settings: NodeSettings, network: NetworkKey | None, stack: contextlib.AsyncExitStack
+) -> Doors:
     """py-libp2p is heavy and optional: without it, configured coordinators are enough."""
     if not settings.gossip_listen:
         return doors
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(
-        doors.key.secret, settings.gossip_listen, await resolve(settings.bootstrap), lan=_nearby(settings)
-    )
+    nearby = "" if network is not None else _nearby(settings)  # multicast would tell who must not know
+    bootstrap = await resolve(settings.bootstrap)
+    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, bootstrap, network=network, lan=nearby)
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)

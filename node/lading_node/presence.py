@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from lading.dispatch.directory import Directory
+from lading_net.core.places import Place, diverse, place
 from lading_net.dialling import dial_any
-from lading_net.errors import DialFailed, NetError
+from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.peer import Endpoint
 from lading_net.ports import Link, Stream
@@ -50,6 +51,7 @@ AT_ONCE = 0.05
 
 HELD_SECONDS = 2.0
 MAX_COORDINATORS = 64
+COORDINATORS_OF_AREA = 4  # heard of, so that no one owner of many addresses is all that we work for
 MAX_HEARD = 4096
 MOST_LINKS = 4
 """To coordinators that were heard of; those that the operator names are linked all the same. The others wait."""
@@ -255,7 +257,21 @@ class Presence:
                 return
         if len(self.coordinators) >= MAX_COORDINATORS or self._group is None:
             return
+        taken = [there for coordinator in self.coordinators for there in _places(coordinator.endpoints)]
+        if not diverse([endpoints], _places, taken, COORDINATORS_OF_AREA):
+            log.debug("coordinator %s is one too many in its part of the network", short(address))
+            return
         coordinator = Coordinator(endpoints, address)
         self.coordinators.append(coordinator)
         log.info("heard of coordinator %s", short(address))
         self._group.create_task(self._keep(coordinator, self._room))
+
+
+def _places(endpoints: Sequence[str]) -> list[Place]:
+    found = []
+    for text in endpoints:
+        try:
+            found.append(place(Endpoint.parse(text).host))
+        except BadEndpoint:  # another transport's, which we do not dial
+            continue
+    return found

@@ -107,7 +107,7 @@ class Reach:
 
     async def talk(self, link: Link) -> None:
         """While we are linked to a coordinator: find out whether it reaches us, and be reachable through it if not."""
-        if not isinstance(link, DirectLink) or link.place is None:
+        if not isinstance(link, DirectLink) or link.seen_at is None:
             return
         again = asyncio.Event()
         self._again.add(again)

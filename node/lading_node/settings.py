@@ -42,8 +42,9 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator may set, as `[node]` in the file, LADING_NODE_<NAME>, or --<name>.
 
     `agents` are digests, or tables of AgentSettings in the file. `listen`, `announce`, `coordinators`, `gossip_listen`
-    and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
-    local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
+    and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `network_key` is the swarm
+    key file of a private network (empty: the public one). `http` is the port of the local status page (0: any free
+    one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
     one engine (0: no limit). `quota` is in bytes, `serve_rate` and `serve_peer_rate` (packages given to others, in all
     and to each) in bytes per second, 0 for no limit. `ray` is the head of a Ray cluster whose machines run the engines
     ("": this one does), at most `ray_members` engines of each agent (0: as many as there is room for).
@@ -73,6 +74,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gossip_listen: str = "/ip4/0.0.0.0/tcp/4102"
     bootstrap: tuple[str, ...] = ()
     lan: bool = True
+    network_key: str = ""
     http: Annotated[int, Meta(ge=-1, le=65535)] = 4180
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0

@@ -64,6 +64,13 @@ class WrongPeer(NetError):
     hint = "The address may have been taken over or the advert is stale; look the peer up again."
 
 
+class PeerBarred(NetError):
+    """The peer broke the protocol again and again; we neither call it nor answer it for a while."""
+
+    code = "net_peer_barred"
+    hint = "Use another peer."
+
+
 class ProtocolViolation(NetError):
     """The peer sent something the protocol forbids; the link was closed."""
 
@@ -132,3 +139,10 @@ class NoCommonVersion(NetError):
 
     code = "net_no_common_version"
     hint = "Update the program that is behind; each speaks its version and the one before."
+
+
+class BadNetworkKey(NetError):
+    """The file does not hold the key of a private network."""
+
+    code = "net_bad_network_key"
+    hint = "Ask who runs the network for its swarm key file, or make one: lading network new-key."

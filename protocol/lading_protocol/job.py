@@ -15,6 +15,7 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, Wei
 from lading_protocol.messages import (
     Accept,
+    Chance,
     ChatRequest,
     Chunk,
     Done,
@@ -22,9 +23,11 @@ from lading_protocol.messages import (
     Fail,
     Refuse,
     Request,
+    RichChat,
     Tokens,
     ToPayer,
     Vectors,
+    WeighedTokens,
     request_hash,
 )
 from lading_protocol.offers import KnownOffer
@@ -94,6 +97,7 @@ class Deliver(msgspec.Struct, frozen=True):
     first: int
     ids: tuple[int, ...]
     text: str
+    chances: tuple[Chance, ...] = ()
 
 
 class DeliverRows(msgspec.Struct, frozen=True):
@@ -131,8 +135,13 @@ class _Lie(LadingError):
     code = "host_lied"
 
 
-def start(spec: JobSpec) -> JobState:
-    return JobState(spec, rolling=rolling_start(spec.job))
+def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
+    """`emitted` are tokens that this consumer has from another payer's attempts: none of them is delivered or paid
+    again. Raises BadMessage where a call's are no work tokens."""
+    spelled = b""
+    if emitted and not isinstance(spec.request, ChatRequest):
+        _, spelled = _text_of(b"", emitted)
+    return JobState(spec, emitted, roll(rolling_start(spec.job), emitted), spelled=spelled)
 
 
 def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
@@ -215,10 +224,11 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
     most, _ = worst_case(state.spec.request, attempt.offer.detail.context)
     if event.prompt_tokens > most:
         raise _Lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
-    if state.emitted and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
+    known = state.emitted and state.prompt_hash
+    if known and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
         raise _Lie("The host's prompt differs from the one that the stream began with.")
     replaced = msgspec.structs.replace(attempt, accepted=event)
-    if state.emitted:
+    if known:
         return msgspec.structs.replace(state, attempt=replaced), []
     return (
         msgspec.structs.replace(
@@ -239,6 +249,9 @@ def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
     rolling = roll(state.rolling, event.ids)
     if rolling != event.rolling:
         raise _Lie("The rolling hash does not match the tokens.")
+    chances = event.chances if isinstance(event, WeighedTokens) else ()
+    if len(chances) != (len(event.ids) if isinstance(request, RichChat) and request.logprobs else 0):
+        raise _Lie(f"The host told {len(chances)} logprobs with {len(event.ids)} tokens.")
     text, rest = (event.text, b"") if isinstance(request, ChatRequest) else _spell(state.spelled, event.ids)
     state = msgspec.structs.replace(
         state,
@@ -247,15 +260,19 @@ def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
         spelled=rest,
         attempt=msgspec.structs.replace(attempt, count=attempt.count + len(event.ids)),
     )
-    return state, [Deliver(event.first, event.ids, text), Owe(owed(state))]
+    return state, [Deliver(event.first, event.ids, text, chances), Owe(owed(state))]
 
 
 def _spell(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
     """The text of work tokens, whatever the host says it is, and the bytes of a character that is not whole yet."""
     try:
-        data = before + text_bytes(ids)
+        return _text_of(before, ids)
     except LadingError as error:
         raise _Lie(error.message) from error
+
+
+def _text_of(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
+    data = before + text_bytes(ids)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data)
     return text, decoder.getstate()[0]

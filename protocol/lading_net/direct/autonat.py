@@ -68,7 +68,7 @@ class CallBack:
         assert isinstance(stream, DirectStream)
         async with asyncio.timeout(CALL_SECONDS):
             data, _ = await read_message(stream)
-        place = stream.place
+        place = stream.seen_at
         if place is None or stream.peer in self._busy or len(self._busy) >= AT_ONCE:
             why = "it is called through a relay" if place is None else "it is calling back already"
             stream.write(_answer(DIAL_REFUSED, why))

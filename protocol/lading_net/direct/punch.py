@@ -136,12 +136,12 @@ async def find_spot(transport: DirectTransport) -> Spot:
     Raises DialFailed or other NetErrors when there is none, or none that says what it sees.
     """
     outside = [link for link in map(transport.link_to, [one.peer for one in transport.links()]) if link is not None]
-    known = next((link for link in outside if link.dialled and link.place is not None), None)
-    if known is None or known.place is None:
+    known = next((link for link in outside if link.dialled and link.seen_at is not None), None)
+    if known is None or known.seen_at is None:
         raise DialFailed("Nobody in the open is linked who could say how the world sees us.")
     keep = transport.stranger(PrivateKey(os.urandom(32)))
     try:
-        made = await _call(0, Endpoint("ip4", *known.place))
+        made = await _call(0, Endpoint("ip4", *known.seen_at))
         port = made.getsockname()[1]
         link = await keep.adopt(made, known.peer, dialled=True)
         seen = (await ask_to_be_called(link, keep.peer_id, ())).seen

@@ -72,9 +72,9 @@ class DirectStream:
         return self._link.relayed
 
     @property
-    def place(self) -> tuple[str, int] | None:
-        """See DirectLink.place."""
-        return self._link.place
+    def seen_at(self) -> tuple[str, int] | None:
+        """See DirectLink.seen_at."""
+        return self._link.seen_at
 
     async def read(self) -> bytes:
         while not self._chunks:

@@ -12,10 +12,14 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 
+from lading_net.core.guard import Guard
+from lading_net.core.places import Place, place
+from lading_net.direct import manners
 from lading_net.direct.circuit import Reservation, StreamPipe, accept, connect, reserve
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.pool import Pool
+from lading_net.direct.protected import ProtectedSocket
 from lading_net.direct.relaywire import STOP
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.socket import LinkSocket
@@ -23,10 +27,12 @@ from lading_net.direct.stream import DirectStream
 from lading_net.errors import (
     BadEndpoint,
     DialFailed,
+    HandshakeFailed,
     LinkClosed,
     ListenFailed,
     NetError,
     NetTimeout,
+    PeerBarred,
     PortInUse,
     WrongPeer,
 )
@@ -52,15 +58,17 @@ class DirectTransport:
         self._mine = Credentials(key)
         self.peer_id = self._mine.peer_id
         self.address = self.peer_id.address
-        self._handlers: dict[str, StreamHandler] = {}
+        self._handlers: dict[str, StreamHandler] = {manners.IDENTIFY: self._introduce, manners.PING: manners.echo}
+        self._listening: list[Endpoint] = []
         self._callbacks: list[LinkCallback] = []
         self._servers: list[asyncio.Server] = []
         self._links: dict[Address, list[DirectLink]] = {}
         self._dials: dict[str, asyncio.Task[DirectLink]] = {}
         self._arriving: set[LinkSocket] = set()
+        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams, self._settings.openings)
+        self.guard: Guard[LinkSocket, DirectLink] = Guard(self._settings.guard)
         self.when_brought: Callable[[DirectLink], Awaitable[None]] | None = None
         self._relayed: set[asyncio.Task[None]] = set()
-        self._pool = Pool(self._settings.memory)
         self._closed = False
 
     async def listen(self, endpoint: str) -> str:
@@ -78,7 +86,8 @@ class DirectTransport:
             raise ListenFailed(f"Cannot listen at {where.host} port {where.port}: {_reason(error)}.") from None
         self._servers.append(server)
         port = server.sockets[0].getsockname()[1]
-        return str(Endpoint(where.kind, where.host, port, self.peer_id))
+        self._listening.append(Endpoint(where.kind, where.host, port, self.peer_id))
+        return str(self._listening[-1])
 
     async def dial(self, endpoint: str, expect: Address | None = None) -> DirectLink:
         where = Endpoint.parse(endpoint)
@@ -92,6 +101,7 @@ class DirectTransport:
         known = self._best(expect) if expect is not None else None
         if known is not None and (where.via is not None or not known.relayed):
             return known  # a link through a relay does not keep from trying the straight way
+        self._check_conduct(expect)
         name = f"{where.host} {where.port} {where.via or ''} {expect.hex() if expect else ''}"
         task = self._dials.get(name)
         if task is None:
@@ -152,34 +162,54 @@ class DirectTransport:
             await server.wait_closed()
         self._servers.clear()
 
+    async def _introduce(self, stream: Stream) -> None:
+        caller = stream.seen_at if isinstance(stream, DirectStream) else None
+        stream.write(manners.introduction(self.peer_id, self._listening, self._handlers, caller, "lading"))
+
     # -- accepting
 
     def _arrival(self) -> LinkSocket:
         arriving = self._socket(dialled=False, expect=None)
-        if self._closed or self._full():
-            arriving.ready.add_done_callback(_seen)
-            arriving.turn_away()
-            return arriving
-        self._arriving.add(arriving)
+        arriving.admitted = lambda host: self._admit(arriving, place(host))
         arriving.ready.add_done_callback(lambda ready: self._arrived(arriving, ready))
         return arriving
 
-    def _full(self) -> bool:
-        links = sum(len(known) for known in self._links.values())
-        return len(self._arriving) >= self._settings.handshakes or links >= self._settings.links
+    def _admit(self, arriving: LinkSocket, where: Place) -> bool:
+        leaving = [arriving] if self._closed else self.guard.calls(arriving, where, self._now())
+        if arriving not in leaving:
+            self._arriving.add(arriving)
+        for one in leaving:
+            if one is not arriving:
+                one.give_up(LinkClosed("Others needed its place."))
+        return arriving not in leaving
 
     def _arrived(self, arriving: LinkSocket, ready: asyncio.Future[DirectLink]) -> None:
         self._arriving.discard(arriving)
+        self.guard.called(arriving)
+        where = place(arriving.host)
         if (error := _seen(ready)) is not None:
             _log.debug("an inbound connection failed: %s", error)
-        elif not ready.cancelled():
+            if isinstance(error, HandshakeFailed | NetTimeout):
+                self.guard.failed(where, self._now())
+        elif not ready.cancelled() and self._fits(ready.result(), where):
             self._register(ready.result())
+
+    def _fits(self, link: DirectLink, where: Place) -> bool:
+        """Makes room for a link, or closes it."""
+        if self.guard.barred_for(link.peer, self._now()) > 0:
+            link.turn_away("The peer broke the protocol before.")
+            return False
+        leaving = self.guard.joins(link, where, lambda one: one.idle)
+        for one in leaving:
+            one.turn_away("Others needed its place.")
+        return link not in leaving
 
     # -- dialling
 
     async def _connect(self, where: Endpoint, expect: Address | None) -> DirectLink:
         if where.via is not None:
             return await self._connect_through(where)
+        await self._take_turn(where)
         loop = asyncio.get_running_loop()
         dialling = self._socket(dialled=True, expect=expect)
         try:
@@ -195,6 +225,13 @@ class DirectTransport:
             dialling.ready.add_done_callback(_seen)
         self._register(link)
         return link
+
+    async def _take_turn(self, where: Endpoint) -> None:
+        there, until = place(where.host), self._now() + self._settings.dial_timeout
+        while (wait := self.guard.dial_wait(there, self._now())) > 0:
+            if self._now() + wait > until:
+                raise DialFailed(f"{where} was called too often of late.", hint="Try again in a while.")
+            await asyncio.sleep(wait)
 
     async def _connect_through(self, where: Endpoint) -> DirectLink:
         """A link to a peer behind a relay, with a link to the relay under it."""
@@ -255,7 +292,9 @@ class DirectTransport:
     # -- keeping
 
     def _socket(self, dialled: bool, expect: Address | None) -> LinkSocket:
-        return LinkSocket(self._mine, dialled, expect, self._handlers.get, self._settings, self._pool)
+        network = self._settings.network
+        rest = (self._mine, expect, self._handlers.get, self._settings, self._pool)
+        return LinkSocket(dialled, *rest) if network is None else ProtectedSocket(network, dialled, *rest)
 
     def _register(self, link: DirectLink) -> None:
         if link.lost:
@@ -264,6 +303,8 @@ class DirectTransport:
         for older in known:
             older.probe()  # perhaps it is dead and the peer knows it
         known.append(link)
+        for older in list(known[: -self._settings.guard.links_of_peer]):
+            older.turn_away("The peer has newer links.")
         link.when_over(self._forget)
         best = self._best(link.peer)
         for each in known:
@@ -276,6 +317,10 @@ class DirectTransport:
                 _log.exception("a callback for new links failed")
 
     def _forget(self, link: DirectLink) -> None:
+        limits = self._settings.guard
+        self.guard.parts(link)
+        if points := limits.violation * link.violated + limits.excess * link.excess:
+            self.guard.blame(link.peer, points, self._now())
         known = self._links.get(link.peer, [])
         if link in known:
             known.remove(link)
@@ -290,6 +335,13 @@ class DirectTransport:
 
     def _worse(self, link: DirectLink) -> tuple[bool, Address]:
         return link.relayed, self.address if link.dialled else link.peer
+
+    def _check_conduct(self, peer: Address | None) -> None:
+        if peer is not None and (wait := self.guard.barred_for(peer, self._now())) > 0:
+            raise PeerBarred(f"0x{peer.hex()} broke the protocol; it is left alone for another {wait:.0f} s.")
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -77,7 +77,7 @@ def test_both_ends_open_streams_and_the_relay_reads_nothing() -> None:
     async def story(town: Town) -> None:
         assert town.reservation.expires > time.time() + 3000
         link = await town.caller.dial(town.way)
-        assert (link.peer, link.relayed, link.place) == (town.host.address, True, None)
+        assert (link.peer, link.relayed, link.seen_at) == (town.host.address, True, None)
         secret = b"nobody else's business" * 1000
         assert await ask(link, secret) == secret
         back = next(each for each in town.host.links() if each.peer == town.caller.address)
