@@ -63,6 +63,7 @@ from lading_coordinator.store import Store
 from lading_coordinator.turns import Turns
 from lading_coordinator.whydesk import WhyDesk
 from lading_net.ports import Gossip, Transport
+from lading_net.speech import serve_speech
 from lading_protocol import calibration
 from lading_protocol.audit import DECLARED, Tolerance
 from lading_protocol.conduct import EQUAL, Honest
@@ -273,6 +274,7 @@ class Coordinator:
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
+        serve_speech(transport)
         transport.handle(HEARTBEAT, self.index.serve_heartbeat)
         transport.handle(OFFERS, self.index.serve_offers)
         transport.handle(WHY, WhyDesk(self.directory, self.outside.clock).serve)
