@@ -116,7 +116,8 @@ class Answerer:
 
 
 class Host:
-    """`pause` seconds between frames of `burst` tokens; `faults` may be changed between runs."""
+    """`pause` seconds between frames of `burst` tokens; `faults` may be changed between runs. One that `swaps` its
+    model gives other tokens than an honest host."""
 
     def __init__(self, secret: PrivateKey, record: Deployment) -> None:
         self.key = secret
@@ -125,6 +126,7 @@ class Host:
         self.faults = Faults(0.0, 0.0, 0)
         self.pause = 0.0
         self.burst = 4
+        self.swaps = False
         self.paid = 0
 
     async def serve(self, stream: Stream) -> None:
@@ -162,6 +164,8 @@ class _Attempt:
     async def play(self) -> None:
         job = JobId(self.opening.job)
         pieces = self.answer.pieces(self.host.burst)
+        if self.host.swaps:
+            pieces = (Piece(tuple(one ^ 1 for one in piece.ids), piece.text) for piece in pieces)
         ahead = next(pieces, None) if self.answer.is_real else None
         self._accept()
         rolling = roll(rolling_start(job), self.opening.emitted)
