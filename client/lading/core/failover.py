@@ -17,8 +17,6 @@ MAX_DEADLY = 4096
 PROMPT_WEIGHT = 8192
 # Words of a host whose engine broke under the job, not under something else.
 CRASHES = frozenset({"engine_crashed", "engine_died", "resource_exhausted"})
-# Ways to leave a host that are nobody's fault and cost no budget.
-POLITE = frozenset({"preempted", "draining"})
 
 
 class Limits(msgspec.Struct, frozen=True):
