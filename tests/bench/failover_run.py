@@ -32,13 +32,14 @@ SCHEMA = (
 
 
 class Tally(msgspec.Struct):
-    """What came of a run. `gaps` are the seconds between the tokens on both sides of a move."""
+    """What came of a run. `gaps` are the seconds between the tokens on both sides of a move, `steady` between others."""
 
     streams: int = 0
     tokens: int = 0
     wrong: list[str] = []
     moves: int = 0
     gaps: list[float] = []
+    steady: list[float] = []
     seconds: float = 0.0
 
 
@@ -86,8 +87,8 @@ class Fleet:
                 match event:
                     case Piece():
                         now = time.perf_counter()
-                        if moved and last:
-                            tally.gaps.append(now - last)
+                        if last:
+                            (tally.gaps if moved else tally.steady).append(now - last)
                         if event.first != len(ids):
                             tally.wrong.append(f"{number}: index {event.first} where {len(ids)} is next")
                         last, moved = now, False
