@@ -27,6 +27,7 @@ def up(
     chain_url: str | None = None,
     deployment: str | None = None,
     key: str | None = None,
+    ledger: str | None = None,
     http_host: str | None = None,
     http_port: int | None = None,
     http_public: str | None = None,
@@ -56,6 +57,8 @@ def up(
         The network's deployment record (default ~/.lading/deployment.json).
     key
         Its key file; made when missing.
+    ledger
+        postgresql://user@host/database to keep its records on a server (default: a file in the home folder).
     http_host
         Where HTTP listens: 127.0.0.1 for this machine only, 0.0.0.0 for everyone.
     http_port

@@ -34,10 +34,10 @@ class PortInUse(CoordinatorError):
 
 
 class LedgerFailed(CoordinatorError):
-    """The job ledger cannot be written (a full disk, a read-only folder)."""
+    """The job ledger cannot be used (a full disk, a read-only folder, a server that is away)."""
 
     code = "ledger_failed"
-    hint = "Free space in the data folder; running answers go on, their records are kept in memory until then."
+    hint = "Free space, or bring its server back; running answers go on, their records are kept in memory until then."
 
 
 class ReleaseRefused(CoordinatorError):

@@ -15,7 +15,8 @@ from lading_node.calibrate import NotCalibrated, Pair, Plan, calibrate, pair
 from lading_node.cli_trial import packed
 from lading_node.core.calibrating import Measured
 from lading_node.hardware.discover import discover
-from lading_protocol.calibration import EXACT_MARGIN, LEAST_JOBS, Calibration, sign, spec_hash, tolerance, write
+from lading_protocol.audit import EXACT_MARGIN
+from lading_protocol.calibration import LEAST_JOBS, Calibration, sign, spec_hash, tolerance, write
 from lading_protocol.ids import to_hex
 from lading_protocol.manifest import Manifest
 

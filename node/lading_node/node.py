@@ -10,7 +10,6 @@ import logging
 import msgspec
 
 from lading_contracts import events
-from lading_net.peer import Endpoint
 from lading_net.ports import Link
 from lading_node.agents import Serving
 from lading_node.anchors import Anchors
@@ -23,7 +22,7 @@ from lading_node.jury import Juror
 from lading_node.openings import Opener
 from lading_node.ports import Doors
 from lading_node.presence import Presence
-from lading_node.reach import Reach
+from lading_node.reach import Reach, reachable
 from lading_node.releases import Releases
 from lading_node.settle import Collector, Settler
 from lading_node.standing import Standing
@@ -123,7 +122,7 @@ class Node:
             transport.handle(BLOB, self.doors.blobs)
         transport.on_link(self._linked)
         bound = [await transport.listen(endpoint) for endpoint in self.plan.listen]
-        self.reach.bound = tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
+        self.reach.bound = tuple(reachable(endpoint, self.plan.outward) for endpoint in bound)
         self.endpoints = self.reach.endpoints()
         try:
             async with asyncio.TaskGroup() as group:
@@ -178,12 +177,3 @@ class Node:
                     self.standing.look()
             case _:
                 pass
-
-
-def _reachable(bound: str, outward: str) -> str:
-    """An endpoint that others can dial: nobody can dial the wildcard address."""
-    place = Endpoint.parse(bound)
-    if outward and place.host in ("0.0.0.0", "::"):
-        kind = "ip6" if ":" in outward else "ip4"
-        return str(msgspec.structs.replace(place, kind=kind, host=outward))
-    return bound

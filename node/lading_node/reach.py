@@ -7,6 +7,7 @@ neither helps. A link that we dialled ourselves needs none of this. Says in word
 import asyncio
 import ipaddress
 import logging
+import socket
 from collections.abc import Callable
 
 import msgspec
@@ -52,6 +53,7 @@ class Reach:
         self._no_map = "Not tried: this machine's address is its own." if upnp else "Switched off (upnp = false)."
         self._no_place = "No relay was asked: none is linked, or none is needed."
         self._again: set[asyncio.Event] = set()
+        self.router_tried = asyncio.Event()
 
     def endpoints(self) -> tuple[str, ...]:
         """What offers name: straight ways that were proved, then those that may work nearby, then relays."""
@@ -68,9 +70,8 @@ class Reach:
         direct = reached if not opened else ""
         todo = "Forward the port in your router and name it with --announce, or do without: see the other ways."
         known = bool(self._reached or self.seen)
-        ways = [
-            Way("direct", bool(direct) if known else None, direct, "" if direct else self._why, "" if direct else todo)
-        ]
+        why = "" if direct else "The router had to open a port for it." if opened else self._why
+        ways = [Way("direct", bool(direct) if known else None, direct, why, "" if reached else todo)]
         if opened or not direct:
             works = bool(opened) if self.mapped or not self._upnp or known else None
             why = "" if opened else (self._why if self.mapped else self._no_map)
@@ -83,9 +84,8 @@ class Reach:
 
     async def run(self) -> None:
         """Keeps the router's port open, until cancelled."""
-        if self._direct is None or not self._upnp or self._announce:
-            await asyncio.Event().wait()
-        ports = [place.port for place in map(Endpoint.parse, self.bound) if _is_private(place.host)]
+        wanted = self._direct is not None and self._upnp and not self._announce
+        ports = [place.port for place in map(Endpoint.parse, self.bound) if wanted and _is_private(place.host)]
         router: Router | None = None
         try:
             while ports:
@@ -95,8 +95,11 @@ class Reach:
                     pause = MAP_SECONDS / 2
                 except NetError as error:
                     self.mapped, self._no_map, pause = "", error.message, CHECK_SECONDS
-                self._check_again()
+                self.router_tried.set()
+                for again in self._again:
+                    again.set()
                 await asyncio.sleep(pause)
+            self.router_tried.set()
             await asyncio.Event().wait()
         finally:
             if router is not None and self.mapped:
@@ -112,7 +115,7 @@ class Reach:
         try:
             while True:
                 again.clear()
-                pause = await self._check(link, peer)
+                pause = await self.look(link)
                 try:
                     async with asyncio.timeout(pause):
                         await again.wait()
@@ -127,9 +130,11 @@ class Reach:
 
     # Asking
 
-    async def _check(self, link: DirectLink, peer: Address) -> float:
-        """Seconds until the next look."""
-        before = self.endpoints()
+    async def look(self, link: Link) -> float:
+        """Once: does this coordinator reach us, and if not, does it relay? Returns seconds until the next look."""
+        if not isinstance(link, DirectLink):
+            return CHECK_SECONDS
+        before, peer = self.endpoints(), Address(link.peer)
         pause = CHECK_SECONDS
         try:
             reached = await self._called(link, peer)
@@ -203,9 +208,24 @@ class Reach:
         except NetError as error:
             log.debug("the router keeps the port open: %s", error)
 
-    def _check_again(self) -> None:
-        for again in self._again:
-            again.set()
+
+def outward() -> str:
+    """The address of this machine that others in its network see; no packet is sent. "" when there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def reachable(bound: str, outward: str) -> str:
+    """An endpoint that others can dial: nobody can dial the wildcard address."""
+    place = Endpoint.parse(bound)
+    if outward and place.host in ("0.0.0.0", "::"):
+        kind = "ip6" if ":" in outward else "ip4"
+        return str(msgspec.structs.replace(place, kind=kind, host=outward))
+    return bound
 
 
 def _at(endpoint: str, host: str, direct: DirectTransport) -> str:

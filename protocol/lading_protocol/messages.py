@@ -148,8 +148,7 @@ class Chunk(Wire, frozen=True, tag="chunk"):
     """The signed receipt so far: the host is bound chunk by chunk.
 
     `marks` are what an engine with states adds (transcript.commitment): the prompt's with the first receipt that has
-    tokens, and those of all chunks that were not whole at the receipt before.
-    """
+    tokens, and those of all chunks that were not whole at the receipt before."""
 
     receipt: Packed
     marks: Marks = b""
@@ -180,8 +179,7 @@ class OfferDetail(Wire, frozen=True):
 
     `credit` is how many output tokens the host delivers ahead of payment. `device` is the class of what the engine
     computes on, `region` where it stands ("eu-de": from the large to the small), as the host says ("" unknown): words
-    to choose by, never a proof. `network` names the private network that the offer is for; "" is everybody.
-    """
+    to choose by, never a proof. `network` names the private network that the offer is for; "" is everybody."""
 
     name: Annotated[str, Meta(max_length=128)]
     endpoints: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
@@ -364,8 +362,7 @@ class GetCase(Wire, frozen=True, tag="get_case"):
 
 class Case(Wire, frozen=True, tag="case"):
     """All that a re-run needs. `emitted` holds the job's output tokens up to the end of the audited attempt, `marks`
-    what stands in its commitment for the sketch (transcript.commitment).
-    """
+    what stands in its commitment for the sketch (transcript.commitment)."""
 
     receipt: Packed
     request: Request

@@ -1,8 +1,8 @@
-"""What the gateway adds to a direct call: time to first byte, and CPU per 32-token stream, beside an aiohttp proxy.
+"""The gateway beside nginx, the Rust routers, LiteLLM and aiohttp: CPU a request, time to first byte, open streams.
 
-Four processes: one upstream that answers both plain HTTP and the job protocol with the same tokens, the gateway (with
-matching, vouchers, receipts and ledger; the chain is in its memory), the proxy, and this client. The ways take turns,
-so that noise hits all alike.
+Every gateway stands before the same upstream and is loaded in turns, so that noise hits all alike. Load and upstream
+have one core, the gateways the other. Our own gateway is a whole coordinator with 100,000 offers that reaches a host by
+the job protocol: parse, key, match, lock, Noise, token count, receipt, voucher, ledger; the chain is in its memory.
 """
 
 from __future__ import annotations
@@ -10,303 +10,272 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
+import resource
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
-from .processes import Program, program, say_ready
+from .gateway_load import BODIES, MESSAGES, JobClient, connect
+from .gateway_peers import PLANS, Absent, Peer, peer
+from .gateway_roles import MODEL, TOKENS, role
+from .processes import Program, tree_cpu, tree_memory
 from .report import say
 
-TOKENS = 32
-BODY = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me a story"}], "stream": True}
-WAYS = ("direct", "job", "gateway", "proxy")
+OFFERS = 100_000
+CONNECTIONS = 32
+OURS = ("market", "relay", "aiohttp proxy")
+COUNTS = (1, 16, 256, 1024, 4096)
+PACE = 20
+MARKET = "32 connections; parse, key, match among all offers, Noise, token count, receipt, voucher, ledger"
+MIB = 1 << 20
 
 
-# The other processes --------------------------------------------------------------------------------------------------
+class Sizes(NamedTuple):
+    """`window` is in seconds."""
+
+    offers: int
+    rounds: int
+    asks: int
+    lone: int
+    counts: tuple[int, ...]
+    window: float
 
 
-async def upstream(told: dict[str, Any]) -> None:
-    """A host of the network, and beside it an HTTP server that gives the same stream at once."""
-    from factories import key
-    from lading_contracts.deployment import decode
-    from lading_net.direct import DirectTransport
-    from lading_protocol.manifest import dump
-    from unit.coordinator.host import Habits, Host
-    from unit.coordinator.world import manifest
-
-    answer = _answer()
-
-    class Plain(asyncio.Protocol):
-        def connection_made(self, transport: Any) -> None:
-            self.transport, self.data = transport, b""
-
-        def data_received(self, data: bytes) -> None:
-            self.data += data
-            head, mark, body = self.data.partition(b"\r\n\r\n")
-            if mark and len(body) >= int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]):
-                self.data = b""
-                self.transport.write(answer)
-
-    server = await asyncio.get_running_loop().create_server(Plain, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    say_ready({"http": f"127.0.0.1:{port}"})
-    joined = json.loads(await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline))
-    transport = DirectTransport(key("host"))
-    endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
-    agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), "storyteller")]
-    blobs = {agents[0][0]: dump(manifest())}
-    record = decode(json.dumps(joined["record"]).encode())
-    host = Host(transport, key("host"), record, agents, time.time, Habits(length=TOKENS), blobs)
-    say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
-    await host.join(joined["endpoint"])
+FULL = Sizes(OFFERS, 7, 30, 200, COUNTS, 6.0)
+QUICK = Sizes(OFFERS, 3, 4, 40, (1, 64), 1.0)
 
 
-async def gateway(told: dict[str, Any]) -> None:
-    from integration.coordinator.town import town
+class Found(NamedTuple):
+    """Medians in microseconds: CPU by way and kind, time to first byte by way. `memory` is in bytes."""
 
-    with tempfile.TemporaryDirectory() as folder:
-        async with town(Path(folder)) as made:
-            record = json.loads(made.record.encode())
-            names = {"agent": made.agent.hex(), "terms": made.terms.hex(), "record": record}
-            say_ready({"http": made.url, "endpoint": made.endpoint, "key": await made.session()} | names)
-            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    cpu: dict[tuple[str, str], float]
+    first: dict[str, float]
+    memory: dict[str, int]
 
 
-async def proxy(told: dict[str, Any]) -> None:
-    """The least an aiohttp proxy can do: pass bytes through, no parsing, no logging."""
-    from aiohttp import ClientSession, TCPConnector, web
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        data = await request.read()
-        headers = {"content-type": "application/json"}
-        async with session.post(f"http://{told['upstream']}{request.path}", data=data, headers=headers) as answer:
-            response = web.StreamResponse(status=answer.status, headers={"content-type": answer.content_type})
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
-            return response
-
-    async with ClientSession(connector=TCPConnector(limit=0)) as session:
-        app = web.Application()
-        app.router.add_post("/{path:.*}", handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        say_ready({"http": f"http://127.0.0.1:{port}"})
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-        await runner.cleanup()
+# Measuring ------------------------------------------------------------------------------------------------------------
 
 
-def _answer() -> bytes:
-    """The stream that our own gateway would write, as one HTTP answer."""
-    from lading_coordinator.core.answer import Bill, ChunkWriter, tongue
-    from lading_protocol.ids import JobId, Wei
-    from lading_protocol.receipts import Finish
-
-    writer = ChunkWriter(tongue(JobId(bytes(32)), 0, "storyteller", bytes(32)), include_usage=False)
-    events = [writer.role()] + [writer.text("word ") for _ in range(TOKENS - 1)]
-    events.append(writer.end(Finish.STOP, Bill(JobId(bytes(32)), Wei(0), 4, TOKENS, (), 18)))
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    return head + chunks + b"0\r\n\r\n"
-
-
-# The client -----------------------------------------------------------------------------------------------------------
-
-
-class Client(asyncio.Protocol):
-    """One connection that asks again and again; notes when the first byte of content and the last byte came."""
-
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._tail = b""
-        self._done: asyncio.Future[None] | None = None
-        self._first = 0.0
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if not self._first:
-            self._first = time.perf_counter()
-            if not data.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(data[:400])
-        self._tail = (self._tail + data)[-64:]
-        if self._tail.endswith(b"0\r\n\r\n") and b"[DONE]" in self._tail and self._done is not None:
-            self._done.set_result(None)
-
-    async def ask(self) -> float:
-        """Seconds to the first byte."""
-        self._done = asyncio.get_running_loop().create_future()
-        self._first, self._tail = 0.0, b""
-        begun = time.perf_counter()
-        self._transport.write(self._request)
-        await self._done
-        return self._first - begun
+async def measure(ways: dict[str, Peer], job: dict[str, str], sizes: Sizes) -> Found:
+    direct = await JobClient.connect(job["endpoint"], job["offer"])
+    cpu: dict[tuple[str, str], list[float]] = {(way, kind): [] for way in ways for kind in BODIES}
+    first: dict[str, list[float]] = {way: [] for way in ("job", *ways) if way != "litellm"}
+    for round_ in range(sizes.rounds + 1):  # the first one warms up
+        for way, kind in cpu:
+            asks = max(1, sizes.asks // 15) if way == "litellm" else sizes.asks
+            spent = await _load(ways[way], kind, asks)
+            if round_:
+                cpu[way, kind].append(spent)
+        for way in first:
+            client: Any = direct if way == "job" else (await connect(ways[way].address, ways[way].key, 1))[0]
+            await client.ask("stream")
+            times = [await client.ask("stream") for _ in range(sizes.lone)]
+            client.hang_up()
+            if round_:
+                first[way] += times
+    return Found(
+        {key: statistics.median(each) * 1e6 for key, each in cpu.items()},
+        {way: statistics.median(each) * 1e6 for way, each in first.items()},
+        {way: tree_memory(one.pid) for way, one in ways.items()},
+    )
 
 
-def _request(address: str, api_key: str) -> bytes:
-    body = json.dumps(BODY).encode()
-    lines = ["POST /v1/chat/completions HTTP/1.1", f"Host: {address}", "Content-Type: application/json"]
-    lines += [f"Authorization: Bearer {api_key}", f"Content-Length: {len(body)}"]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+async def _load(one: Peer, kind: str, asks: int) -> float:
+    """CPU seconds for each of so many requests on every connection. New connections: some close those that idle."""
+    clients = await connect(one.address, one.key, CONNECTIONS)
+    await asyncio.gather(*(client.repeat(kind, 1) for client in clients))
+    before = tree_cpu(one.pid)
+    await asyncio.gather(*(client.repeat(kind, asks) for client in clients))
+    spent = tree_cpu(one.pid) - before
+    for client in clients:
+        client.hang_up()
+    return spent / (CONNECTIONS * asks)
 
 
-async def _connect(address: str, api_key: str, count: int) -> list[Client]:
-    host, _, port = address.rpartition("/")[2].partition(":")
-    request, loop = _request(address, api_key), asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: Client(request), host, int(port)) for _ in range(count)]
-    return [client for _, client in made]
+class Open(NamedTuple):
+    """What so many open streams cost: CPU microseconds a token beside what an idle gateway takes, tokens a second that
+    arrived, bytes of the gateway."""
+
+    streams: int
+    cpu: float
+    rate: float
+    memory: int
 
 
-async def measure(
-    peers: dict[str, tuple[str, str, Program]], job: dict[str, str], rounds: int, asks: int
-) -> dict[str, Any]:
-    ones: dict[str, Any] = {
-        way: (await _connect(address, api_key, 1))[0] for way, (address, api_key, _) in peers.items()
-    }
-    manys = {way: await _connect(address, api_key, 16) for way, (address, api_key, _) in peers.items()}
-    ones["job"] = await JobClient.connect(job["endpoint"], job["offer"])
-    first: dict[str, list[float]] = {way: [] for way in WAYS}
-    cpu: dict[str, list[float]] = {way: [] for way in peers}
-    for client in [*ones.values(), *(one for many in manys.values() for one in many)]:
-        await client.ask()
-    for _ in range(rounds):
-        for way in WAYS:
-            first[way] += [await ones[way].ask() for _ in range(asks)]
-        for way in peers:
-            before = peers[way][2].cpu
-            await asyncio.gather(*(_repeat(client, asks // 4) for client in manys[way]))
-            cpu[way].append((peers[way][2].cpu - before) / (len(manys[way]) * (asks // 4)))
-    return {
-        "ttfb": {way: statistics.median(times) * 1e6 for way, times in first.items()},
-        "cpu": {way: statistics.median(times) * 1e6 for way, times in cpu.items()},
-        "n": rounds * asks,
-        "rounds": rounds,
-    }
+async def open_streams(gate: Program, sizes: Sizes) -> list[Open]:
+    body = {"open": {"model": MODEL, "messages": MESSAGES, "stream": True, "max_tokens": 4000}}
+    found = []
+    before = gate.cpu
+    await asyncio.sleep(sizes.window)
+    idle = gate.cpu - before
+    for count in sizes.counts:
+        clients = await connect(gate.facts["http"], gate.facts["key"], count, body)
+        answers = []
+        for at in range(0, count, 64):
+            answers += [client.begin("open") for client in clients[at : at + 64]]
+            await asyncio.gather(*(client.started.wait() for client in clients[:at]))
+        await asyncio.gather(*(client.started.wait() for client in clients))
+        await asyncio.sleep(sizes.window / 3)
+        before, tokens, begun = gate.cpu, sum(client.tokens for client in clients), time.perf_counter()
+        await asyncio.sleep(sizes.window)
+        _check(answers)
+        passed = sum(client.tokens for client in clients) - tokens
+        cpu, rate = (gate.cpu - before - idle) / passed * 1e6, passed / (time.perf_counter() - begun)
+        found.append(Open(count, cpu, rate, tree_memory(gate.process.pid)))
+        for client in clients:
+            client.hang_up()
+        await asyncio.sleep(3)
+    return found
 
 
-class JobClient:
-    """The job protocol itself, without a gateway: what the host and the link take for the same request."""
-
-    def __init__(self, link: Any, offer: bytes) -> None:
-        self._link = link
-        self._offer = offer
-
-    @classmethod
-    async def connect(cls, endpoint: str, offer: str) -> JobClient:
-        from factories import key
-        from lading_net.direct import DirectTransport
-
-        return cls(await DirectTransport(key("bench")).dial(endpoint, None), bytes.fromhex(offer))
-
-    async def ask(self) -> float:
-        """Seconds to the first token."""
-        import msgspec
-
-        from factories import chat_request
-        from lading_net.messages import MessageStream
-        from lading_protocol import VERSION
-        from lading_protocol.messages import JOB, Done, Open, Tokens, ToPayer
-
-        request = chat_request("tell me a story", 512)
-        opening = Open(VERSION, os.urandom(32), 0, self._offer, bytes(20), 0, request)
-        begun, first = time.perf_counter(), 0.0
-        messages: MessageStream[Any] = MessageStream(await self._link.open(JOB), msgspec.msgpack.Decoder(ToPayer))
-        messages.send(opening)
-        while not isinstance(message := await messages.recv(), Done):
-            if isinstance(message, Tokens) and not first:
-                first = time.perf_counter()
-        await messages.close()
-        return first - begun
-
-
-async def _repeat(client: Client, count: int) -> None:
-    for _ in range(count):
-        await client.ask()
+def _check(answers: list[asyncio.Future[None]]) -> None:
+    for answer in answers:
+        if answer.done():
+            answer.result()
+            raise SystemExit("a stream ended that should still run")
 
 
 # The report -----------------------------------------------------------------------------------------------------------
 
 
-def report(found: dict[str, Any]) -> None:
-    ttfb, cpu, n = found["ttfb"], found["cpu"], found["n"]
-    added = {
-        "job": ttfb["gateway"] - ttfb["job"],
-        "http": ttfb["gateway"] - ttfb["direct"],
-        "proxy": ttfb["proxy"] - ttfb["direct"],
-    }
-    proxy = "bare aiohttp proxy"
-    say(
-        "gateway_added_ttfb_p50",
-        added["job"],
-        "us",
-        reference=(f"{proxy}, added to its own direct call", added["proxy"]),
-        n=n,
-        note=f"over a direct call to the same host by the job protocol, which takes {ttfb['job']:.0f} us",
-    )
-    say(
-        "gateway_added_ttfb_over_http_p50",
-        added["http"],
-        "us",
-        reference=(f"{proxy}, added to the same direct call", added["proxy"]),
-        n=n,
-        note=f"over a direct HTTP call that gets a fixed answer in {ttfb['direct']:.0f} us: with the host's own work",
-    )
-    say("gateway_ttfb_p50", ttfb["gateway"], "us", reference=(proxy, ttfb["proxy"]), n=n, note="in all")
-    what = "16 connections; whole process: parse, key, match, Noise, voucher, receipt, ledger, 32 SSE events"
-    for name, other, words in (("", "proxy", proxy), ("_to_direct", "direct", "direct HTTP call, a fixed answer")):
-        reference = words, cpu[other]
-        say(f"gateway_cpu_per_stream32{name}", cpu["gateway"], "us", reference=reference, n=found["rounds"], note=what)
+class Report:
+    def __init__(self, found: Found, titles: dict[str, str], absent: dict[str, str], rounds: int) -> None:
+        self._found, self._titles, self._absent, self._rounds = found, titles, absent, rounds
+
+    def cpu(self, name: str, way: str, kind: str, other: str, bar: str | None, note: str = "") -> None:
+        """CPU of one way, beside another's."""
+        unit = "us" if kind == "json" else f"us/{TOKENS} tokens"
+        if missing := self._absent.get(other) or self._absent.get(way):
+            say(name, None, unit, bar=bar, note=f"absent: {missing}")
+            return
+        value, reference = self._found.cpu[way, kind], self._found.cpu[other, kind]
+        say(name, value, unit, reference=(self._titles[other], reference), bar=bar, n=self._rounds, note=note)
+
+    def better(self, kind: str) -> str:
+        """The router that takes less."""
+        routers = [way for way in ("vllm-router", "sglang-router") if way not in self._absent]
+        return min(routers, key=lambda way: self._found.cpu[way, kind], default="vllm-router")
+
+    def all(self, lone: int) -> None:
+        for kind, bar in (("json", "<= 1.5 of the reference"), ("stream", "<= 1.2 of the reference")):
+            self.cpu(f"gateway_relay_{kind}", "relay", kind, "nginx", bar, "our HTTP server with no market behind it")
+        for kind, bar in (("json", "<= 2.5 of the reference"), ("stream", "<= 0.75 of the reference")):
+            self.cpu(f"gateway_market_{kind}", "market", kind, self.better(kind), bar, MARKET)
+        for kind, bar in (("json", ">= 40 of the reference"), ("stream", ">= 150 of the reference")):
+            self.cpu(f"litellm_{kind}", "litellm", kind, "market", bar, "LiteLLM's cost in multiples of ours")
+        for kind in BODIES:
+            self.cpu(f"gateway_market_{kind}_to_aiohttp", "market", kind, "aiohttp proxy", None)
+            for way in ("nginx", "vllm-router", "sglang-router"):
+                self.cpu(f"{way}_{kind}".replace("-", "_"), way, kind, "direct", None, "for comparison")
+        self._first(lone)
+        for way, held in self._found.memory.items():
+            if way not in ("direct", "market", "aiohttp proxy"):
+                say(f"memory_{way}".replace("-", "_"), held / MIB, "MiB", note=self._titles[way])
+        say("memory_gateway_with_offers", self._found.memory["market"] / MIB, "MiB", note="every offer known")
+
+    def _first(self, lone: int) -> None:
+        first, n = self._found.first, self._rounds * lone
+        note = f"over a direct call to the same host by the job protocol, which takes {first['job']:.0f} us"
+        say("gateway_added_ttfb_p50", first["market"] - first["job"], "us", bar="<= 350", n=n, note=note)
+        for way in first:
+            if way not in ("job", "direct", "market"):
+                say(
+                    f"{way}_added_ttfb_p50".replace("-", "_").replace(" ", "_"),
+                    first[way] - first["direct"],
+                    "us",
+                    n=n,
+                    note=f"{self._titles[way]}, over a direct call by HTTP, which takes {first['direct']:.0f} us",
+                )
+
+
+def report_streams(found: list[Open]) -> None:
+    alone, most = found[0], found[-1]
+    for one in found:
+        rate = one.rate / one.streams
+        note = f"{one.streams} streams; {rate:.1f} tokens/s each arrived of {PACE} sent"
+        say(f"gateway_token_at_{one.streams}_streams", one.cpu, "us/token", note=note)
+    worst = max(found[1:], key=lambda one: one.cpu)
+    reference = "one stream", alone.cpu
+    note = f"the dearest number of streams, {worst.streams}"
+    say("gateway_token_growth", worst.cpu, "us/token", reference=reference, bar="<= 1.5 of the reference", note=note)
+    each = (most.memory - alone.memory) / (most.streams - alone.streams) / 1024
+    say("gateway_memory_per_stream", each, "KiB", bar="<= 60", note=f"at {most.streams} open streams")
+    say("gateway_memory", alone.memory / MIB, "MiB", bar="<= 80", note="with one stream and one host")
+
+
+# The run --------------------------------------------------------------------------------------------------------------
+
+
+def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
+    near, far = cores
+    with contextlib.ExitStack() as stack:
+        up = stack.enter_context(role("upstream", {}, near))
+        gate = stack.enter_context(role("gateway", {"offers": sizes.offers}, far))
+        job = _join(up, gate)
+        told = {"upstream": up.facts["http"]}
+        ways = {
+            "direct": Peer("a direct call, a fixed answer", up.facts["http"], "none", up.process.pid),
+            "market": _ours(gate, "our gateway, whole market path"),
+            "relay": _ours(stack.enter_context(role("relay", told, far)), "our HTTP server, relaying"),
+            "aiohttp proxy": _ours(stack.enter_context(role("proxy", told, far)), "bare aiohttp proxy"),
+        }
+        absent: dict[str, str] = {}
+        for name in PLANS:
+            made = stack.enter_context(peer(name, up.facts["http"], far))
+            if isinstance(made, Absent):
+                absent[name] = made.reason
+            else:
+                ways[name] = made
+        found = uvloop.run(measure(ways, job, sizes))
+    titles = {way: one.name for way, one in ways.items()}
+    Report(found, titles, absent, sizes.rounds).all(sizes.lone)
+
+
+def many(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
+    near, far = cores
+    with role("upstream", {"length": 100_000, "pause": 1 / PACE}, near) as up, role("gateway", {}, far) as gate:
+        _join(up, gate)
+        report_streams(uvloop.run(open_streams(gate, sizes)))
+
+
+def _ours(program: Program, title: str) -> Peer:
+    return Peer(title, program.facts["http"], program.facts.get("key", "none"), program.process.pid)
+
+
+def _join(up: Program, gate: Program) -> dict[str, str]:
+    """The host joins the gateway's network; where it is reached without a gateway."""
+    import httpx
+
+    up.tell({name: gate.facts[name] for name in ("endpoint", "agent", "terms", "record")})
+    job: dict[str, str] = up.hear()
+    for _ in range(200):
+        listed = httpx.get(f"{gate.facts['http']}/v1/models").json()["data"]
+        if listed:
+            return job
+        time.sleep(0.1)
+    raise SystemExit("the host never reached the gateway")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, for a check that it runs")
-    parser.add_argument("--role", choices=("upstream", "gateway", "proxy"))
-    parser.add_argument("--told", default="{}")
+    parser.add_argument("--quick", action="store_true", help="a minute, for a check that it runs")
+    parser.add_argument("--only", choices=("compare", "streams"), help="half of it")
+    parser.add_argument("--offers", type=int, default=OFFERS, help="how many the gateway chooses from")
     chosen = parser.parse_args()
-    if chosen.role:
-        uvloop.run({"upstream": upstream, "gateway": gateway, "proxy": proxy}[chosen.role](json.loads(chosen.told)))
-        return
-    rounds, asks = (3, 100) if chosen.quick else (7, 200)
-    with contextlib.ExitStack() as stack:
-        up = stack.enter_context(_role("upstream", {}))
-        gate = stack.enter_context(_role("gateway", {}))
-        bare = stack.enter_context(_role("proxy", {"upstream": up.facts["http"]}))
-        up.tell({name: gate.facts[name] for name in ("endpoint", "agent", "terms", "record")})
-        job = up.hear()
-        _wait_for_model(gate.facts["http"])
-        peers = {
-            "direct": (up.facts["http"], "none", up),
-            "gateway": (gate.facts["http"], gate.facts["key"], gate),
-            "proxy": (bare.facts["http"], "none", bare),
-        }
-        report(uvloop.run(measure(peers, job, rounds, asks)))
-
-
-def _role(name: str, told: dict[str, Any]) -> contextlib.AbstractContextManager[Program]:
-    return program("-m", __spec__.name, "--role", name, "--told", json.dumps(told))
-
-
-def _wait_for_model(url: str) -> None:
-    import httpx
-
-    for _ in range(100):
-        if httpx.get(f"{url}/v1/models").json()["data"]:
-            return
-        time.sleep(0.1)
-    raise SystemExit("the host never reached the gateway")
+    sizes = (QUICK if chosen.quick else FULL)._replace(offers=chosen.offers)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    usable = sorted(os.sched_getaffinity(0))
+    cores = (usable[0], usable[1]) if len(usable) > 1 else (None, None)
+    if cores[0] is not None:
+        os.sched_setaffinity(0, {cores[0]})
+    if chosen.only != "streams":
+        compare(sizes, cores)
+    if chosen.only != "compare":
+        many(sizes, cores)
 
 
 if __name__ == "__main__":

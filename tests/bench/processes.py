@@ -5,6 +5,8 @@ Knows what CPU time a process has used; what it does is not its business.
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,13 +36,26 @@ class Program:
         return cpu_seconds(self.process.pid)
 
 
+def on_core(core: int | None) -> list[str]:
+    """What to put before a command so that it and its threads keep to one core; nothing where that cannot be."""
+    usable = core is not None and core in os.sched_getaffinity(0) and shutil.which("taskset")
+    return ["taskset", "-c", str(core)] if usable else []
+
+
 @contextlib.contextmanager
-def program(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
+def program(
+    *arguments: str, environment: Mapping[str, str] | None = None, core: int | None = None
+) -> Iterator[Program]:
     """Run Python with these arguments until the block ends. What it logs is shown when the block fails."""
     pipe = subprocess.PIPE
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, *arguments], stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment
+            [*on_core(core), sys.executable, *arguments],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=log,
+            text=True,
+            env=environment,
         )
         try:
             assert process.stdout is not None
@@ -72,6 +87,34 @@ def cpu_seconds(pid: int) -> float:
         with contextlib.suppress(FileNotFoundError):
             total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += tree(int(child))
+    return found
+
+
+def tree_cpu(pid: int) -> float:
+    """CPU seconds of a process and its descendants."""
+    total = 0.0
+    for each in tree(pid):
+        with contextlib.suppress(FileNotFoundError):
+            total += cpu_seconds(each)
+    return total
+
+
+def tree_memory(pid: int) -> int:
+    """Bytes of memory that the process and its descendants hold now."""
+    pages = 0
+    for each in tree(pid):
+        with contextlib.suppress(FileNotFoundError):
+            pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def child_of(pid: int) -> int:

@@ -14,7 +14,7 @@ from lading_node.core.mask import Masks
 from lading_node.core.sampler import EXACT, TOLERANT, Slack, choose, margin, words
 from lading_node.core.shaping import Shaper
 from lading_node.core.vocabulary import Vocabulary
-from lading_protocol.calibration import EXACT_MARGIN
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.messages import Sampler
 
 ROWS = st.lists(st.integers(-4096, 4096).map(lambda n: n / 256), min_size=2, max_size=40).map(

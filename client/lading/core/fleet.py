@@ -8,7 +8,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
-from lading.core.index import DEAD, FOREVER, Best, Entry, HostState, Plan, Stall, cheapest
+from lading.core.index import DEAD, FOREVER, Best, Entry, HostState, Plan, Stall, cheapest, kind_of
 from lading.core.matching import BEAT_LIMIT, DOUBTED, FULL, OUT, READY, Aim
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.offers import KnownOffer
@@ -46,7 +46,7 @@ class Fleet:
     def add(self, known: KnownOffer, until: float) -> Entry:
         host = self.host(known.host)
         stall = self._stalls.setdefault((known.agent, known.detail.network), Stall())
-        entry = Entry(known, host, stall.bucket(known), until)
+        entry = Entry(known, host, stall.enter(known), until)
         host.entries.append(entry)
         if known.offer.slots > host.slots:
             host.slots = known.offer.slots
@@ -61,9 +61,21 @@ class Fleet:
         host.entries.remove(entry)
         key = (known.agent, known.detail.network)
         stall = self._stalls[key]
-        stall.leave(entry.home)
+        stall.leave(entry)
         if not stall.buckets:
             del self._stalls[key]
+
+    def renew(self, entry: Entry, known: KnownOffer, until: float) -> bool:
+        """A newer offer in the place of one that differs by little; False when it belongs elsewhere."""
+        old, new = entry.known.detail, known.detail
+        if new is not old and (new.region != old.region or new.network != old.network or kind_of(known) != entry.kind):
+            return False
+        if known.offer.slots != entry.known.offer.slots:
+            return False
+        entry.home.reprice(entry, known.offer.price_in, known.offer.price_out)
+        entry.known = known
+        self.extend(entry, until)
+        return True
 
     def extend(self, entry: Entry, until: float) -> None:
         """The end of an offer moved."""
@@ -76,13 +88,15 @@ class Fleet:
 
     def beat(self, address: Address, free: int, waiting: int, now: float) -> None:
         host = self.hosts.get(address) or self.host(address)
-        if host.beat_at is None or now > host.until:
+        came = host.beat_at is None or now > host.until
+        if came:
             self._returned(host, now)
         if now > self._now:
             self._now = now
         host.free, host.waiting, host.beat_at, host.drift = free, waiting, now, 0
         host.until = now + BEAT_LIMIT
-        if (free <= 0) != (FULL <= host.grade < OUT) or host.grade == OUT or host.filed > host.grade:
+        grade = host.grade
+        if (free <= 0) != (grade >= FULL) or host.filed > grade or came:
             self._regrade(host)
 
     def gone(self, host: HostState) -> None:

@@ -67,7 +67,7 @@ def band_of(plan: Plan, grade: int, aim: Aim, best: int, now: float) -> Band:
 
 def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
     """Up to `count` of a band, each as likely as the other; all of them where there are no more."""
-    parts = [part for bucket, far in band.plan if (part := _part(band, bucket.shelves[band.grade], far)) is not None]
+    parts = [part for orders, far in band.plan[band.grade] if (part := _part(band, orders, far)) is not None]
     ends = list(accumulate(size for _, size, _ in parts))
     total = ends[-1] if ends else 0
     if total <= count * DRAWS:
@@ -101,8 +101,8 @@ def _part(band: Band, orders: tuple[Order, Order, Order], far: int) -> tuple[Ord
     if a * lowest + b * lowest2 > raw:
         return None
     # A key is at most what the limit leaves when the other key is at its lowest.
-    size = first.count_to((raw - b * lowest2) // a) if a else first.size
-    size2 = second.count_to((raw - a * lowest) // b) if b else second.size
+    size = first.count_to((raw - b * lowest2) // a) if a else len(first)
+    size2 = second.count_to((raw - a * lowest) // b) if b else len(second)
     return (first, size, far) if size <= size2 else (second, size2, far)
 
 
@@ -133,8 +133,10 @@ def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) 
     if not ages or sum(ages) > FRESH_SECONDS * len(ages):
         strangers = [one for one in found if one.entry.host.address not in read]
         found = strangers[:STALE_CHOICES] + [one for one in found if one.entry.host.address in read]
-    expected = [(wait(one, aim, read.get(one.entry.host.address, 0)), one.score, one.entry.tie, one) for one in found]
-    seconds, _, _, chosen = min(expected, key=lambda one: one[:3])
+    # Of equals the one that was drawn first, that is by lot.
+    expected = [(wait(one, aim, read.get(one.entry.host.address, 0)), one.score) for one in found]
+    at = min(range(len(found)), key=expected.__getitem__)
+    chosen, seconds = found[at], expected[at][0]
     return chosen, seconds
 
 

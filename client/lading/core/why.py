@@ -105,23 +105,23 @@ class Choices:
 
 
 def explain(choice: Choice, host: HostState, offers: list[KnownOffer], spells: list[Spell]) -> tuple[str, str]:
-    """Why this choice did not fall on the best of a host's offers: a code, and a sentence about "it", the host."""
+    """Why this choice did not fall on the best of a host's offers: a code, and a sentence to the host."""
     if choice.host == host.address:
         return "shared", "others got jobs of the same moment too"
     if not offers:
-        return "absent", "it offered the agent only later"
+        return "absent", "the agent was offered here only later"
     if host.address in choice.aim.excluded:
-        return "tried", "it had dropped this job before"
+        return "tried", "this host had dropped the job before"
     for code, since, until in reversed(spells):
         if since <= choice.at < until:
             return code, spell_words(code, since, until)
     if host.barred:
-        return "barred", f"it {host.barred}"
+        return "barred", f"this host {host.barred}"
     found = [unfit_for(known, known.detail.region, choice.aim) for known in offers]
     fitting = [known for known, unfit in zip(offers, found, strict=True) if unfit is None]
     if not fitting:
         code, words = next(unfit for unfit in found if unfit is not None)
-        return code, f"it {words}"
+        return code, f"your offer {words}"
     if choice.host is None:
         return "nobody", "no host was chosen, for reasons of the consumer's"
     return _outbid(choice, host, min(fitting, key=lambda known: _score(known, choice.aim, host)))
@@ -136,17 +136,18 @@ def _outbid(choice: Choice, host: HostState, known: KnownOffer) -> tuple[str, st
     aim = choice.aim
     if _score(known, aim, host) * 10 <= choice.score * BAND:
         if host.doubted:
-            return "doubted", "spot checks cast suspicion on it, so that others with room come first"
-        return "speed", f"its price was fine; another one was expected to answer first, within {choice.seconds:.2f} s"
+            return "doubted", "spot checks cast suspicion on this host, so that others with room come first"
+        return "speed", f"your price was fine; another host was expected to answer first, in {choice.seconds:.2f} s"
     bare = score(known.price, aim, 0, 0)
-    above = 100 * (bare - choice.score) / choice.score if choice.score else 100.0
+    paid = score(choice.price, aim, 0, 0) if choice.price is not None else 0
+    above = 100 * (bare - paid) / paid if paid else 100.0
     if bare * 10 > choice.score * BAND:
-        return "price", f"its price was {above:.0f} % above the best offer"
+        return "price", f"your price was {above:.0f} % above that of the host that got the job"
     if score(known.price, aim, host.failures, 0) * 10 > choice.score * BAND:
-        return "failures", f"{host.failures} failures in a row count as {100 * host.failures // TRUST} % on its price"
+        return "failures", f"{host.failures} failures in a row count as {100 * host.failures // TRUST} % on your price"
     steps = distance(aim.filters.near, known.detail.region)
     where = known.detail.region or "no known region"
-    return "far", f"it is in {where}, which counts as {(FAR[steps] - FAR[0]) // 10} % on its price"
+    return "far", f"your offer is in {where}, which counts as {(FAR[steps] - FAR[0]) // 10} % on its price"
 
 
 def lasting(host: HostState, now: float) -> list[Spell]:
@@ -165,10 +166,10 @@ def spell_words(code: str, since: float, until: float) -> str:
     seconds = until - since
     match code:
         case "full":
-            return f"all its slots were taken, for {seconds:.0f} s"
+            return f"all your slots were taken, for {seconds:.0f} s"
         case "silent":
-            return f"its heartbeat was overdue for {seconds:.0f} s"
+            return f"your heartbeat was overdue for {seconds:.0f} s"
         case "unlinked":
-            return f"its link was down for {seconds:.0f} s"
+            return f"your link was down for {seconds:.0f} s"
         case _:
-            return f"it had failed, and was left alone for {seconds:.0f} s"
+            return f"a job had failed here, and this host was left alone for {seconds:.0f} s"

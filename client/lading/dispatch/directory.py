@@ -10,7 +10,7 @@ import msgspec
 
 from lading.core.fleet import Fleet
 from lading.core.index import FOREVER, Entry, HostState
-from lading.core.matching import FAR, LANDING_SECONDS, Candidate, Lost, Want, aim_of, refusal_of
+from lading.core.matching import FAR, LANDING_SECONDS, Candidate, Lost, Want, aim_of, distance, refusal_of, unfit_for
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.why import Choice, Choices, Losses
@@ -52,6 +52,8 @@ class Directory:
         self._total = 0
         self._prefixes = PrefixIndex()
         self._choices: dict[AgentId, Choices] = {}
+        # A report: host, free slots, waiting requests, now. Nothing comes as often, so no call stands in between.
+        self.beat = self._fleet.beat
 
     # Offers
 
@@ -68,16 +70,22 @@ class Directory:
         elif held.known.offer.sequence >= known.offer.sequence:
             return False
         else:
+            sooner = known.offer.expires < held.known.offer.expires
+            if self._fleet.renew(held, known, self._until(known)):
+                if sooner:
+                    self._expire_later(held)
+                return True
             self._drop(held)
-        self._keep(slot, known)
-        return True
-
-    def _keep(self, slot: dict[tuple[Address, bytes], Entry], known: KnownOffer) -> None:
         entry = slot[known.host, known.terms] = self._fleet.add(known, self._until(known))
         self._total += 1
+        self._expire_later(entry)
+        return True
+
+    def _expire_later(self, entry: Entry) -> None:
+        """At the time that the entry names now; it is looked at again then, as a newer offer may have come."""
         self._turn += 1
-        heappush(self._expiring, (known.offer.expires, self._turn, entry))
-        if len(self._expiring) > 2 * self._total + 1024:  # offers that were replaced stay in it until they expire
+        heappush(self._expiring, (entry.known.offer.expires, self._turn, entry))
+        if len(self._expiring) > 2 * self._total + 1024:
             self._expiring = [one for one in self._expiring if self._held(one[2])]
             heapify(self._expiring)
 
@@ -113,9 +121,6 @@ class Directory:
                     self._fleet.extend(entry, self._until(entry.known))
 
     # Hosts
-
-    def beat(self, host: Address, free: int, waiting: int, now: float) -> None:
-        self._fleet.beat(host, free, waiting, now)
 
     def gone(self, host: Address) -> None:
         """The host's link is lost: it reports no more until it is back."""
@@ -160,7 +165,11 @@ class Directory:
     def prune(self, now: float) -> None:
         while self._expiring and self._expiring[0][0] <= now:
             entry = heappop(self._expiring)[2]
-            if self._held(entry):
+            if not self._held(entry):
+                continue
+            if entry.known.offer.expires > now:
+                self._expire_later(entry)
+            else:
                 self._drop(entry)
         for agent in [agent for agent, slot in self._slots.items() if not slot]:
             del self._slots[agent]
@@ -223,13 +232,16 @@ class Directory:
     def _readers(self, agent: AgentId, band: Band, read: dict[Address, int], near: list[Scored]) -> list[Scored]:
         """Hosts that have read the prompt's beginning and cost as little, beside those that were drawn."""
         drawn = {one.entry.host.address for one in near}
-        factors = {id(bucket): far for bucket, far in band.plan}
+        filters = band.aim.filters
         found = []
         for host in read:
             for entry in self._entries(host) if host not in drawn else ():
-                far = factors.get(id(entry.home))
-                if far is not None and entry.known.agent == agent and (score := band.take(entry, far)) is not None:
-                    found.append(Scored(entry, score, FAR.index(far)))
+                region = entry.home.region
+                if entry.known.agent != agent or unfit_for(entry.known, region, band.aim):
+                    continue
+                steps = distance(filters.near, region)
+                if (score := band.take(entry, FAR[steps])) is not None:
+                    found.append(Scored(entry, score, steps))
         return found
 
     def refusals(self, agent: AgentId, want: Want, now: float) -> list[Lost]:

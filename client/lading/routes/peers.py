@@ -80,7 +80,7 @@ class PeerRoute:
         network_key: str = "",
     ) -> "PeerRoute":
         from lading_net import private
-        from lading_net.direct import DirectSettings, DirectTransport
+        from lading_net.direct import DirectSettings, DirectTransport, Puncher
 
         network = private.network_key(network_key)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -92,9 +92,9 @@ class PeerRoute:
             lock.release()
             raise
         chain = open_chain(chain_url, record.chain_id)
-        return cls(
-            DirectTransport(key, DirectSettings(network=network)), Contracts(chain, record), key, peers, purse, lock
-        )
+        transport = DirectTransport(key, DirectSettings(network=network))
+        Puncher(transport).open()
+        return cls(transport, Contracts(chain, record), key, peers, purse, lock)
 
     async def models(self) -> list[Model]:
         await self._refresh()

@@ -28,17 +28,18 @@ from lading_coordinator.core.catalogue import Entry
 from lading_coordinator.core.chats import CallDialect, ChatDialect
 from lading_coordinator.core.completions import CompletionDialect
 from lading_coordinator.core.dialect import Answer, Dialect, Voice
+from lading_coordinator.core.insisted import read_headers
 from lading_coordinator.core.response_ask import parse_response
 from lading_coordinator.core.responses import ResponseDialect
 from lading_coordinator.core.wishes import Wishes
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
+from lading_coordinator.gateway.elsewhere import comment, pinned
 from lading_coordinator.gateway.facts import at_end, at_start
 from lading_coordinator.gateway.jobs import Events, interleaved, watched
 from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.watch import JobWatch
-from lading_coordinator.gateway.wishes import comment, is_batch, is_hedged, pinned, wants_ids
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed, operation_of
@@ -60,7 +61,7 @@ class Doorman(Protocol):
     async def admit(self, api_key: str) -> Payer: ...
 
     def working(self, payer: Payer) -> AbstractContextManager[None]:
-        """Counts a running job. Raises ApiError (429) when there are too many."""
+        """Counts an open request. Raises ApiError (429) when there are too many."""
         ...
 
 
@@ -231,7 +232,8 @@ class Gateway:
                 hint="Leave it out.",
             )
         with self._doorman.working(payer):
-            wanted = Ask(entry.agent, embed_request(ask))
+            insisted = read_headers(request.headers)
+            wanted = Ask(entry.agent, embed_request(ask), insisted.max_price, insisted.filters, batch=insisted.batch)
             matrix = Matrix(0, b"")
             async with aclosing(self._run(payer, wanted, JobId(self._fresh(32)), "input")) as events:
                 async for event in events:
@@ -283,8 +285,16 @@ def _bounded(request: R, entry: Entry, usual: int) -> R:
 
 def _wished(plan: Plan, request: Request, wishes: Wishes) -> Plan:
     """As the consumer wants it done. Raises ApiError."""
-    batch, hedge = is_batch(request) or wishes.flex, is_hedged(request)
+    insisted = read_headers(request.headers)
     wanted = tuple(
-        msgspec.structs.replace(ask, batch=batch, hedge=hedge, emitted=wishes.emitted) for ask in plan.wanted
+        msgspec.structs.replace(
+            ask,
+            max_price=insisted.max_price,
+            filters=insisted.filters,
+            batch=insisted.batch or wishes.flex,
+            hedge=insisted.hedge,
+            emitted=wishes.emitted,
+        )
+        for ask in plan.wanted
     )
-    return msgspec.structs.replace(plan, wanted=wanted, ids=wants_ids(request) and len(wanted) == 1)
+    return msgspec.structs.replace(plan, wanted=wanted, ids=insisted.ids and len(wanted) == 1)

@@ -14,7 +14,7 @@ from numpy.random import Philox
 from numpy.typing import NDArray
 
 from lading_node.core.shaping import Shaper
-from lading_protocol.calibration import EXACT_MARGIN
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.messages import Sampler
 
 Reals = NDArray[np.float64]

@@ -6,6 +6,7 @@ Any libp2p peer with a secp256k1 identity can open a stream here. Discovery is `
 from lading_net.direct.autonat import CallBack, Reached, ask_to_be_called
 from lading_net.direct.circuit import Reservation
 from lading_net.direct.link import DirectLink
+from lading_net.direct.punch import Puncher
 from lading_net.direct.relay import Relay, RelaySettings
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.stream import DirectStream
@@ -19,6 +20,7 @@ __all__ = [
     "DirectStream",
     "DirectTransport",
     "Limits",
+    "Puncher",
     "Reached",
     "Relay",
     "RelaySettings",

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, assert_never
 
-from lading_net.core.quotas import Bucket
+from lading_net.core.places import place
 from lading_net.direct import multistream, noise, yamux
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
@@ -28,6 +28,7 @@ _MESSAGES_AT_CLOSE = 64
 _WORTH_ITS_OWN = 8 * 1024  # bytes
 _FEW = 8
 _CLOSE_PATIENCE = 1.0
+_MOST_EXCESS = 1024  # streams refused before the link is given up
 
 
 class Pipe(Protocol):
@@ -71,7 +72,7 @@ class DirectLink:
         self._flush_due = self._held_up = self._asked = self._retired = False
         self._heard = True
         self._bare = 0.0  # seconds without a stream
-        self._openings = Bucket(settings.openings, self._loop.time())
+        self._machine = b""  # at the other end, as far as we see
         self.violated = False  # the protocol, by the peer
         self.excess = 0  # streams that the peer opened too fast or too many
         self._timer = self._loop.call_later(settings.keepalive, self._tick)
@@ -194,11 +195,10 @@ class DirectLink:
             case yamux.Opened(flow):
                 stream = flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
                 self._count_rest()
-                if self._openings.take(self._loop.time()) and self._pool.has_room(self._session.accepted - 1):
+                if self._pool.admits(self._session.accepted - 1, self._from(), self._loop.time()):
                     self.send(flow, multistream.HELLO)
                 else:
-                    self.excess += 1
-                    stream.reset()
+                    self._refuse(stream)
             case yamux.Ended(flow):
                 flow.owner.ended()
             case yamux.Dropped(flow, ours):
@@ -208,6 +208,17 @@ class DirectLink:
                 _log.debug("peer 0x%s takes no more streams (code %d)", self._peer.hex(), code)
             case _:
                 assert_never(event)
+
+    def _from(self) -> bytes:
+        if not self._machine:
+            self._machine = place(self.seen_at[0]).machine if self.seen_at else self._peer
+        return self._machine
+
+    def _refuse(self, stream: DirectStream) -> None:
+        self.excess += 1
+        stream.reset()
+        if self.excess >= _MOST_EXCESS:
+            raise ProtocolViolation("The peer opens streams without end.")
 
     def _count(self) -> None:
         """Keeps the pool's sum in step with what is unread here."""

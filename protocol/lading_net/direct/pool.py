@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lading_net.core.quotas import Quotas, Rate
+
+OPENINGS = Rate(burst=8192, second=1024)
 _BUFFER = 256 * 1024
 _LARGE_BLOCK = 8 * 1024 * 1024
 
@@ -31,11 +34,14 @@ class Holder(Protocol):
 
 class Pool:
     """`unread` bytes have arrived on all links together, `queued` wait to leave; beyond what is allowed, the fullest
-    link loses a stream. `streams` are those that peers have opened."""
+    link loses a stream. `streams` are those that peers have opened, at `openings` from one machine."""
 
-    __slots__ = ("_most_streams", "buffer", "links", "most", "most_queued", "queued", "streams", "unread")
+    __slots__ = ("_most_streams", "_openings", "buffer", "links", "most", "most_queued", "queued", "streams", "unread")
 
-    def __init__(self, most: int, most_queued: int = 1 << 62, most_streams: int = 1 << 30) -> None:
+    def __init__(
+        self, most: int, most_queued: int = 1 << 62, most_streams: int = 1 << 30, openings: Rate = OPENINGS
+    ) -> None:
+        self._openings: Quotas[bytes] = Quotas(openings)
         self.most, self.most_queued, self._most_streams = most, most_queued, most_streams
         self.unread = self.queued = self.streams = 0
         self.links: set[Holder] = set()
@@ -50,6 +56,7 @@ class Pool:
         while self.queued > self.most_queued:
             max(self.links, key=lambda link: link.queued).shed_queued()
 
-    def has_room(self, streams: int) -> bool:
-        """Whether a link with so many streams may have another: as many as are left free for all others."""
-        return streams < self._most_streams - self.streams
+    def admits(self, streams: int, machine: bytes, now: float) -> bool:
+        """Whether a link with so many streams may have another: as many as are left free for all others, and not faster
+        than any one machine may open them, whatever names it goes by."""
+        return streams < self._most_streams - self.streams and self._openings.take(machine, now)

@@ -184,9 +184,8 @@ class Relay:
         }
 
 
-async def read_message(stream: Stream) -> tuple[bytes, bytes]:
-    """The next length-prefixed message, and what came right behind it. Raises NetError."""
-    held = b""
+async def read_message(stream: Stream, held: bytes = b"") -> tuple[bytes, bytes]:
+    """The next length-prefixed message, and what came right behind it; `held` came before. Raises NetError."""
     while (found := wire.cut(held)) is None:
         data = await stream.read()
         if not data:

@@ -6,6 +6,7 @@ import msgspec
 
 from lading_net.core.guard import Limits as GuardLimits
 from lading_net.core.quotas import Rate
+from lading_net.direct.pool import OPENINGS
 from lading_net.direct.yamux import Limits
 from lading_net.private import NetworkKey
 from lading_protocol.messages import BLOB
@@ -24,7 +25,7 @@ class DirectSettings(msgspec.Struct, frozen=True):
     memory: int = 512 * 1024 * 1024  # bytes arrived and unread on all links, before the fullest stream is reset
     queued: int = 512 * 1024 * 1024  # and bytes written and unsent, before the fullest stream is reset
     streams: int = 16_384  # opened by peers on all links; a link may have as many as are left to the others
-    openings: Rate = Rate(burst=8192, second=2048)  # of streams by one peer; those beyond are reset
+    openings: Rate = OPENINGS  # of streams from one machine; those beyond are reset, and a link with 1,024 such ends
     guard: GuardLimits = GuardLimits()
     bulk: frozenset[str] = frozenset({BLOB})  # protocols whose streams give way to all others of their link
     network: NetworkKey | None = None  # of a private network; both ends must have it

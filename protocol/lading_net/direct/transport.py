@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 
 from lading_net.core.guard import Guard
 from lading_net.core.places import Place, place
@@ -64,8 +65,9 @@ class DirectTransport:
         self._links: dict[Address, list[DirectLink]] = {}
         self._dials: dict[str, asyncio.Task[DirectLink]] = {}
         self._arriving: set[LinkSocket] = set()
-        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams)
+        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams, self._settings.openings)
         self.guard: Guard[LinkSocket, DirectLink] = Guard(self._settings.guard)
+        self.when_brought: Callable[[DirectLink], Awaitable[None]] | None = None
         self._relayed: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -245,7 +247,27 @@ class DirectTransport:
         assert isinstance(stream, DirectStream)
         caller, first = await accept(stream)
         link = await self._over(stream, first, dialled=False, expect=caller.address)
+        if self.when_brought is not None:
+            await self.when_brought(link)
         await link.closed.wait()
+
+    async def adopt(self, made: socket.socket, peer: Address, *, dialled: bool) -> DirectLink:
+        """A link over a TCP connection that was made elsewhere; the socket is the link's from now on.
+
+        `dialled`: this end speaks first. Raises NetError.
+        """
+        self._check_open()
+        arriving = self._socket(dialled=dialled, expect=peer)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: arriving, sock=made)
+            link = await arriving.ready
+        except OSError as error:
+            raise DialFailed(f"The connection did not last: {_reason(error)}.") from None
+        finally:
+            arriving.give_up(LinkClosed("The dial was given up."))
+            arriving.ready.add_done_callback(_seen)
+        self._register(link)
+        return link
 
     async def _over(self, stream: DirectStream, first: bytes, *, dialled: bool, expect: Address) -> DirectLink:
         """Makes a link over a stream of another link."""

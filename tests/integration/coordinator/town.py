@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,8 +27,9 @@ ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 
 
 class Town:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
+        self.settings = settings
         self.tasks: list[asyncio.Task[None]] = []
         self.hosts: list[Host] = []
 
@@ -42,7 +44,8 @@ class Town:
         transport = DirectTransport(key("coordinator"))
         self.endpoint = await transport.listen(ANY_PORT)
         settings = msgspec.convert(
-            {"home": str(self.folder), "http_port": 0, "require_stake": False, "audits": False, "drain": 5.0},
+            {"home": str(self.folder), "http_port": 0, "require_stake": False, "audits": False, "drain": 5.0}
+            | self.settings,
             CoordinatorSettings,
         )
         outside = Outside(
@@ -93,8 +96,8 @@ class Town:
 
 
 @contextlib.asynccontextmanager
-async def town(folder: Path) -> AsyncIterator[Town]:
-    made = Town(folder)
+async def town(folder: Path, **settings: Any) -> AsyncIterator[Town]:
+    made = Town(folder, **settings)
     await made.build()
     serving = asyncio.create_task(made.coordinator.serve())
     try:

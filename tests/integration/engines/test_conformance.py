@@ -12,7 +12,7 @@ import pytest
 from integration.engines.asking import Answer, ask, collect, whole
 from integration.engines.conftest import Bench
 from lading_node.engines.port import Embed, Embedded, Failed, Finished, Generate, Run, Score, Scored, Started
-from lading_protocol.calibration import EXACT_MARGIN
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.messages import ChatRequest, EmbedRequest, Message, RichChat, Sampler
 from lading_protocol.transcript import prompt_hash
 

@@ -152,6 +152,7 @@ class Lab:
         """A machine with an address of its own. `delay` is seconds each way to the switch."""
         place = self._place(name, address, address)
         self._plug(place, "wan", f"{address}/24", delay)
+        _ip(f"-n {place.full} route add default via 203.0.113.254")
         return place
 
     def home(self, name: str, nat: Nat, address: str, *, delay: float = 0.0) -> Place:

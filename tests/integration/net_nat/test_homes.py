@@ -111,8 +111,8 @@ def test_an_address_changes_amid_a_job(tmp_path: Path) -> None:
         assert time.monotonic() - began < 6  # not by patience: the new link gave the old one away
         link = town.transport.link_to(town.hosts["amber"].address)
         assert link is not None
-        assert link.place is not None
-        assert link.place[0] == "203.0.113.77"
+        assert link.seen_at is not None
+        assert link.seen_at[0] == "203.0.113.77"
 
     play(story, tmp_path, {"amber": "restricted", "birch": "symmetric"})
 

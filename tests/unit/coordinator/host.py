@@ -45,6 +45,7 @@ from lading_protocol.messages import (
     Hello,
     NoBlob,
     Open,
+    Pay,
     Refuse,
     Reveal,
     RichChat,
@@ -86,7 +87,8 @@ class Habits(msgspec.Struct, frozen=True):
     job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's; `salt` is
     shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
     the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
-    without a token, an `untold` one keeps how likely they were to itself."""
+    without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
+    refuses when they are taken; else it takes all."""
 
     length: int = 12
     pause: float = 0.0
@@ -106,6 +108,7 @@ class Habits(msgspec.Struct, frozen=True):
     halves: bool = False
     mute: bool = False
     untold: bool = False
+    slots: int = 0
 
 
 class Host:
@@ -126,7 +129,8 @@ class Host:
         self.habits = habits or Habits()
         self.blobs = blobs or {}
         self.served: list[Open] = []
-        self.cancelled = 0
+        self.papers: list[bytes] = []
+        self.cancelled = self.refused = 0
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
         self.offers: dict[bytes, KnownOffer] = {}
@@ -137,6 +141,7 @@ class Host:
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
         self.link: Link | None = None
+        self.running = 0
 
     async def join(self, endpoint: str, period: float = 1.0) -> None:
         """Dial the coordinator and beat until cancelled or cut off."""
@@ -146,7 +151,7 @@ class Host:
         try:
             messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
             while True:
-                messages.send(Beat(4, 0))
+                messages.send(Beat(self.habits.slots - self.running if self.habits.slots else 4, 0))
                 await messages.drain()
                 await asyncio.sleep(period)
         except NetError:
@@ -159,7 +164,7 @@ class Host:
             terms,
             self.habits.price_in,
             self.habits.price_out,
-            4,
+            self.habits.slots or 4,
             int(self.clock()),
             int(self.clock()) + 3600,
             bytes(32),
@@ -173,10 +178,17 @@ class Host:
         opening = await messages.recv()
         assert isinstance(opening, Open)
         self.served.append(opening)
+        if opening.voucher:
+            self.papers.append(opening.voucher)
         known = self.offers.get(opening.offer)
         if self.habits.refuses is not None or known is None:
             messages.send(self.habits.refuses or Refuse("offer_unknown", "This offer is not known here."))
             return
+        if self.habits.slots and self.running >= self.habits.slots:
+            self.refused += 1
+            messages.send(Refuse("busy", f"All {self.habits.slots} slots of this host are taken.", 500))
+            return
+        self.running += 1
         stopped = asyncio.Event()
         reader = asyncio.create_task(self._read(messages, stopped))
         try:
@@ -186,12 +198,15 @@ class Host:
             await messages.close()
             await reader
         finally:
+            self.running -= 1
             reader.cancel()
 
     async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
         try:
             while (message := await messages.recv()) is not None:
-                if isinstance(message, Cancel):
+                if isinstance(message, Pay):
+                    self.papers.append(message.voucher)
+                elif isinstance(message, Cancel):
                     self.cancelled += 1
                     self.stopped.set()
                     stopped.set()

@@ -17,6 +17,7 @@ from lading_node.engines.errors import EngineError
 from lading_node.engines.generation import Generation
 from lading_node.engines.port import Failed, Finished, Generate, Run
 from lading_node.engines.rich import least_tokens, prompt_ids
+from lading_node.engines.template import compile_template
 from lading_node.engines.toy import ToyModel
 from lading_protocol.messages import Chance, ChatRequest, Message, RichChat, Sampler
 from lading_protocol.parts import LlmShape
@@ -184,7 +185,7 @@ def test_a_template_that_knows_tools_gets_them_and_the_calls() -> None:
     assert ids is not None
     text = b"".join(made.pieces[i] for i in ids).decode()
     assert '"name": "weather"' in text
-    assert '<tool_call>{"arguments": {"a": 1}, "name": "weather"}</tool_call>' in text
+    assert '<tool_call>{"name": "weather", "arguments": {"a": 1}}</tool_call>' in text
     assert len(ids) <= prompt_bound(request)
 
 
@@ -201,6 +202,70 @@ def test_a_template_that_knows_tools_gets_them_and_the_calls() -> None:
 def test_markup_whose_calls_nobody_could_find_takes_no_tools(made: Chat) -> None:
     request = rich(tools=listed(TOOL))
     assert made.with_tools(turns_of(request), tools_of(request)) is None
+
+
+# As the Qwen family has it.
+QWEN = """{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0]['role'] == 'system' %}
+        {{- messages[0]['content'] }}
+    {%- else %}
+        {{- 'You are helpful.' }}
+    {%- endif %}
+    {{- "\\n\\n# Tools\\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\\n</tools>\\nReturn <tool_call>\\n{\\"name\\": <function-name>}\\n</tool_call><|im_end|>\\n" }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "assistant" and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- elif message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role }}
+        {%- for tool_call in message.tool_calls %}
+            {%- if tool_call.function is defined %}
+                {%- set tool_call = tool_call.function %}
+            {%- endif %}
+            {{- '\\n<tool_call>\\n{"name": "' }}
+            {{- tool_call.name }}
+            {{- '", "arguments": ' }}
+            {{- tool_call.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == "tool" %}
+        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}
+            {{- '<|im_start|>user' }}
+        {%- endif %}
+        {{- '\\n<tool_response>\\n' }}
+        {{- message.content }}
+        {{- '\\n</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
+            {{- '<|im_end|>\\n' }}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+
+def test_a_template_of_a_large_family() -> None:
+    template = compile_template(QWEN)
+    assert template.takes_tools
+    described = {**TOOL["function"], "description": "It's <hot> & dry?"}  # type: ignore[dict-item]
+    request = rich(
+        (*HELLO, Message("assistant", ""), Message("tool", "sunny"), Message("tool", "warm")),
+        tools=listed({"type": "function", "function": described}),
+        turns=((2, json.dumps(CALLED).encode()), (3, b'{"tool_call_id":"c"}'), (4, b'{"tool_call_id":"d"}')),
+    )
+    text = template.render(turns_of(request), tools_of(request))
+    assert '"description": "It\'s <hot> & dry?"' in text
+    assert '<tool_call>\n{"name": "weather", "arguments": {"a": 1}}\n</tool_call><|im_end|>' in text
+    assert "<tool_response>\nsunny\n</tool_response>\n<tool_response>\nwarm\n</tool_response><|im_end|>" in text
+    assert len(text.encode()) <= prompt_bound(request)
 
 
 def test_a_template_still_renders_plain_chats_as_ever() -> None:

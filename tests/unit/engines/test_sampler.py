@@ -14,7 +14,7 @@ from lading_node.core.mask import Masks
 from lading_node.core.sampler import EXACT, choose, exact_noise, margin, noise, words
 from lading_node.core.shaping import Shaper
 from lading_node.core.vocabulary import Vocabulary
-from lading_protocol.calibration import EXACT_MARGIN
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.messages import Sampler
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "sampler.json").read_text())

@@ -1,4 +1,4 @@
-"""What a request's headers ask for beside its body, and what a stream tells a consumer that may go on elsewhere.
+"""What a stream tells a consumer that may go on elsewhere.
 
 Such a consumer sends `x-lading-ids: 1`. The head says what the request came to mean here; before each piece stands a
 comment, which no other reader of events sees, with the tokens that the piece is.
@@ -7,28 +7,9 @@ comment, which no other reader of events sees, with the tokens that the piece is
 from collections.abc import Sequence
 
 from lading.dispatch import Ask
-from lading_coordinator.errors import ApiError
-from lading_coordinator.gateway.connection import Request
 from lading_coordinator.gateway.reply import Headers
 from lading_protocol.ids import to_hex
 from lading_protocol.messages import EmbedRequest
-
-
-def is_batch(request: Request) -> bool:
-    """Whether the consumer said that this may wait: `x-lading-band: batch`. Raises ApiError."""
-    band = request.headers.get(b"x-lading-band", b"interactive").strip().lower()
-    if band not in (b"interactive", b"batch"):
-        raise ApiError(400, "invalid_value", "The header x-lading-band is 'interactive' or 'batch'.")
-    return band == b"batch"
-
-
-def is_hedged(request: Request) -> bool:
-    """Whether a second host may be asked where the first token is late: `x-lading-hedge: 1`."""
-    return request.headers.get(b"x-lading-hedge", b"") == b"1"
-
-
-def wants_ids(request: Request) -> bool:
-    return request.headers.get(b"x-lading-ids", b"") == b"1"
 
 
 def pinned(asks: Sequence[Ask]) -> Headers:
