@@ -32,7 +32,7 @@ SCHEMA = (
 
 
 class Tally(msgspec.Struct):
-    """What came of a run. `gaps` are the seconds between the tokens on both sides of a move, `steady` between others."""
+    """What came of a run. `gaps` are seconds between the tokens on both sides of a move, `steady` between others."""
 
     streams: int = 0
     tokens: int = 0
