@@ -8,7 +8,7 @@ import pytest
 
 from lading_coordinator.core.wishes import Wishes, read_wishes
 from lading_coordinator.errors import ApiError
-from lading_coordinator.gateway.wishes import comment
+from lading_coordinator.gateway.elsewhere import comment
 from lading_net.clock import run_virtual
 from unit.coordinator.host import Habits
 from unit.coordinator.world import World
