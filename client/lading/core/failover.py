@@ -156,7 +156,7 @@ class Quarantine:
     def died(self, key: Digest, host: Address, index: int, code: str, now: float) -> None:
         """A host that had accepted the request is gone, with `index` output tokens there in all."""
         found = self._deaths.get(key)
-        if found is None or now - found.since > self._memory and now >= found.until:
+        if found is None or (now - found.since > self._memory and now >= found.until):
             while len(self._deaths) >= MAX_DEADLY:
                 del self._deaths[next(iter(self._deaths))]
             found = self._deaths[key] = _Deaths({}, set(), 0.0, now)
