@@ -366,6 +366,7 @@ class Coordinator:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
+                self.sessions.prune()
                 self.releases.reload()
                 self.lessons.apply()
             except LedgerFailed as error:

@@ -171,6 +171,7 @@ class BorrowedStream:
             self._good = True
             return
         why = (first + await self._reader.read(CHUNK)).decode(errors="replace")
+        self.reset()
         raise LinkClosed(why or "the link to the host is gone")
 
 

@@ -68,7 +68,8 @@ class SortingServer(HttpServer):
         await asyncio.get_running_loop().connect_accepted_socket(lambda: _Adopted(self, data), client)
 
     async def _move(self, first: "_First", to: str) -> None:
-        assert first.transport is not None
+        if first.transport is None:
+            return
         client = first.transport.get_extra_info("socket")
         try:
             copy = os.dup(client.fileno())
@@ -186,11 +187,17 @@ class Quay:
         try:
             while True:
                 way, _ = await loop.sock_accept(listener)
-                task = asyncio.ensure_future(self._take(way))
+                task = asyncio.ensure_future(self._taken(way))
                 self._arriving.add(task)
                 task.add_done_callback(self._arriving.discard)
         finally:
             listener.close()
+
+    async def _taken(self, way: socket.socket) -> None:
+        try:
+            await self._take(way)
+        except OSError as error:  # the client, or the worker that it came from, is gone
+            log.info("A connection was not taken over: %s", error)
 
     async def _take(self, way: socket.socket) -> None:
         loop = asyncio.get_running_loop()
