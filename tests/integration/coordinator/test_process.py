@@ -165,3 +165,16 @@ def test_a_private_coordinator_is_there_for_members_only(tmp_path: Path, daemons
     assert code != 0
     assert "net_bad_network_key" in said
     assert "Traceback" not in said
+
+
+def test_several_workers_start_answer_and_stop(tmp_path: Path, daemons: list[Daemon]) -> None:
+    daemons.append(Daemon(tmp_path, workers="2"))
+    told = daemons[0].started()
+    assert httpx.get(told["http"] + "/healthz").json() == {"status": "ok"}
+    assert httpx.get(told["http"] + "/v1/models").json() == {"object": "list", "data": []}
+    made = httpx.post(told["http"] + "/lading/v1/sessions", json={"payer": "0x" + "11" * 20}).json()
+    headers = {"authorization": f"Bearer {made['api_key']}"}
+    asked = httpx.post(told["http"] + "/v1/embeddings", json={"model": "m", "input": "x"}, headers=headers)
+    assert asked.json()["error"]["code"] == "chain_unreachable"
+    code, said = daemons[0].stop()
+    assert (code, "Traceback" in said) == (0, False), said
