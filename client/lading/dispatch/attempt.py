@@ -15,7 +15,7 @@ from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
-from lading_protocol.job import Effect, Event, JobState, LinkLost, apply, owed
+from lading_protocol.job import Effect, Event, Heard, JobState, LinkLost, apply, joined, owed
 from lading_protocol.messages import Cancel, Chunk, Done, Open, Pay, ToPayer
 from lading_protocol.offers import KnownOffer
 from lading_protocol.receipts import SignedReceipt
@@ -44,7 +44,7 @@ class Attempt:
         self.settled = False
         self._opening = opening
         self._stream = stream
-        self._messages: MessageStream[ToPayer] = MessageStream(stream, _decoder)
+        self._messages: MessageStream[Heard] = MessageStream(stream, _decoder, joined)
 
     def send_open(self) -> None:
         self._send(self._opening)
@@ -71,14 +71,13 @@ class Attempt:
 
     def apply(self, state: JobState, event: Event, domain: Domain, now: float) -> tuple[JobState, list[Effect]]:
         self.last = event
-        before = state.attempt
         state, effects = apply(state, event, domain, now)
-        current = state.attempt or before
-        if state.attempt is not None:
-            self.count = state.attempt.count
+        current = state.attempt or state.last
+        if current is not None and current.number == self.number:
+            self.count = current.count
             self.owed = max(self.owed, owed(state))
-        if current is not None and current.receipt is not None:
-            self.receipt, self.marks = current.receipt, current.marks
+            if current.receipt is not None:
+                self.receipt, self.marks = current.receipt, current.marks
         return state, effects
 
     def should_pay(self, event: Event) -> bool:
