@@ -52,4 +52,4 @@ engines: .venv/.engines ## Also install torch, Ray and the WebAssembly tools, so
 	@touch $@
 
 clean: ## Remove what was built and installed
-	rm -rf .venv build contracts/node_modules contracts/out contracts/cache
+	rm -rf .venv build contracts/node_modules contracts/out contracts/cache tests/integration/coordinator/openai_js/node_modules

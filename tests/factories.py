@@ -6,7 +6,7 @@ from lading_contracts.deployment import Deployment
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, JobId
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import ChatRequest, EmbedRequest, Message, OfferDetail, Sampler
+from lading_protocol.messages import Advert, ChatRequest, EmbedRequest, Message, OfferDetail, Sampler
 from lading_protocol.offers import KnownOffer, check_advert, make_advert
 from lading_protocol.receipts import Offer
 from lading_protocol.transcript import sha256
@@ -73,6 +73,24 @@ def known_offer(
     domain = domain or network().settlement_domain
     offer = Offer(host.address, agent, terms, price_in, price_out, slots, sequence, int(now) + 3600, bytes(32))
     return check_advert(make_advert(offer, detail(**changes), domain, host), domain, now)
+
+
+def unsigned_offer(
+    host: bytes,
+    price_in: int,
+    price_out: int,
+    *,
+    agent: bytes = b"\xaa" * 32,
+    terms: bytes = b"\xbb" * 32,
+    sequence: int = 1,
+    slots: int = 4,
+    expires: int = int(NOW) + 3600,
+    **changes: object,
+) -> KnownOffer:
+    """As `known_offer` makes, for tests that need very many: nobody signed it."""
+    offer = Offer(Address(host), agent, terms, price_in, price_out, slots, sequence, expires, bytes(32))
+    about = detail(**changes)
+    return KnownOffer(sha256(host + terms + sequence.to_bytes(8, "big")), offer, about, Advert(bytes(65), about))
 
 
 def chat_request(text: str = "Tell me a story.", max_tokens: int = 64, **sampler: object) -> ChatRequest:

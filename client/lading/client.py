@@ -45,15 +45,23 @@ class Client:
 
     @classmethod
     async def peer_to_peer(
-        cls, record: Deployment, chain_url: str, key: PrivateKey, peers: Sequence[str], home: Path
+        cls,
+        record: Deployment,
+        chain_url: str,
+        key: PrivateKey,
+        peers: Sequence[str],
+        home: Path,
+        *,
+        network_key: str = "",
     ) -> Self:
         """Ask hosts directly. `peers` are direct-link endpoints of any nodes or coordinators that know offers.
 
-        `key` pays from its own deposit; signed vouchers are kept below `home`. Raises NetError, ChainError.
+        `key` pays from its own deposit; signed vouchers are kept below `home`. `network_key` is the swarm key file of
+        a private network. Raises NetError, ChainError.
         """
         from lading.routes.peers import PeerRoute
 
-        return cls(await PeerRoute.open(record, chain_url, key, peers, home))
+        return cls(await PeerRoute.open(record, chain_url, key, peers, home, network_key=network_key))
 
     async def models(self) -> list[Model]:
         """What is on offer, with the lowest price of each."""

@@ -36,6 +36,20 @@ class JobLost(LadingError):
     hint = "Ask again; only the delivered tokens were charged."
 
 
+class Quarantined(LadingError):
+    """Two hosts were lost while they worked on this request, so no other one is given it for a while."""
+
+    code = "job_quarantined"
+    hint = "Change the request: hosts break under it as it is. What was delivered is all that was charged."
+
+    def __init__(self, tokens: int, seconds: float) -> None:
+        after = f" after {tokens} tokens" if tokens else ""
+        super().__init__(
+            f"Two hosts were lost while they worked on this request, so it ends{after} and is kept from others for"
+            f" {max(1, round(seconds))} s."
+        )
+
+
 class BadRequest(LadingError):
     """The request can never be served as it is."""
 

@@ -20,6 +20,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the consumer's and publisher's commands need. Paths may begin with `~`; empty means below `home`.
 
     `base_url` and `api_key` reach a coordinator's gateway; `peers` are direct-link endpoints for going peer to peer.
+    `network_key` is the swarm key file of a private network.
     """
 
     home: str = "~/.lading"
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str = "http://127.0.0.1:8600"
     api_key: str = ""
     peers: tuple[str, ...] = ()
+    network_key: str = ""
 
     @property
     def home_path(self) -> Path:

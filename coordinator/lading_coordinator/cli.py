@@ -27,6 +27,7 @@ def up(
     chain_url: str | None = None,
     deployment: str | None = None,
     key: str | None = None,
+    ledger: str | None = None,
     http_host: str | None = None,
     http_port: int | None = None,
     http_public: str | None = None,
@@ -34,6 +35,7 @@ def up(
     announce: Endpoints = None,
     gossip: str | None = None,
     bootstrap: Endpoints = None,
+    network_key: str | None = None,
     audit_rate: float | None = None,
     audit_period: float | None = None,
     audit_beacon: str | None = None,
@@ -55,6 +57,8 @@ def up(
         The network's deployment record (default ~/.lading/deployment.json).
     key
         Its key file; made when missing.
+    ledger
+        postgresql://user@host/database to keep its records on a server (default: a file in the home folder).
     http_host
         Where HTTP listens: 127.0.0.1 for this machine only, 0.0.0.0 for everyone.
     http_port
@@ -69,6 +73,8 @@ def up(
         Where the libp2p gossip listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
+    network_key
+        The swarm key file of a private network, without which nobody learns that this coordinator is there.
     audit_rate
         The least share of receipts that is checked, 0 to 1; of new and of suspect hosts it is more.
     audit_period

@@ -34,10 +34,10 @@ class PortInUse(CoordinatorError):
 
 
 class LedgerFailed(CoordinatorError):
-    """The job ledger cannot be written (a full disk, a read-only folder)."""
+    """The job ledger cannot be used (a full disk, a read-only folder, a server that is away)."""
 
     code = "ledger_failed"
-    hint = "Free space in the data folder; running answers go on, their records are kept in memory until then."
+    hint = "Free space, or bring its server back; running answers go on, their records are kept in memory until then."
 
 
 class ReleaseRefused(CoordinatorError):
@@ -60,12 +60,14 @@ class ApiError(LadingError):
         kind: str | None = None,
         param: str | None = None,
         retry_after: int | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.status = status
         self.kind = kind or _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
         self.param = param
         self.retry_after = retry_after
+        self.headers = headers
 
 
 _KINDS = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 429: "rate_limit_error"}

@@ -37,6 +37,8 @@ from lading_coordinator.audits.records import Records
 from lading_coordinator.audits.rounds import Rounds, Sources, Timing
 from lading_coordinator.audits.twins import Twins
 from lading_coordinator.chainwatch import ChainWatch
+from lading_coordinator.core.admission import Admission
+from lading_coordinator.core.admission import Bounds as Queue
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.errors import LedgerFailed
@@ -58,6 +60,8 @@ from lading_coordinator.sessions import Bounds, Sessions
 from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
+from lading_coordinator.turns import Turns
+from lading_coordinator.whydesk import WhyDesk
 from lading_net.ports import Gossip, Transport
 from lading_protocol import calibration
 from lading_protocol.audit import DECLARED, Tolerance
@@ -65,6 +69,7 @@ from lading_protocol.conduct import EQUAL, Honest
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
+from lading_protocol.losses import WHY
 from lading_protocol.messages import (
     BLOB,
     CASE,
@@ -104,7 +109,7 @@ class Coordinator:
         record, clock, home = outside.contracts.deployment, outside.clock, settings.home_path
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.metrics = Metrics()
-        self.store = Store(home / "coordinator.sqlite")
+        self.store = open_store(settings)
         self.purse = Purse(home / "purse.sqlite", record.settlement_domain)
         self.directory = Directory(needs_beats=True)
         self.ledger = Ledger(self.store, self.metrics, clock)
@@ -124,11 +129,12 @@ class Coordinator:
             payout_of=outside.contracts.settlement.payout_of,
         )
         self.index = Index(self.directory, self.standing, self.agents, record.settlement_domain, self.metrics, clock)
-        bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once)
+        bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once + settings.jobs_waiting)
         self.sessions = Sessions(
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds
         )
         self.dispatcher = self._dispatcher()
+        self.turns = self._turns()
         self.records = Records(self.store, clock)
         self._auditing()
         listeners = [self.sessions.notice, self.standing.notice, self.agents.notice, self._notice]
@@ -136,7 +142,7 @@ class Coordinator:
         self.market = MarketWatch(outside.contracts, clock, self.directory.raise_floor)
         terms = Terms(settings.default_tokens, record.decimals, record.symbol)
         self.gateway = Gateway(
-            self.dispatcher,
+            self.turns,
             self.sessions,
             Models(self.catalogue, self.directory, clock, terms, self.market.promoted),
             self.metrics,
@@ -171,6 +177,17 @@ class Coordinator:
             Patience(first=settings.first_token_patience, between=settings.token_patience),
             self.ledger.record,
         )
+
+    def _turns(self) -> Turns:
+        settings = self.settings
+        queue = Queue(
+            all=settings.jobs_at_once,
+            queue=settings.jobs_waiting,
+            queue_each=settings.jobs_waiting_each,
+            waits=(settings.wait, settings.wait_batch),
+        )
+        rng = random.Random(self.outside.fresh(16))
+        return Turns(self.dispatcher, Admission(queue), self.metrics, self.outside.clock, rng)
 
     def _spec(self, agent: AgentId) -> bytes:
         entry = self.catalogue.get(agent)
@@ -244,7 +261,8 @@ class Coordinator:
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         outside = self.outside
-        services = [self.ledger.run(), self.index.tend(), self.watch.run(), self.market.run(), self._prune()]
+        services = [self.ledger.run(), self.index.tend(), self.turns.tend(), self.watch.run(), self.market.run()]
+        services.append(self._prune())
         if self.settings.audits:
             services.append(self.auditor.run())
         if outside.gossip is not None:
@@ -257,6 +275,7 @@ class Coordinator:
         transport = self.outside.transport
         transport.handle(HEARTBEAT, self.index.serve_heartbeat)
         transport.handle(OFFERS, self.index.serve_offers)
+        transport.handle(WHY, WhyDesk(self.directory, self.outside.clock).serve)
         transport.handle(PUBLISH, self.agents.serve_publish)
         transport.handle(RELEASE, self.releases.serve)
         limits = ServeLimits(self.settings.serve_rate, self.settings.serve_peer_rate)
@@ -321,6 +340,15 @@ class Coordinator:
             log.error("The last records are lost: %s", error)
         self.store.close()
         self.purse.close()
+
+
+def open_store(settings: CoordinatorSettings) -> Store:
+    """Raises LedgerFailed, FolderBusy, BadSettings."""
+    if not settings.ledger:
+        return Store(settings.home_path / "coordinator.sqlite")
+    from lading_coordinator.postgres import PostgresStore
+
+    return PostgresStore(settings.ledger)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

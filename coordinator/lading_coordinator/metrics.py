@@ -12,6 +12,10 @@ class Metrics:
             "lading_jobs", "Jobs by operation and outcome", ("operation", "code"), registry=self.registry
         )
         self.running = Gauge("lading_jobs_running", "Jobs in progress", registry=self.registry)
+        self.waiting = Gauge("lading_jobs_waiting", "Jobs that wait for their turn", registry=self.registry)
+        self.shed = Counter(
+            "lading_jobs_shed", "Jobs turned away for want of room", ("band", "why"), registry=self.registry
+        )
         self.first_token = Histogram(
             "lading_first_token_seconds",
             "From the request to its first token",

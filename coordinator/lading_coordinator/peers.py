@@ -108,7 +108,7 @@ class Index:
                 offers = await self._fair(offers)
         except TimeoutError:
             log.info("Host %s: the chain is slow to say whether it has a stake", short(host))
-        new = host not in {known.host for known in self._directory.offers()}
+        new = not self._directory.offers_of(host)
         self._place(host, offers)
         self._directory.forgive(host)
         if new:
@@ -191,7 +191,7 @@ class Index:
     async def _learn_again(self) -> None:
         """Agents whose manifest was not to be had when their host came, for instance while the chain was away."""
         for host in list(self._streams):
-            offers = [known for known in self._directory.offers() if known.host == host]
+            offers = self._directory.offers_of(host)
             fair = await self._fair(offers)
             if len(fair) < len(offers):
                 self._place(host, fair)
@@ -200,7 +200,7 @@ class Index:
 
     def _count(self) -> None:
         self._metrics.hosts.set(sum(1 for state in self._directory.hosts().values() if state.beat_at is not None))
-        self._metrics.offers.set(len(self._directory.offers()))
+        self._metrics.offers.set(self._directory.size)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

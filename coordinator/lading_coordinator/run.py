@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from lading_contracts.rpc import open_chain
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
-from lading_net.direct import DirectTransport
+from lading_net.direct import CallBack, DirectSettings, DirectTransport, Relay, RelaySettings
 from lading_net.ports import Gossip
+from lading_net.private import NetworkKey, network_key
 from lading_protocol.ids import to_hex
 from lading_protocol.keys import PrivateKey
 
@@ -52,15 +54,17 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
     record = deployments.load(settings.deployment_path)
     key = own_key(settings.key_path)
     chain = open_chain(settings.chain_url, record.chain_id)
-    transport = DirectTransport(key)
+    network = network_key(settings.network_key)
+    transport = DirectTransport(key, DirectSettings(network=network))
     gossip: Gossip | None = None
     try:
         listening = await transport.listen(settings.listen)
-        gossip, gossip_address = await _gossip(settings, key)
+        gossip, gossip_address = await _gossip(settings, key, network)
         endpoints = settings.announce or (_reachable(listening),)
         contracts = Contracts(chain, record)
         with contextlib.suppress(ChainUnreachable):  # an outage stops no start; a wrong chain or record does
             await contracts.check()
+        serve_the_unreachable(transport, settings, endpoints)
         outside = Outside(key, contracts, transport, gossip, endpoints)
         coordinator = Coordinator(settings, outside)
         stop_on_signals(coordinator.stop)
@@ -78,12 +82,33 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
         await chain.close()
 
 
-async def _gossip(settings: CoordinatorSettings, key: PrivateKey) -> tuple[Gossip | None, str]:
+def serve_the_unreachable(
+    transport: DirectTransport, settings: CoordinatorSettings, endpoints: tuple[str, ...]
+) -> Relay | None:
+    """Tells peers whether they can be called from here, and relays for those who cannot."""
+    CallBack(transport.handle, transport.stranger).open()
+    if not settings.relay:
+        return None
+    limits = RelaySettings(
+        reservations=settings.relay_hosts,
+        connections=settings.relay_links,
+        connections_each=settings.relay_links_each,
+        duration=settings.relay_seconds,
+        data=settings.relay_bytes,
+    )
+    relay = Relay(transport, lambda: endpoints, time.time, limits)
+    relay.open()
+    return relay
+
+
+async def _gossip(
+    settings: CoordinatorSettings, key: PrivateKey, network: NetworkKey | None
+) -> tuple[Gossip | None, str]:
     if not settings.gossip:
         return None, ""
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(key, settings.gossip, settings.bootstrap)
+    gossip = Libp2pGossip(key, settings.gossip, settings.bootstrap, network=network)
     await gossip.start()
     return gossip, _reachable(gossip.address)
 

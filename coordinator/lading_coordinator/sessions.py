@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Seconds, except for `waiting` (sessions not yet authorized), `each` and `all` (jobs at once)."""
+    """Seconds, except for `waiting` (sessions not yet authorized), `each` and `all` (open requests)."""
 
     activation: float = 3600.0
     fresh: float = 30.0
@@ -119,13 +119,13 @@ class Sessions:
 
     @contextlib.contextmanager
     def working(self, payer: Payer) -> Iterator[None]:
-        """Counts a running job. Raises ApiError (429)."""
+        """Counts an open request, running or waiting. Raises ApiError (429)."""
         who = payer.key.address
         mine = self._busy.get(who, 0)
         if mine >= self._bounds.each or self._total >= self._bounds.all:
             whose = "This API key has" if mine >= self._bounds.each else "The coordinator has"
             raise ApiError(
-                429, "overloaded", f"{whose} too many requests running.", hint="Try again after 1 s.", retry_after=1
+                429, "overloaded", f"{whose} too many requests open.", hint="Try again after 1 s.", retry_after=1
             )
         self._busy[who] = mine + 1
         self._total += 1

@@ -15,10 +15,18 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Paths may begin with `~`; an empty `key` lies below `home`, an empty `deployment` is
     the user's own ~/.lading/deployment.json. Times are seconds.
 
+    `ledger` is where its records are kept: a postgresql:// address, or empty for a file below `home`; the vouchers that
+    it signs are always in a file there.
     `listen` is the direct link's multiaddr for nodes, `announce` what is told to others instead (a coordinator behind
     port forwarding). `gossip` is the libp2p multiaddr, empty to do without; `bootstrap` are peers to begin with.
+    `network_key` is the swarm key file of a private network; empty: the public one.
     `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
-    `http_public` is the address people are told.
+    `http_public` is the address people are told. With `relay` those who cannot reach each other do so through this
+    coordinator, which sees ciphertext only: at most `relay_hosts` may be called that way, on `relay_links` connections
+    at once (`relay_links_each` of one peer), each for `relay_seconds` and `relay_bytes` each way.
+
+    A key has at most `jobs_per_key` requests open, running or waiting. `jobs_at_once` run, and up to `jobs_waiting`
+    wait for room at the hosts, `jobs_waiting_each` of one payer; none longer than `wait`, batch work `wait_batch`.
 
     `audit_rate` is the least share of receipts checked, 0 to 1: more are of new and of suspect hosts. `audit_beacon` is
     "blocks" (of the chain), "drand" or "local" (for tests: this coordinator knows what comes). `audit_drand` is the
@@ -33,6 +41,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     chain_url: str = "http://127.0.0.1:8545"
     deployment: str = ""
     key: str = ""
+    ledger: str = ""
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65535)] = 8600
     http_public: str = ""
@@ -40,6 +49,13 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     announce: tuple[str, ...] = ()
     gossip: str = "/ip4/0.0.0.0/tcp/4601"
     bootstrap: tuple[str, ...] = ()
+    network_key: str = ""
+    relay: bool = True
+    relay_hosts: Annotated[int, Meta(ge=0)] = 1024
+    relay_links: Annotated[int, Meta(ge=0)] = 256
+    relay_links_each: Annotated[int, Meta(ge=0)] = 16
+    relay_seconds: Annotated[int, Meta(ge=1)] = 3600
+    relay_bytes: Annotated[int, Meta(ge=1)] = 1 << 30
     require_stake: bool = True
     audits: bool = True
     audit_rate: Annotated[float, Meta(ge=0, le=1)] = 0.01
@@ -58,6 +74,10 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     max_body: Annotated[int, Meta(ge=1024, le=1 << 30)] = 2 << 20
     jobs_per_key: Annotated[int, Meta(ge=1)] = 64
     jobs_at_once: Annotated[int, Meta(ge=1)] = 2048
+    jobs_waiting: Annotated[int, Meta(ge=0)] = 1024
+    jobs_waiting_each: Annotated[int, Meta(ge=0)] = 256
+    wait: Positive = 20.0
+    wait_batch: Positive = 120.0
     first_token_patience: Positive = 30.0
     token_patience: Positive = 8.0
     store_quota: Annotated[int, Meta(ge=1)] = 1 << 40
@@ -88,5 +108,10 @@ def check(settings: CoordinatorSettings) -> None:
     """What the types cannot say. Raises BadSettings."""
     if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
         raise BadSettings(f"The setting coordinator.log_level is {settings.log_level!r}.", hint="Use info or warning.")
+    if settings.ledger and not settings.ledger.startswith(("postgresql://", "postgres://")):
+        raise BadSettings(
+            "The setting coordinator.ledger is not a PostgreSQL address.",
+            hint="Write postgresql://user@host/database, or leave it empty for a file in the data folder.",
+        )
     if not settings.chain_url.startswith(("http://", "https://")):
         raise BadSettings(f"The setting coordinator.chain_url is {settings.chain_url!r}.", hint="Give an http(s) URL.")

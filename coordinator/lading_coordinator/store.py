@@ -1,7 +1,8 @@
 """The coordinator's sqlite file: one connection, write-ahead log, one writer, and the lock on the data folder.
 
 Knows tables and transactions, not what the rows mean. Statements may come from the event loop or from the ledger's
-writing thread; a lock keeps them apart.
+writing thread; a lock keeps them apart. They are in the part of sqlite's SQL that lading_coordinator.postgres can put
+into PostgreSQL's: no functions of sqlite's own, one table's rows replaced or ignored by its primary key.
 """
 
 import fcntl
@@ -15,8 +16,10 @@ from typing import Any
 from lading_coordinator.errors import FolderBusy, LedgerFailed
 
 Statement = tuple[str, Sequence[Any]]
+Step = str
 
-_SCHEMA = """
+TABLES = """
+create table if not exists written_by (id integer primary key, step integer not null) without rowid;
 create table if not exists sessions (
     key_hash blob primary key, nonce blob not null, signer blob not null, payer blob not null,
     created real not null, view text
@@ -110,18 +113,44 @@ create table if not exists twins (
 """
 
 
-class Store:
-    """Opens or creates `path` (":memory:" for simulations). Raises LedgerFailed."""
+# What was changed in tables that were there before: scripts, each run once, never edited. A new column goes here and
+# into the table above; a new table only there.
+STEPS: tuple[Step, ...] = ()
 
-    def __init__(self, path: Path | str) -> None:
+
+class Store:
+    """Opens or creates `path` (":memory:" for simulations), and brings older tables up to date. Raises LedgerFailed."""
+
+    def __init__(self, path: Path | str, *, steps: Sequence[Step] = STEPS) -> None:
         self._guard = threading.Lock()
         try:
             self._db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=normal")
-            self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise LedgerFailed(f"The ledger {path} does not open: {error}.") from error
+        self._open(steps)
+
+    def _open(self, steps: Sequence[Step]) -> None:
+        try:
+            self._migrate(steps)
+        except LedgerFailed:
+            self.close()
+            raise
+
+    def _migrate(self, steps: Sequence[Step]) -> None:
+        """Tables that are missing are made; those of an older program go through the steps that it did not know."""
+        old = self.has_table("jobs")
+        self.script(TABLES)
+        row = self.row("select step from written_by where id=0")
+        done = row[0] if row else 0 if old else len(steps)
+        if done > len(steps):
+            raise LedgerFailed(
+                "The ledger was written by a newer version of this program.", hint="Use that version, or a new ledger."
+            )
+        for step in steps[done:]:
+            self.script(step)
+        self.write([("insert or replace into written_by values (0,?)", (len(steps),))])
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Raises LedgerFailed."""
@@ -147,6 +176,19 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
+
+    def script(self, text: str) -> None:
+        """Declarations, all of them or none. Raises LedgerFailed."""
+        with self._guard:
+            try:
+                self._db.executescript(f"begin; {text} commit;")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise LedgerFailed(f"The ledger's tables cannot be made: {error}.") from error
+
+    def has_table(self, name: str) -> bool:
+        return bool(self.rows("select 1 from sqlite_master where type='table' and name=?", (name,)))
 
     def close(self) -> None:
         with self._guard:

@@ -77,6 +77,8 @@ class Agent:
         self.offer: KnownOffer | None = None
         self.slots = serving.slots
         self.active = 0
+        self.promised = 0
+        self.preempted_at: float | None = None
         self.idle = asyncio.Event()
         self.idle.set()
         self.retired = False
@@ -91,7 +93,8 @@ class Agent:
 
     @property
     def free(self) -> int:
-        return max(0, self.slots - self.active) if self.state == "serving" else 0
+        """Slots for whoever comes; those that are being cleared for a job are `promised` to it."""
+        return max(0, self.slots - self.active - self.promised) if self.state == "serving" else 0
 
     def take_slot(self) -> None:
         self.active += 1

@@ -23,7 +23,7 @@ from lading_node.errors import CaseMismatch, NodeError
 from lading_node.ports import Doors, Package
 from lading_protocol import audit
 from lading_protocol.audit import Tolerance
-from lading_protocol.calibration import limits, spec_hash
+from lading_protocol.calibration import find, limits, spec_hash
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, AgentId, short
@@ -214,14 +214,15 @@ class Auditor:
     async def _ask(self, engine: Engine, package: Package, case: Case, receipt: SignedReceipt) -> Rerun:
         self._count += 1
         id = f"audit:{self._count}"
-        request = case.request
+        request, claimed = case.request, receipt.value
+        numeric, spec = package.runtime.numeric, spec_hash(package.manifest)
         answer: Scored | Embedded | Failed
         if not isinstance(request, EmbedRequest):
-            answer = await engine.score(Score(id, request, case.emitted, receipt.value.first, receipt.value.job))
+            table = find(self._doors.tables, spec, numeric, numeric)
+            exact = table is not None and table.exact
+            answer = await engine.score(Score(id, request, case.emitted, claimed.first, claimed.job, exact))
         else:
             answer = await engine.embed(Embed(id, request))
         if isinstance(answer, Failed) and answer.code != "context_exceeded":
             raise Abstained(f"The re-run failed: {answer.message}")
-        numeric = package.runtime.numeric
-        known = limits(self._doors.tables, spec_hash(package.manifest), numeric, numeric)
-        return Rerun(case, receipt, answer, known)
+        return Rerun(case, receipt, answer, limits(self._doors.tables, spec, numeric, numeric))

@@ -61,9 +61,12 @@ class NotCalibrated(LadingError):
 
 
 class Plan(msgspec.Struct, frozen=True):
+    """`exact`: judged as a class that promises equal numbers."""
+
     jobs: int
     tokens: int
     seed: int
+    exact: bool = False
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -147,7 +150,7 @@ async def _job(host: Engine, auditor: Engine, plan: Plan, number: int) -> Shown:
         again = Generate(f"calibrate:{number}:again", request, tuple(begun), job=job)
         more, sketch = await _generate(host, again)
         ids = [*begun, *more]
-    scored = await auditor.score(Score(f"calibrate:{number}", request, tuple(ids), job=job))
+    scored = await auditor.score(Score(f"calibrate:{number}", request, tuple(ids), job=job, exact=plan.exact))
     if isinstance(scored, Failed):
         raise EngineError(scored.code, scored.message, hint=scored.hint)
     if not sketch or len(sketch) != len(scored.sketch):

@@ -28,6 +28,8 @@ from lading_protocol.receipts import StakeConsent
 app = App(name="node", help="Put this machine to work.")
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
+app.command("lading_node.cli_doctor:doctor", name="doctor", help="Which ways lead to this machine.")
+app.command("lading_node.cli_why:why", name="why", help="Why this node gets work, or does not.")
 app.command("lading_node.cli_machine:bench", name="bench", help="Measure this machine, and keep the score.")
 
 
@@ -115,13 +117,13 @@ async def withdraw(settings: NodeSettings, payout: str = "") -> dict[str, str]:
         return {"withdrawn_wei": str(balance), "to": to_hex(to if to != ZERO_ADDRESS else key.address)}
 
 
-async def page(settings: NodeSettings) -> dict[str, Any]:
-    """The running daemon's own status record; empty when there is no daemon."""
+async def page(settings: NodeSettings, path: str = "/status") -> dict[str, Any]:
+    """A page of the running daemon, by default its own status record; empty when there is no daemon."""
     import httpx
 
     try:
         async with httpx.AsyncClient(timeout=5.0) as client:
-            answer = await client.get(f"http://127.0.0.1:{settings.http}/status")
+            answer = await client.get(f"http://127.0.0.1:{settings.http}{path}")
             tree: dict[str, Any] = answer.json()
             return tree
     except (httpx.HTTPError, ValueError):
@@ -173,9 +175,11 @@ def up_command(
     pace: float | None = None,
     listen: tuple[str, ...] | None = None,
     announce: tuple[str, ...] | None = None,
+    upnp: bool | None = None,
     coordinator: tuple[str, ...] | None = None,
     gossip_listen: str | None = None,
     bootstrap: tuple[str, ...] | None = None,
+    network_key: str | None = None,
     http: int | None = None,
     docker: str | None = None,
     redeem_threshold: str | None = None,
@@ -215,12 +219,16 @@ def up_command(
         Where jobs come in, as a multiaddr.
     announce
         What offers name instead, behind a port forwarding.
+    upnp
+        Ask a home router to open our port (the default).
     coordinator
         Multiaddr of a coordinator to stay linked to.
     gossip_listen
         Where the libp2p gossip listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
+    network_key
+        The swarm key file of a private network, without which nobody learns that this node is there.
     http
         Port of the local status page; 0 for any free one, -1 for none.
     docker
@@ -250,9 +258,11 @@ def up_command(
         "pace": pace,
         "listen": listen,
         "announce": announce,
+        "upnp": upnp,
         "coordinators": coordinator,
         "gossip_listen": gossip_listen,
         "bootstrap": bootstrap,
+        "network_key": network_key,
         "http": http,
         "docker": docker,
         "redeem_threshold": redeem_threshold,

@@ -15,7 +15,8 @@ from lading_node.calibrate import NotCalibrated, Pair, Plan, calibrate, pair
 from lading_node.cli_trial import packed
 from lading_node.core.calibrating import Measured
 from lading_node.hardware.discover import discover
-from lading_protocol.calibration import EXACT_MARGIN, LEAST_JOBS, Calibration, sign, spec_hash, tolerance, write
+from lading_protocol.audit import EXACT_MARGIN
+from lading_protocol.calibration import LEAST_JOBS, Calibration, sign, spec_hash, tolerance, write
 from lading_protocol.ids import to_hex
 from lading_protocol.manifest import Manifest
 
@@ -65,7 +66,7 @@ async def calibrate_command(
     signer = context.load_key(chosen.key_path)
     agent, manifest = packed(chosen, package, as_json)
     classes = pair(manifest, host, against)
-    plan = Plan(jobs, tokens, seed)
+    plan = Plan(jobs, tokens, seed, exact)
 
     def told(done: int) -> None:
         if not as_json and done % 20 < 4:

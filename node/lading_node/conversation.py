@@ -47,6 +47,7 @@ from lading_node.core.events import (
     SubmitLock,
     Woken,
 )
+from lading_node.core.preemption import Occupant
 from lading_node.engines import port
 from lading_node.store import AttemptRow, KeptSketch
 from lading_protocol.errors import LadingError
@@ -88,7 +89,10 @@ class Conversation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._agent: Agent | None = None
         self._holds_slot = False
+        self._slot_since = 0.0
+        self._yields = False
         self._engine_id = ""
+        self.freed = asyncio.Event()
         self.session: Session | None = None
 
     async def read_open(self, patience: float) -> Open | None:
@@ -118,6 +122,7 @@ class Conversation:
             return
         agent.take_slot()  # before anything is awaited, so that no two Opens take the same slot
         self._holds_slot = True
+        self._slot_since = self._owner.clock()
         try:
             await self._step(opened)
             if not self.session.over:
@@ -130,6 +135,21 @@ class Conversation:
         if self._holds_slot and self._agent is not None:
             self._holds_slot = False
             self._agent.free_slot()
+            self.freed.set()
+
+    def occupant(self, agent: Agent) -> Occupant | None:
+        """What it would cost to take this job's slot of the agent away; None when it holds none, or gives it up now."""
+        session = self.session
+        if session is None or agent is not self._agent or not self._holds_slot or self._yields:
+            return None
+        opening, tokens = session.opening, session.prompt_tokens + session.first + session.count
+        key = (opening.job, opening.attempt)
+        return Occupant(key, opening.band, self._slot_since, tokens, opening.preempted)
+
+    def give_way(self) -> None:
+        """End here at the next token edge; the payer goes on elsewhere, or later."""
+        self._yields = True
+        self.post(Stopped("preempted", "An interactive job needs the slot. Go on elsewhere, or here later."))
 
     async def _converse(self) -> None:
         assert self.session is not None
@@ -318,7 +338,7 @@ class Conversation:
             case port.Traced():
                 self.post(EngineTraced(event.sketch))
             case port.Run():
-                self.post(EngineRun(event.first, event.ids, event.text, event.sketch))
+                self.post(EngineRun(event.first, event.ids, event.text, event.sketch, event.chances))
             case port.Finished():
                 self.post(EngineFinished(_FINISHES[event.finish]))
             case port.Failed():

@@ -1,4 +1,4 @@
-"""The local status page: /healthz, /readyz, /metrics and /status over plain HTTP on 127.0.0.1, GET only.
+"""The local status page: /healthz, /readyz, /metrics, /status and /why over plain HTTP on 127.0.0.1, GET only.
 
 A few lines of HTTP/1.1, because a status page needs no framework; knows the node only through `status`.
 """
@@ -6,7 +6,7 @@ A few lines of HTTP/1.1, because a status page needs no framework; knows the nod
 import asyncio
 import json
 
-from lading_node import status
+from lading_node import status, why
 from lading_node.errors import NodeError
 from lading_node.node import Node
 
@@ -43,7 +43,7 @@ class StatusPage:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 method, path = await self._request(reader)
-                code, kind, body = self._answer(method, path)
+                code, kind, body = await self._answer(method, path)
                 reason = {200: "OK", 404: "Not Found", 405: "Method Not Allowed"}.get(code, "Service Unavailable")
                 head = (
                     f"HTTP/1.1 {code} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
@@ -65,7 +65,7 @@ class StatusPage:
             raise ValueError("not a request line")
         return line[0], line[1].split("?")[0]
 
-    def _answer(self, method: str, path: str) -> tuple[int, str, bytes]:
+    async def _answer(self, method: str, path: str) -> tuple[int, str, bytes]:
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"Only GET is served here.\n"
         match path:
@@ -79,5 +79,11 @@ class StatusPage:
                 return 200, "text/plain; version=0.0.4", status.metrics(self._node).encode()
             case "/status" | "/":
                 return 200, "application/json", json.dumps(status.status(self._node), indent=2).encode() + b"\n"
+            case "/why":
+                tree = {
+                    "why_not_earning": status.why_not_earning(self._node),
+                    "coordinators": await why.ask_all(self._node),
+                }
+                return 200, "application/json", json.dumps(tree, indent=2).encode() + b"\n"
             case _:
-                return 404, "text/plain", b"There are /healthz, /readyz, /metrics and /status.\n"
+                return 404, "text/plain", b"There are /healthz, /readyz, /metrics, /status and /why.\n"

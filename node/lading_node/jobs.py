@@ -14,20 +14,25 @@ from lading_node.agents import Agent
 from lading_node.channels import Channels, LookUp
 from lading_node.conversation import Conversation
 from lading_node.core import session as core
-from lading_node.core.admission import Facts
+from lading_node.core.admission import Facts, admit
 from lading_node.core.attempt import Session
 from lading_node.core.channel import Channel, ChannelId, admit_to, sign_for
 from lading_node.core.events import Opened, Record, Stopped
+from lading_node.core.preemption import Rules, begins, choose_victim
 from lading_node.ports import Doors
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, TermsId, Wei, short
-from lading_protocol.messages import Open
+from lading_protocol.messages import Open, Refuse
 from lading_protocol.receipts import Finish, Lock, SignedLock, SignedVoucher
 
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 10.0
+# How long an engine may take to the next token edge when a slot is to be cleared.
+HAND_OVER_SECONDS = 2.0
+# Ends that are no failures: the payer goes on with what was delivered.
+HANDED_OVER = frozenset({"preempted", "draining"})
 
 
 class Totals(msgspec.Struct):
@@ -36,6 +41,7 @@ class Totals(msgspec.Struct):
     jobs: int = 0
     refused: int = 0
     failed: int = 0
+    preempted: int = 0
     tokens: int = 0
     earned: int = 0
 
@@ -61,6 +67,7 @@ class Desk:
         self._settlement = doors.contracts.deployment.settlement_domain
         self._agents = agents
         self._new_paper = new_paper
+        self._rules = Rules()
         self._running: dict[tuple[bytes, int], Conversation] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -82,7 +89,11 @@ class Desk:
         seen = key in self._running or await self.ledger.seen(*key)
         found = await self._look_up(opening, agent)
         seen = seen or key in self._running
-        opened = Opened(self._facts(opening, agent, found, Address(stream.peer), seen=seen))
+        facts = self._facts(opening, agent, found, Address(stream.peer), seen=seen)
+        if agent is not None and await self._make_room(opening, agent, facts):
+            seen = seen or key in self._running
+            facts = self._facts(opening, agent, found, Address(stream.peer), seen=seen)
+        opened = Opened(facts)
         if not seen:
             self._running[key] = talk
             self._idle.clear()
@@ -114,6 +125,32 @@ class Desk:
                 await self._idle.wait()
         except TimeoutError:
             return False
+        return True
+
+    async def _make_room(self, opening: Open, agent: Agent, facts: Facts) -> bool:
+        """For a job that would be taken but for a free slot: a job of a lower band gives way at its next token edge.
+
+        Whether it would be taken is asked first: nobody is stopped for a job that cannot pay. True when room was made.
+        """
+        if facts.free_slots > 0 or agent.state != "serving":
+            return False
+        now, able = self.clock(), msgspec.structs.replace(facts, free_slots=1)
+        running = {key: one for key, talk in self._running.items() if (one := talk.occupant(agent)) is not None}
+        victim = choose_victim(running.values(), opening.band, now, self._rules)
+        if victim is None or isinstance(admit(opening, able), Refuse):
+            return False
+        talk = next(self._running[key] for key, one in running.items() if one is victim)
+        agent.promised += 1  # so that the slot goes to the job it was cleared for
+        agent.preempted_at = now
+        self.totals.preempted += 1
+        try:
+            talk.give_way()
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await talk.freed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            agent.promised -= 1
         return True
 
     # What conversations share
@@ -152,7 +189,9 @@ class Desk:
         self.totals.jobs += 1
         self.totals.tokens += record.output_tokens
         self.totals.earned += record.amount
-        if record.finish is Finish.FAILED:
+        if record.code in HANDED_OVER:
+            log.info("a job was handed over (%s) after %d tokens", record.code, record.output_tokens)
+        elif record.finish is Finish.FAILED:
             self.totals.failed += 1
             log.warning("a job ended early (%s) after %d tokens", record.code, record.output_tokens)
 
@@ -182,6 +221,9 @@ class Desk:
         closed = self.closed or (f"The ledger is not writable: {self.ledger.trouble}" if self.ledger.trouble else "")
         if agent is not None and agent.state != "serving" and not closed:
             closed = agent.why or f"The agent is {agent.state}."
+        free = agent.free if agent is not None else 0
+        if agent is not None and not begins(opening.band, agent.preempted_at, self.clock(), self._rules):
+            free = 0
         if found is None:
             found = LookUp(Channel(ChannelId(Address(opening.signer), TermsId(bytes(32)), opening.epoch)), None)
         return Facts(
@@ -189,7 +231,7 @@ class Desk:
             settlement=self._settlement,
             now=self.clock(),
             offer=known,
-            free_slots=agent.free if agent is not None else 0,
+            free_slots=free,
             channel=found.channel,
             account=found.account,
             chain_error=found.error,

@@ -9,7 +9,6 @@ import logging
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +21,9 @@ from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
-from lading_net.direct import DirectTransport
+from lading_net.direct import DirectSettings, DirectTransport, Puncher
 from lading_net.ports import Transport
+from lading_net.private import NetworkKey, network_key
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
@@ -40,6 +40,7 @@ from lading_node.keyfile import load_or_make
 from lading_node.node import Node
 from lading_node.packages import StoredPackages
 from lading_node.ports import Doors
+from lading_node.reach import outward
 from lading_node.releases import recall
 from lading_node.settings import NodeSettings
 from lading_node.store import Ledger
@@ -70,8 +71,10 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         chain = open_chain(settings.chain_url, record.chain_id)
         stack.push_async_callback(chain.close)
         contracts = Contracts(chain, record)
-        transport = DirectTransport(key)
+        network = network_key(settings.network_key)
+        transport = DirectTransport(key, DirectSettings(network=network))
         stack.push_async_callback(transport.close)
+        Puncher(transport).open()
         store = BlobStore(settings.folder / "blobs", settings.quota)
         scratch = settings.folder / "engines"
         scratch.mkdir(exist_ok=True)
@@ -90,10 +93,11 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
             blobs=serve_blobs(store, limits=ServeLimits(settings.serve_rate, settings.serve_peer_rate)),
             device=await _device_classes(pool),
             tables=published(),
+            direct=transport,
         )
-        doors = await _with_gossip(doors, settings, stack)
+        doors = await _with_gossip(doors, settings, network, stack)
         serving = await _agents(settings, contracts, ledger)
-        node = Node(doors, settings_.plan(settings, serving, record.decimals, _outward()))
+        node = Node(doors, settings_.plan(settings, serving, record.decimals, outward()))
         page = StatusPage(node)
         if settings.http >= 0:
             await page.start(settings.http)
@@ -120,16 +124,6 @@ async def _run(node: Node, started: Callable[[], None]) -> None:
     finally:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(name)
-
-
-def _outward() -> str:
-    """The address of this machine that others in its network see; no packet is sent. "" when there is no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
 
 
 async def _device_classes(pool: Pool | None) -> Callable[[EngineSpec], str]:
@@ -195,13 +189,15 @@ async def _reap(docker: str, scratch: Path) -> None:
         log.warning("agents in images cannot be served: %s", error)
 
 
-async def _with_gossip(doors: Doors, settings: NodeSettings, stack: contextlib.AsyncExitStack) -> Doors:
+async def _with_gossip(
+    doors: Doors, settings: NodeSettings, network: NetworkKey | None, stack: contextlib.AsyncExitStack
+) -> Doors:
     """py-libp2p is heavy and optional: without it, configured coordinators are enough."""
     if not settings.gossip_listen:
         return doors
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap)
+    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap, network=network)
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)

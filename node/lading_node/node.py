@@ -10,7 +10,6 @@ import logging
 import msgspec
 
 from lading_contracts import events
-from lading_net.peer import Endpoint
 from lading_net.ports import Link
 from lading_node.agents import Serving
 from lading_node.anchors import Anchors
@@ -23,6 +22,7 @@ from lading_node.jury import Juror
 from lading_node.openings import Opener
 from lading_node.ports import Doors
 from lading_node.presence import Presence
+from lading_node.reach import Reach, reachable
 from lading_node.releases import Releases
 from lading_node.settle import Collector, Settler
 from lading_node.standing import Standing
@@ -43,7 +43,8 @@ class Plan(msgspec.Struct, frozen=True):
     `outward` (an IP address) stands in offers for a wildcard that we listen on.
 
     `drain` is how many seconds running jobs get at a shutdown, `pace` tokens per second and job (0: no limit),
-    `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none).
+    `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none). `upnp`:
+    ask the router to open our port.
     """
 
     agents: tuple[Serving, ...] = ()
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
     pace: float = 0.0
     chain_poll: float = 1.0
     anchor_every: float = 0.0
+    upnp: bool = False
 
 
 class Node:
@@ -87,6 +89,8 @@ class Node:
         self.releases = Releases(doors, self.fleet, self.terms.tables)
         self.fleet.watch(self.presence.offers_changed)
         self.presence.accompany(self.releases.follow)
+        self.reach = Reach(doors.direct, plan.announce, upnp=plan.upnp, changed=self._moved)
+        self.presence.accompany(self.reach.talk)
         self.watch = Watch(doors, self.channels, self.settler.poke, plan.chain_poll)
         self.watch.listeners.append(self._hear)
         self.watch.before_forgetting = self.juror.save
@@ -118,11 +122,12 @@ class Node:
             transport.handle(BLOB, self.doors.blobs)
         transport.on_link(self._linked)
         bound = [await transport.listen(endpoint) for endpoint in self.plan.listen]
-        self.endpoints = self.plan.announce or tuple(_reachable(endpoint, self.plan.outward) for endpoint in bound)
+        self.reach.bound = tuple(reachable(endpoint, self.plan.outward) for endpoint in bound)
+        self.endpoints = self.reach.endpoints()
         try:
             async with asyncio.TaskGroup() as group:
                 chainside = (self.settler, self.juror, self.standing, self.anchors, self.terms, self.watch)
-                parts = (self.fleet, self.releases, self.presence, self.collector, *chainside)
+                parts = (self.fleet, self.releases, self.presence, self.reach, self.collector, *chainside)
                 tasks = [group.create_task(part.run()) for part in parts]
                 self.started.set()
                 await self._stop.wait()
@@ -148,6 +153,14 @@ class Node:
         except LadingError as error:
             log.error("the ledger could not be written at the end: %s", error)
 
+    def _moved(self) -> None:
+        """Other ways lead here than before: offers say so."""
+        if self.endpoints != (now := self.reach.endpoints()):
+            self.endpoints = now
+            for agent in self.agents:
+                if agent.offer is not None:
+                    agent.renew()
+
     def _linked(self, link: Link) -> None:
         """A payer is back: what it still owes may be had now."""
         if self.channels.owing(Address(link.peer)):
@@ -164,12 +177,3 @@ class Node:
                     self.standing.look()
             case _:
                 pass
-
-
-def _reachable(bound: str, outward: str) -> str:
-    """An endpoint that others can dial: nobody can dial the wildcard address."""
-    place = Endpoint.parse(bound)
-    if outward and place.host in ("0.0.0.0", "::"):
-        kind = "ip6" if ":" in outward else "ip4"
-        return str(msgspec.structs.replace(place, kind=kind, host=outward))
-    return bound

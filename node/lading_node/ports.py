@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from lading_contracts.deployment import Contracts
+from lading_net.direct import DirectTransport
 from lading_net.ports import Gossip, StreamHandler, Transport
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.store import Ledger
@@ -51,6 +52,7 @@ class Doors(msgspec.Struct, frozen=True):
 
     `device` says what class of device runs a spec here ("" unknown). Without `gossip` only the configured coordinators
     are used; without `blobs` no packages are served to others. `tables` are the calibrations that audits go by.
+    `direct` is the transport once more, where it knows of routers and relays.
     """
 
     key: PrivateKey
@@ -65,3 +67,4 @@ class Doors(msgspec.Struct, frozen=True):
     blobs: StreamHandler | None = None
     device: Callable[[EngineSpec], str] = lambda spec: ""
     tables: tuple[Calibration, ...] = ()
+    direct: DirectTransport | None = None

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from lading.dispatch.directory import Directory
-from lading_net.errors import DialFailed, NetError
+from lading_net.core.places import Place, diverse, place
+from lading_net.dialling import dial_any
+from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.peer import Endpoint
 from lading_net.ports import Link, Stream
@@ -41,7 +43,12 @@ BEAT_SECONDS = 1.0
 PUBLISH_SECONDS = 300.0
 DIAL_SECONDS = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
+AT_ONCE = 0.05
+"""Within which a link that had held is dialled again; of many hosts at once, each at a moment of its own."""
+
+HELD_SECONDS = 2.0
 MAX_COORDINATORS = 64
+COORDINATORS_OF_AREA = 4  # heard of, so that no one owner of many addresses is all that we work for
 MAX_HEARD = 4096
 
 _want = msgspec.msgpack.Decoder(WantOffers)
@@ -118,31 +125,31 @@ class Presence:
 
     async def _keep(self, coordinator: Coordinator) -> None:
         backoff = FIRST_BACKOFF
+        clock = asyncio.get_running_loop().time
         while True:
+            linked_at: float | None = None
             try:
                 link = await self._dial(coordinator)
+                linked_at = clock()
                 coordinator.address = Address(link.peer)
                 if any(other.linked and other.address == link.peer for other in self.coordinators):
                     self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
                     return
-                coordinator.state, coordinator.linked, backoff = "linked", True, FIRST_BACKOFF
+                coordinator.state, coordinator.linked = "linked", True
                 await self._accompanied(link)
                 coordinator.state = "the link was lost"
             except (LadingError, TimeoutError) as error:
                 coordinator.state = str(error) or "it does not answer"
             coordinator.linked = False
+            if linked_at is not None and clock() - linked_at >= HELD_SECONDS:
+                backoff = FIRST_BACKOFF
+                await asyncio.sleep(AT_ONCE * self._doors.rng.random())
+                continue
             await asyncio.sleep(backoff * (0.75 + self._doors.rng.random() / 2))
             backoff = min(LONGEST_BACKOFF, 2 * backoff)
 
     async def _dial(self, coordinator: Coordinator) -> Link:
-        failure: Exception = DialFailed("It has no address.")
-        for endpoint in coordinator.endpoints:
-            try:
-                async with asyncio.timeout(DIAL_SECONDS):
-                    return await self._doors.transport.dial(endpoint, coordinator.address)
-            except (NetError, TimeoutError) as error:
-                failure = error
-        raise failure
+        return await dial_any(self._doors.transport, coordinator.endpoints, coordinator.address, DIAL_SECONDS)
 
     async def _accompanied(self, link: Link) -> None:
         talks = [asyncio.ensure_future(talk(link)) for talk in self._talks]
@@ -159,6 +166,8 @@ class Presence:
         changed = asyncio.Event()
         changed.set()
         self._changed.append(changed)
+        ending = asyncio.ensure_future(link.closed.wait())
+        ending.add_done_callback(lambda _: changed.set())  # the next beat would come too late to notice
         messages: MessageStream[object] = MessageStream(stream, msgspec.msgpack.Decoder(object))
         try:
             while not link.closed.is_set():
@@ -173,6 +182,7 @@ class Presence:
                 except TimeoutError:
                     pass
         finally:
+            ending.cancel()
             self._changed.remove(changed)
             stream.reset()
 
@@ -234,7 +244,21 @@ class Presence:
                 return
         if len(self.coordinators) >= MAX_COORDINATORS or self._group is None:
             return
+        taken = [there for coordinator in self.coordinators for there in _places(coordinator.endpoints)]
+        if not diverse([endpoints], _places, taken, COORDINATORS_OF_AREA):
+            log.debug("coordinator %s is one too many in its part of the network", short(address))
+            return
         coordinator = Coordinator(endpoints, address)
         self.coordinators.append(coordinator)
         log.info("heard of coordinator %s", short(address))
         self._group.create_task(self._keep(coordinator))
+
+
+def _places(endpoints: Sequence[str]) -> list[Place]:
+    found = []
+    for text in endpoints:
+        try:
+            found.append(place(Endpoint.parse(text).host))
+        except BadEndpoint:  # another transport's, which we do not dial
+            continue
+    return found

@@ -42,8 +42,9 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything an operator may set, as `[node]` in the file, LADING_NODE_<NAME>, or --<name>.
 
     `agents` are digests, or tables of AgentSettings in the file. `listen`, `announce`, `coordinators`, `gossip_listen`
-    and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `http` is the port of the
-    local status page (0: any free one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
+    and `bootstrap` are multiaddrs; an empty `gossip_listen` leaves the gossip network out. `network_key` is the swarm
+    key file of a private network (empty: the public one). `http` is the port of the local status page (0: any free
+    one, -1: none). Times are seconds, `pace` tokens per second and job, `memory` MiB for
     one engine (0: no limit). `quota` is in bytes, `serve_rate` and `serve_peer_rate` (packages given to others, in all
     and to each) in bytes per second, 0 for no limit. `ray` is the head of a Ray cluster whose machines run the engines
     ("": this one does), at most `ray_members` engines of each agent (0: as many as there is room for).
@@ -51,7 +52,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
     `endpoints` are OpenAI-compatible servers, tables of url, model, key, continues and takes in the file.
     `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
-    never). `follow`: whether an agent gives way to the later releases that its publisher points to.
+    never). `follow`: whether an agent gives way to the later releases that its publisher points to. `upnp`: whether a
+    home router is asked to open our port.
     """
 
     data: str = "~/.lading/node"
@@ -67,9 +69,11 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace: Annotated[float, Meta(ge=0)] = 0.0
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4101",)
     announce: tuple[str, ...] = ()
+    upnp: bool = True
     coordinators: tuple[str, ...] = ()
     gossip_listen: str = "/ip4/0.0.0.0/tcp/4102"
     bootstrap: tuple[str, ...] = ()
+    network_key: str = ""
     http: Annotated[int, Meta(ge=-1, le=65535)] = 4180
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0
@@ -154,6 +158,7 @@ def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, out
         pace=settings.pace,
         chain_poll=settings.chain_poll,
         anchor_every=settings.anchor_every,
+        upnp=settings.upnp,
     )
 
 

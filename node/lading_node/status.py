@@ -5,6 +5,8 @@ Pure reading: asks nobody and changes nothing.
 
 from typing import Any
 
+import msgspec
+
 from lading_node.agents import Agent
 from lading_node.channels import describe
 from lading_node.core.channel import Channel, outstanding
@@ -104,6 +106,7 @@ def status(node: Node) -> dict[str, Any]:
             }
             for one in node.presence.coordinators
         ],
+        "ways": [msgspec.to_builtins(way) for way in node.reach.ways()],
         "settling": _settling(node),
         "chain": {"trouble": node.chain_trouble},
         "stake": _stake(node),
@@ -168,6 +171,12 @@ def metrics(node: Node) -> str:
     values: list[tuple[str, str, str, object]] = [
         ("lading_node_jobs_total", "counter", "Attempts that were accepted and have ended.", totals.jobs),
         ("lading_node_jobs_failed_total", "counter", "Of these, ended by a failure of this host.", totals.failed),
+        (
+            "lading_node_jobs_preempted_total",
+            "counter",
+            "Batch jobs that gave their slot to an interactive one.",
+            totals.preempted,
+        ),
         ("lading_node_jobs_refused_total", "counter", "Opens that were refused.", totals.refused),
         ("lading_node_tokens_total", "counter", "Output tokens delivered.", totals.tokens),
         ("lading_node_jobs_running", "gauge", "Attempts running now.", node.desk.running),

@@ -64,6 +64,13 @@ class WrongPeer(NetError):
     hint = "The address may have been taken over or the advert is stale; look the peer up again."
 
 
+class PeerBarred(NetError):
+    """The peer broke the protocol again and again; we neither call it nor answer it for a while."""
+
+    code = "net_peer_barred"
+    hint = "Use another peer."
+
+
 class ProtocolViolation(NetError):
     """The peer sent something the protocol forbids; the link was closed."""
 
@@ -125,3 +132,10 @@ class BadMessage(NetError):
 
     code = "net_bad_message"
     hint = "The peer may run another version of Lading."
+
+
+class BadNetworkKey(NetError):
+    """The file does not hold the key of a private network."""
+
+    code = "net_bad_network_key"
+    hint = "Ask who runs the network for its swarm key file, or make one: lading network new-key."

@@ -75,8 +75,14 @@ class PeerId(msgspec.Struct, frozen=True):
             raw = base58_decode(text)
         except ValueError as error:
             raise BadEndpoint(f"The peer id {text[:80]!r} is not base58: {error}.") from None
+        return cls.from_raw(raw)
+
+    @classmethod
+    def from_raw(cls, raw: bytes) -> PeerId:
+        """Raises BadEndpoint unless raw is the id of a secp256k1 peer."""
         if len(raw) != 39 or not raw.startswith(_ID_HEAD + _KEY_HEAD) or not _is_point(raw[6:]):
-            raise BadEndpoint(f"The peer id {text[:80]!r} does not name a secp256k1 key, so it has no address.")
+            shown = base58_encode(raw[:64])
+            raise BadEndpoint(f"The peer id {shown!r} does not name a secp256k1 key, so it has no address.")
         return cls(raw)
 
     @property
@@ -100,31 +106,48 @@ def _is_point(public_key: bytes) -> bool:
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where a peer listens, as /ip4/203.0.113.7/tcp/4101/p2p/16Uiu2...: a TCP address and, if known, whose it is."""
+    """Where a peer listens, as /ip4/203.0.113.7/tcp/4101/p2p/16Uiu2...: a TCP address and, if known, whose it is.
+
+    Where `via` is set the address is a relay's of that id: /ip4/.../p2p/RELAY/p2p-circuit/p2p/16Uiu2...
+    """
 
     kind: str
     host: str
     port: int
     peer: PeerId | None = None
+    via: PeerId | None = None
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """Raises BadEndpoint for anything but /(ip4|ip6|dns|dns4|dns6)/HOST/tcp/PORT with an optional /p2p/ID."""
+        """Raises BadEndpoint for anything but /(ip4|ip6|dns|dns4|dns6)/HOST/tcp/PORT with an optional /p2p/ID, or
+        with /p2p/ID/p2p-circuit/p2p/ID."""
         parts = text.split("/")
-        if len(text) > 512 or len(parts) not in (5, 7) or parts[0] or parts[1] not in _HOST_KINDS or parts[3] != "tcp":
+        if len(text) > 512 or len(parts) < 5 or parts[0] or parts[1] not in _HOST_KINDS or parts[3] != "tcp":
             raise BadEndpoint(f"{text[:120]!r} is not a TCP multiaddr.")
-        if len(parts) == 7 and parts[5] not in ("p2p", "ipfs"):
-            raise BadEndpoint(f"{text[:120]!r} goes on with /{parts[5][:20]}, which the direct link does not speak.")
         kind, host, port = parts[1], parts[2], parts[4]
         if not (port.isascii() and port.isdigit() and int(port) < 65536):
             raise BadEndpoint(f"{port[:20]!r} is not a TCP port.")
         if not _is_host(kind, host):
             raise BadEndpoint(f"{host[:80]!r} is not an {kind} host.")
-        return cls(kind, host, int(port), PeerId.from_text(parts[6]) if len(parts) == 7 else None)
+        if len(parts) == 10 and parts[7] == "p2p-circuit":
+            return cls(kind, host, int(port), _owner(text, parts[8:]), _owner(text, parts[5:7]))
+        return cls(kind, host, int(port), _owner(text, parts[5:]) if len(parts) > 5 else None)
+
+    @property
+    def relay(self) -> Endpoint:
+        """The relay's own endpoint, where the peer is behind one."""
+        return Endpoint(self.kind, self.host, self.port, self.via)
 
     def __str__(self) -> str:
         owner = f"/p2p/{self.peer}" if self.peer else ""
-        return f"/{self.kind}/{self.host}/tcp/{self.port}{owner}"
+        relay = f"/p2p/{self.via}/p2p-circuit" if self.via else ""
+        return f"/{self.kind}/{self.host}/tcp/{self.port}{relay}{owner}"
+
+
+def _owner(text: str, parts: list[str]) -> PeerId:
+    if len(parts) != 2 or parts[0] not in ("p2p", "ipfs"):
+        raise BadEndpoint(f"{text[:120]!r} goes on with /{parts[0][:20]}, which the direct link does not speak.")
+    return PeerId.from_text(parts[1])
 
 
 def _is_host(kind: str, host: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.audit import TOLERANCES, Tolerance
+from lading_protocol.audit import EXACT_MARGIN, TOLERANCES, Tolerance
 from lading_protocol.conduct import Honest
 from lading_protocol.errors import BadSignature, LadingError
 from lading_protocol.ids import Address, Digest, from_hex, to_hex
@@ -20,8 +20,6 @@ from lading_protocol.keys import PrivateKey, recover
 from lading_protocol.manifest import Manifest
 from lading_protocol.transcript import CHUNK_TOKENS, SKETCH_BYTES, sha256
 
-# Exact classes are compared by equality; decoding and prefill still differ in the last bits.
-EXACT_MARGIN = 1e-4
 # Floors: below them lies nothing that a cheat gains by, and no calibration has seen everything.
 LEAST_MARGIN, LEAST_PROMPT = 0.1, 0.1
 # A sketch is of halves, whose own steps are this coarse.

@@ -17,6 +17,7 @@ from lading_protocol.ids import Address, Digest, JobId, Wei
 from lading_protocol.messages import (
     Accept,
     CallRequest,
+    Chance,
     ChatRequest,
     Chunk,
     Done,
@@ -24,9 +25,11 @@ from lading_protocol.messages import (
     Fail,
     Refuse,
     Request,
+    RichChat,
     Tokens,
     ToPayer,
     Vectors,
+    WeighedTokens,
     request_hash,
 )
 from lading_protocol.offers import KnownOffer
@@ -105,6 +108,7 @@ class Deliver(msgspec.Struct, frozen=True):
     first: int
     ids: tuple[int, ...]
     text: str
+    chances: tuple[Chance, ...] = ()
 
 
 class DeliverRows(msgspec.Struct, frozen=True):
@@ -142,8 +146,13 @@ class _Lie(LadingError):
     code = "host_lied"
 
 
-def start(spec: JobSpec) -> JobState:
-    return JobState(spec, rolling=rolling_start(spec.job))
+def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
+    """`emitted` are tokens that this consumer has from another payer's attempts: none of them is delivered or paid
+    again. Raises BadMessage where a call's are no work tokens."""
+    spelled = b""
+    if emitted and not isinstance(spec.request, ChatRequest):
+        _, spelled = _text_of(b"", emitted)
+    return JobState(spec, emitted, roll(rolling_start(spec.job), emitted), spelled=spelled)
 
 
 def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
@@ -171,7 +180,8 @@ def joined(first: Heard, second: Heard) -> Heard | None:
 
 
 def owed(state: JobState) -> Wei:
-    """What the payer owes the running attempt so far, or the last one when none runs. Vectors are owed once all of them are there and signed for."""
+    """What the payer owes the running attempt so far, or the last one when none runs. Vectors are owed once all of them
+    are there and signed for."""
     if isinstance(state.spec.request, EmbedRequest) and state.finish is Finish.RUNNING:
         return Wei(0)
     return _price(state)
@@ -244,10 +254,11 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
     most, _ = worst_case(state.spec.request, attempt.offer.detail.context)
     if event.prompt_tokens > most:
         raise _Lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
-    if state.emitted and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
+    known = state.emitted and state.prompt_hash
+    if known and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
         raise _Lie("The host's prompt differs from the one that the stream began with.")
     replaced = msgspec.structs.replace(attempt, accepted=event)
-    if state.emitted:
+    if known:
         return msgspec.structs.replace(state, attempt=replaced), []
     return (
         msgspec.structs.replace(
@@ -261,18 +272,22 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
     """What is right of some frames in a row is delivered and owed, also where the next one is a lie."""
     ids: list[int] = []
     texts: list[str] = []
+    chances: list[Chance] = []
     rolling, lie = state.rolling, None
     for frame in frames:
         try:
             rolling = _following(state, frame, len(ids), rolling)
             texts.append(frame.text)
             ids += frame.ids
+            if isinstance(frame, WeighedTokens):
+                chances += frame.chances
         except _Lie as found:
             lie = found
             break
     effects: list[Effect] = []
     if ids:
-        state, effects = _delivered(state, tuple(ids), "".join(texts), rolling)
+        state, deliver = _delivered(state, tuple(ids), "".join(texts), rolling)
+        effects = [msgspec.structs.replace(deliver, chances=tuple(chances)) if chances else deliver, Owe(owed(state))]
     if lie is not None:
         state, last = _over(state, lie.code, lie.message, blame=True)
         effects += last
@@ -291,12 +306,15 @@ def _following(state: JobState, event: Tokens, ahead: int, rolling: Digest) -> D
     rolling = roll(rolling, event.ids)
     if rolling != event.rolling:
         raise _Lie("The rolling hash does not match the tokens.")
+    told = len(event.chances) if isinstance(event, WeighedTokens) else 0
+    if told != (len(event.ids) if isinstance(request, RichChat) and request.logprobs else 0):
+        raise _Lie(f"The host told {told} logprobs with {len(event.ids)} tokens.")
     if isinstance(request, CallRequest):
         _spell(b"", event.ids)
     return rolling
 
 
-def _delivered(state: JobState, ids: tuple[int, ...], text: str, rolling: Digest) -> tuple[JobState, list[Effect]]:
+def _delivered(state: JobState, ids: tuple[int, ...], text: str, rolling: Digest) -> tuple[JobState, Deliver]:
     attempt, first, rest = _running(state), len(state.emitted), b""
     if not isinstance(state.spec.request, ChatRequest):
         text, rest = _spell(state.spelled, ids)
@@ -307,15 +325,19 @@ def _delivered(state: JobState, ids: tuple[int, ...], text: str, rolling: Digest
         spelled=rest,
         attempt=msgspec.structs.replace(attempt, count=attempt.count + len(ids)),
     )
-    return state, [Deliver(first, ids, text), Owe(owed(state))]
+    return state, Deliver(first, ids, text)
 
 
 def _spell(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
     """The text of work tokens, whatever the host says it is, and the bytes of a character that is not whole yet."""
     try:
-        data = before + text_bytes(ids)
+        return _text_of(before, ids)
     except LadingError as error:
         raise _Lie(error.message) from error
+
+
+def _text_of(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
+    data = before + text_bytes(ids)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data)
     return text, decoder.getstate()[0]

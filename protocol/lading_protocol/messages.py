@@ -10,12 +10,26 @@ from msgspec import Meta
 
 from lading_protocol.errors import BadMessage
 from lading_protocol.ids import Digest
+from lading_protocol.requests import MAX_FRAME as MAX_FRAME
+from lading_protocol.requests import MAX_LIKELY as MAX_LIKELY
+from lading_protocol.requests import MAX_TOKENS as MAX_TOKENS
+from lading_protocol.requests import MAX_TOOLS as MAX_TOOLS
+from lading_protocol.requests import CallRequest as CallRequest
+from lading_protocol.requests import ChatRequest as ChatRequest
+from lading_protocol.requests import Count as Count
+from lading_protocol.requests import EmbedRequest as EmbedRequest
+from lading_protocol.requests import Hash, Wire
+from lading_protocol.requests import Message as Message
+from lading_protocol.requests import Request as Request
+from lading_protocol.requests import RichChat as RichChat
+from lading_protocol.requests import Sampler as Sampler
+from lading_protocol.requests import Streamed as Streamed
+from lading_protocol.requests import operation_of as operation_of
 from lading_protocol.transcript import sha256
 
-MAX_FRAME = 1 << 20
-MAX_TOKENS = 1 << 17
 BLOB_PART = 1 << 18
 VOUCHER_PAGE = 1024
+INTERACTIVE, BATCH = 0, 1
 
 JOB = "/lading/job/1"
 HEARTBEAT = "/lading/heartbeat/1"
@@ -30,91 +44,25 @@ OPENING = "/lading/opening/1"
 TOPIC_OFFERS = "/lading/offers/1"
 TOPIC_COORDINATORS = "/lading/coordinators/1"
 
-Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Packed = Annotated[bytes, Meta(min_length=65, max_length=1024)]
 OptionalPaper = Annotated[bytes, Meta(max_length=1024)]
-Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Line = Annotated[str, Meta(max_length=2000)]
 # Digests of 32 bytes, one after the other: those of a prompt and of all chunks of an answer fit.
 Marks = Annotated[bytes, Meta(max_length=32 * (MAX_TOKENS // 32 + 2))]
 Code = Annotated[str, Meta(max_length=64)]
-
-
-class _Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    pass
-
-
-# What is asked -------------------------------------------------------------------------------------------------------
-
-
-class Message(_Wire, frozen=True):
-    """One turn of a chat."""
-
-    role: Annotated[str, Meta(max_length=16)]
-    content: Annotated[str, Meta(max_length=MAX_FRAME // 2)]
-
-
-class Sampler(_Wire, frozen=True):
-    """How the next token is chosen; protocol.md, section 6, has the rule. What is left at its default is off.
-
-    `temperature` 0 means greedy. `presence` and `frequency` count the output, `repetition` the prompt too. `bias` are
-    ids in rising order and what is added to their logits. `grammar` is a JSON Schema (schema.py) that the answer obeys.
-    """
-
-    seed: Hash
-    temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Meta(ge=0, le=2**20)] = 0
-    min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    presence: Annotated[float, Meta(ge=-2, le=2)] = 0.0
-    frequency: Annotated[float, Meta(ge=-2, le=2)] = 0.0
-    repetition: Annotated[float, Meta(ge=0.5, le=2)] = 1.0
-    bias: Annotated[tuple[tuple[Count, Annotated[float, Meta(ge=-100, le=100)]], ...], Meta(max_length=300)] = ()
-    grammar: Annotated[bytes, Meta(max_length=1 << 14)] = b""
-
-
-class ChatRequest(_Wire, frozen=True, tag="chat"):
-    """`max_tokens` counts all output tokens of the job, those emitted by earlier attempts included."""
-
-    messages: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=1024)]
-    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-    sampler: Sampler
-    stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=4)] = ()
-
-
-class EmbedRequest(_Wire, frozen=True, tag="embed"):
-    """One vector is returned for each input."""
-
-    inputs: Annotated[tuple[Annotated[str, Meta(max_length=MAX_FRAME // 2)], ...], Meta(min_length=1, max_length=256)]
-
-
-class CallRequest(_Wire, frozen=True, tag="call"):
-    """Any other operation of an agent: JSON in, text or JSON out. `max_tokens` counts work tokens (work.py)."""
-
-    operation: Annotated[str, Meta(min_length=1, max_length=64)]
-    input: Annotated[bytes, Meta(max_length=MAX_FRAME // 2)]
-    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-
-
-Streamed = ChatRequest | CallRequest
-Request = ChatRequest | EmbedRequest | CallRequest
-
-
-def operation_of(request: Request) -> str:
-    """The name of what is asked, as a manifest's `api` names it."""
-    if isinstance(request, CallRequest):
-        return request.operation
-    return "chat" if isinstance(request, ChatRequest) else "embed"
+Logprob = Annotated[float, Meta(ge=-9999, le=0)]
+Piece = Annotated[bytes, Meta(max_length=256)]
 
 
 # A job: payer to host ------------------------------------------------------------------------------------------------
 
 
-class Open(_Wire, frozen=True, tag="open"):
+class Open(Wire, frozen=True, tag="open"):
     """Begin an attempt under the offer with this digest; `emitted` holds the tokens that earlier attempts delivered.
 
     `signer` is the address whose vouchers pay; `lock` and `voucher` are packed and may be empty when nothing is new.
+    A job of the band BATCH may be stopped at a token edge for one that is INTERACTIVE; `preempted` is how often it was.
     """
 
     version: int
@@ -127,15 +75,17 @@ class Open(_Wire, frozen=True, tag="open"):
     emitted: Annotated[tuple[Count, ...], Meta(max_length=MAX_TOKENS)] = ()
     lock: Annotated[bytes, Meta(max_length=1024)] = b""
     voucher: Annotated[bytes, Meta(max_length=1024)] = b""
+    band: Annotated[int, Meta(ge=INTERACTIVE, le=BATCH)] = INTERACTIVE
+    preempted: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
-class Pay(_Wire, frozen=True, tag="pay"):
+class Pay(Wire, frozen=True, tag="pay"):
     """A higher voucher for the channel of this job."""
 
     voucher: Packed
 
 
-class Cancel(_Wire, frozen=True, tag="cancel"):
+class Cancel(Wire, frozen=True, tag="cancel"):
     """Stop at the next token edge; the host still signs for what it delivered."""
 
 
@@ -145,14 +95,14 @@ ToHost = Open | Pay | Cancel
 # A job: host to payer ------------------------------------------------------------------------------------------------
 
 
-class Accept(_Wire, frozen=True, tag="accept"):
+class Accept(Wire, frozen=True, tag="accept"):
     """The attempt runs. `prompt_hash` is transcript.prompt_hash of the rendered prompt."""
 
     prompt_tokens: Count
     prompt_hash: Hash
 
 
-class Refuse(_Wire, frozen=True, tag="refuse"):
+class Refuse(Wire, frozen=True, tag="refuse"):
     """An expected no, with its reason. `retry_ms` is 0 when waiting does not help."""
 
     code: Code
@@ -160,7 +110,7 @@ class Refuse(_Wire, frozen=True, tag="refuse"):
     retry_ms: Count = 0
 
 
-class Tokens(_Wire, frozen=True, tag="t"):
+class Tokens(Wire, frozen=True, tag="t"):
     """Output tokens from absolute index `first` on. `rolling` is the rolling hash after the last of them."""
 
     first: Count
@@ -169,7 +119,24 @@ class Tokens(_Wire, frozen=True, tag="t"):
     rolling: Hash
 
 
-class Vectors(_Wire, frozen=True, tag="vectors"):
+class Chance(Wire, frozen=True):
+    """How likely a token was: the natural logarithm of its share by the model's own logits, nothing shaped or scaled.
+
+    `top` are the likeliest tokens at its place, best first, as (logarithm, bytes).
+    """
+
+    logprob: Logprob
+    piece: Piece
+    top: Annotated[tuple[tuple[Logprob, Piece], ...], Meta(max_length=MAX_LIKELY)] = ()
+
+
+class WeighedTokens(Tokens, frozen=True, tag="tw"):
+    """Tokens of a chat that asked for `logprobs`: one chance for each id. No receipt covers them."""
+
+    chances: Annotated[tuple[Chance, ...], Meta(max_length=4096)] = ()
+
+
+class Vectors(Wire, frozen=True, tag="vectors"):
     """Rows of float32 (little endian) from row `first` on."""
 
     first: Count
@@ -177,43 +144,42 @@ class Vectors(_Wire, frozen=True, tag="vectors"):
     data: Annotated[bytes, Meta(min_length=4, max_length=MAX_FRAME - 256)]
 
 
-class Chunk(_Wire, frozen=True, tag="chunk"):
+class Chunk(Wire, frozen=True, tag="chunk"):
     """The signed receipt so far: the host is bound chunk by chunk.
 
     `marks` are what an engine with states adds (transcript.commitment): the prompt's with the first receipt that has
-    tokens, and those of all chunks that were not whole at the receipt before.
-    """
+    tokens, and those of all chunks that were not whole at the receipt before."""
 
     receipt: Packed
     marks: Marks = b""
 
 
-class Done(_Wire, frozen=True, tag="done"):
+class Done(Wire, frozen=True, tag="done"):
     """The attempt ended as it should; the receipt says how. `marks` as in Chunk."""
 
     receipt: Packed
     marks: Marks = b""
 
 
-class Fail(_Wire, frozen=True, tag="fail"):
+class Fail(Wire, frozen=True, tag="fail"):
     """The host could not go on. What it delivered stays due; another host may resume."""
 
     code: Code
     message: Line
 
 
-ToPayer = Accept | Refuse | Tokens | Vectors | Chunk | Done | Fail
+ToPayer = Accept | Refuse | Tokens | WeighedTokens | Vectors | Chunk | Done | Fail
 
 
 # Offers and heartbeats -----------------------------------------------------------------------------------------------
 
 
-class OfferDetail(_Wire, frozen=True):
+class OfferDetail(Wire, frozen=True):
     """What an Offer's `detail` hash covers: how to reach the host, and what stands behind the offer.
 
     `credit` is how many output tokens the host delivers ahead of payment. `device` is the class of what the engine
-    computes on, as the host says ("" unknown): a word to choose by, never a proof.
-    """
+    computes on, `region` where it stands ("eu-de": from the large to the small), as the host says ("" unknown): words
+    to choose by, never a proof. `network` names the private network that the offer is for; "" is everybody."""
 
     name: Annotated[str, Meta(max_length=128)]
     endpoints: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
@@ -225,16 +191,18 @@ class OfferDetail(_Wire, frozen=True):
     credit: Count
     program: Code
     device: Code
+    region: Code = ""
+    network: Code = ""
 
 
-class Advert(_Wire, frozen=True, tag="offer"):
+class Advert(Wire, frozen=True, tag="offer"):
     """An Offer, packed, and its detail."""
 
     offer: Packed
     detail: OfferDetail
 
 
-class CoordinatorDetail(_Wire, frozen=True):
+class CoordinatorDetail(Wire, frozen=True):
     """How to reach a coordinator: direct-link endpoints for nodes, and the HTTP address for people."""
 
     endpoints: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
@@ -242,21 +210,21 @@ class CoordinatorDetail(_Wire, frozen=True):
     program: Code
 
 
-class Notice(_Wire, frozen=True, tag="coordinator"):
+class Notice(Wire, frozen=True, tag="coordinator"):
     """A CoordinatorAd, packed, and its detail."""
 
     ad: Packed
     detail: CoordinatorDetail
 
 
-class Hello(_Wire, frozen=True, tag="hello"):
+class Hello(Wire, frozen=True, tag="hello"):
     """A host introduces itself on the heartbeat stream with all its offers; they replace those it sent before."""
 
     version: int
     adverts: Annotated[tuple[Advert, ...], Meta(max_length=64)]
 
 
-class Beat(_Wire, frozen=True, tag="beat"):
+class Beat(Wire, frozen=True, tag="beat"):
     """The host is alive. `free` of its slots are free, `waiting` requests queue. The link says who it is."""
 
     free: Count
@@ -266,20 +234,20 @@ class Beat(_Wire, frozen=True, tag="beat"):
 ToIndex = Hello | Beat
 
 
-class WantOffers(_Wire, frozen=True, tag="want_offers"):
+class WantOffers(Wire, frozen=True, tag="want_offers"):
     """Ask a peer for the adverts it knows."""
 
     agent: Annotated[bytes, Meta(max_length=32)] = b""
 
 
-class Adverts(_Wire, frozen=True, tag="adverts"):
+class Adverts(Wire, frozen=True, tag="adverts"):
     adverts: Annotated[tuple[Advert, ...], Meta(max_length=256)]
 
 
 # Blobs and publishing ------------------------------------------------------------------------------------------------
 
 
-class GetBlob(_Wire, frozen=True, tag="get"):
+class GetBlob(Wire, frozen=True, tag="get"):
     """Ask for `length` bytes of a blob from `offset` on; several may be asked on one stream, one after the other."""
 
     digest: Hash
@@ -287,21 +255,21 @@ class GetBlob(_Wire, frozen=True, tag="get"):
     length: Annotated[int, Meta(ge=1, le=BLOB_PART)]
 
 
-class BlobPart(_Wire, frozen=True, tag="part"):
+class BlobPart(Wire, frozen=True, tag="part"):
     """`size` is that of the whole blob."""
 
     size: Annotated[int, Meta(ge=0, le=2**53)]
     data: Annotated[bytes, Meta(max_length=BLOB_PART)]
 
 
-class NoBlob(_Wire, frozen=True, tag="absent"):
+class NoBlob(Wire, frozen=True, tag="absent"):
     digest: Hash
 
 
 FromStore = BlobPart | NoBlob
 
 
-class Publish(_Wire, frozen=True, tag="publish"):
+class Publish(Wire, frozen=True, tag="publish"):
     """Ask a coordinator to hold an agent; it fetches the blobs it lacks from the asking peer, over the same link.
 
     `paper` is a packed release.PackageSignature of the publisher, or empty.
@@ -312,26 +280,26 @@ class Publish(_Wire, frozen=True, tag="publish"):
     paper: OptionalPaper = b""
 
 
-class Move(_Wire, frozen=True, tag="move"):
+class Move(Wire, frozen=True, tag="move"):
     """A packed release.ReleasePointer: hosts of the lineage should run the agent that it names, held before."""
 
     pointer: Packed
 
 
-class Withdraw(_Wire, frozen=True, tag="withdraw"):
+class Withdraw(Wire, frozen=True, tag="withdraw"):
     """A packed release.Yank, and the words that its `reason` hashes."""
 
     yank: Packed
     reason: Line
 
 
-class Held(_Wire, frozen=True, tag="held"):
+class Held(Wire, frozen=True, tag="held"):
     """The coordinator holds the whole package and gives it to hosts."""
 
     agent: Hash
 
 
-class Kept(_Wire, frozen=True, tag="kept"):
+class Kept(Wire, frozen=True, tag="kept"):
     """The coordinator keeps the pointer or yank of this sequence, and tells who follows the lineage."""
 
     agent: Hash
@@ -345,19 +313,19 @@ ToPublisher = Held | Kept | Refuse
 # Releases ------------------------------------------------------------------------------------------------------------
 
 
-class Follow(_Wire, frozen=True, tag="follow"):
+class Follow(Wire, frozen=True, tag="follow"):
     """Tell me the pointers and yanks of these lineages, now and on every change; replaces what was asked before."""
 
     lineages: Annotated[tuple[Hash, ...], Meta(max_length=256)]
 
 
-class Pointer(_Wire, frozen=True, tag="pointer"):
+class Pointer(Wire, frozen=True, tag="pointer"):
     """A packed release.ReleasePointer."""
 
     packed: Packed
 
 
-class Yanked(_Wire, frozen=True, tag="yanked"):
+class Yanked(Wire, frozen=True, tag="yanked"):
     """A packed release.Yank, and the words that its `reason` hashes. All of a lineage come before its pointer."""
 
     packed: Packed
@@ -371,11 +339,11 @@ ToFollower = Pointer | Yanked
 # Settlement and audits -----------------------------------------------------------------------------------------------
 
 
-class Collect(_Wire, frozen=True, tag="collect"):
+class Collect(Wire, frozen=True, tag="collect"):
     """A host asks a payer for its latest vouchers; the link says who asks."""
 
 
-class Vouchers(_Wire, frozen=True, tag="vouchers"):
+class Vouchers(Wire, frozen=True, tag="vouchers"):
     """For each channel the latest packed voucher and, when it may not be on chain yet, the packed lock (or empty).
 
     A full page is followed by another one.
@@ -386,16 +354,15 @@ class Vouchers(_Wire, frozen=True, tag="vouchers"):
     ]
 
 
-class GetCase(_Wire, frozen=True, tag="get_case"):
+class GetCase(Wire, frozen=True, tag="get_case"):
     """A juror asks the challenger for the evidence of a dispute."""
 
     dispute: Hash
 
 
-class Case(_Wire, frozen=True, tag="case"):
+class Case(Wire, frozen=True, tag="case"):
     """All that a re-run needs. `emitted` holds the job's output tokens up to the end of the audited attempt, `marks`
-    what stands in its commitment for the sketch (transcript.commitment).
-    """
+    what stands in its commitment for the sketch (transcript.commitment)."""
 
     receipt: Packed
     request: Request
@@ -404,14 +371,14 @@ class Case(_Wire, frozen=True, tag="case"):
     marks: Marks = b""
 
 
-class GetOpening(_Wire, frozen=True, tag="get_opening"):
+class GetOpening(Wire, frozen=True, tag="get_opening"):
     """Ask a host for the sketch that it committed to in this attempt. Answered by Sketch frames, or Refuse."""
 
     job: Hash
     attempt: Count
 
 
-class Sketch(_Wire, frozen=True, tag="sketch"):
+class Sketch(Wire, frozen=True, tag="sketch"):
     """A part of the sketch of an attempt: SKETCH_BYTES a position, from the prompt's first to that of the last token
     but one. `left` bytes follow in further frames. For an embedding the vectors stand in its place."""
 
@@ -419,25 +386,25 @@ class Sketch(_Wire, frozen=True, tag="sketch"):
     left: Annotated[int, Meta(ge=0, le=2**26)] = 0
 
 
-class Unopened(_Wire, frozen=True, tag="unopened"):
+class Unopened(Wire, frozen=True, tag="unopened"):
     """The host has not opened its sketch: the auditor judges without it."""
 
     reason: Line
 
 
-class Check(_Wire, frozen=True, tag="check"):
+class Check(Wire, frozen=True, tag="check"):
     """Ask a node to audit a case now, off chain. It answers Sealed; then the opening follows (Sketch or Unopened)."""
 
     case: Case
 
 
-class Sealed(_Wire, frozen=True, tag="sealed"):
+class Sealed(Wire, frozen=True, tag="sealed"):
     """The re-run is done and its numbers are fixed (audit.seal), before the auditor has seen the host's."""
 
     digest: Hash
 
 
-class Finding(_Wire, frozen=True, tag="finding"):
+class Finding(Wire, frozen=True, tag="finding"):
     """What a re-run found. `verdict` is 1 honest, 2 guilty, 0 cannot say; `worst` is the largest deviation seen.
 
     Units of `worst`: logits for chat, relative difference for vectors and sketches. `code` and `reason` name the test
@@ -461,7 +428,7 @@ class Finding(_Wire, frozen=True, tag="finding"):
     suspect: bool = False
 
 
-class Reveal(_Wire, frozen=True, tag="reveal"):
+class Reveal(Wire, frozen=True, tag="reveal"):
     """What the seal hid, after the Finding: the salt and a little-endian float32 margin an output token; the auditor's
     own sketch follows in Sketch frames."""
 

@@ -4,13 +4,16 @@ import msgspec
 
 from lading_protocol.errors import BadAmount
 from lading_protocol.ids import Wei
-from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Request
+from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Request, RichChat
 from lading_protocol.work import task_prompt_size
 
 PER = 1000
 # Markup around each message, and what a template may put before the first one (a date, a default system message).
 MESSAGE_OVERHEAD = 16
 TEMPLATE_OVERHEAD = 256
+# Words around tools, and how much longer JSON can become when a template writes it with spaces and escapes.
+TOOLS_OVERHEAD = 1024
+JSON_GROWTH = 4
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -35,10 +38,17 @@ def prompt_bound(request: Request) -> int:
     """The most prompt tokens that a request can honestly have: no token is shorter than a byte."""
     if isinstance(request, ChatRequest):
         turns = sum(len(m.content.encode()) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages)
-        return turns + TEMPLATE_OVERHEAD
+        return turns + TEMPLATE_OVERHEAD + (_rich_bound(request) if isinstance(request, RichChat) else 0)
     if isinstance(request, CallRequest):
         return task_prompt_size(request)
     return sum(len(text.encode()) + MESSAGE_OVERHEAD for text in request.inputs)
+
+
+def _rich_bound(request: RichChat) -> int:
+    """What a RichChat can add to the prompt of its messages."""
+    prompt = request.prompt.encode() if isinstance(request.prompt, str) else request.prompt or ()
+    extra = len(request.tools) + sum(len(data) for _, data in request.turns)
+    return len(prompt) + (TOOLS_OVERHEAD + JSON_GROWTH * extra if extra else 0)
 
 
 def worst_case(request: Request, context: int) -> tuple[int, int]:

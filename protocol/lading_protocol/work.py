@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 
 from lading_protocol.errors import BadMessage
-from lading_protocol.messages import CallRequest, ChatRequest
+from lading_protocol.messages import CallRequest, ChatRequest, RichChat
 
 PIECE = 3
 FUEL = 4 << 24
@@ -48,7 +48,10 @@ def prompt_bytes(request: ChatRequest | CallRequest) -> bytes:
     """What the prompt ids of a request to an engine without a tokenizer spell."""
     if isinstance(request, CallRequest):
         return request.operation.encode() + b"\0" + request.input
-    return b"".join([f"{m.role}\0{m.content}\0".encode() for m in request.messages])
+    spoken = b"".join([f"{m.role}\0{m.content}\0".encode() for m in request.messages])
+    if isinstance(request, RichChat):
+        spoken += b"\0".join((request.tools, *(data for _, data in request.turns)))
+    return spoken
 
 
 def task_prompt(request: ChatRequest | CallRequest) -> list[int]:

@@ -2,44 +2,45 @@
 
     python -m tests.bench.audit_page
 
+The shares that audit_economics goes by are written too.
 What stands outside of the marks is a person's, and stays.
 """
 
 import re
 from collections.abc import Sequence
 
-import msgspec
-
-from . import ROOT
-from .audit_run import Outcome, Result
-from .bench_audit import MODELS, OUT, PRECISIONS
+from . import ROOT, audit_shares
+from .audit_kept import Kept, code, read
+from .audit_run import Result
+from .audit_shares import Shares
+from .bench_audit import CONFIGURATIONS
 
 PAGE = ROOT / "docs" / "verification.md"
 BEGIN, END = "<!-- audit -->", "<!-- end audit -->"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    machine: str
-    quick: bool
-    outcome: Outcome
-
-
 def main() -> None:
-    found = {}
-    for model in MODELS:
-        for precision in PRECISIONS:
-            path = OUT / f"{model}-{precision}.json"
-            if path.exists():
-                found[f"{model} {precision}"] = msgspec.json.decode(path.read_bytes(), type=Kept)
+    kept = {name.replace("-", " "): read(name) for name in CONFIGURATIONS}
+    found = {name: one for name, one in kept.items() if one is not None}
+    audit_shares.write({name: shares(one) for name, one in found.items()})
     text = "\n\n".join([machines(found), honest(found), detection(found), pooled(found)])
     page = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     PAGE.write_text(page.sub(lambda _: f"{BEGIN}\n{text}\n{END}", PAGE.read_text()))
     print(f"{len(found)} configurations, written to {PAGE}")
 
 
+def shares(kept: Kept) -> dict[str, Shares]:
+    """By the limits over all kernels, as in the table of single audits."""
+    cheats = [one for one in kept.outcome.results if one.kind in ("plain", "forged")]
+    return {f"{one.case}, {one.kind}": Shares(one.wide.guilty, one.wide.alone) for one in cheats}
+
+
 def machines(found: dict[str, Kept]) -> str:
-    lines = [f"- {name}: {one.machine}{' (QUICK: not a result)' if one.quick else ''}" for name, one in found.items()]
-    return "\n".join(lines)
+    now = code()
+    return "\n".join(
+        f"- {name}: {one.machine}{'' if one.code == now else ' (by an earlier version of the code)'}"
+        for name, one in found.items()
+    )
 
 
 def honest(found: dict[str, Kept]) -> str:

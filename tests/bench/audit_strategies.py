@@ -1,7 +1,7 @@
-"""Who cheats how, in which market, and what it comes to in wei. The shares that are caught are measured ones.
+"""Who cheats how, in which market, and what it comes to in wei.
 
-From the notes on 128-token jobs (docs/verification.md has the method): proven by one audited job, and how far a job
-moves the long record, such that 99 % of hosts are suspect after 5 (int4), 20 (fp8) and 120 (int8) audited jobs.
+What an audit shows of a cheat is measured (audit_shares): of a tolerant class (bf16), and of an exact one (f32) where
+the name says so; of two models the one that shows less.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from statistics import fmean, stdev
 import msgspec
 
 from lading_coordinator.core.audits import Policy
-from lading_protocol.conduct import Z_LIMIT
 from lading_protocol.economics import MILLION, SHIPPED, AuditRates, share
 from lading_protocol.ids import Wei
 from lading_protocol.pricing import Price, attempt_amount
 
+from .audit_shares import shown
 from .audit_world import Career, Cheat, Crowd, Rules, Tally
 
 COIN = 10**18
@@ -25,12 +25,6 @@ JOB = attempt_amount(Price(Wei(COIN // 1_000), Wei(COIN // 500)), 128, 0, 128)
 HONEST_COST_PPM = 900_000
 INTEREST_PPM = 100_000
 YEAR = 365
-ONE_SIDED_99 = 2.33
-
-
-def drift(jobs: int) -> float:
-    """Standard deviations a job adds when 99 % of such hosts are beyond the limit after `jobs` audits."""
-    return float((Z_LIMIT + ONE_SIDED_99) / jobs**0.5)
 
 
 class Market(msgspec.Struct, frozen=True):
@@ -91,11 +85,19 @@ def found(tallies: list[Tally], cheat: Cheat, market: Market, rules: Rules) -> F
     return Found(fmean(shares), 1.96 * spread / len(shares) ** 0.5, len(shares), tallies)
 
 
-INT4 = Cheat(name="int4", saving_ppm=500_000, caught_ppm=250_000, drift=drift(5))
-FP8 = Cheat(name="fp8", saving_ppm=400_000, drift=drift(20))
-INT8 = Cheat(name="int8", saving_ppm=400_000, drift=drift(120))
-SMALLER = Cheat(name="small_model", saving_ppm=750_000, caught_ppm=MILLION)
-REPLAY = Cheat(name="replay", saving_ppm=850_000, caught_ppm=MILLION)
+def cheat(name: str, case: str, saving_ppm: int, *, kind: str = "forged", precision: str = "bf16") -> Cheat:
+    caught, drift = shown(case, kind, precision)
+    return Cheat(name=name, saving_ppm=saving_ppm, caught_ppm=caught, drift=drift)
+
+
+INT4 = cheat("int4", "int4", 500_000)
+FP8 = cheat("fp8", "fp8", 400_000)
+INT8 = cheat("int8", "int8", 400_000)
+EXACT_INT4 = cheat("exact_int4", "int4", 500_000, precision="f32")
+EXACT_FP8 = cheat("exact_fp8", "fp8", 400_000, precision="f32")
+EXACT_INT8 = cheat("exact_int8", "int8", 400_000, precision="f32")
+SMALLER = cheat("small_model", "smaller model", 750_000)
+REPLAY = cheat("replay", "replay", 850_000)
 HONEST_HOST = Cheat(name="honest", share=0.0)
 
 
@@ -110,8 +112,8 @@ CHEATS = (
     variant(SMALLER, "hit_and_run", leaves=True),
     variant(SMALLER, "new_names", renames=True),
     REPLAY,
-    Cheat(name="half_context", saving_ppm=300_000, caught_ppm=940_000),
-    Cheat(name="int4_unforged", saving_ppm=550_000, caught_ppm=MILLION),
+    cheat("half_context", "dropped context", 300_000),
+    cheat("int4_unforged", "int4", 550_000, kind="plain"),
     INT4,
     variant(INT4, "on_50_percent", share=0.5),
     variant(INT4, "on_25_percent", share=0.25),
@@ -123,6 +125,11 @@ CHEATS = (
     INT8,
     variant(INT8, "on_50_percent", share=0.5),
     variant(INT8, "on_25_percent", share=0.25),
+    EXACT_INT4,
+    EXACT_FP8,
+    EXACT_INT8,
+    variant(EXACT_INT8, "on_25_percent", share=0.25),
+    variant(EXACT_INT8, "on_5_percent", share=0.05),
 )
 RENAMING = (variant(FP8, "new_names", renames=True), variant(INT8, "new_names", renames=True))
 

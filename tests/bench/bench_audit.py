@@ -1,27 +1,26 @@
 """How sure an audit is, and what it costs: every host of the bars, two models, two precisions; TOPLOC beside.
 
 Hosts sample with the node's sampler; audits are one prefill by the node's torch engine, margins, sketches and the
-protocol's own judgement by limits that were calibrated on other honest jobs. What was found goes to build/audit too,
-from where `python -m tests.bench.audit_page` writes docs/verification.md.
+protocol's own judgement by limits that were calibrated on other honest jobs. Each part is a process of its own. What a
+configuration shows is kept in build/audit, from where a run that was broken off goes on, and from where
+`python -m tests.bench.audit_page` writes docs/verification.md; remove its file there to measure it anew.
 """
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from . import ROOT, page
 from .report import emit, say
 
 if TYPE_CHECKING:
-    from .audit_run import Result
+    from .audit_run import Outcome, Result
 
-OUT = ROOT / "build" / "audit"
-MODELS, PRECISIONS = ("chat", "second"), ("f32", "bf16")
+CONFIGURATIONS = ("chat-f32", "chat-bf16", "second-f32", "second-bf16")
 # The case, whether with forged sketches, and what must be caught: alone as guilty, flagged, or flagged within N audits.
 BARS = (
     ("other model", "plain", "guilty", 99),
@@ -50,41 +49,50 @@ BARS = (
 
 
 def main() -> None:
+    parts = ("costs", "economics", *CONFIGURATIONS)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="20 jobs a case instead of 200")
-    parser.add_argument(
-        "--only", metavar="MODEL-PRECISION", help="one of the four configurations, `costs`, or `economics`"
-    )
+    parser.add_argument("--quick", action="store_true", help="20 jobs a case instead of 200, and nothing is kept")
+    parser.add_argument("--only", choices=parts, help="measure this part, whatever is kept of it")
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if args.only:
+        part(args.only, args.quick)
+        return
+    from . import audit_kept as kept
+
+    for name in parts:
+        known = None if args.quick or name not in CONFIGURATIONS else kept.valid(name)
+        if known is None:
+            more = ["--quick"] if args.quick else []
+            subprocess.run([sys.executable, "-m", __spec__.name, "--only", name, *more], check=True)
+        else:
+            print(f"{name}: as it is kept in build/audit", file=sys.stderr, flush=True)
+            told(name, known.outcome)
+
+
+def part(name: str, quick: bool) -> None:
     # torch speaks of an Intel GPU that nobody asked for.
     warnings.filterwarnings("ignore", message="TF32 acceleration")
     import torch
 
-    from . import audit_costs, audit_economics
+    from . import audit_costs, audit_economics, audit_kept, audit_run
 
     torch.set_num_threads(1)
-    OUT.mkdir(parents=True, exist_ok=True)
-    if args.only in (None, "costs"):
-        audit_costs.report(args.quick)
-    if args.only in (None, "economics"):
-        for one in audit_economics.rows(args.quick):
+    if name == "costs":
+        audit_costs.report(quick)
+    elif name == "economics":
+        for one in audit_economics.rows(quick):
             emit(one)
-    for model in MODELS:
-        for precision in PRECISIONS:
-            if args.only in (None, f"{model}-{precision}"):
-                configuration(model, precision, args.quick)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            model, _, precision = name.partition("-")
+            outcome = audit_run.run(model, precision, audit_run.QUICK if quick else audit_run.FULL, Path(folder))
+        if not quick:
+            audit_kept.write(name, outcome)
+        told(name, outcome)
 
 
-def configuration(model: str, precision: str, quick: bool) -> None:
-    from . import audit_run
-
-    with tempfile.TemporaryDirectory() as folder:
-        size = audit_run.QUICK if quick else audit_run.FULL
-        found = audit_run.run(model, precision, size, Path(folder))
-    name = f"{model}-{precision}"
-    kept = {"machine": page.hardware(), "quick": quick, "outcome": found}
-    (OUT / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1))
+def told(name: str, found: "Outcome") -> None:
     honest(name, found.results)
     by_case = {(one.case, one.kind): one for one in found.results}
     for case, kind, what, least in BARS:

@@ -27,7 +27,7 @@ TITLES = {
     "engine": "The engine's process against the bare loop",
     "gas": "Gas of the settlement's verbs",
     "gateway": "The gateway against a direct call and a bare proxy",
-    "link": "The direct link against TLS over TCP",
+    "network": "The network against TLS over TCP and py-libp2p",
     "node": "A node against the bare engine loop",
     "sign": "Signing and checking vouchers against eth-account",
 }

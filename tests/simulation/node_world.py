@@ -86,9 +86,9 @@ class Sea:
         self.terms = terms
 
     @classmethod
-    async def create(cls, seed: int = 0, conditions: Conditions | None = None) -> "Sea":
+    async def create(cls, seed: int = 0, conditions: Conditions | None = None, block_time: float = 2.0) -> "Sea":
         network = MemoryNetwork(seed, conditions or Conditions(delay=0.01))
-        chain = FakeChain(cls.now, inclusion_delay=1.0, block_time=2.0)
+        chain = FakeChain(cls.now, inclusion_delay=block_time / 2, block_time=block_time)
         treasury = key("treasury")
         record = await deploy(chain, treasury, Parameters.devnet())
         contracts = Contracts(chain, record)

@@ -200,7 +200,7 @@ async def yank(
         paper = Yank(which, int(time.time() * 1000), sha256(reason.encode()))
         signed = paper.sign(record.registry_domain, desk.mine).pack()
     for endpoint in desk.to:
-        async with linked(desk.mine, endpoint, desk.store) as link:
+        async with linked(desk.mine, endpoint, desk.store, network_key=desk.chosen.network_key) as link:
             await publisher.announce(link, Withdraw(signed, reason))
     emit({"yanked": to_hex(which), "reason": reason, "told": ", ".join(desk.to)}, as_json)
     return 0
@@ -247,7 +247,7 @@ async def _succeed(chain: Contracts, intent: Intent, mine: PrivateKey, before: A
 async def _current(desk: Desk, record: Deployment, name: str) -> AgentId:
     """The release that a coordinator has as the current one. Raises PublishRefused."""
     line, mine = lineage(desk.mine.address, name), desk.mine
-    async with linked(mine, desk.to[0], desk.store) as link:
+    async with linked(mine, desk.to[0], desk.store, network_key=desk.chosen.network_key) as link:
         known = await publisher.current(link, line, record.registry_domain, mine.address, time.time())
     if known is None:
         raise PublishRefused(
@@ -310,7 +310,7 @@ async def _hand_over(desk: Desk, record: Deployment, made: Packed, release: Rele
             def sent(done: int, total: int, progress: Any = progress, task: Any = task) -> None:
                 progress.update(task, completed=done, total=total)
 
-            async with linked(mine, endpoint, desk.store, sent) as link:
+            async with linked(mine, endpoint, desk.store, sent, desk.chosen.network_key) as link:
                 await publisher.hand_over(link, made.agent, release.terms, paper)
                 await publisher.announce(link, Move(signed))
     return {

@@ -22,7 +22,9 @@ async def _client(**flags: object) -> Client:
     if chosen.peers:
         record = deployments.load(chosen.deployment_path)
         key = context.load_key(chosen.key_path)
-        return await Client.peer_to_peer(record, chosen.chain_url, key, chosen.peers, chosen.home_path)
+        return await Client.peer_to_peer(
+            record, chosen.chain_url, key, chosen.peers, chosen.home_path, network_key=chosen.network_key
+        )
     return Client.through(chosen.base_url, chosen.api_key)
 
 

@@ -20,11 +20,13 @@ async def linked(
     endpoint: str,
     store: BlobStore,
     sent: Callable[[int, int], None] = lambda done, total: None,
+    network_key: str = "",
 ) -> AsyncIterator[Link]:
     """A link over which the coordinator may fetch from `store`. Raises NetError."""
-    from lading_net.direct import DirectTransport
+    from lading_net import private
+    from lading_net.direct import DirectSettings, DirectTransport
 
-    transport = DirectTransport(mine)
+    transport = DirectTransport(mine, DirectSettings(network=private.network_key(network_key)))
     transport.handle(BLOB, serve_blobs(store, sent))
     try:
         yield await transport.dial(endpoint, None)

@@ -27,6 +27,7 @@ app.command("lading.cli.receipt:app", name="receipt", help="Check what a host si
 app.command("lading.cli.audit:app", name="audit", help="What spot checks found, and how sure they are.")
 app.command("lading.cli.agent:app", name="agent", help="Publish agents and look into packages.")
 app.command("lading.cli.chain:app", name="chain", help="A local chain for development, and the contracts on it.")
+app.command("lading.cli.network:app", name="network", help="Keep a network to yourselves.")
 app.command("lading_node.cli:app", name="node", help="Put this machine to work.")
 app.command("lading_coordinator.cli:app", name="coordinator", help="Run a gateway with its index and its audits.")
 

@@ -1,28 +1,54 @@
-"""Choosing a host: the cheapest that can serve, ties by load, and a reason in words for every one that lost.
+"""What makes one offer better than another, and in words why an offer cannot serve a request.
 
-Exact over the offers it is given; it knows nothing of where they come from.
+`rank` is the definition: it looks at every candidate. lading.core.index finds the same first one without doing so.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
+from lading_protocol.audit import assurance
 from lading_protocol.ids import Address, short
 from lading_protocol.messages import EmbedRequest, Request, operation_of
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import Price, attempt_amount, prompt_bound
+from lading_protocol.pricing import Price, prompt_bound
 
-BEAT_LIMIT = 5.0
+BEAT_LIMIT: Final = 5.0
 # A lock must land before its terms sunset; this many seconds are kept for that.
-LANDING_SECONDS = 20
+LANDING_SECONDS: Final = 20
+# What a score is multiplied by, per thousand: in the same region, on the same continent, farther away or unknown.
+FAR: Final = (1000, 1020, 1050)
+# A host's score is (this + its failures in a row) / this of its price.
+TRUST: Final = 4
+# How well a host stands: in a better grade it is chosen before all of a worse one, whatever they cost.
+READY, DOUBTED, FULL, FULL_DOUBTED, OUT = range(5)
+# Offers whose score is within this many tenths of the best one count as equal.
+BAND: Final = 11
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """What a consumer insists on. Empty: no matter.
+
+    `near` is where it is, so that near hosts come first; `region` admits only hosts in there ("eu" holds "eu-de").
+    `assurance` are the levels of lading_protocol.audit that will do. `network` is the private network whose offers are
+    meant; "" means the public ones.
+    """
+
+    tiers: frozenset[str] = frozenset()
+    region: str = ""
+    near: str = ""
+    assurance: frozenset[str] = frozenset()
+    network: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):
     """An offer and what is known of its host. `beat_at` is None where nobody reports load (peer to peer).
 
-    `busy` counts this side's own running jobs on the host, which a report may not show yet. `sunset_at` is the second
-    from which nothing is locked under the offer's terms; 0: none is announced. `doubted`: spot checks cast suspicion on
-    the host, so that it comes after all others that are free.
+    `free` slots are left after the jobs that we sent since the last report. `busy` counts this side's own running jobs.
+    `sunset_at` is the second from which nothing is locked under the offer's terms; 0: none is announced. `doubted`:
+    spot checks cast suspicion on the host, so that it comes after all others that are free. `region` is where the
+    index files the offer, None: where the offer says.
     """
 
     offer: KnownOffer
@@ -35,12 +61,33 @@ class Candidate(msgspec.Struct, frozen=True):
     barred: str = ""
     sunset_at: int = 0
     doubted: bool = False
+    region: str | None = None
 
 
 class Want(msgspec.Struct, frozen=True):
+    """`emitted` output tokens are there already: they, and the prompt, are not paid for again."""
+
     request: Request
     max_price: Price | None = None
     excluded: frozenset[Address] = frozenset()
+    filters: Filters = Filters()
+    emitted: int = 0
+
+
+class Aim(msgspec.Struct, frozen=True):
+    """What of a Want decides: the most tokens that will be paid for, and what must hold. `length` is the whole answer.
+
+    `size` is the prompt's in bytes, paid for or not: the host reads it in any case.
+    """
+
+    prompt: int
+    output: int
+    length: int
+    size: int
+    operation: str
+    cap: Price | None
+    excluded: frozenset[Address]
+    filters: Filters
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -56,42 +103,104 @@ def output_bound(request: Request) -> int:
     return 0 if isinstance(request, EmbedRequest) else request.max_tokens
 
 
+def aim_of(want: Want) -> Aim:
+    size, length = prompt_bound(want.request), output_bound(want.request)
+    return Aim(
+        prompt=0 if want.emitted else size,
+        output=max(length - want.emitted, 1) if want.emitted else length,
+        length=length,
+        size=size,
+        operation=operation_of(want.request),
+        cap=want.max_price,
+        excluded=want.excluded,
+        filters=want.filters,
+    )
+
+
+def distance(one: str, other: str) -> int:
+    """0 in the same region, 1 on the same continent, 2 farther away or unknown: a step of FAR.
+
+    A region's name goes from the large to the small, joined by "-": "eu", "eu-de", "us-east-1".
+    """
+    if one == other or not one or not other:
+        return 0 if one == other or not one else 2
+    return 1 if one.partition("-")[0] == other.partition("-")[0] else 2
+
+
+def within(region: str, wanted: str) -> bool:
+    return region == wanted or region.startswith(wanted + "-")
+
+
+def score(price: Price, aim: Aim, failures: int, steps: int) -> int:
+    """What an offer costs, weighed by failures and distance; exact, in units that only compare."""
+    return (price.input * aim.prompt + price.output * aim.output) * (TRUST + failures) * FAR[steps]
+
+
+def grade(candidate: Candidate) -> int:
+    return (FULL if candidate.free <= 0 else READY) + (DOUBTED if candidate.doubted else READY)
+
+
 def rank(candidates: Iterable[Candidate], want: Want, now: float) -> tuple[list[Candidate], list[Lost]]:
     """Those who can serve, best first, and why the others cannot. Equal inputs give equal orders."""
     able, lost = [], []
+    aim = aim_of(want)
     for candidate in candidates:
-        if refusal := _refusal(candidate, want, now):
+        if refusal := refusal_of(candidate, aim, now):
             lost.append(Lost(candidate.offer.host, *refusal))
         else:
             able.append(candidate)
-    prompt, output = prompt_bound(want.request), output_bound(want.request)
 
-    def order(candidate: Candidate) -> tuple[bool, bool, int, int, int, bytes]:
-        full = candidate.busy + candidate.waiting >= candidate.free + candidate.busy and candidate.free == 0
-        cost = attempt_amount(candidate.offer.price, prompt, 0, output)
-        load = candidate.busy + candidate.waiting - candidate.free
-        return full, candidate.doubted, cost, candidate.failures, load, candidate.offer.host
+    def order(candidate: Candidate) -> tuple[int, int, bytes, bytes]:
+        steps = distance(aim.filters.near, region_of(candidate))
+        cost = score(candidate.offer.price, aim, candidate.failures, steps)
+        return grade(candidate), cost, candidate.offer.host, candidate.offer.terms
 
     return sorted(able, key=order), lost
 
 
-def _refusal(candidate: Candidate, want: Want, now: float) -> tuple[str, str] | None:
+def region_of(candidate: Candidate) -> str:
+    return candidate.offer.detail.region if candidate.region is None else candidate.region
+
+
+def refusal_of(candidate: Candidate, aim: Aim, now: float) -> tuple[str, str] | None:
+    """A code and a sentence's end, or None for one that can serve."""
     offer = candidate.offer.offer
-    if candidate.offer.host in want.excluded:
+    if candidate.offer.host in aim.excluded:
         return "tried", "was tried already"
     if candidate.barred:
         return "barred", candidate.barred
-    if operation_of(want.request) not in candidate.offer.detail.operations:
-        return "operation", f"does not serve {operation_of(want.request)} requests with this agent"
+    if unfit := unfit_for(candidate.offer, region_of(candidate), aim):
+        return unfit
     if offer.expires <= now:
         return "expired", "has only an expired offer"
-    if candidate.sunset_at and candidate.sunset_at <= now + LANDING_SECONDS:
+    if candidate.sunset_at and candidate.sunset_at - LANDING_SECONDS <= now:
         return "terms", "offers it under terms that have sunset, so no payment to it could be locked any more"
-    if candidate.beat_at is not None and now - candidate.beat_at > BEAT_LIMIT:
+    if candidate.beat_at is not None and now > candidate.beat_at + BEAT_LIMIT:
         return "silent", f"was last heard of {now - candidate.beat_at:.0f} s ago"
     if candidate.shunned_until > now:
         return "shunned", f"failed lately and is left alone for {candidate.shunned_until - now:.0f} s"
-    cap = want.max_price
-    if cap is not None and (offer.price_in > cap.input or offer.price_out > cap.output):
+    return None
+
+
+def unfit_for(known: KnownOffer, region: str, aim: Aim) -> tuple[str, str] | None:
+    """Why an offer, whatever its host does at the moment, is none for this request."""
+    detail, filters, cap = known.detail, aim.filters, aim.cap
+    if detail.network != filters.network:
+        return "network", f"offers it in the network {detail.network or 'of everybody'!r} only"
+    if filters.tiers and detail.tier not in filters.tiers:
+        return (
+            "tier",
+            f"isolates agents by tier {detail.tier or 'none'}; wanted is {' or '.join(sorted(filters.tiers))}",
+        )
+    if filters.region and not within(region, filters.region):
+        return "region", f"is in {region or 'no known region'}; wanted is {filters.region}"
+    if filters.assurance and assurance(detail.numeric) not in filters.assurance:
+        wanted = " or ".join(sorted(filters.assurance))
+        return "assurance", f"gives answers that are {assurance(detail.numeric)}; wanted is {wanted}"
+    if aim.operation not in detail.operations:
+        return "operation", f"does not serve {aim.operation} requests with this agent"
+    if aim.length >= detail.context and aim.length:
+        return "context", f"has room for {detail.context} tokens, and the answer alone may take {aim.length}"
+    if cap is not None and (known.offer.price_in > cap.input or known.offer.price_out > cap.output):
         return "price", "asks more than the price limit"
     return None

@@ -8,80 +8,144 @@ import contextlib
 
 import msgspec
 
-from lading.dispatch.purse import ChannelKey
+from lading.core.failover import Failover
+from lading.dispatch.directory import Pick
+from lading.dispatch.events import Settling
+from lading.dispatch.funds import Cover
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
-from lading_protocol.job import Effect, Event, Heard, JobState, LinkLost, apply, joined, owed
-from lading_protocol.messages import Cancel, Chunk, Done, Open, Pay, ToPayer
-from lading_protocol.offers import KnownOffer
-from lading_protocol.receipts import SignedReceipt
+from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined, owed
+from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
+from lading_protocol.receipts import Finish, SignedReceipt
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
+# A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
+LOOK_SECONDS = 0.002
+LONGEST_LOOK = 1.0
+# How many tokens in a row are waited for with the same patience.
+STEADY = 32
 
 
 class StreamCut(LinkLost, frozen=True):
     """The host went away or fell silent: a fault of its connection, not a refusal."""
 
 
-class Attempt:
-    """`owed` is what the host has delivered in wei, `promised` what vouchers already cover of it."""
+class Stalled(StreamCut, frozen=True):
+    """Nothing came for longer than this host usually takes. It may still come."""
 
-    def __init__(self, stream: Stream, opening: Open, offer: KnownOffer, key: ChannelKey, first: int) -> None:
-        self.offer = offer
-        self.key = key
-        self.first = first
+
+class Attempt:
+    """`owed` is what the host has delivered in wei, `promised` what vouchers already cover of it.
+
+    `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
+    """
+
+    def __init__(self, stream: Stream, opening: Open, pick: Pick, cover: Cover, state: JobState) -> None:
+        self.pick = pick
+        self.offer = pick.offer
+        self.cover = cover
+        self.state = state
+        self.first = len(opening.emitted)
         self.number = opening.attempt
+        self.accepted = False
+        self.answered = False
         self.count = 0
         self.owed = Wei(0)
         self.promised = Wei(0)
         self.receipt: SignedReceipt | None = None
         self.marks: tuple[bytes, ...] = ()
         self.last: Event | None = None
-        self.settled = False
+        self.settling = Settling.OPEN
+        self.patience = 0.0
+        self.opened_at = 0.0
         self._opening = opening
         self._stream = stream
         self._messages: MessageStream[Heard] = MessageStream(stream, _decoder, joined)
+        self._failover: Failover | None = None
+        self._moved = 0
+        self._weight = 1.0
+        self._since: float | None = None
+        self._cancelled = False
 
-    def send_open(self) -> None:
+    def begin(self, failover: Failover, moved: int, weight: float) -> None:
+        """Ask the host. `moved` is how often the stream has moved, `weight` that of its prompt."""
+        self._failover, self._moved, self._weight = failover, moved, weight
+        self._gaps = failover.gaps(self.offer.host)
+        self.patience = failover.first_limit(self.offer.host, weight, moved)
+        self.opened_at = asyncio.get_running_loop().time()
         self._send(self._opening)
+
+    @property
+    def seconds(self) -> float:
+        """Since the host was asked."""
+        return asyncio.get_running_loop().time() - self.opened_at
 
     def send_voucher(self, voucher: bytes) -> None:
         self._send(Pay(voucher))
 
     def send_cancel(self) -> None:
+        self._cancelled = True
         self._send(Cancel())
 
-    async def next(self, patience: float) -> Event:
-        """The host's next message, or StreamCut after `patience` seconds of silence."""
+    async def next(self, patience: float | None = None) -> Event:
+        """The host's next message, Stalled after `patience` seconds (by default its own), StreamCut at its end."""
         try:
             if self._messages.waiting:
                 message = await self._messages.recv()
-                return StreamCut("the host closed the stream") if message is None else message
-            async with asyncio.timeout(patience):
-                message = await self._messages.recv()
+            else:
+                message = await self._wait(self.patience if patience is None else patience)
         except TimeoutError:
-            return StreamCut(f"nothing came for {patience:g} s")
+            return Stalled(f"nothing came for {asyncio.get_running_loop().time() - (self._since or 0):.2g} s")
         except LadingError as error:
             return StreamCut(error.message)
         return StreamCut("the host closed the stream") if message is None else message
 
-    def apply(self, state: JobState, event: Event, domain: Domain, now: float) -> tuple[JobState, list[Effect]]:
+    async def _wait(self, patience: float) -> Heard | None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        if self._since is None:
+            self._since = began
+        try:
+            async with asyncio.timeout(patience):
+                message = await self._messages.recv()
+        except TimeoutError:
+            late = clock() - began - patience
+            async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
+                message = await self._messages.recv()
+        if isinstance(message, Tokens | Joined):
+            self._note(clock())
+        self._since = None
+        return message
+
+    def _note(self, now: float) -> None:
+        """A host is measured by what it took itself, not by how long its tokens lay here unread."""
+        assert self._failover is not None
+        if self.count:
+            self._gaps.note(now - (self._since or now))
+            if self.count % STEADY:
+                return
+        else:
+            self._failover.note_first(self.offer.host, now - self.opened_at, self._weight)
+        self.patience = self._failover.gap_limit(self.offer.host, self._moved)
+
+    def apply(self, event: Event, domain: Domain, now: float) -> list[Effect]:
         self.last = event
-        state, effects = apply(state, event, domain, now)
-        current = state.attempt or state.last
+        self.state, effects = apply(self.state, event, domain, now)
+        current = self.state.attempt or self.state.last
         if current is not None and current.number == self.number:
+            self.accepted = current.accepted is not None
             self.count = current.count
-            self.owed = max(self.owed, owed(state))
+            self.owed = max(self.owed, owed(self.state))
             if current.receipt is not None:
                 self.receipt, self.marks = current.receipt, current.marks
-        return state, effects
-
-    def should_pay(self, event: Event) -> bool:
-        return isinstance(event, Chunk | Done)
+        if self.state.finish is Finish.CANCELLED and not self._cancelled:
+            self.state = msgspec.structs.replace(self.state, attempt=None, finish=Finish.RUNNING)
+            return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]
+        return effects
 
     async def close(self) -> None:
         with contextlib.suppress(NetError, TimeoutError):

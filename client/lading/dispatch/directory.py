@@ -1,10 +1,19 @@
-"""The index of offers and what is known of each host. In memory, bounded; opens no connection, decides nothing."""
+"""The index of offers and what is known of each host. In memory, bounded; opens no connection.
+
+What may come in is decided here; who is chosen in lading.core, which looks at what is kept here.
+"""
 
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
-from lading.core.matching import Candidate
+from lading.core.fleet import Fleet
+from lading.core.index import FOREVER, Entry, HostState
+from lading.core.matching import FAR, LANDING_SECONDS, Candidate, Lost, Want, aim_of, distance, refusal_of, unfit_for
+from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
+from lading.core.prefix import PrefixIndex, chain_of, covered
+from lading.core.why import Choice, Choices, Losses
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.offers import KnownOffer
 
@@ -12,18 +21,19 @@ SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
+# Agents whose choices are remembered, and offers that are looked at to say why none will do.
+MOST_AGENTS = 4096
+MOST_EXPLAINED = 1024
+# A prompt shorter than this tells the way's length, a longer one how fast it is read.
+SHORT_TOKENS = 64.0
 
 
-class HostState(msgspec.Struct):
-    """Times are the caller's clock, in seconds."""
+class Pick(msgspec.Struct, frozen=True):
+    """Who gets a job. The first token is expected in `seconds`, of which `tokens` of the prompt are left to read."""
 
-    free: int = 1
-    waiting: int = 0
-    beat_at: float | None = None
-    busy: int = 0
-    failures: int = 0
-    shunned_until: float = 0.0
-    barred: str = ""
+    offer: KnownOffer
+    seconds: float
+    tokens: float
 
 
 class Directory:
@@ -32,39 +42,59 @@ class Directory:
     def __init__(self, *, needs_beats: bool, limit: int = MAX_OFFERS) -> None:
         self._needs_beats = needs_beats
         self._limit = limit
-        self._offers: dict[AgentId, dict[tuple[Address, bytes], KnownOffer]] = {}
-        self._hosts: dict[Address, HostState] = {}
-        self._count: dict[Address, int] = {}
+        self._fleet = Fleet(needs_beats=needs_beats)
+        self._slots: dict[AgentId, dict[tuple[Address, bytes], Entry]] = {}
+        self._expiring: list[tuple[int, int, Entry]] = []
+        self._turn = 0
         self._floors: dict[Address, int] = {}
         self._sunsets: dict[bytes, int] = {}
         self._doubted: frozenset[Address] = frozenset()
         self._total = 0
+        self._prefixes = PrefixIndex()
+        self._choices: dict[AgentId, Choices] = {}
+        # A report: host, free slots, waiting requests, now. Nothing comes as often, so no call stands in between.
+        self.beat = self._fleet.beat
+
+    # Offers
 
     def put(self, known: KnownOffer) -> bool:
         """Keep a checked offer unless a newer one is held; False when it was not news, is void, or there is no room."""
         if known.offer.sequence < self._floors.get(known.host, 0):
             return False
-        slot = self._offers.setdefault(known.agent, {})
-        key = (known.host, known.terms)
-        held = slot.get(key)
-        if held is not None:
-            if held.offer.sequence >= known.offer.sequence:
+        slot = self._slots.setdefault(known.agent, {})
+        held = slot.get((known.host, known.terms))
+        if held is None:
+            host = self._fleet.hosts.get(known.host)
+            if self._total >= self._limit or (host is not None and len(host.entries) >= MAX_OFFERS_PER_HOST):
                 return False
-            slot[key] = known
-            return True
-        if self._total >= self._limit or self._count.get(known.host, 0) >= MAX_OFFERS_PER_HOST:
+        elif held.known.offer.sequence >= known.offer.sequence:
             return False
-        slot[key] = known
-        self._count[known.host] = self._count.get(known.host, 0) + 1
+        else:
+            sooner = known.offer.expires < held.known.offer.expires
+            if self._fleet.renew(held, known, self._until(known)):
+                if sooner:
+                    self._expire_later(held)
+                return True
+            self._drop(held)
+        entry = slot[known.host, known.terms] = self._fleet.add(known, self._until(known))
         self._total += 1
+        self._expire_later(entry)
         return True
+
+    def _expire_later(self, entry: Entry) -> None:
+        """At the time that the entry names now; it is looked at again then, as a newer offer may have come."""
+        self._turn += 1
+        heappush(self._expiring, (entry.known.offer.expires, self._turn, entry))
+        if len(self._expiring) > 2 * self._total + 1024:
+            self._expiring = [one for one in self._expiring if self._held(one[2])]
+            heapify(self._expiring)
 
     def replace(self, host: Address, offers: list[KnownOffer]) -> None:
         """All offers of one host, as it stated them itself: what is missing is withdrawn."""
         keep = {(known.agent, known.terms) for known in offers}
-        for agent, slot in self._offers.items():
-            for key in [key for key in slot if key[0] == host and (agent, key[1]) not in keep]:
-                self._drop(slot, key)
+        for entry in list(self._fleet.host(host).entries):
+            if (entry.known.agent, entry.known.terms) not in keep:
+                self._drop(entry)
         for known in offers:
             self.put(known)
 
@@ -73,39 +103,47 @@ class Directory:
         if sequence <= self._floors.get(host, 0):
             return
         self._floors[host] = sequence
-        for slot in self._offers.values():
-            for key in [key for key, known in slot.items() if key[0] == host and known.offer.sequence < sequence]:
-                self._drop(slot, key)
+        for entry in list(self._entries(host)):
+            if entry.known.offer.sequence < sequence:
+                self._drop(entry)
 
     def sunset(self, terms: bytes, moment: int) -> None:
         """From second `moment` on nothing is locked under these terms; 0: none is announced, or it was called off."""
+        if moment == self._sunsets.get(terms, 0):
+            return
         if moment:
             self._sunsets[terms] = moment
         else:
-            self._sunsets.pop(terms, None)
+            del self._sunsets[terms]
+        for slot in self._slots.values():
+            for (_, named), entry in slot.items():
+                if named == terms:
+                    self._fleet.extend(entry, self._until(entry.known))
 
-    def beat(self, host: Address, free: int, waiting: int, now: float) -> None:
-        state = self.host(host)
-        state.free, state.waiting, state.beat_at = free, waiting, now
+    # Hosts
 
     def gone(self, host: Address) -> None:
         """The host's link is lost: it reports no more until it is back."""
-        self.host(host).beat_at = None
+        self._fleet.gone(self.host(host))
+        self._prefixes.forget(host)
 
     def bar(self, host: Address, why: str) -> None:
         """Keep a host out, with the reason it will read; an empty reason lets it in again."""
-        self.host(host).barred = why
+        self._fleet.bar(self.host(host), why)
 
     def doubt(self, hosts: Iterable[Address]) -> None:
         """These hosts, and no others, come after all that are free."""
-        self._doubted = frozenset(hosts)
+        doubted = frozenset(hosts)
+        for host in doubted ^ self._doubted:
+            if host in doubted or host in self._fleet.hosts:
+                self._fleet.doubt(self._fleet.host(host), doubted=host in doubted)
+        self._doubted = doubted
 
     def started(self, host: Address) -> None:
-        self.host(host).busy += 1
+        self._fleet.job(self.host(host), 1)
 
     def ended(self, host: Address) -> None:
-        state = self.host(host)
-        state.busy = max(0, state.busy - 1)
+        self._fleet.job(self.host(host), -1)
 
     def worked(self, host: Address) -> None:
         self.host(host).failures = 0
@@ -114,72 +152,181 @@ class Directory:
         """A job on this host broke. A host that contradicted the protocol is left alone for an hour."""
         state = self.host(host)
         state.failures += 1
-        pause = SHUN_LIAR_SECONDS if blame else min(SHUN_SECONDS * 2 ** (state.failures - 1), SHUN_LIAR_SECONDS)
-        state.shunned_until = max(state.shunned_until, now + pause)
+        pause = SHUN_LIAR_SECONDS if blame else min(SHUN_SECONDS * 2 ** min(state.failures - 1, 16), SHUN_LIAR_SECONDS)
+        self._fleet.shun(state, max(state.shunned_until, now + pause), now)
+        self._prefixes.forget(host)
 
     def forgive(self, host: Address) -> None:
         """The host is back after a loss that was not a lie: it may be chosen at once."""
         state = self.host(host)
         if state.shunned_until and state.failures:
-            state.failures, state.shunned_until = 0, 0.0
+            self._fleet.forgive(state)
 
     def prune(self, now: float) -> None:
-        for agent, slot in list(self._offers.items()):
-            for key in [key for key, known in slot.items() if known.offer.expires <= now]:
-                self._drop(slot, key)
-            if not slot:
-                del self._offers[agent]
-        named = {terms for slot in self._offers.values() for _, terms in slot}
+        while self._expiring and self._expiring[0][0] <= now:
+            entry = heappop(self._expiring)[2]
+            if not self._held(entry):
+                continue
+            if entry.known.offer.expires > now:
+                self._expire_later(entry)
+            else:
+                self._drop(entry)
+        for agent in [agent for agent, slot in self._slots.items() if not slot]:
+            del self._slots[agent]
         # Others are looked up when a host names them.
+        named = {terms for slot in self._slots.values() for _, terms in slot} if self._sunsets else set()
         self._sunsets = {terms: moment for terms, moment in self._sunsets.items() if terms in named}
-        for host in [host for host, state in self._hosts.items() if host not in self._count and not state.busy]:
+        for host, state in list(self._fleet.hosts.items()):
             # A barred host is looked up again when it comes back; keys are free, so nobody stays for being barred.
-            if self._hosts[host].beat_at is None and self._hosts[host].shunned_until <= now:
-                del self._hosts[host]
+            idle = not state.entries and not state.busy and state.beat_at is None
+            if idle and state.shunned_until <= now and host not in self._doubted:
+                self._fleet.forget(state)
+                self._prefixes.forget(host)
 
     def host(self, host: Address) -> HostState:
-        return self._hosts.setdefault(host, HostState())
+        return self._fleet.host(host)
 
     def hosts(self) -> dict[Address, HostState]:
-        return dict(self._hosts)
+        return dict(self._fleet.hosts)
 
     def agents(self) -> list[AgentId]:
-        return [agent for agent, slot in self._offers.items() if slot]
+        return [agent for agent, slot in self._slots.items() if slot]
 
     def offers(self, agent: AgentId | None = None) -> list[KnownOffer]:
         if agent is not None:
-            return list(self._offers.get(agent, {}).values())
-        return [known for slot in self._offers.values() for known in slot.values()]
+            return [entry.known for entry in self._slots.get(agent, {}).values()]
+        return [entry.known for slot in self._slots.values() for entry in slot.values()]
+
+    def offers_of(self, host: Address) -> list[KnownOffer]:
+        return [entry.known for entry in self._entries(host)]
 
     @property
     def size(self) -> int:
         """Offers held, of all hosts."""
         return self._total
 
-    def candidates(self, agent: AgentId) -> list[Candidate]:
-        return [self._candidate(known) for known in self._offers.get(agent, {}).values()]
+    # Choosing
 
-    def _candidate(self, known: KnownOffer) -> Candidate:
-        state = self.host(known.host)
+    def choose(self, agent: AgentId, want: Want, now: float, rng: Chance) -> Pick | None:
+        """The host for a job, or None when no offer will do. The caller says `started` once the job is on its way."""
+        aim = aim_of(want)
+        found = self._fleet.best(agent, aim, now)
+        if found is None:
+            self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)
+            return None
+        plan, grade, best = found
+        band = band_of(plan, grade, aim, best.score, now)
+        near = draw(band, FRESH_CHOICES, rng)
+        chain = chain_of(agent, want.request)
+        read = {host: covered(blocks) for host, blocks in self._prefixes.owners(chain).items()}
+        near += self._readers(agent, band, read, near)
+        if not near:
+            assert best.entry is not None
+            near = [Scored(best.entry, best.score, 0)]
+        chosen, seconds = choose(near, aim, read, now)
+        offer = chosen.entry.known
+        self._prefixes.note(chain, offer.host)
+        self._remember(agent, Choice(now, aim, offer.host, offer.price, best.score, seconds), rng)
+        return Pick(offer, seconds, max(0, aim.size - read.get(offer.host, 0)) / BYTES_A_TOKEN)
+
+    def _readers(self, agent: AgentId, band: Band, read: dict[Address, int], near: list[Scored]) -> list[Scored]:
+        """Hosts that have read the prompt's beginning and cost as little, beside those that were drawn."""
+        drawn = {one.entry.host.address for one in near}
+        filters = band.aim.filters
+        found = []
+        for host in read:
+            for entry in self._entries(host) if host not in drawn else ():
+                region = entry.home.region
+                if entry.known.agent != agent or unfit_for(entry.known, region, band.aim):
+                    continue
+                steps = distance(filters.near, region)
+                if (score := band.take(entry, FAR[steps])) is not None:
+                    found.append(Scored(entry, score, steps))
+        return found
+
+    def refusals(self, agent: AgentId, want: Want, now: float) -> list[Lost]:
+        """Why none of an agent's offers will do; of very many offers, some."""
+        found = []
+        aim = aim_of(want)
+        for entry, _ in zip(self._slots.get(agent, {}).values(), range(MOST_EXPLAINED), strict=False):
+            if refusal := refusal_of(self._candidate(entry), aim, now):
+                found.append(Lost(entry.known.host, *refusal))
+        return found
+
+    def answered(self, pick: Pick, seconds: float) -> None:
+        """The first token of a job came after so long: what is expected of this host the next time."""
+        host = self._fleet.hosts.get(pick.offer.host)
+        if host is None or host.room < 0:  # it stood in a queue
+            return
+        if pick.tokens < SHORT_TOKENS:
+            host.base = learn(host.base, max(seconds, 1e-4))
+        else:
+            host.pace = learn(host.pace, max(seconds - host.base, 1e-6) / pick.tokens)
+
+    def served(self, host: Address, seconds: float) -> None:
+        """A job took so long there, from beginning to end."""
+        state = self.host(host)
+        state.service = learn(state.service, seconds)
+
+    def losses(self, host: Address, now: float) -> dict[AgentId, Losses]:
+        """Why this host got work, or none, in the last minutes, for each agent that it offers."""
+        state = self._fleet.hosts.get(host)
+        if state is None:
+            return {}
+        offers: dict[AgentId, list[KnownOffer]] = {}
+        for entry in state.entries:
+            offers.setdefault(entry.known.agent, []).append(entry.known)
+        empty = Choices()
+        return {
+            agent: self._choices.get(agent, empty).losses(state, found, now) for agent, found in sorted(offers.items())
+        }
+
+    def _remember(self, agent: AgentId, choice: Choice, rng: Chance) -> None:
+        held = self._choices.get(agent)
+        if held is None:
+            if agent not in self._slots:  # anybody may ask for any agent
+                return
+            if len(self._choices) >= MOST_AGENTS:
+                del self._choices[next(iter(self._choices))]
+            held = self._choices[agent] = Choices()
+        held.add(choice, rng)
+
+    def candidates(self, agent: AgentId) -> list[Candidate]:
+        return [self._candidate(entry) for entry in self._slots.get(agent, {}).values()]
+
+    def _candidate(self, entry: Entry) -> Candidate:
+        state = entry.host
         barred = state.barred
         if self._needs_beats and state.beat_at is None and not barred:
             barred = "is not linked"
         return Candidate(
-            offer=known,
-            free=state.free,
+            offer=entry.known,
+            free=state.room,
             waiting=state.waiting,
             beat_at=state.beat_at,
             busy=state.busy,
             failures=state.failures,
             shunned_until=state.shunned_until,
             barred=barred,
-            sunset_at=self._sunsets.get(known.terms, 0),
-            doubted=known.host in self._doubted,
+            sunset_at=self._sunsets.get(entry.known.terms, 0),
+            doubted=state.doubted,
+            region=entry.home.region,
         )
 
-    def _drop(self, slot: dict[tuple[Address, bytes], KnownOffer], key: tuple[Address, bytes]) -> None:
-        del slot[key]
+    def _entries(self, host: Address) -> list[Entry]:
+        state = self._fleet.hosts.get(host)
+        return [] if state is None else state.entries
+
+    def _held(self, entry: Entry) -> bool:
+        known = entry.known
+        return self._slots.get(known.agent, {}).get((known.host, known.terms)) is entry
+
+    def _until(self, known: KnownOffer) -> float:
+        sunset = self._sunsets.get(known.terms, 0)
+        return min(known.offer.expires, sunset - LANDING_SECONDS if sunset else FOREVER)
+
+    def _drop(self, entry: Entry) -> None:
+        known = entry.known
+        del self._slots[known.agent][known.host, known.terms]
         self._total -= 1
-        self._count[key[0]] -= 1
-        if not self._count[key[0]]:
-            del self._count[key[0]]
+        self._fleet.drop(entry)

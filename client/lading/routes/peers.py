@@ -70,10 +70,19 @@ class PeerRoute:
 
     @classmethod
     async def open(
-        cls, record: Deployment, chain_url: str, key: PrivateKey, peers: Sequence[str], home: Path
+        cls,
+        record: Deployment,
+        chain_url: str,
+        key: PrivateKey,
+        peers: Sequence[str],
+        home: Path,
+        *,
+        network_key: str = "",
     ) -> "PeerRoute":
-        from lading_net.direct import DirectTransport
+        from lading_net import private
+        from lading_net.direct import DirectSettings, DirectTransport, Puncher
 
+        network = private.network_key(network_key)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two programs that sign from one purse would promise the same wei twice.
         lock = FolderLock(home / "purse.lock")
@@ -83,7 +92,9 @@ class PeerRoute:
             lock.release()
             raise
         chain = open_chain(chain_url, record.chain_id)
-        return cls(DirectTransport(key), Contracts(chain, record), key, peers, purse, lock)
+        transport = DirectTransport(key, DirectSettings(network=network))
+        Puncher(transport).open()
+        return cls(transport, Contracts(chain, record), key, peers, purse, lock)
 
     async def models(self) -> list[Model]:
         await self._refresh()

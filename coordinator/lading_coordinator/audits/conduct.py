@@ -62,9 +62,9 @@ class Conduct:
     def clean(self, host: Address) -> int:
         """Audits without a fault since the last fault or suspicion."""
         row = self._store.row(
-            "select count(*) from audits where host=?1 and verdict=1 and state='done' and at > max("
-            " coalesce((select max(at) from audits where host=?1 and verdict=2 and state!='canary'), 0),"
-            " coalesce((select max(at) from suspects where host=?1), 0))",
+            "select count(*) from audits where host=?1 and verdict=1 and state='done'"
+            " and at > coalesce((select max(at) from audits where host=?1 and verdict=2 and state!='canary'), 0)"
+            " and at > coalesce((select max(at) from suspects where host=?1), 0)",
             (host,),
         )
         return int(row[0]) if row else 0
@@ -161,7 +161,8 @@ class Conduct:
         whole: dict[str, int] = {}
         now: dict[str, int] = {}
         for kind, count, recent in self._store.rows(
-            "select kind, count(*), sum(at >= ?) from remarks where auditor=? group by kind", (since, who)
+            "select kind, count(*), count(case when at >= ? then 1 end) from remarks where auditor=? group by kind",
+            (since, who),
         ):
             whole[kind], now[kind] = count, recent
         return AuditorRecord(

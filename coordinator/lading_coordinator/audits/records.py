@@ -275,8 +275,8 @@ class Records:
         self._store.write(
             [
                 (
-                    "insert into askings values (?,1,?,?) on conflict (leaf) do update set tries=tries+1,"
-                    " opened=max(opened, excluded.opened), at=excluded.at",
+                    "insert into askings values (?,1,?,?) on conflict (leaf) do update set tries=askings.tries+1,"
+                    " opened=case when excluded.opened=1 then 1 else askings.opened end, at=excluded.at",
                     (leaf, int(opened), self._clock()),
                 )
             ]

@@ -3,7 +3,7 @@
 A parameter that would change the answer is never silently ignored: it is either honoured, at its neutral value, or 400.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -11,28 +11,22 @@ import msgspec
 from lading.core.options import Sampling, read_bias, read_format
 from lading.errors import BadRequest
 from lading_coordinator.errors import ApiError, bad_request
-from lading_protocol.messages import MAX_FRAME, Message
+from lading_protocol.messages import MAX_FRAME, MAX_TOKENS
+from lading_protocol.nesting import deeper
 
 T = TypeVar("T")
 
-MAX_MESSAGES = 1024
 MAX_INPUTS = 256
 MAX_STOPS = 4
+MAX_DEPTH = 128
 MAX_TEXT = MAX_FRAME // 2
-ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 IGNORED: Final = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 """Parameters that say nothing about the answer."""
 
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    "n": (1,),
-    "tools": ([],),
     "functions": ([],),
-    "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
@@ -44,6 +38,8 @@ NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
 
 
 def read_object(body: bytes) -> dict[str, Any]:
+    if deeper(body, MAX_DEPTH):
+        raise bad_request(f"The body nests more than {MAX_DEPTH} deep.", code="malformed_json")
     try:
         tree = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -55,15 +51,15 @@ def read_object(body: bytes) -> dict[str, Any]:
     return tree
 
 
-def check_known(tree: dict[str, Any], known: frozenset[str]) -> None:
+def check_known(tree: dict[str, Any], known: frozenset[str], neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL) -> None:
     for name, value in tree.items():
         if name in known or name in IGNORED or value is None:
             continue
-        if name not in NEUTRAL:
+        if name not in neutral:
             raise bad_request(
                 f"Unknown parameter: {name[:64]!r}.", param=name[:64], code="unknown_parameter", hint="Leave it out."
             )
-        if not any(value == neutral for neutral in NEUTRAL[name]):
+        if not any(value == one for one in neutral[name]):
             raise bad_request(
                 f"'{name}' is not supported by this network.",
                 param=name,
@@ -119,8 +115,11 @@ def read_top_p(tree: dict[str, Any]) -> float:
     return value
 
 
-def read_sampling(tree: dict[str, Any]) -> Sampling:
-    """`top_k`, `min_p` and `repetition_penalty` are no parameters of OpenAI's, but of most servers with its API."""
+def read_sampling(tree: dict[str, Any], shape: str = "response_format") -> Sampling:
+    """`top_k`, `min_p` and `repetition_penalty` are no parameters of OpenAI's, but of most servers with its API.
+
+    `shape` is what the request calls its `response_format`.
+    """
     return Sampling(
         temperature=read_number(tree, "temperature", 0.0, 2.0),
         top_p=read_top_p(tree),
@@ -130,17 +129,17 @@ def read_sampling(tree: dict[str, Any]) -> Sampling:
         frequency_penalty=read_number(tree, "frequency_penalty", -2.0, 2.0, 0.0),
         repetition_penalty=read_number(tree, "repetition_penalty", 0.5, 2.0),
         logit_bias=_shared(read_bias, tree, "logit_bias", {}),
-        grammar=_shared(read_format, tree, "response_format", {"type": "text"}),
+        grammar=_shared(read_format, tree, "response_format", {"type": "text"}, shape),
     )
 
 
-def _shared(read: Callable[[Any], T], tree: dict[str, Any], name: str, usual: Any) -> T:
-    """A field that the client library reads in the same way."""
+def _shared(read: Callable[[Any], T], tree: dict[str, Any], name: str, usual: Any, shown: str = "") -> T:
+    """A field that the client library reads in the same way, shown to the caller by its own name for it."""
     value = tree.get(name)
     try:
         return read(usual if value is None else value)
     except BadRequest as error:
-        raise bad_request(error.message, param=name, hint=error.hint) from None
+        raise bad_request(error.message.replace(name, shown or name), param=shown or name, hint=error.hint) from None
 
 
 def read_stops(value: Any) -> tuple[str, ...]:
@@ -153,49 +152,6 @@ def read_stops(value: Any) -> tuple[str, ...]:
         if not isinstance(stop, str) or not 0 < len(stop) <= 256:
             raise bad_request("Each entry of 'stop' is a string of 1 to 256 characters.", param="stop")
     return stops
-
-
-def read_messages(value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
-        raise bad_request(f"'messages' must be a list of 1 to {MAX_MESSAGES} messages.", param="messages")
-    messages = tuple(_message(entry, f"messages[{i}]") for i, entry in enumerate(value))
-    if sum(len(message.content) for message in messages) > MAX_TEXT:
-        raise _too_much("messages")
-    return messages
-
-
-def _message(entry: Any, where: str) -> Message:
-    if not isinstance(entry, dict):
-        raise bad_request(f"'{where}' must be an object with 'role' and 'content'.", param=where, code="invalid_type")
-    role = entry.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise bad_request(
-            f"'{where}.role' must be one of {', '.join(ROLES)}.", param=f"{where}.role", hint="Tools are not supported."
-        )
-    for name, extra in entry.items():
-        if name not in ("role", "content", "name", "refusal") and extra not in (None, []):
-            raise bad_request(
-                f"'{where}.{name[:64]}' is not supported.", param=f"{where}.{name[:64]}", code="unsupported_parameter"
-            )
-    return Message(ROLES[role], _content(entry.get("content"), f"{where}.content"))
-
-
-def _content(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value:
-        raise bad_request(f"'{where}' must be a string or a list of text parts.", param=where, code="invalid_type")
-    texts = []
-    for i, part in enumerate(value):
-        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-        if not isinstance(text, str):
-            raise bad_request(
-                f"'{where}[{i}]' is not a text part; this network takes text only.",
-                param=f"{where}[{i}]",
-                code="unsupported_content",
-            )
-        texts.append(text)
-    return "".join(texts)
 
 
 def read_inputs(value: Any) -> tuple[str, ...]:
@@ -211,12 +167,38 @@ def read_inputs(value: Any) -> tuple[str, ...]:
             )
         if not text:
             raise bad_request(f"'input[{i}]' is empty.", param=f"input[{i}]")
-    if sum(len(text) for text in inputs) > MAX_TEXT:
-        raise _too_much("input")
+    if sum(map(size_of, inputs)) > MAX_TEXT:
+        raise too_much("input")
     return tuple(inputs)
 
 
-def _too_much(param: str) -> ApiError:
+def read_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
+    """One prompt or several, each as text or as token ids."""
+    several = isinstance(value, list) and bool(value) and not isinstance(value[0], int)
+    prompts = value if several else [value]
+    if len(prompts) > MAX_INPUTS:
+        raise bad_request(f"'prompt' is a list of at most {MAX_INPUTS} prompts.", param="prompt")
+    found = tuple(_prompt(one, f"prompt[{i}]" if several else "prompt") for i, one in enumerate(prompts))
+    if sum(size_of(one) if isinstance(one, str) else len(one) for one in found) > MAX_TEXT:
+        raise too_much("prompt")
+    return found
+
+
+def _prompt(value: Any, where: str) -> str | tuple[int, ...]:
+    if isinstance(value, str) and value:
+        return value
+    is_ids = isinstance(value, list) and 0 < len(value) <= MAX_TOKENS
+    if not is_ids or not all(type(one) is int and 0 <= one < 2**32 for one in value):
+        raise bad_request(f"'{where}' must be a text or a list of token ids, and not empty.", param=where)
+    return tuple(value)
+
+
+def size_of(text: str) -> int:
+    """In bytes, as it goes to a host."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def too_much(param: str) -> ApiError:
     return bad_request(
-        f"'{param}' holds more than {MAX_TEXT} characters.", param=param, code="too_long", hint="Send less text."
+        f"'{param}' holds more than {MAX_TEXT} bytes of text.", param=param, code="too_long", hint="Send less text."
     )

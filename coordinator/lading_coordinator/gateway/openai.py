@@ -1,11 +1,11 @@
-"""The OpenAI calls: from a request to a job at the dispatcher, and from its events to an answer, as they come.
+"""The OpenAI calls: from a request to jobs at the dispatcher, and from their events to an answer, as they come.
 
-No framework and no policy: reading is core.ask's, writing core.answer's, choosing and paying the dispatcher's. A client
-that goes away cancels its task, which closes the events and so cancels the job within one step.
+No framework and no policy: reading is core.ask's, writing a dialect's, choosing and paying the dispatcher's. A client
+that goes away cancels its task, which closes the events and so cancels the jobs within one step.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager, aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -13,40 +13,37 @@ import msgspec
 from lading.core.request import CALL_TOKENS
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece, Rows, Started
 from lading.dispatch.dispatcher import Event
-from lading_coordinator.core.answer import (
-    Bill,
-    ChunkWriter,
-    Matrix,
-    Share,
-    call_answer,
-    completion,
-    embeddings,
-    error_event,
-    tongue,
-)
+from lading_coordinator.core.answer import Bill, Matrix, Share, embeddings
 from lading_coordinator.core.ask import (
-    EmbedAsk,
+    ChatAsk,
     call_request,
-    chat_request,
+    chat_requests,
     embed_request,
     parse_call,
     parse_chat,
+    parse_completion,
     parse_embed,
 )
 from lading_coordinator.core.catalogue import Entry
+from lading_coordinator.core.chats import CallDialect, ChatDialect
+from lading_coordinator.core.completions import CompletionDialect
+from lading_coordinator.core.dialect import Answer, Dialect, Voice
+from lading_coordinator.core.response_ask import parse_response
+from lading_coordinator.core.responses import ResponseDialect
+from lading_coordinator.core.wishes import Wishes, read_wishes
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
+from lading_coordinator.gateway.facts import at_end, at_start
+from lading_coordinator.gateway.jobs import Events, interleaved, watched
 from lading_coordinator.gateway.models import PLACES, Models, Terms
-from lading_coordinator.gateway.reply import Headers, Reply
+from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
-from lading_protocol.ids import Address, JobId, to_hex
-from lading_protocol.messages import CallRequest, ChatRequest
+from lading_protocol.ids import AgentId, JobId, Wei
+from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed, operation_of
 from lading_protocol.pricing import prompt_bound
-from lading_protocol.receipts import Finish
 
 SSE = b"text/event-stream; charset=utf-8"
-Events = AsyncGenerator[Event, None]
 R = TypeVar("R", ChatRequest, CallRequest)
 
 
@@ -62,7 +59,7 @@ class Doorman(Protocol):
     async def admit(self, api_key: str) -> Payer: ...
 
     def working(self, payer: Payer) -> AbstractContextManager[None]:
-        """Counts a running job. Raises ApiError (429) when there are too many."""
+        """Counts an open request. Raises ApiError (429) when there are too many."""
         ...
 
 
@@ -88,26 +85,37 @@ class Gateway:
         self._fresh = fresh
         self._terms = terms or Terms()
 
+    async def _admit(self, request: Request) -> "Caller":
+        payer = await self._doorman.admit(request.bearer())
+        return Caller(payer, read_wishes(request.headers))
+
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_chat(request.body)
-        entry = self.models.entry(ask.model, "chat")
-        wanted = chat_request(ask, entry.agent, self._fresh(32), self._terms.default_tokens)
-        if ask.max_tokens is None:
-            wanted = _bounded(wanted, entry, self._terms.default_tokens)
-        job = JobId(self._fresh(32))
-        voice = tongue(job, self._clock(), ask.model, entry.agent)
-        with self._doorman.working(payer):
-            async with aclosing(self._runner.run(payer, Ask(entry.agent, wanted), job)) as events:
-                if ask.stream:
-                    await self._stream(events, reply, ChunkWriter(voice, ask.include_usage), "chat")
-                else:
-                    await self._whole(events, reply, "chat", lambda *end: completion(voice, *end))
+        plan = self._plan(ask, "messages")
+        usage, tools = ask.include_usage, ask.tools
+        dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
+        await self._talk(caller, plan, dialect, reply)
+
+    async def complete(self, request: Request, reply: Reply) -> None:
+        """POST /v1/completions"""
+        caller = await self._admit(request)
+        ask = parse_completion(request.body)
+        plan = self._plan(ask, "prompt")
+        dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
+        await self._talk(caller, plan, dialect, reply)
+
+    async def respond(self, request: Request, reply: Reply) -> None:
+        """POST /v1/responses"""
+        caller = await self._admit(request)
+        ask = parse_response(request.body)
+        plan = self._plan(ask.chat, "input")
+        await self._talk(caller, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
         """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_call(request.body)
         entry = self.models.entry(ask.model, ask.operation)
         if ask.operation in PLACES:
@@ -121,75 +129,101 @@ class Gateway:
         wanted = call_request(ask, 1)
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
-        job = JobId(self._fresh(32))
-        voice = tongue(job, self._clock(), ask.model, entry.agent)
-        with self._doorman.working(payer):
-            async with aclosing(self._runner.run(payer, Ask(entry.agent, wanted), job)) as events:
-                if ask.stream:
-                    await self._stream(events, reply, ChunkWriter(voice, include_usage=True), "call")
-                else:
-                    await self._whole(events, reply, "call", lambda *end: call_answer(voice, ask.operation, *end))
+        plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
+        await self._talk(caller, plan, CallDialect(plan.voice, ask.operation), reply)
 
-    async def _whole(
-        self, events: Events, reply: Reply, kind: str, write: Callable[[str, Finish, Bill], bytes]
-    ) -> None:
-        texts: list[str] = []
-        with JobWatch(self._metrics, kind) as watch:
-            async for event in events:
+    def _plan(self, ask: ChatAsk, given: str) -> "Plan":
+        """Raises ApiError."""
+        entry = self.models.entry(ask.model, "chat")
+        usual = self._terms.default_tokens
+        wanted = chat_requests(ask, entry.agent, self._fresh(32), usual)
+        if ask.max_tokens is None:
+            wanted = [_bounded(one, entry, usual) for one in wanted]
+        return self._made(entry, ask.model, wanted, given, stream=ask.stream)
+
+    def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], given: str, *, stream: bool) -> "Plan":
+        jobs = tuple(JobId(self._fresh(32)) for _ in wanted)
+        voice = Voice(jobs[0], int(self._clock()), model, f"lading-{entry.agent.hex()[:16]}")
+        return Plan(voice, entry.agent, jobs, tuple(wanted), given, stream)
+
+    async def _talk(self, caller: "Caller", plan: "Plan", dialect: Dialect, reply: Reply) -> None:
+        """Runs the jobs of a plan, and answers in a dialect."""
+        with ExitStack() as working:
+            for _ in plan.jobs:
+                working.enter_context(self._doorman.working(caller.payer))
+            jobs = [
+                self._run(caller, job, caller.wishes.ask(plan.agent, one), plan.given)
+                for job, one in zip(plan.jobs, plan.wanted, strict=True)
+            ]
+            if plan.stream:
+                await self._stream(jobs, reply, dialect, plan.jobs)
+            else:
+                await self._whole(jobs, reply, dialect)
+
+    def _run(self, caller: "Caller", job: JobId, ask: Ask, given: str) -> Events:
+        kind = "call" if isinstance(ask.request, CallRequest) else operation_of(ask.request)
+        return watched(self._runner.run(caller.payer, ask, job), JobWatch(self._metrics, kind, given))
+
+    async def _whole(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect) -> None:
+        texts: list[list[str]] = [[] for _ in jobs]
+        chances: list[list[Chance]] = [[] for _ in jobs]
+        ends: dict[int, Ended] = {}
+        async with aclosing(interleaved(jobs)) as events:
+            async for index, event in events:
                 match event:
                     case Piece():
-                        watch.first()
-                        texts.append(event.text)
-                    case Moved():
-                        watch.moved(event)
+                        texts[index].append(event.text)
+                        chances[index] += event.chances
                     case Ended():
-                        watch.ended()
-                        body = write("".join(texts), event.finish, self._bill(event))
-                        reply.send(200, body, headers=_final(event))
+                        ends[index] = event
                     case _:
                         pass
+        ended = [ends[index] for index in range(len(jobs))]
+        answers = [Answer("".join(texts[i]), one.finish, tuple(chances[i])) for i, one in enumerate(ended)]
+        reply.send(200, dialect.whole(answers, self._bill(ended)), headers=at_end(ended))
 
-    async def _stream(self, events: Events, reply: Reply, writer: ChunkWriter, kind: str) -> None:
+    async def _stream(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect, ids: Sequence[JobId]) -> None:
         try:
-            with JobWatch(self._metrics, kind) as watch:
-                await self._chunks(events, reply, writer, watch)
+            async with aclosing(interleaved(jobs)) as events:
+                await self._pieces(events, reply, dialect, ids)
         except ApiError as error:
             if not reply.begun:
                 raise
-            reply.write(error_event(error))
+            reply.write(dialect.broken(error))
             reply.end()
 
-    async def _chunks(self, events: Events, reply: Reply, writer: ChunkWriter, watch: JobWatch) -> None:
-        host: Address | None = None
-        async for event in events:
+    async def _pieces(
+        self, events: AsyncGenerator[tuple[int, Event], None], reply: Reply, dialect: Dialect, ids: Sequence[JobId]
+    ) -> None:
+        started: dict[int, Started] = {}
+        ends: dict[int, Ended] = {}
+        async for index, event in events:
             match event:
                 case Piece():
                     first = not reply.begun
                     if first:
-                        watch.first()
-                        _begin(reply, writer, host)
-                    if event.text:
-                        reply.write(writer.text(event.text))
+                        _begin(reply, dialect, ids, started)
+                    reply.write(dialect.piece(index, event.text, event.chances))
                     if first:
                         reply.flush()  # the first token does not wait for those that came with it
                     await reply.drain()
                 case Started():
-                    host = event.host
+                    started[index] = event
                 case Moved():
-                    watch.moved(event)
-                    host = None
+                    started.pop(index, None)
                 case Ended():
                     if not reply.begun:
-                        _begin(reply, writer, host)
-                    watch.ended()
-                    reply.write(writer.end(event.finish, self._bill(event)))
-                    reply.end()
+                        _begin(reply, dialect, ids, started)
+                    ends[index] = event
+                    reply.write(dialect.finished(index, event.finish))
                 case _:
                     pass
+        reply.write(dialect.end(self._bill([ends[index] for index in range(len(ids))])))
+        reply.end()
 
     async def embed(self, request: Request, reply: Reply) -> None:
         """POST /v1/embeddings"""
-        payer = await self._doorman.admit(request.bearer())
+        caller = await self._admit(request)
         ask = parse_embed(request.body)
         entry = self.models.entry(ask.model, "embed")
         if ask.dimensions not in (None, entry.width):
@@ -200,32 +234,45 @@ class Gateway:
                 param="dimensions",
                 hint="Leave it out.",
             )
-        with self._doorman.working(payer):
-            job, wanted = JobId(self._fresh(32)), Ask(entry.agent, embed_request(ask))
-            async with aclosing(self._runner.run(payer, wanted, job)) as events:
-                await self._vectors(events, reply, ask)
+        with self._doorman.working(caller.payer):
+            wanted = caller.wishes.ask(entry.agent, embed_request(ask))
+            matrix = Matrix(0, b"")
+            async with aclosing(self._run(caller, JobId(self._fresh(32)), wanted, "input")) as events:
+                async for event in events:
+                    match event:
+                        case Rows():
+                            matrix = Matrix(event.width, event.data)
+                        case Ended():
+                            body = embeddings(ask.model, matrix, self._bill([event]), as_base64=ask.base64)
+                            reply.send(200, body, headers=at_end([event]))
+                        case _:
+                            pass
 
-    async def _vectors(self, events: Events, reply: Reply, ask: EmbedAsk) -> None:
-        matrix = Matrix(0, b"")
-        with JobWatch(self._metrics, "embed") as watch:
-            async for event in events:
-                match event:
-                    case Rows():
-                        watch.first()
-                        matrix = Matrix(event.width, event.data)
-                    case Moved():
-                        watch.moved(event)
-                    case Ended():
-                        watch.ended()
-                        body = embeddings(ask.model, matrix, self._bill(event), as_base64=ask.base64)
-                        reply.send(200, body, headers=_final(event))
-                    case _:
-                        pass
+    def _bill(self, ended: Sequence[Ended]) -> Bill:
+        return Bill(
+            jobs=tuple(one.job for one in ended),
+            cost=Wei(sum(one.cost for one in ended)),
+            prompt_tokens=sum(one.prompt_tokens for one in ended),
+            output_tokens=sum(one.output_tokens for one in ended),
+            shares=tuple(Share(part.host, part.first, part.tokens, part.amount) for one in ended for part in one.parts),
+            decimals=self._terms.decimals,
+        )
 
-    def _bill(self, ended: Ended) -> Bill:
-        shares = tuple(Share(part.host, part.first, part.tokens, part.amount) for part in ended.parts)
-        decimals = self._terms.decimals
-        return Bill(ended.job, ended.cost, ended.prompt_tokens, ended.output_tokens, shares, decimals)
+
+class Caller(msgspec.Struct, frozen=True):
+    payer: Payer
+    wishes: Wishes
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A reply to be: its jobs, and what each asks of the agent. `given` is what the request calls its prompt."""
+
+    voice: Voice
+    agent: AgentId
+    jobs: tuple[JobId, ...]
+    wanted: tuple[Streamed, ...]
+    given: str
+    stream: bool
 
 
 def _bounded(request: R, entry: Entry, usual: int) -> R:
@@ -234,18 +281,7 @@ def _bounded(request: R, entry: Entry, usual: int) -> R:
     return msgspec.structs.replace(request, max_tokens=min(usual, room))
 
 
-def _begin(reply: Reply, writer: ChunkWriter, host: Address | None) -> None:
-    """The head of a stream. The host is not named when the first one dropped out before its first token."""
-    shown = ((b"x-lading-host", to_hex(host).encode()),) if host is not None else ()
-    headers = ((b"cache-control", b"no-cache"), (b"x-lading-job", to_hex(writer.tongue.job).encode()), *shown)
-    reply.start(200, SSE, headers)
-    reply.write(writer.role())
-
-
-def _final(ended: Ended) -> Headers:
-    hosts = dict.fromkeys(to_hex(part.host) for part in ended.parts)
-    return (
-        (b"x-lading-job", to_hex(ended.job).encode()),
-        (b"x-lading-host", ",".join(hosts).encode()),
-        (b"x-lading-cost", str(ended.cost).encode()),
-    )
+def _begin(reply: Reply, dialect: Dialect, ids: Sequence[JobId], started: Mapping[int, Started]) -> None:
+    """The head of a stream, and what comes before its first piece."""
+    reply.start(200, SSE, ((b"cache-control", b"no-cache"), *at_start(ids, started)))
+    reply.write(dialect.begin())

@@ -7,12 +7,14 @@ from lading_protocol.errors import LadingError
 RETRY_SECONDS = 1
 
 
-def as_api_error(error: LadingError, operation: str) -> ApiError:
+def as_api_error(error: LadingError, given: str) -> ApiError:
+    """`given` is what the request calls its prompt."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, OutOfFunds):
         message = f"{error.message} Missing: {error.missing} wei."
-        return ApiError(402, "insufficient_funds", message, hint=error.hint)
+        headers = ((b"x-lading-missing", b"%d" % error.missing),)
+        return ApiError(402, "insufficient_funds", message, hint=error.hint, headers=headers)
     if isinstance(error, NoHost):
         return _no_host(error)
     if isinstance(error, JobLost):
@@ -20,8 +22,7 @@ def as_api_error(error: LadingError, operation: str) -> ApiError:
     if isinstance(error, PurseError):
         return ApiError(503, error.code, "The coordinator cannot store vouchers now.", hint="Try again later.")
     if error.code == "too_long":
-        where = "messages" if operation == "chat" else "input"
-        return ApiError(400, "context_length_exceeded", error.message, param=where, hint="Shorten it or ask for less.")
+        return ApiError(400, "context_length_exceeded", error.message, param=given, hint="Shorten it or ask for less.")
     return ApiError(400, error.code, error.message, hint=error.hint)
 
 

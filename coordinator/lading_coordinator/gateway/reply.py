@@ -90,7 +90,7 @@ class Reply:
         retry = () if error.retry_after is None else ((b"retry-after", b"%d" % error.retry_after),)
         if error.status in (400, 408, 413, 431) and error.code in ("malformed_http", "request_timeout"):
             self.keep_alive = False
-        self.send(error.status, error_body(error), headers=retry)
+        self.send(error.status, error_body(error), headers=(*retry, *error.headers))
 
     def _start_line(self, status: int, kind: bytes, headers: Headers) -> bytes:
         lines = [_STATUS[status], b"content-type: ", kind, b"\r\n"]

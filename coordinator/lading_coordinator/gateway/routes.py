@@ -17,6 +17,8 @@ class Routes:
         self._rest = rest
         self._calls = {
             ("POST", "/v1/chat/completions"): gateway.chat,
+            ("POST", "/v1/completions"): gateway.complete,
+            ("POST", "/v1/responses"): gateway.respond,
             ("POST", "/v1/embeddings"): gateway.embed,
             ("POST", "/lading/v1/call"): gateway.call,
             ("GET", "/v1/models"): gateway.models.show_all,
@@ -41,9 +43,12 @@ class Routes:
         elif request.path in self._paths or model != request.path:
             raise ApiError(405, "method_not_allowed", f"{request.path} does not take {request.method}.")
         else:
-            raise ApiError(
-                404,
-                "unknown_path",
-                f"This network does not serve {request.path}.",
-                hint="It serves /v1/chat/completions, /v1/embeddings and /v1/models.",
-            )
+            raise unknown_path(request.path)
+
+
+def unknown_path(path: str) -> ApiError:
+    if path.startswith("/v1/responses/"):
+        why, hint = "This network keeps no answers: there is none to fetch.", "Ask again with the whole conversation."
+        return ApiError(404, "unknown_path", why, hint=hint)
+    hint = "It serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/models."
+    return ApiError(404, "unknown_path", f"This network does not serve {path}.", hint=hint)

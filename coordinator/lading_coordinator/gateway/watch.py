@@ -12,11 +12,13 @@ from lading_protocol.errors import LadingError
 class JobWatch:
     """Around a job's events. A LadingError leaves it as an ApiError."""
 
-    __slots__ = ("_began", "_code", "_metrics", "_operation", "_waits")
+    __slots__ = ("_began", "_code", "_given", "_metrics", "_operation", "_waits")
 
-    def __init__(self, metrics: Metrics, operation: str) -> None:
+    def __init__(self, metrics: Metrics, operation: str, given: str) -> None:
+        """`given` is what the request calls its prompt."""
         self._metrics = metrics
         self._operation = operation
+        self._given = given
         self._code = "cancelled"
         self._waits = True
         self._began = 0.0
@@ -41,7 +43,7 @@ class JobWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        refusal = as_api_error(error, self._operation) if isinstance(error, LadingError) else None
+        refusal = as_api_error(error, self._given) if isinstance(error, LadingError) else None
         self._metrics.running.dec()
         self._metrics.jobs.labels(self._operation, refusal.code if refusal else self._code).inc()
         if refusal is not None and refusal is not error:

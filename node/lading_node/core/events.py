@@ -4,7 +4,7 @@ import msgspec
 
 from lading_node.core.admission import Facts
 from lading_protocol.ids import Wei
-from lading_protocol.messages import Request, ToPayer
+from lading_protocol.messages import Chance, Request, ToPayer
 from lading_protocol.receipts import Finish, Receipt, SignedLock, SignedVoucher
 
 
@@ -63,12 +63,14 @@ class EngineTraced(msgspec.Struct, frozen=True):
 
 
 class EngineRun(msgspec.Struct, frozen=True):
-    """Output tokens from absolute index `first` on, and their sketch if the engine gave one of the prompt."""
+    """Output tokens from absolute index `first` on, their sketch if the engine gave one of the prompt, and how likely
+    each was if the request asks for it."""
 
     first: int
     ids: tuple[int, ...]
     text: str
     sketch: bytes = b""
+    chances: tuple[Chance, ...] = ()
 
 
 class EngineRows(msgspec.Struct, frozen=True):

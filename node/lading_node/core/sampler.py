@@ -7,21 +7,39 @@ vectors in tests/vectors/sampler.json freeze it. Knows no engine, clock or gener
 import hashlib
 import math
 from decimal import Decimal, localcontext
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Philox
 from numpy.typing import NDArray
 
 from lading_node.core.shaping import Shaper
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.messages import Sampler
 
 Reals = NDArray[np.float64]
 Ids = NDArray[np.intp]
 
+
+class Slack(NamedTuple):
+    """How close to a cut a token may be in or out: in logits, and at least in cumulative probability for top-p.
+
+    `stretch` is how much larger both have become with the errors of the logits.
+    """
+
+    near: float
+    share: float
+    stretch: float = 1.0
+
+    def stretched(self, by: float) -> "Slack":
+        return Slack(self.near * by, self.share * by, by)
+
+
 # An honest host's logits differ in the last bits, so at a cut it may keep or drop a token that lies this close to it.
-TOP_K_SLACK = 0.05  # logits
-TOP_P_SLACK = 0.02  # cumulative probability
-MIN_P_SLACK = 0.05  # logits
+TOLERANT = Slack(0.05, 0.02)
+# Where no logit is off by more than e, no margin and no distance to a cut is off by more than 2 e: whoever keeps within
+# the margin of an exact class keeps within this.
+EXACT = Slack(EXACT_MARGIN, 0.0)
 
 # numpy counts up before it makes a block, so the first block with counter 0 needs the counter before it.
 _BEFORE_FIRST = np.full(4, 2**64 - 1, dtype=np.uint64)
@@ -192,53 +210,65 @@ def _exact_size(falling: Reals, rest: Reals, p: float) -> int:
         return len(weights)
 
 
-def margin(logits: NDArray[np.float32], chosen: int, t: int, sampler: Sampler, shaper: Shaper | None = None) -> float:
+def margin(
+    logits: NDArray[np.float32],
+    chosen: int,
+    t: int,
+    sampler: Sampler,
+    shaper: Shaper | None = None,
+    slack: Slack = TOLERANT,
+) -> float:
     """By how many logits the reference would have to be wrong for `chosen` to be the right token at index `t`.
 
-    0 when it is the choice. A token near a top-k, top-p or min-p cut (the slacks above) may be in or out: such a token
-    may be chosen and need not be beaten. A token clearly cut off is as far away as it is from the cut, or as its score
-    is from the best, whichever is more. Infinite for an id outside the vocabulary, or that the grammar does not allow.
-    Where penalties stretch errors, slacks are stretched and the margin is shrunk by as much. Raises ValueError when the
+    0 when it is the choice. A token near a top-k, top-p or min-p cut (`slack`) may be in or out: such a token may be
+    chosen and need not be beaten. A token clearly cut off is as far away as it is from the cut, or as its score is from
+    the best, whichever is more. Infinite for an id outside the vocabulary, or that the grammar does not allow. Where
+    penalties stretch errors, the slack is stretched and the margin is shrunk by as much. Raises ValueError when the
     row has no finite maximum.
     """
     if not 0 <= chosen < len(logits):
         return math.inf
     _check(logits)
     if shaper is None:
-        return _behind(logits, None, chosen, t, sampler, 1.0)
+        return _behind(logits, None, chosen, t, sampler, slack)
+    slack = slack.stretched(shaper.stretch)
     row, ids = shaper.shape(logits)
     if ids is None:
-        return _behind(row, None, chosen, t, sampler, shaper.stretch)
+        return _behind(row, None, chosen, t, sampler, slack)
     at = int(np.searchsorted(ids, chosen))
     if at == len(ids) or ids[at] != chosen:
         return math.inf
     _check(row)
-    return _behind(row, ids, at, t, sampler, shaper.stretch)
+    return _behind(row, ids, at, t, sampler, slack)
 
 
-def _behind(given: NDArray[np.floating], ids: Ids | None, at: int, t: int, sampler: Sampler, stretch: float) -> float:
+def _behind(given: NDArray[np.floating], ids: Ids | None, at: int, t: int, sampler: Sampler, slack: Slack) -> float:
     """`margin` of the position `at`; `ids` as in _pick."""
     best = _pick(given, ids, t, sampler)
     if at == best:
         return 0.0
     row = given.astype(np.float64)
     if sampler.temperature == 0:
-        return float(row[best] - row[at]) / stretch
+        return float(row[best] - row[at]) / slack.stretch
     gumbel = noise(sampler.seed, t, len(row)) if ids is None else noise(sampler.seed, t, int(ids[-1]) + 1)[ids]
     scores = row + sampler.temperature * gumbel
     if sampler.top_k == 0 and sampler.top_p == 1 and sampler.min_p == 0:
-        return max(0.0, float(scores[best] - scores[at])) / stretch
-    surely, perhaps, cut = _slack(row, sampler, stretch)
+        return max(0.0, float(scores[best] - scores[at])) / slack.stretch
+    surely, perhaps, cut = _around(row, sampler, slack)
     rivals = scores[surely]
     behind = max(0.0, float(rivals.max() - scores[at])) if len(rivals) else 0.0
-    return (behind if perhaps[at] else max(behind, cut - float(row[at]))) / stretch
+    return (behind if perhaps[at] else max(behind, cut - float(row[at]))) / slack.stretch
 
 
-def _slack(row: Reals, sampler: Sampler, stretch: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
-    """Which ids are in under any error within the slack, which may be in, and the logit of the last one really in."""
+def _around(row: Reals, sampler: Sampler, slack: Slack) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
+    """Which ids are in under any error within the slack, which may be in, and the logit of the last one really in.
+
+    Logits that are off by half of `near` change the odds of the share before a token by a factor of up to
+    exp(near / temperature): the share itself, as no logistic curve is steeper than 1/4, by near / (4 temperature).
+    """
     scaled = row / sampler.temperature
     kept = _top_k(scaled, sampler.top_k)
-    near, share = TOP_K_SLACK * stretch, TOP_P_SLACK * stretch
+    near, share = slack.near, max(slack.share, slack.near / (4 * sampler.temperature))
     edge = float(row[kept].min())
     limited = len(kept) < len(row)
     surely = row >= edge + near if limited else np.ones(len(row), np.bool_)
@@ -253,8 +283,8 @@ def _slack(row: Reals, sampler: Sampler, stretch: float) -> tuple[NDArray[np.boo
         edge = max(edge, float(row[_nucleus(scaled, kept, sampler.top_p)].min()))
     if sampler.min_p > 0:
         least_logit = float(row.max()) + sampler.temperature * math.log(sampler.min_p)
-        surely &= row >= least_logit + MIN_P_SLACK * stretch
-        perhaps &= row >= least_logit - MIN_P_SLACK * stretch
+        surely &= row >= least_logit + near
+        perhaps &= row >= least_logit - near
         edge = max(edge, least_logit)
     return surely, perhaps, edge
 

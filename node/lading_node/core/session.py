@@ -42,7 +42,19 @@ from lading_node.core.events import (
 )
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, TermsId, Wei
-from lading_protocol.messages import MAX_FRAME, Accept, EmbedRequest, Fail, Open, Refuse, Tokens, Vectors
+from lading_protocol.messages import (
+    MAX_FRAME,
+    Accept,
+    Chance,
+    EmbedRequest,
+    Fail,
+    Open,
+    Refuse,
+    RichChat,
+    Tokens,
+    Vectors,
+    WeighedTokens,
+)
 from lading_protocol.pricing import PER, attempt_amount
 from lading_protocol.receipts import Finish
 from lading_protocol.transcript import (
@@ -179,6 +191,9 @@ def _ran(session: Session, channel: Channel, run: EngineRun, now: float) -> Step
     assert session.tree is not None
     if len(run.sketch) != (SKETCH_BYTES * len(run.ids) if session.tree.is_sketched else 0):
         return _abort(session, channel, "engine_error", "The engine's sketch does not fit its tokens.", now)
+    request = session.opening.request
+    if len(run.chances) != (len(run.ids) if isinstance(request, RichChat) and request.logprobs else 0):
+        return _abort(session, channel, "engine_error", "The engine's logprobs do not fit its tokens.", now)
     return _go_on(msgspec.structs.replace(session, backlog=(*session.backlog, run)), channel, now)
 
 
@@ -220,7 +235,8 @@ def _flush(session: Session, channel: Channel, now: float) -> tuple[Session, Cha
         taken = min(len(run.ids), affordable)
         ids, rest = run.ids[:taken], run.ids[taken:]
         sketch, more = run.sketch[: SKETCH_BYTES * taken], run.sketch[SKETCH_BYTES * taken :]
-        left = (EngineRun(run.first + taken, rest, run.text, more),) if rest else ()
+        chances, later = run.chances[:taken], run.chances[taken:]
+        left = (EngineRun(run.first + taken, rest, run.text, more, later),) if rest else ()
         assert session.tree is not None
         session = msgspec.structs.replace(
             session,
@@ -231,11 +247,16 @@ def _flush(session: Session, channel: Channel, now: float) -> tuple[Session, Cha
             backlog=left + session.backlog[1:],
         )
         channel = channels.earn(channel, session.job, session.opening.attempt, amount(session))
-        effects.append(Send(Tokens(run.first, ids, "" if rest else run.text, session.rolling)))
+        text = "" if rest else run.text
+        effects.append(Send(_tokens(run.first, ids, text, session.rolling, chances)))
         if session.count // CHUNK_TOKENS > session.receipted // CHUNK_TOKENS:
             session, receipt = receipt_of(session, Finish.RUNNING, now)
             effects.append(receipt)
     return session, channel, effects
+
+
+def _tokens(first: int, ids: tuple[int, ...], text: str, rolling: bytes, chances: tuple[Chance, ...]) -> Tokens:
+    return WeighedTokens(first, ids, text, rolling, chances) if chances else Tokens(first, ids, text, rolling)
 
 
 def _affordable(session: Session, channel: Channel) -> int:

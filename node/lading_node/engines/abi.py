@@ -77,7 +77,7 @@ def stop() -> bytes:
 def chat_input(request: ChatRequest) -> bytes:
     """The seed keeps 53 bits, so that every language's numbers can hold it. Raises EngineError."""
     sampler = request.sampler
-    check_extras(sampler, (), "This agent chooses its tokens itself and")
+    check_extras(request, (), "This agent chooses its tokens itself and")
     return _encoder.encode(
         {
             "messages": [{"role": one.role, "content": one.content} for one in request.messages],

@@ -5,14 +5,15 @@ transformers style, which is run in a sandbox and under a deadline. Runs in the 
 """
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from tokenizers import Tokenizer
 
 from lading_node.core.stops import piece_bytes
+from lading_node.core.tools import OPEN
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.template import compile_template
 from lading_protocol.messages import Message
@@ -37,11 +38,14 @@ class Chat:
         self._tokenizer = load_tokenizer(tokenizer)
         self.pieces = byte_pieces(self._tokenizer, tokenizer)
         self._longest = max(map(len, self.pieces), default=1) or 1
-        self._encode: Callable[[Sequence[Message]], list[int]]
+        self._encode: _MarkupEncoder | _TemplateEncoder
         if is_markup:
             self._encode = _MarkupEncoder(self._tokenizer, _load_markup(template))
         else:
             self._encode = _TemplateEncoder(self._tokenizer, _text(template), shape)
+        # Where the marks of a call are control tokens they have no text, and nobody could find the call in an answer.
+        marks = self._tokenizer.encode(OPEN, add_special_tokens=False).ids
+        self._shows_calls = b"".join(self.pieces[one] for one in marks) == OPEN.encode()
 
     def least_tokens(self, messages: Sequence[Message]) -> int:
         """A lower bound of the prompt's length that costs nothing: no token is longer than the longest one."""
@@ -50,6 +54,17 @@ class Chat:
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The prompt ids, up to where the assistant speaks. Raises EngineError."""
         return self._encode(messages)
+
+    def plain(self, text: str) -> list[int]:
+        """The ids of a prompt without markup, with what the tokenizer itself puts around a text."""
+        self._tokenizer.encode_special_tokens = False
+        return list(self._tokenizer.encode(text).ids)
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        """See LanguageModel.with_tools."""
+        if isinstance(self._encode, _MarkupEncoder) or not self._shows_calls or not self._encode.template.takes_tools:
+            return None
+        return self._encode.ids(self._encode.template.render(turns, tools))
 
 
 class _MarkupEncoder:
@@ -82,11 +97,14 @@ class _TemplateEncoder:
     def __init__(self, tokenizer: Tokenizer, template: str, shape: LlmShape) -> None:
         self._tokenizer = tokenizer
         named = ["" if i is None else tokenizer.id_to_token(i) or "" for i in (shape.bos, shape.eos[0])]
-        self._render = compile_template(template, *named)
+        self.template = compile_template(template, *named)
 
     def __call__(self, messages: Sequence[Message]) -> list[int]:
+        return self.ids(self.template(messages))
+
+    def ids(self, text: str) -> list[int]:
         self._tokenizer.encode_special_tokens = False
-        return list(self._tokenizer.encode(self._render(messages), add_special_tokens=False).ids)
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _marker(tokenizer: Tokenizer, text: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lading_node.core.asked import extras
 from lading_node.engines.port import Failed, FailureCode
 from lading_protocol.errors import LadingError, one_line
-from lading_protocol.messages import Sampler
+from lading_protocol.messages import ChatRequest, RichChat
 
 __all__ = ["EngineError", "check_extras", "check_fit", "one_line"]
 
@@ -33,9 +33,13 @@ class EngineError(LadingError):
         return Failed(id, self.failure, self.message, self.hint)
 
 
-def check_extras(sampler: Sampler, taken: Sequence[str], who: str) -> None:
+def check_extras(request: ChatRequest, taken: Sequence[str], who: str) -> None:
     """Raises EngineError for what `who` would not honour: nothing that changes an answer is silently left out."""
-    lacking = [name for name in extras(sampler) if name not in taken]
+    asked = extras(request.sampler)
+    if isinstance(request, RichChat):
+        beside = {"tools": request.tools or request.turns, "logprobs": request.logprobs, "bare prompt": request.prompt}
+        asked += tuple(name for name, value in beside.items() if value)
+    lacking = [name for name in asked if name not in taken]
     if lacking:
         verb = "takes no" if len(lacking) == 1 else "takes none of"
         raise EngineError("invalid_request", f"{who} {verb} {', '.join(lacking)}.", hint="Leave it out.")

@@ -10,18 +10,22 @@ from typing import Protocol
 
 import numpy as np
 
-from lading_node.core.sampler import choose
+from lading_node.core.chances import chance
+from lading_node.core.sampler import EXACT, TOLERANT, choose
 from lading_node.core.shaping import Shaper
 from lading_node.core.sketch import States, directions, project
 from lading_node.core.stops import OutputText
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Context, LanguageModel, margins, retraced, shaper_of
 from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Score, Scored, Started, Traced
+from lading_node.engines.rich import least_tokens, prompt_ids
 from lading_node.engines.wire import FromEngine, Vector, is_last
-from lading_protocol.messages import ChatRequest
+from lading_protocol.messages import Chance, ChatRequest, RichChat
 from lading_protocol.transcript import prompt_hash
 
 TRACED_POSITIONS = 8192
+# Tokens whose chances always fit into one frame.
+WEIGHED_TOKENS = 64
 # Above what honest arithmetic of any numeric class differs by, below what a guess gets away with.
 RESUME_SLACK = 0.5
 
@@ -62,6 +66,8 @@ class Generation:
         self._at = len(order.emitted)
         self._token = 0
         self._fresh: list[int] = []
+        self._logprobs = request.logprobs if isinstance(request, RichChat) else 0
+        self._chances: list[Chance] = []
         self._along = directions(order.job, model.states) if order.job and model.states else None
         self._states: list[States] = []
         self._events: list[FromEngine] = []
@@ -111,7 +117,8 @@ class Generation:
 
     def _choose(self, state: Context) -> bool:
         at = self._at
-        token = self._token = choose(state.logits(), at, self._sampler, self._shaper)
+        logits = state.logits()
+        token = self._token = choose(logits, at, self._sampler, self._shaper)
         if self._shaper is not None:
             self._shaper.push(token)
         self._fresh.append(token)
@@ -119,6 +126,10 @@ class Generation:
             self._states.append(state.states()[-1])
         self._at = at + 1
         self.made += 1
+        if self._logprobs:
+            self._chances.append(chance(logits, token, self._logprobs - 1, self._model.pieces))
+            if len(self._chances) == WEIGHED_TOKENS:
+                self._settle()
         # Text is worked out only when somebody takes it, unless this token could end the answer.
         if self._watching or at == self._last or token in self._ends:
             self._settle()
@@ -139,8 +150,10 @@ class Generation:
         if self._fresh:
             text = "".join([self._text.push(token) for token in self._fresh])
             sketch = project(np.stack(self._states), self._along) if self._along is not None else b""
-            self._events.append(Run(self._order.id, self._at - len(self._fresh), tuple(self._fresh), text, sketch))
+            first, ids, chances = self._at - len(self._fresh), tuple(self._fresh), tuple(self._chances)
+            self._events.append(Run(self._order.id, first, ids, text, sketch, chances))
             self._fresh.clear()
+            self._chances.clear()
             self._states.clear()
 
     def _end(self, event: Finished | Failed) -> None:
@@ -183,7 +196,8 @@ def score(model: LanguageModel, order: Score, context: int) -> Scored | Failed:
             return Scored(order.id, len(prompt), prompt_hash(prompt), far, "", 0)
         text = OutputText(model.pieces, model.ends, request.stop, request.max_tokens)
         text.replay(order.emitted)
-        found, sketch = retraced(model, prompt, order.emitted, order.first, request.sampler, order.job)
+        slack = EXACT if order.exact else TOLERANT
+        found, sketch = retraced(model, prompt, order.emitted, order.first, request.sampler, order.job, slack)
         ended = text.count if text.finish else 0
         return Scored(order.id, len(prompt), prompt_hash(prompt), found, text.finish, ended, sketch)
     except Exception as error:
@@ -207,10 +221,10 @@ def _prompt(model: LanguageModel, request: ChatRequest, emitted: Sequence[int], 
         raise EngineError("invalid_request", f"{len(emitted)} tokens are emitted of at most {request.max_tokens}.")
     if wrong := [token for token in emitted if not 0 <= token < model.vocab]:
         raise EngineError("invalid_request", f"The emitted token {wrong[0]} is not in the vocabulary of {model.vocab}.")
-    least = model.least_tokens(request.messages)
+    least = least_tokens(model, request)
     if least + request.max_tokens > context:
         raise _too_long(f"at least {least}", request.max_tokens, context)
-    prompt = model.prompt(request.messages)
+    prompt = prompt_ids(model, request)
     if not prompt:
         raise EngineError("invalid_request", "The prompt is empty.")
     if len(prompt) + request.max_tokens > context:

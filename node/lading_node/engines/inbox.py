@@ -18,11 +18,13 @@ from lading_node.engines.port import (
     Traced,
 )
 from lading_node.engines.wire import Vector, is_last
-from lading_protocol.messages import ChatRequest
+from lading_protocol.messages import ChatRequest, RichChat
+from lading_protocol.pricing import prompt_bound
 from lading_protocol.transcript import SKETCH_BYTES
 
 _MESSAGE = 256 << 10
 _TOKEN = 1 << 10
+_LIKELY = 320
 _VECTOR = 512 << 10
 
 Arrival = Started | Traced | Run | Finished | Failed | Scored | Vector
@@ -95,7 +97,7 @@ def room_of(order: Generate | Embed | Score) -> int:
     """Bytes of messages that an order can cause at most, generously: an engine that sends more floods its host."""
     match order:
         case Generate(request=ChatRequest() as request, emitted=emitted):
-            return _MESSAGE + request.max_tokens * _TOKEN + _sketch(request, emitted)
+            return _MESSAGE + request.max_tokens * (_TOKEN + _chances(request)) + _sketch(request, emitted)
         case Generate(request=request):
             return _MESSAGE + request.max_tokens * _TOKEN
         case Embed(request=request):
@@ -109,7 +111,13 @@ def room_of(order: Generate | Embed | Score) -> int:
 def _sketch(request: ChatRequest, emitted: Sequence[int]) -> int:
     """Of a prompt and what follows it: no token has less than a byte, and a template adds little to a message."""
     prompt = sum(len(message.content.encode()) + 64 for message in request.messages)
+    if isinstance(request, RichChat):
+        prompt = max(prompt, prompt_bound(request))
     return 2 * SKETCH_BYTES * (prompt + len(emitted))
+
+
+def _chances(request: ChatRequest) -> int:
+    return _LIKELY * (1 + request.logprobs) if isinstance(request, RichChat) and request.logprobs else 0
 
 
 def embedded(id: str, rows: Sequence[Vector]) -> Embedded:

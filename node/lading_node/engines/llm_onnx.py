@@ -76,6 +76,12 @@ class OnnxLanguageModel:
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         return self._chat.prompt(messages)
 
+    def plain(self, text: str) -> list[int]:
+        return self._chat.plain(text)
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        return self._chat.with_tools(turns, tools)
+
     def open(self, ids: Sequence[int], room: int) -> "OnnxContext":
         return OnnxContext(self._generator(ids, len(ids) + room))
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lading_node.core.asked import bias_fault, shapes
 from lading_node.core.mask import Masks
-from lading_node.core.sampler import margin
+from lading_node.core.sampler import TOLERANT, Slack, margin
 from lading_node.core.shaping import Shaper
 from lading_node.core.sketch import States, directions, project
 from lading_node.core.vocabulary import Vocabulary
@@ -67,6 +67,17 @@ class LanguageModel(Protocol):
         """The prompt ids. Raises EngineError."""
         ...
 
+    def plain(self, text: str) -> list[int]:
+        """The ids of a text that is a prompt by itself, without chat markup."""
+        ...
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        """The prompt ids where the markup knows tools and has calls written as JSON in <tool_call>, else None.
+
+        `turns` and `tools` are as core/tools reads them. Raises EngineError.
+        """
+        ...
+
     def open(self, ids: Sequence[int], room: int) -> Context:
         """Prefill `ids`, leaving space for `room` more."""
         ...
@@ -107,7 +118,12 @@ def shaper_of(
 
 
 def margins(
-    model: LanguageModel, prompt: Sequence[int], emitted: Sequence[int], first: int, sampler: Sampler
+    model: LanguageModel,
+    prompt: Sequence[int],
+    emitted: Sequence[int],
+    first: int,
+    sampler: Sampler,
+    slack: Slack = TOLERANT,
 ) -> tuple[float, ...]:
     """How far behind the sampler's choice each token of `emitted` from index `first` on is, in logits."""
     checked = emitted[first:]
@@ -115,27 +131,34 @@ def margins(
         return ()
     shaper = shaper_of(model, sampler, prompt, emitted[:first])
     rows = model.rows([*prompt, *emitted[:-1]], len(checked))
-    return _behind(rows, checked, first, sampler, shaper)
+    return _behind(rows, checked, first, sampler, shaper, slack)
 
 
 def retraced(
-    model: LanguageModel, prompt: Sequence[int], emitted: Sequence[int], first: int, sampler: Sampler, job: bytes
+    model: LanguageModel,
+    prompt: Sequence[int],
+    emitted: Sequence[int],
+    first: int,
+    sampler: Sampler,
+    job: bytes,
+    slack: Slack = TOLERANT,
 ) -> tuple[tuple[float, ...], bytes]:
     """`margins`, and the sketch for `job` of all positions that were passed through."""
     checked = emitted[first:]
     if not checked or not job or not model.states:
-        return margins(model, prompt, emitted, first, sampler), b""
+        return margins(model, prompt, emitted, first, sampler, slack), b""
     shaper = shaper_of(model, sampler, prompt, emitted[:first])
     rows, states = model.traced([*prompt, *emitted[:-1]], len(checked))
-    return _behind(rows, checked, first, sampler, shaper), project(states, directions(job, model.states))
+    found = _behind(rows, checked, first, sampler, shaper, slack)
+    return found, project(states, directions(job, model.states))
 
 
 def _behind(
-    rows: Logits, checked: Sequence[int], first: int, sampler: Sampler, shaper: Shaper | None
+    rows: Logits, checked: Sequence[int], first: int, sampler: Sampler, shaper: Shaper | None, slack: Slack
 ) -> tuple[float, ...]:
     found = []
     for at, (row, token) in enumerate(zip(rows, checked, strict=True), first):
-        found.append(margin(row, token, at, sampler, shaper))
+        found.append(margin(row, token, at, sampler, shaper, slack))
         if shaper is not None:
             shaper.push(token)
     return tuple(found)

@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from lading_node.core.asked import extras
+from lading_node.core.tools import BadTools, written
 from lading_node.engines.errors import EngineError, check_extras
 from lading_node.engines.sse import BadStream
 from lading_protocol.errors import BadSchema
-from lading_protocol.messages import ChatRequest, Sampler
+from lading_protocol.messages import ChatRequest, Message, RichChat, Sampler
 from lading_protocol.schema import ANY_OBJECT, read_schema
 
 MOST_WIDTH = 1 << 16
@@ -94,10 +95,12 @@ def chat_body(endpoint: Endpoint, request: ChatRequest, begun: str) -> bytes:
     Raises EngineError.
     """
     sampler = request.sampler
-    check_extras(sampler, endpoint.takes, "This agent's server")
+    # A call that is asked for by name is an answer under a grammar; a server's own ways with tools are not used.
+    called = ("tools",) if sampler.grammar and "response_format" in endpoint.takes else ()
+    check_extras(request, (*endpoint.takes, *called), "This agent's server")
     if begun and (asked := [name for name in extras(sampler) if name in _OF_OUTPUT]):
         raise EngineError("invalid_request", f"An answer of this agent with {asked[0]} cannot be resumed.")
-    messages = [{"role": one.role, "content": one.content} for one in request.messages]
+    messages = [{"role": one.role, "content": one.content} for one in _messages(request)]
     body: dict[str, Any] = {
         "model": endpoint.model,
         "messages": messages,
@@ -114,6 +117,14 @@ def chat_body(endpoint: Endpoint, request: ChatRequest, begun: str) -> bytes:
         messages.append({"role": "assistant", "content": begun})
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return _encode(body)
+
+
+def _messages(request: ChatRequest) -> tuple[Message, ...]:
+    """Raises EngineError."""
+    try:
+        return written(request) if isinstance(request, RichChat) else request.messages
+    except BadTools as error:
+        raise EngineError("invalid_request", str(error)) from error
 
 
 def _value(sampler: Sampler, name: str) -> Any:

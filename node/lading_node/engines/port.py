@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.messages import EmbedRequest, Streamed
+from lading_protocol.messages import Chance, EmbedRequest, Streamed
 from lading_protocol.parts import Capabilities, LlmShape, Operation
 
 Kind = Literal["memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component", "oci", "openai-http", "ray"]
@@ -104,13 +104,17 @@ class Embed(_Value, frozen=True, tag="embed"):
 
 
 class Score(_Value, frozen=True, tag="score"):
-    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on; `job` as in Generate."""
+    """Check the output tokens `emitted` of a chat or a call, from absolute index `first` on; `job` as in Generate.
+
+    `exact`: of a host whose numeric class promises equal numbers, so that what top-k, top-p or min-p cuts off is cut.
+    """
 
     id: str
     request: Streamed
     emitted: tuple[int, ...]
     first: int = 0
     job: bytes = b""
+    exact: bool = False
 
 
 class Started(_Value, frozen=True, tag="started"):
@@ -131,11 +135,11 @@ class Traced(_Value, frozen=True, tag="traced"):
     sketch: bytes
 
 
-class Run(_Value, frozen=True, tag="run"):
+class Run(_Value, frozen=True, tag="run", omit_defaults=True):
     """Output tokens from absolute index `first` on, and the text that they release; text may lag behind the ids.
 
     An end-of-sequence token is a token like any other here, with no text. `sketch` has SKETCH_BYTES a token, of the
-    state that each was chosen from, or is empty.
+    state that each was chosen from, or is empty. `chances` has one entry a token where the request asks for them.
     """
 
     id: str
@@ -143,6 +147,7 @@ class Run(_Value, frozen=True, tag="run"):
     ids: tuple[int, ...]
     text: str
     sketch: bytes = b""
+    chances: tuple[Chance, ...] = ()
 
 
 class Finished(_Value, frozen=True, tag="finished"):

@@ -6,12 +6,16 @@ the engine's process can keep (a signal), because two nested loops would otherwi
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
+from jinja2 import Template
 from jinja2.exceptions import TemplateError
+from jinja2.meta import find_undeclared_variables
 
+from lading_node.core.tools import OPEN
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.template_sandbox import MAX_TEXT, Sandbox
 from lading_protocol.messages import Message
@@ -57,23 +61,26 @@ def _bounded(seconds: float) -> Iterator[None]:
         sys.setrecursionlimit(depth)
 
 
-def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Sequence[Message]], str]:
-    """A function from messages to the prompt text. Both raise EngineError; both must run in the main thread."""
-    if len(source) > MAX_TEMPLATE:
-        raise EngineError("invalid_package", f"The chat template is longer than {MAX_TEMPLATE} characters.")
-    environment = Sandbox(raise_exception=_refuse)
-    try:
-        with _bounded(DEADLINE_S):
-            template = environment.from_string(source)
-    except (TemplateError, _Overtime, RecursionError, MemoryError) as error:
-        raise EngineError("invalid_package", f"The chat template does not compile: {one_line(error)}") from error
+class ChatTemplate:
+    """From messages to the text of a prompt; every call raises EngineError, and must be made in the main thread.
 
-    def render(messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    `takes_tools` says that it has a place for tools and shows the model to write calls as JSON in <tool_call>.
+    """
+
+    def __init__(self, template: Template, takes_tools: bool, bos: str, eos: str) -> None:
+        self._template = template
+        self._named = {"add_generation_prompt": True, "bos_token": bos, "eos_token": eos}
+        self.takes_tools = takes_tools
+
+    def __call__(self, messages: Sequence[Message]) -> str:
+        return self.render([{"role": message.role, "content": message.content} for message in messages])
+
+    def render(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> str:
+        given = {"messages": list(turns), **self._named} | ({"tools": list(tools)} if tools else {})
         parts, size = [], 0
         try:
             with _bounded(DEADLINE_S):
-                for part in template.generate(messages=turns, add_generation_prompt=True, bos_token=bos, eos_token=eos):
+                for part in self._template.generate(**given):
                     parts.append(part)
                     size += len(part)
                     if size > MAX_TEXT:
@@ -86,4 +93,17 @@ def compile_template(source: str, bos: str = "", eos: str = "") -> Callable[[Seq
             raise EngineError("agent_error", f"The chat template fails: {one_line(error)}") from error
         return "".join(parts)
 
-    return render
+
+def compile_template(source: str, bos: str = "", eos: str = "") -> ChatTemplate:
+    """Raises EngineError; must run in the main thread."""
+    if len(source) > MAX_TEMPLATE:
+        raise EngineError("invalid_package", f"The chat template is longer than {MAX_TEMPLATE} characters.")
+    environment = Sandbox(raise_exception=_refuse)
+    try:
+        with _bounded(DEADLINE_S):
+            tree = environment.parse(source)
+            takes_tools = OPEN in source and "tools" in find_undeclared_variables(tree)
+            template = environment.from_string(tree)
+    except (TemplateError, _Overtime, RecursionError, MemoryError) as error:
+        raise EngineError("invalid_package", f"The chat template does not compile: {one_line(error)}") from error
+    return ChatTemplate(template, takes_tools, bos, eos)

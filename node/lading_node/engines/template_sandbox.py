@@ -5,6 +5,7 @@ fill the memory faster than any deadline is noticed. Knows no messages.
 """
 
 import functools
+import json
 from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
@@ -16,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_TEXT = 4 << 20
 _MOST_INDENT = 16
+_MOST_SEPARATORS = 8
 # Methods of strings that pad or map: no template needs them, and each can fill the memory.
 _GROWING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "translate", "maketrans", "encode"})
 _FILTERS = (
@@ -62,7 +64,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self, **globals: Any) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, autoescape=False, finalize=_weighed)
         self.globals = {**globals, **{name: self.globals[name] for name in ("range", "namespace")}}
-        self.filters = {name: _bounded(name, self.filters[name]) for name in _FILTERS}
+        made = {**self.filters, "tojson": _tojson}
+        self.filters = {name: _bounded(name, made[name]) for name in _FILTERS}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return super().is_safe_attribute(obj, attr, value) and not (isinstance(obj, str) and attr in _GROWING)
@@ -119,6 +122,20 @@ def _measure(name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     indent = kwargs.get("indent", args[0] if args else None) if name == "tojson" else None
     if isinstance(indent, str) or (isinstance(indent, int) and indent > _MOST_INDENT):
         raise SecurityError("an indent so wide is not allowed in a chat template")
+
+
+def _tojson(
+    value: Any,
+    indent: int | None = None,
+    *,
+    ensure_ascii: bool = False,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers has it: models were trained on keys in their order, and on text that is not escaped for HTML."""
+    if separators is not None and weight(*separators) > _MOST_SEPARATORS:
+        raise SecurityError("separators so long are not allowed in a chat template")
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _bounded(name: str, made: Callable[..., Any]) -> Callable[..., Any]:

@@ -144,6 +144,12 @@ class TorchLanguageModel:
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         return self._chat.prompt(messages)
 
+    def plain(self, text: str) -> list[int]:
+        return self._chat.plain(text)
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        return self._chat.with_tools(turns, tools)
+
     def open(self, ids: Sequence[int], room: int) -> "TorchContext":
         return TorchContext(self, ids)
 

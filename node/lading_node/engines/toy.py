@@ -6,6 +6,7 @@ halves of characters, so that text handling is exercised too.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Philox
@@ -47,6 +48,12 @@ class ToyModel:
             ids.append(_FIRST_BYTE + _ROLES[message.role])
             ids += [_FIRST_BYTE + byte for byte in message.content.encode()]
         return [*ids, _FIRST_BYTE + _ROLES["assistant"]]
+
+    def plain(self, text: str) -> list[int]:
+        return [_FIRST_BYTE + byte for byte in text.encode()]
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        return None
 
     def open(self, ids: Sequence[int], room: int) -> "ToyContext":
         return ToyContext(self._start, ids)

@@ -112,7 +112,7 @@ def _asked(request: Streamed, limits: dict[str, int]) -> tuple[str, bytes]:
 
 def _chat(request: ChatRequest) -> bytes:
     sampler = request.sampler
-    check_extras(sampler, (), "This agent chooses its tokens itself and")
+    check_extras(request, (), "This agent chooses its tokens itself and")
     asked = {
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         "max_tokens": request.max_tokens,

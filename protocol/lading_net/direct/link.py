@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
+from lading_net.core.places import place
 from lading_net.direct import multistream, noise, yamux
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.stream import DirectStream
-from lading_net.errors import LinkClosed, NetError, NetTimeout, StreamReset
+from lading_net.errors import LinkClosed, NetError, NetTimeout, ProtocolViolation, StreamReset
 from lading_net.peer import PeerId
 from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
@@ -27,6 +28,7 @@ _MESSAGES_AT_CLOSE = 64
 _WORTH_ITS_OWN = 8 * 1024  # bytes
 _FEW = 8
 _CLOSE_PATIENCE = 1.0
+_MOST_EXCESS = 1024  # streams refused before the link is given up
 
 
 class Pipe(Protocol):
@@ -35,6 +37,7 @@ class Pipe(Protocol):
     def writelines(self, pieces: Sequence[bytes], /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+    def get_extra_info(self, name: str, default: object = None, /) -> Any: ...
 
 
 class DirectLink:
@@ -52,11 +55,13 @@ class DirectLink:
     ) -> None:
         self.peer_id, self.dialled = remote, dialled
         self._peer = remote.address
+        self.relayed = False  # for the transport to set: the pipe runs through somebody else
         self._closed = asyncio.Event()
         self.draining: set[DirectStream] = set()
         self._loop = asyncio.get_running_loop()
         self._pipe, self._handler_of, self._settings, self._pool = pipe, handler_of, settings, pool
         self._counted = 0  # of the pool's bytes, those that are ours
+        self._counted_rest = (0, 0)  # and of what it counts now and then
         pool.links.add(self)
         self._session = yamux.Session(dialled, settings.limits)
         self._seal, self._open = keys[0].seal, keys[1].receive
@@ -66,6 +71,10 @@ class DirectLink:
         self._when_over: Callable[[DirectLink], None] | None = None
         self._flush_due = self._held_up = self._asked = self._retired = False
         self._heard = True
+        self._bare = 0.0  # seconds without a stream
+        self._machine = b""  # at the other end, as far as we see
+        self.violated = False  # the protocol, by the peer
+        self.excess = 0  # streams that the peer opened too fast or too many
         self._timer = self._loop.call_later(settings.keepalive, self._tick)
 
     @property
@@ -75,6 +84,12 @@ class DirectLink:
     @property
     def closed(self) -> asyncio.Event:
         return self._closed
+
+    @property
+    def seen_at(self) -> tuple[str, int] | None:
+        """The address and port at the other end of the connection; None where a relay stands between."""
+        told = self._pipe.get_extra_info("peername")
+        return (str(told[0]), int(told[1])) if told else None
 
     @property
     def queued(self) -> int:
@@ -111,6 +126,11 @@ class DirectLink:
         """True from the moment the link can carry nothing more."""
         return self._error is not None
 
+    @property
+    def idle(self) -> bool:
+        """No stream is open at either end."""
+        return not self._session.flows
+
     def when_over(self, callback: Callable[[DirectLink], None]) -> None:
         self._when_over = callback
 
@@ -118,12 +138,17 @@ class DirectLink:
         """Another link to the same peer took over: close this one when its last stream is done."""
         self._retired = True
 
+    def turn_away(self, why: str) -> None:
+        """Ends the link in good order, streams and all."""
+        self._finish(why)
+
     def probe(self) -> None:
-        """Asks the peer for a sign of life now; without one the link is given up at the next tick."""
+        """Asks the peer for a sign of life now; without one the link is given up soon."""
         if self._error is None:
             self._heard, self._asked = False, True
             self._session.ping()
             self._wake()
+            self._loop.call_later(self._settings.probe, self._missed)
 
     async def end_handlers(self) -> None:
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -168,8 +193,12 @@ class DirectLink:
             case yamux.Received(flow, payload):
                 flow.owner.arrived(payload)
             case yamux.Opened(flow):
-                flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
-                self.send(flow, multistream.HELLO)
+                stream = flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
+                self._count_rest()
+                if self._pool.admits(self._session.accepted - 1, self._from(), self._loop.time()):
+                    self.send(flow, multistream.HELLO)
+                else:
+                    self._refuse(stream)
             case yamux.Ended(flow):
                 flow.owner.ended()
             case yamux.Dropped(flow, ours):
@@ -180,16 +209,43 @@ class DirectLink:
             case _:
                 assert_never(event)
 
+    def _from(self) -> bytes:
+        if not self._machine:
+            self._machine = place(self.seen_at[0]).machine if self.seen_at else self._peer
+        return self._machine
+
+    def _refuse(self, stream: DirectStream) -> None:
+        self.excess += 1
+        stream.reset()
+        if self.excess >= _MOST_EXCESS:
+            raise ProtocolViolation("The peer opens streams without end.")
+
     def _count(self) -> None:
         """Keeps the pool's sum in step with what is unread here."""
         unread = self._session.unread
         self._pool.unread += unread - self._counted
         self._counted = unread
 
+    def _count_rest(self) -> None:
+        """The same for what is unsent, and for the peer's streams: when it matters, not with every frame."""
+        (queued, streams), session = self._counted_rest, self._session
+        self._counted_rest = session.queued, session.accepted
+        self._pool.queued += session.queued - queued
+        self._pool.streams += session.accepted - streams
+
     def shed(self) -> None:
         """Gives up the stream whose reader is furthest behind."""
         self._apply(self._session.shed())
         self._count()
+        self._wake()
+
+    def shed_queued(self) -> None:
+        """Gives up the stream that has the most to send."""
+        flow = max(self._session.flows.values(), key=lambda each: each.queued)
+        self._session.reset(flow)
+        if flow.owner is not None:
+            flow.owner.fail(StreamReset("The peer did not take what was written."))
+        self._count_rest()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -267,7 +323,12 @@ class DirectLink:
 
     def _flush(self, most: int = _MESSAGES_A_TURN) -> None:
         self._flush_due = False
-        if self._held_up or self._error is not None:
+        if self._error is not None:
+            return
+        if self._held_up:  # then what is written stays here, and may become too much
+            self._count_rest()
+            if self._pool.queued > self._pool.most_queued:
+                self._pool.relieve()
             return
         take, seal = self._session.take, self._seal
         pieces: list[bytes] = []
@@ -318,10 +379,19 @@ class DirectLink:
             self._asked = False
         self._heard = False
         self._sweep()
+        self._count_rest()
+        self._bare = 0.0 if self._session.flows else self._bare + self._settings.keepalive
         if self._retired and not self._session.flows:
             self._finish("Another link to the same peer took over.")
             return
+        if self._bare > self._settings.idle:
+            self._finish("Nobody had any use for the link.")
+            return
         self._timer = self._loop.call_later(self._settings.keepalive, self._tick)
+
+    def _missed(self) -> None:
+        if not self._heard and self._error is None:
+            self._abandon(NetTimeout("The peer has another link to us and is silent on this one."))
 
     def _sweep(self) -> None:
         """Gives up streams whose handler is gone or whose protocol was never agreed, one to two periods after."""
@@ -342,6 +412,7 @@ class DirectLink:
 
     def _abandon(self, error: NetError) -> None:
         _log.debug("link to 0x%s given up: %s", self._peer.hex(), error.message)
+        self.violated = isinstance(error, ProtocolViolation)
         self._end(LinkClosed(f"The link was given up: {error.message}"))
         self._pipe.abort()
 
@@ -351,6 +422,8 @@ class DirectLink:
         self._error = error
         self._timer.cancel()
         self._pool.unread -= self._counted
+        self._pool.queued -= self._counted_rest[0]
+        self._pool.streams -= self._counted_rest[1]
         self._pool.links.discard(self)
         if self._when_over is not None:
             self._when_over(self)

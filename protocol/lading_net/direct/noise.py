@@ -1,33 +1,30 @@
 """libp2p's /noise without IO: the XX handshake that proves who both peers are, then sealed messages.
 
 Noise_XX_25519_ChaChaPoly_SHA256 with libp2p's signed payload; the prologue is empty. Frames are a 2-byte length and at
-most 65,535 bytes. Knows nothing of sockets or of what is carried. Sources: the Noise Protocol Framework revision 34
-(section 5), libp2p specification "noise".
+most 65,535 bytes. Knows nothing of sockets or of what is carried. Source: the libp2p specification "noise".
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from struct import Struct
 from typing import Protocol
 
 from coincurve import PublicKey
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from lading_net import protobuf
+from lading_net.direct.xx import Exchange
+from lading_net.direct.xx import nonce as _nonce
 from lading_net.errors import HandshakeFailed, ProtocolViolation
 from lading_net.peer import PeerId, decode_public_key, encode_public_key
 
 PROTOCOL = "/noise"
 MAX_MESSAGE = 65_535
 MAX_PLAINTEXT = MAX_MESSAGE - 16
-_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 _SIGNED_PREFIX = b"noise-libp2p-static-key:"
-_MAX_NONCE = 2**64 - 2
-_nonce = Struct("<4xQ").pack
 _length = Struct(">H")
 
 
@@ -142,52 +139,8 @@ class Opener:
         return message
 
 
-class _Symmetric:
-    """The handshake's running hash and key (Noise section 5.2)."""
-
-    __slots__ = ("_chain", "_cipher", "_count", "hash")
-
-    def __init__(self) -> None:
-        self.hash = self._chain = _NAME  # 32 bytes: used as it is
-        self._cipher: ChaCha20Poly1305 | None = None
-        self._count = 0
-        self.mix_hash(b"")
-
-    def mix_hash(self, data: bytes) -> None:
-        self.hash = hashlib.sha256(self.hash + data).digest()
-
-    def mix_key(self, secret: bytes) -> None:
-        self._chain, key = self._derive(secret)
-        self._cipher, self._count = ChaCha20Poly1305(key), 0
-
-    def encrypt(self, plaintext: bytes) -> bytes:
-        assert self._cipher is not None
-        sealed = self._cipher.encrypt(_nonce(self._count), plaintext, self.hash)
-        self._count += 1
-        self.mix_hash(sealed)
-        return sealed
-
-    def decrypt(self, sealed: bytes) -> bytes:
-        assert self._cipher is not None
-        try:
-            plaintext = self._cipher.decrypt(_nonce(self._count), sealed, self.hash)
-        except (InvalidTag, ValueError):
-            raise HandshakeFailed("The peer's handshake failed its integrity check.") from None
-        self._count += 1
-        self.mix_hash(sealed)
-        return plaintext
-
-    def split(self) -> tuple[bytes, bytes]:
-        return self._derive(b"")
-
-    def _derive(self, secret: bytes) -> tuple[bytes, bytes]:
-        head = hmac.digest(self._chain, secret, "sha256")
-        first = hmac.digest(head, b"\x01", "sha256")
-        return first, hmac.digest(head, first + b"\x02", "sha256")
-
-
 class Handshake:
-    """One side of XX: -> e; <- e, ee, s, es + payload; -> s, se + payload.
+    """One side of XX with libp2p's proofs of identity, the responder's in the second message, the other's in the third.
 
     `start` yields the initiator's first message, `receive` each answer; when `remote` is set the handshake is done and
     `sealer` and `opener` are ready. An ephemeral key may be given for test vectors only.
@@ -195,11 +148,7 @@ class Handshake:
 
     def __init__(self, mine: Credentials, initiator: bool, ephemeral: X25519PrivateKey | None = None) -> None:
         self._mine, self._initiator = mine, initiator
-        self._ephemeral = ephemeral or X25519PrivateKey.generate()
-        self._state = _Symmetric()
-        self._step = 0
-        self._their_ephemeral = b""
-        self._their_static = b""
+        self._exchange = Exchange(mine.static, initiator, ephemeral)
         self.remote: PeerId | None = None
         self.sealer: Sealer | None = None
         self.opener: Opener | None = None
@@ -207,74 +156,19 @@ class Handshake:
     @property
     def hash(self) -> bytes:
         """The channel binding; equal on both sides once done."""
-        return self._state.hash
+        return self._exchange.hash
 
     def start(self) -> bytes:
-        self._step = 1
-        message = self._public()
-        self._state.mix_hash(b"")
-        return message
+        return self._exchange.write(b"")
 
     def receive(self, message: bytes) -> bytes:
         """The answer to send, or b"" when none is due. Raises HandshakeFailed."""
-        if self._initiator and self._step == 1:
-            answer = self._second_arrived(message)
-        elif not self._initiator and self._step == 0:
-            answer = self._first_arrived(message)
-        elif not self._initiator and self._step == 2:
-            answer = self._third_arrived(message)
-        else:
-            raise HandshakeFailed("The peer sent a handshake message out of turn.")
-        self._step += 2
-        return answer
-
-    def _first_arrived(self, message: bytes) -> bytes:
-        self._read_ephemeral(message)
-        self._state.mix_hash(message[32:])
-        answer = self._public()
-        self._mix(self._ephemeral, self._their_ephemeral)
-        answer += self._state.encrypt(self._mine.static_public)
-        self._mix(self._mine.static, self._their_ephemeral)
-        return answer + self._state.encrypt(self._mine.payload)
-
-    def _second_arrived(self, message: bytes) -> bytes:
-        self._read_ephemeral(message)
-        self._mix(self._ephemeral, self._their_ephemeral)
-        self._their_static = self._state.decrypt(message[32:80])
-        self._mix(self._ephemeral, self._their_static)
-        remote = check_payload(self._state.decrypt(message[80:]), self._their_static)
-        answer = self._state.encrypt(self._mine.static_public)
-        self._mix(self._mine.static, self._their_ephemeral)
-        answer += self._state.encrypt(self._mine.payload)
-        self._finish(remote)
-        return answer
-
-    def _third_arrived(self, message: bytes) -> bytes:
-        self._their_static = self._state.decrypt(message[:48])
-        self._mix(self._ephemeral, self._their_static)
-        self._finish(check_payload(self._state.decrypt(message[48:]), self._their_static))
-        return b""
-
-    def _public(self) -> bytes:
-        public = self._ephemeral.public_key().public_bytes_raw()
-        self._state.mix_hash(public)
-        return public
-
-    def _read_ephemeral(self, message: bytes) -> None:
-        if len(message) < 32:
-            raise HandshakeFailed("The peer's handshake message is too short.")
-        self._their_ephemeral = message[:32]
-        self._state.mix_hash(self._their_ephemeral)
-
-    def _mix(self, mine: X25519PrivateKey, theirs: bytes) -> None:
-        try:
-            self._state.mix_key(mine.exchange(X25519PublicKey.from_public_bytes(theirs)))
-        except ValueError:
-            raise HandshakeFailed("The peer's handshake key is degenerate.") from None
-
-    def _finish(self, remote: PeerId) -> None:
-        towards_responder, towards_initiator = self._state.split()
-        out, into = (
-            (towards_responder, towards_initiator) if self._initiator else (towards_initiator, towards_responder)
-        )
+        exchange = self._exchange
+        payload = exchange.read(message)
+        if not exchange.their_static:
+            return exchange.write(self._mine.payload)
+        remote = check_payload(payload, exchange.their_static)
+        answer = exchange.write(self._mine.payload) if self._initiator else b""
+        out, into = exchange.keys()
         self.sealer, self.opener, self.remote = Sealer(out), Opener(into), remote
+        return answer

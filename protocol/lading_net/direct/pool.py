@@ -1,12 +1,15 @@
-"""What all links of one transport share: the memory for bytes that arrived, and the buffer that sockets read into.
+"""What all links of one transport share: memory for bytes that arrived or wait to leave, room for streams, a buffer.
 
-Decides which link must give way when the memory is used up. Knows nothing else of links.
+Decides which link must give way when something is used up. Knows nothing else of links.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from lading_net.core.quotas import Quotas, Rate
+
+OPENINGS = Rate(burst=8192, second=1024)
 _BUFFER = 256 * 1024
 _LARGE_BLOCK = 8 * 1024 * 1024
 
@@ -17,18 +20,30 @@ class Holder(Protocol):
     @property
     def unread(self) -> int: ...
 
+    @property
+    def queued(self) -> int: ...
+
     def shed(self) -> None:
         """Lets go of the stream whose reader is furthest behind; `unread` and the pool's sum shrink."""
         ...
 
+    def shed_queued(self) -> None:
+        """Lets go of the stream with the most to send; `queued` and the pool's sum shrink."""
+        ...
+
 
 class Pool:
-    """`unread` bytes have arrived on all links together; beyond `most`, the fullest link loses a stream."""
+    """`unread` bytes have arrived on all links together, `queued` wait to leave; beyond what is allowed, the fullest
+    link loses a stream. `streams` are those that peers have opened, at `openings` from one machine."""
 
-    __slots__ = ("buffer", "links", "most", "unread")
+    __slots__ = ("_most_streams", "_openings", "buffer", "links", "most", "most_queued", "queued", "streams", "unread")
 
-    def __init__(self, most: int) -> None:
-        self.most, self.unread = most, 0
+    def __init__(
+        self, most: int, most_queued: int = 1 << 62, most_streams: int = 1 << 30, openings: Rate = OPENINGS
+    ) -> None:
+        self._openings: Quotas[bytes] = Quotas(openings)
+        self.most, self.most_queued, self._most_streams = most, most_queued, most_streams
+        self.unread = self.queued = self.streams = 0
         self.links: set[Holder] = set()
         self.buffer = memoryview(bytearray(_BUFFER))
         # glibc returns memory to the system whenever 128 KiB are free at the end of its heap, and then each message of
@@ -38,3 +53,10 @@ class Pool:
     def relieve(self) -> None:
         while self.unread > self.most:
             max(self.links, key=lambda link: link.unread).shed()
+        while self.queued > self.most_queued:
+            max(self.links, key=lambda link: link.queued).shed_queued()
+
+    def admits(self, streams: int, machine: bytes, now: float) -> bool:
+        """Whether a link with so many streams may have another: as many as are left free for all others, and not faster
+        than any one machine may open them, whatever names it goes by."""
+        return streams < self._most_streams - self.streams and self._openings.take(machine, now)

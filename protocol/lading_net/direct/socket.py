@@ -9,14 +9,14 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
-from lading_net.direct.link import DirectLink
+from lading_net.direct.link import DirectLink, Pipe
 from lading_net.direct.noise import Credentials
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
-from lading_net.errors import HandshakeFailed, NetError, NetTimeout
+from lading_net.errors import HandshakeFailed, LinkClosed, NetError, NetTimeout
 from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
 
@@ -27,13 +27,19 @@ _NOTSENT_LOWAT = 25 if sys.platform == "linux" else None  # TCP_NOTSENT_LOWAT of
 _OWN_BUFFER = 64 * 1024
 
 
+class Wire(Pipe, Protocol):
+    """A pipe that the handshake writes to as well."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+
 class LinkSocket(asyncio.BufferedProtocol):
     """One connection. `ready` yields the link, or says why there is none."""
 
     def __init__(
         self,
-        mine: Credentials,
         dialled: bool,
+        mine: Credentials,
         expect: Address | None,
         handler_of: Callable[[str], StreamHandler | None],
         settings: DirectSettings,
@@ -42,17 +48,20 @@ class LinkSocket(asyncio.BufferedProtocol):
         self._dialled, self._handler_of, self._settings, self._pool = dialled, handler_of, settings, pool
         self._upgrade = Upgrade(mine, dialled, expect)
         self._transport: asyncio.Transport | None = None
+        self._pipe: Wire
         self._link: DirectLink | None = None
         self._timer: asyncio.TimerHandle | None = None
         # Where a read fills the buffer and is told of at once, one buffer serves all links: nothing is kept in it.
         self._buffer = pool.buffer if sys.platform != "win32" else memoryview(bytearray(_OWN_BUFFER))
-        self._unwelcome = False
+        self.admitted: Callable[[str], bool] | None = None  # whether one who calls from there may come in
+        self.host = ""
         self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._unwelcome or self.ready.done():
-            self._transport.abort()
+        self.host = (transport.get_extra_info("peername") or ("", 0))[0]
+        if self.ready.done() or (self.admitted is not None and not self.admitted(self.host)):
+            self.give_up(LinkClosed("It was turned away."))
             return
         raw = transport.get_extra_info("socket")
         if raw is not None:
@@ -62,7 +71,8 @@ class LinkSocket(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
         patience = self._settings.dial_timeout if self._dialled else self._settings.handshake_timeout
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
-        self._transport.write(self._upgrade.start())
+        self._pipe = self._piped(self._transport)
+        self._pipe.write(self._upgrade.start())
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -87,10 +97,6 @@ class LinkSocket(asyncio.BufferedProtocol):
         if self._link is not None:
             self._link.resume_writing()
 
-    def turn_away(self) -> None:
-        """Hangs up as soon as the connection is made."""
-        self._unwelcome = True
-
     def give_up(self, error: NetError) -> None:
         """Ends the attempt; nothing happens once it has succeeded or failed."""
         self._stop_timer()
@@ -100,7 +106,6 @@ class LinkSocket(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _advance(self, data: bytes) -> None:
-        assert self._transport is not None
         upgrade = self._upgrade
         try:
             answer = upgrade.receive(data)
@@ -108,17 +113,21 @@ class LinkSocket(asyncio.BufferedProtocol):
             self.give_up(error)
             return
         if answer:
-            self._transport.write(answer)
+            self._pipe.write(answer)
         if upgrade.remote is None:
             return
         self._stop_timer()
         keys = (upgrade.sealer, upgrade.opener)
         link = self._link = DirectLink(
-            upgrade.remote, self._dialled, keys, self._transport, self._handler_of, self._settings, self._pool
+            upgrade.remote, self._dialled, keys, self._pipe, self._handler_of, self._settings, self._pool
         )
         self.ready.set_result(link)
         if upgrade.rest:
             link.first_received(upgrade.rest)
+
+    def _piped(self, transport: asyncio.Transport) -> Wire:
+        """What is between us and the wire: here, nothing."""
+        return transport
 
     def _too_late(self) -> None:
         self.give_up(NetTimeout("The peer did not finish the handshake in time."))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lading_net.direct import multistream
 from lading_net.direct.yamux import Flow
 from lading_net.errors import NetError, ProtocolViolation, StreamClosed, StreamReset
+from lading_net.peer import PeerId
 from lading_protocol.ids import Address
 
 if TYPE_CHECKING:
@@ -60,6 +61,20 @@ class DirectStream:
     @property
     def peer(self) -> Address:
         return self._link.peer
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self._link.peer_id
+
+    @property
+    def relayed(self) -> bool:
+        """Whether a relay stands between the peer and us."""
+        return self._link.relayed
+
+    @property
+    def seen_at(self) -> tuple[str, int] | None:
+        """See DirectLink.seen_at."""
+        return self._link.seen_at
 
     async def read(self) -> bytes:
         while not self._chunks:

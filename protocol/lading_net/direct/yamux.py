@@ -136,6 +136,11 @@ class Session:
         return bool(self._control or self._turns or self._bulk)
 
     @property
+    def accepted(self) -> int:
+        """Streams that the peer opened and that are not over."""
+        return self._theirs
+
+    @property
     def may_open(self) -> bool:
         """False while too many streams await the peer's first answer; then wait for one."""
         return self.unacknowledged < self.limits.unacknowledged

@@ -20,6 +20,7 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStoreError
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
+from lading_net.core.places import Place, diverse, place
 from lading_net.libp2p.gossip import Settings
 from lading_net.libp2p.watch import Watch
 from lading_net.peer import Endpoint
@@ -31,6 +32,9 @@ LOOK_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 CHECK_SECONDS = 30.0
 STEADY_SECONDS = 10.0
 """A connection that lasts less counts as a failure, so that a peer that hangs up on us is not called without pause."""
+
+PEERS_OF_AREA = 2
+"""Of those we found ourselves, so that no one owner of many addresses becomes all that we see."""
 
 FORGET_SECONDS = 60.0
 """How long a discovered peer that did not answer is left alone."""
@@ -108,15 +112,26 @@ class Discovery:
         self._failed = {peer: until for peer, until in self._failed.items() if until > now}
         store = self._host.get_peerstore()
         known = [peer for peer in store.peers_with_addrs() if peer != own and peer not in connected]
-        fresh = [peer for peer in known if peer not in self._failed][: self._settings.max_peers - len(connected)]
+        fresh = [peer for peer in known if peer not in self._failed]
+        random.shuffle(fresh)  # whoever was heard of first, and most, has no advantage
+        taken = [there for peer in connected for there in self._places(peer)]
+        fresh = diverse(fresh, self._places, taken, PEERS_OF_AREA)[: self._settings.max_peers - len(connected)]
         async with trio.open_nursery() as nursery:
             for peer in fresh:
                 nursery.start_soon(self._try, peer)
 
-    async def _try(self, peer: ID) -> None:
+    def _addresses(self, peer: ID) -> list[Multiaddr]:
         try:
-            addresses = self._host.get_peerstore().addrs(peer)
+            return self._host.get_peerstore().addrs(peer)
         except PeerStoreError:  # they have expired meanwhile
+            return []
+
+    def _places(self, peer: ID) -> list[Place]:
+        return [place(parts[2]) for address in self._addresses(peer) if len(parts := str(address).split("/")) > 2]
+
+    async def _try(self, peer: ID) -> None:
+        addresses = self._addresses(peer)
+        if not addresses:
             return
         if not await self._connect(peer, addresses):
             self._failed[peer] = trio.current_time() + FORGET_SECONDS

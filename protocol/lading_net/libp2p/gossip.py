@@ -18,6 +18,7 @@ from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, MessageTooL
 from lading_net.libp2p.handover import Handover
 from lading_net.peer import Endpoint, PeerId
 from lading_net.ports import Address
+from lading_net.private import NetworkKey
 from lading_net.subscription import MAX_GOSSIP_BYTES, Subscription, Subscriptions
 from lading_protocol.keys import PrivateKey
 
@@ -48,12 +49,14 @@ class Settings(msgspec.Struct, frozen=True):
     bootstrap: tuple[Endpoint, ...]
     announce: tuple[Endpoint, ...]
     max_peers: int
+    network: NetworkKey | None = None
 
 
 class Libp2pGossip:
     """A libp2p host that gossips. `bootstrap` needs one reachable peer; the others are found through it.
 
-    `announce` replaces the addresses told to others, for a host behind a port forwarding or in a container.
+    `announce` replaces the addresses told to others, for a host behind a port forwarding or in a container. With a
+    `network` key it is a member of this private network, and of no other.
     Raises BadEndpoint for an address without a meaning.
     """
 
@@ -65,6 +68,7 @@ class Libp2pGossip:
         *,
         announce: Sequence[str] = (),
         max_peers: int = 16,
+        network: NetworkKey | None = None,
     ) -> None:
         key = PrivateKey(secret if isinstance(secret, bytes) else secret.secret)
         self.peer_id = PeerId.from_public_key(key.public_key)
@@ -74,6 +78,7 @@ class Libp2pGossip:
             bootstrap=tuple(_with_peer(text) for text in bootstrap),
             announce=tuple(Endpoint.parse(text) for text in announce),
             max_peers=max_peers,
+            network=network,
         )
         self._readers = Subscriptions()
         self._topics: dict[str, None] = {}

@@ -29,6 +29,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.tcp.tcp import TCP
 from libp2p.utils.address_validation import expand_wildcard_address
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
@@ -36,6 +37,7 @@ from lading_net.errors import ListenFailed, PortInUse
 from lading_net.libp2p.discovery import Discovery
 from lading_net.libp2p.gossip import Settings
 from lading_net.libp2p.handover import Handover
+from lading_net.libp2p.private import PrivateTCP
 from lading_net.libp2p.pubsub import SturdyPubsub, guarded, make_router
 from lading_net.peer import Endpoint
 
@@ -140,12 +142,14 @@ class Host:
         """Noise and yamux only: the library's own list would fall back to plaintext."""
         keys = create_new_key_pair(self._settings.secret)
         noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+        network = self._settings.network
         announce = [Multiaddr(str(_bare(endpoint))) for endpoint in self._settings.announce]
         return new_host(
             key_pair=keys,
             sec_opt={NOISE: noise},
             muxer_opt={TProtocol(YAMUX): Yamux},
             listen_addrs=[address],
+            transports=[PrivateTCP(network) if network is not None else TCP()],
             addrs_factory=lambda candidates: announce or [one for each in candidates for one in _expand(each)],
             disable_identify_address_discovery=True,
             connection_config=ConnectionConfig(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -14,6 +13,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 
+from lading_net.core.quotas import Quotas, Rate
 from lading_net.subscription import MAX_GOSSIP_BYTES
 
 HEARTBEAT_SECONDS = 5
@@ -24,6 +24,12 @@ PATIENCE_SECONDS = 0.05
 
 MESSAGES_PER_SECOND = 500
 """Per neighbour, before its messages are dropped: a neighbour forwards what many hosts publish."""
+
+BYTES = Rate(burst=8 * 1024 * 1024, second=512 * 1024)
+"""Per neighbour, the same way."""
+
+NEIGHBOURS = 1024
+"""Of so many the rates are remembered; there are fewer connections than that."""
 
 MAX_RPC_BYTES = 4 * MAX_GOSSIP_BYTES
 
@@ -40,8 +46,8 @@ class SturdyPubsub(Pubsub):
         # Message numbers go on where they were after a restart within a second; the library counts from whole seconds.
         self.counter = time.time_ns()
         self._received = received
-        self._second = 0
-        self._heard: Counter[ID] = Counter()
+        self._messages: Quotas[ID] = Quotas(Rate(2 * MESSAGES_PER_SECOND, MESSAGES_PER_SECOND), NEIGHBOURS)
+        self._bytes: Quotas[ID] = Quotas(BYTES, NEIGHBOURS)
 
     async def publish(self, topic_id: str | list[str], data: bytes) -> None:
         """Lets neighbours' queues (32 messages each) empty first, or a burst of ours would be lost on its way out."""
@@ -58,7 +64,7 @@ class SturdyPubsub(Pubsub):
                 self._received(topic, publish_message.data)
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        if len(msg.data) > MAX_GOSSIP_BYTES or not self._affordable(msg_forwarder):
+        if len(msg.data) > MAX_GOSSIP_BYTES or not self._affordable(msg_forwarder, len(msg.data)):
             return
         try:
             await super().push_msg(msg_forwarder, msg)
@@ -68,14 +74,10 @@ class SturdyPubsub(Pubsub):
     async def stream_handler(self, stream: INetStream) -> None:
         await guarded(super().stream_handler)(stream)
 
-    def _affordable(self, neighbour: ID) -> bool:
-        """Counted before the signature is checked, which is what costs."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second = second
-            self._heard.clear()
-        self._heard[neighbour] += 1
-        return self._heard[neighbour] <= MESSAGES_PER_SECOND
+    def _affordable(self, neighbour: ID, size: int) -> bool:
+        """Asked before the signature is checked, which is what costs."""
+        now = time.monotonic()
+        return self._messages.take(neighbour, now) and self._bytes.take(neighbour, now, size)
 
 
 def guarded(handler: Handler) -> Handler:

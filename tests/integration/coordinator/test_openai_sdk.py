@@ -14,6 +14,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from integration.coordinator.town import Town, town
 from lading_protocol.ids import to_hex
+from lading_protocol.messages import Refuse
 from unit.coordinator.host import WORDS, Habits
 
 MESSAGES: Any = [{"role": "user", "content": "tell me a story"}]
@@ -120,9 +121,9 @@ def test_the_synchronous_client_from_many_threads(tmp_path: Path) -> None:
 
 ERRORS: list[tuple[dict[str, Any], type[openai.APIStatusError], str]] = [
     ({"model": "nope"}, openai.NotFoundError, "model_not_found"),
-    ({"n": 2}, openai.BadRequestError, "unsupported_parameter"),
+    ({"n": 99}, openai.BadRequestError, "invalid_value"),
     ({"temperature": 9}, openai.BadRequestError, "invalid_value"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "unsupported_parameter"),
+    ({"tools": [{"type": "web_search"}]}, openai.BadRequestError, "unsupported_parameter"),
 ]
 
 
@@ -139,6 +140,21 @@ def test_errors_arrive_as_the_sdks_own_types(tmp_path: Path) -> None:
         assert refused.value.code == "invalid_api_key"
 
     play(tmp_path, story)
+
+
+def test_the_sdk_waits_as_long_as_it_is_told_and_asks_again(tmp_path: Path) -> None:
+    async def story(made: Town, client: Any) -> None:
+        host = await made.host("one", Habits(refuses=Refuse("busy", "All slots are taken.", 500)))
+        begun = time.perf_counter()
+        asking = asyncio.create_task(client.chat.completions.create(model="storyteller", messages=MESSAGES))
+        while not host.served:  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(0.01)
+        host.habits = Habits()
+        assert (await asking).choices[0].finish_reason == "stop"
+        assert 1.0 <= time.perf_counter() - begun < 10
+        assert len(host.served) == 2
+
+    play(tmp_path, story, retries=1)
 
 
 def test_an_answer_that_breaks_raises_while_streaming(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Both sides of every stream are the real ones: heartbeats, jobs, vouchers, settli
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -186,5 +187,84 @@ def test_a_node_with_other_weights_is_slashed_and_honest_ones_are_not(tmp_path: 
         await made.until(lambda: bool(made.coordinator.directory.host(key("cheat").address).barred), 20)
         after = await made.chat(api_key)
         assert after.headers["x-lading-host"] != to_hex(key("cheat").address)
+
+    play(tmp_path, story)
+
+
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Bern", "Zürich"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    {"type": "function", "function": {"name": "weather", "parameters": WEATHER}},
+    {"type": "function", "function": {"name": "rest"}},
+]
+
+
+def test_what_few_ask_for_goes_through_real_nodes_and_audits(tmp_path: Path) -> None:
+    """A grammar makes a function's arguments valid, logprobs are the model's own, a bare prompt is billed by its
+    tokens; and auditors find nothing wrong with any of it."""
+
+    async def story(made: Port) -> None:
+        for name in ("one", "two", "three"):
+            await made.node(name)
+        api_key = await made.session()
+        seen = set()
+        for seed in range(6):
+            answer = await made.chat(api_key, tools=TOOLS, tool_choice="required", max_tokens=80, seed=seed)
+            assert answer.status == 200, answer.body
+            choice = answer.json["choices"][0]
+            if choice["finish_reason"] != "tool_calls":
+                continue
+            (call,) = choice["message"]["tool_calls"]
+            seen.add(call["function"]["name"])
+            given = json.loads(call["function"]["arguments"])
+            assert given == {} if call["function"]["name"] == "rest" else (given["city"], 1 <= given["days"] <= 9)
+        assert seen
+        plain = await made.chat(api_key)
+        told = await made.chat(api_key, logprobs=True, top_logprobs=3)
+        assert told.json["choices"][0]["message"] == plain.json["choices"][0]["message"]
+        chances = told.json["choices"][0]["logprobs"]["content"]
+        assert len(chances) == told.json["usage"]["completion_tokens"]
+        bare = await made.ask("POST", "/v1/completions", {"model": "toy", "prompt": "fox", "max_tokens": 5}, api_key)
+        assert bare.json["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+        three = await made.chat(api_key, n=3)
+        texts = [choice["message"]["content"] for choice in three.json["choices"]]
+        assert texts[0] == plain.json["choices"][0]["message"]["content"]
+        assert len(set(texts)) == 3
+        auto = await made.chat(api_key, tools=TOOLS)
+        assert auto.status == 400
+        assert "knows no tools" in auto.error["message"]
+        records = made.coordinator.records
+        await made.until(lambda: len([one for one in records.audits() if one.state == "done"]) >= 10)
+        assert {one.verdict.name for one in records.audits() if one.state == "done"} == {"HONEST"}
+
+    play(tmp_path, story)
+
+
+def test_logprobs_survive_the_death_of_a_node(tmp_path: Path) -> None:
+    async def story(made: Port) -> None:
+        await made.node("one")
+        api_key = await made.session()
+        more = {"logprobs": True, "top_logprobs": 2, "max_tokens": 40}
+        unbroken = (await made.chat(api_key, **more)).json["choices"][0]
+        await made.node("two")
+        body = {"model": "toy", "messages": [{"role": "user", "content": "hello"}], "seed": 5, "stream": True}
+        wire = Wire(Connection(made.app, Limits(), set()))
+        wire.send(encode("POST", "/v1/chat/completions", body | more, api_key))
+        head = (await wire.until(b'"content":"')).decode()
+        await asyncio.sleep(0.3)
+        first = next(name for name in made.nodes if to_hex(key(name).address) in head)
+        made.tasks[first].cancel()
+        made.sea.network.kill(key(first).address)
+        answer = await wire.answer()
+        assert answer.text == unbroken["message"]["content"]
+        choices = [choice for event in answer.events[:-1] for choice in event["choices"]]
+        told = [one for choice in choices if choice["logprobs"] for one in choice["logprobs"]["content"]]
+        assert told == unbroken["logprobs"]["content"]
+        assert len(answer.events[-2]["lading"]["parts"]) == 2
+        del made.nodes[first]
 
     play(tmp_path, story)

@@ -18,6 +18,7 @@ from lading_contracts.registry import Party, Role
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.direct import DirectTransport
+from lading_protocol.ids import AgentId, TermsId
 from lading_protocol.manifest import agent_id, dump
 from unit.coordinator.host import Habits, Host
 from unit.coordinator.world import COIN, manifest
@@ -34,15 +35,12 @@ class Town:
 
     async def build(self) -> None:
         self.chain = FakeChain(time.time, block_time=1.0)
-        bank, maker = key("bank"), key("maker")
+        bank = key("bank")
         self.record = await deploy(self.chain, bank, Parameters.devnet())
         self.contracts = Contracts(self.chain, self.record)
         self.payer = key("payer")
         await self.contracts.coin.transfer(bank, self.payer.address, 1000 * COIN)
-        self.agent = agent_id(dump(manifest()))
-        await self.contracts.registry.register(maker, self.agent)
-        parties = [Party(maker.address, Role.MAKER, 1500)]
-        self.terms = await self.contracts.registry.agree_terms(maker, self.agent, parties)
+        self.agent, self.terms = await self.register("storyteller")
         transport = DirectTransport(key("coordinator"))
         self.endpoint = await transport.listen(ANY_PORT)
         settings = msgspec.convert(
@@ -61,16 +59,23 @@ class Town:
         )
         self.coordinator = Coordinator(settings, outside)
 
-    async def host(self, label: str, habits: Habits | None = None) -> Host:
+    async def register(self, name: str) -> tuple[AgentId, TermsId]:
+        maker, agent = key("maker"), agent_id(dump(manifest(name)))
+        await self.contracts.registry.register(maker, agent)
+        parties = [Party(maker.address, Role.MAKER, 1500)]
+        return agent, await self.contracts.registry.agree_terms(maker, agent, parties)
+
+    async def host(self, label: str, habits: Habits | None = None, name: str = "storyteller") -> Host:
         transport = DirectTransport(key(label))
         await transport.listen(ANY_PORT)
-        agents = [(self.agent, self.terms, "storyteller")]
-        host = Host(transport, key(label), self.record, agents, time.time, habits, {self.agent: dump(manifest())})
+        agent, terms = (self.agent, self.terms) if name == "storyteller" else await self.register(name)
+        agents, blobs = [(agent, terms, name)], {agent: dump(manifest(name))}
+        host = Host(transport, key(label), self.record, agents, time.time, habits, blobs)
         self.hosts.append(host)
         self.tasks.append(asyncio.create_task(host.join(self.endpoint)))
         for _ in range(200):
-            if any(one.host == host.key.address for one in self.coordinator.gateway.models.live(self.agent)) and (
-                self.coordinator.catalogue.get(self.agent) is not None
+            if any(one.host == host.key.address for one in self.coordinator.gateway.models.live(agent)) and (
+                self.coordinator.catalogue.get(agent) is not None
             ):
                 return host
             await asyncio.sleep(0.02)

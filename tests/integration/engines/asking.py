@@ -4,7 +4,7 @@ from contextlib import aclosing
 from typing import Any
 
 from lading_node.engines.port import Engine, Event, Failed, Finished, Generate, Run, Started, Traced
-from lading_protocol.messages import ChatRequest, Message, Sampler
+from lading_protocol.messages import Chance, ChatRequest, Message, Sampler
 from lading_protocol.transcript import SKETCH_BYTES
 
 HELLO = (Message("system", "Be brief."), Message("user", "Where does the fox go? 🦊"))
@@ -26,6 +26,7 @@ class Answer:
         self.text = ""
         self.prompt_sketch = b""
         self.sketch = b""
+        self.chances: list[Chance] = []
         self.end: Finished | Failed | None = None
         self._first = first
 
@@ -45,7 +46,9 @@ class Answer:
                 self.sketch += event.sketch
                 assert event.first == self._first + len(self.ids)
                 assert event.ids
+                assert len(event.chances) in (0, len(event.ids))
                 self.ids += event.ids
+                self.chances += event.chances
                 self.text += event.text
             case Finished() | Failed():
                 self.end = event

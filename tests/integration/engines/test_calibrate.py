@@ -13,8 +13,8 @@ from lading.calibrations import PUBLISHER, merged, published
 from lading.cli.main import main
 from lading.publisher import load_project, pack
 from lading_node.calibrate import Plan, question
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.calibration import (
-    EXACT_MARGIN,
     BadCalibration,
     SignedCalibration,
     find,

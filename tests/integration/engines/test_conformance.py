@@ -6,12 +6,15 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from integration.engines.asking import Answer, ask, collect, whole
 from integration.engines.conftest import Bench
 from lading_node.engines.port import Embed, Embedded, Failed, Finished, Generate, Run, Score, Scored, Started
-from lading_protocol.messages import ChatRequest, EmbedRequest, Message, Sampler
+from lading_protocol.audit import EXACT_MARGIN
+from lading_protocol.messages import ChatRequest, EmbedRequest, Message, RichChat, Sampler
+from lading_protocol.transcript import prompt_hash
 
 Runs = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -318,6 +321,32 @@ def test_an_honest_answer_scores_nothing_and_a_changed_one_much(bench: Bench, ru
     run(main())
 
 
+def test_what_an_exact_class_cuts_off_is_cut_off(bench: Bench, run: Runs) -> None:
+    """An honest answer is as good there; one of a host that takes a hundredth more than top-p allows is not."""
+
+    async def main() -> None:
+        async with bench.engine() as engine:
+            for seed in range(40):
+                request, loose = (ask(60, seed=seed, top_p=share) for share in (0.9, 0.91))
+                honest, other = [tuple((await whole(engine, one)).ids) for one in (request, loose)]
+                own = await engine.score(Score("own", request, honest, exact=True))
+                assert isinstance(own, Scored)
+                assert max(own.margins) <= EXACT_MARGIN
+                if honest == other:
+                    continue
+                soft = await engine.score(Score("soft", request, other))
+                hard = await engine.score(Score("hard", request, other, exact=True))
+                assert isinstance(soft, Scored)
+                assert isinstance(hard, Scored)
+                assert max(hard.margins) > EXACT_MARGIN
+                assert all(a <= b for a, b in zip(soft.margins, hard.margins, strict=True))
+                if max(soft.margins) <= EXACT_MARGIN:
+                    return
+            pytest.fail("no token lay within the slack of the tolerant classes")
+
+    run(main())
+
+
 def test_the_wrong_operation_and_the_wrong_index_are_refused(bench: Bench, run: Runs) -> None:
     async def main() -> None:
         async with bench.engine() as engine:
@@ -349,5 +378,36 @@ def test_stopping_ends_running_requests_with_a_reason(bench: Bench, run: Runs) -
             late = await collect(engine, Generate("late", ask(5)))
             assert isinstance(late.end, Failed)
             await engine.stop()
+
+    run(main())
+
+
+def test_how_likely_tokens_were_and_a_prompt_without_markup(bench: Bench, run: Runs) -> None:
+    """The tokens are the same as without."""
+
+    async def main() -> None:
+        async with bench.engine() as engine:
+            plain = ask(30, seed=4)
+            answer = await whole(engine, plain)
+            rich = RichChat(plain.messages, plain.max_tokens, plain.sampler, logprobs=3)
+            told = await whole(engine, rich, "told")
+            assert (told.ids, answer.chances) == (answer.ids, [])
+            assert len(told.chances) == len(told.ids)
+            assert all(one.logprob <= one.top[0][0] <= 0.0 and len(one.top) == 2 for one in told.chances)
+            scored = await engine.score(Score("score", rich, tuple(told.ids)))
+            assert isinstance(scored, Scored)
+            assert max(scored.margins) < 1e-3
+            bare = RichChat((Message("user", ""),), 9, plain.sampler, prompt="The fox")
+            by_text = await whole(engine, bare, "text")
+            assert by_text.started is not None
+            assert by_text.started.prompt_tokens < 8
+            by_ids = await whole(engine, msgspec.structs.replace(bare, prompt=(7, 8, 9)), "ids")
+            assert by_ids.started is not None
+            assert (by_ids.started.prompt_tokens, by_ids.started.prompt_hash) == (3, prompt_hash([7, 8, 9]))
+            offered = RichChat(plain.messages, 9, plain.sampler, tools=b'[{"function":{"name":"f"}}]')
+            refused = await collect(engine, Generate("tools", offered))
+            assert isinstance(refused.end, Failed)
+            assert (refused.end.code, refused.started) == ("invalid_request", None)
+            assert "knows no tools" in refused.end.message
 
     run(main())

@@ -19,7 +19,7 @@ from lading_node.engines.factory import Means, open_engine
 from lading_node.engines.openai_http import Deadlines, OpenAiEngine
 from lading_node.engines.openai_wire import Endpoint
 from lading_node.engines.port import Embed, Embedded, EngineSpec, Failed, Finished, Generate, Run, Score, Started
-from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Message, Sampler
+from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Message, RichChat, Sampler
 from lading_protocol.parts import Operation
 from lading_protocol.schema import ANY_OBJECT
 from lading_protocol.work import text_bytes, text_ids
@@ -180,7 +180,21 @@ def test_what_the_server_honours_is_passed_on_and_all_else_refused() -> None:
             await refused(engine, "logit_bias", bias=((1, 1.0),))
             await refused(engine, "schema", grammar=b"{")
             await refused(engine, "presence_penalty cannot be resumed", (text_ids(b"a")), presence=0.5)
+            tools = b'[{"type":"function","function":{"name":"f","parameters":{}}}]'
+            plain = ask(5)
+            for word, more in (
+                ("tools", {"tools": tools}),
+                ("logprobs", {"logprobs": 1}),
+                ("prompt", {"prompt": (1,)}),
+            ):
+                rich = RichChat(plain.messages, 5, plain.sampler, **more)  # type: ignore[arg-type]
+                answer = await collect(engine, Generate(word, rich))
+                assert isinstance(answer.end, Failed)
+                assert word in answer.end.message
             assert len(toy.asked) == 2
+            held = RichChat(plain.messages, 5, ask(5, grammar=SCHEMA).sampler, tools=tools)
+            await whole(engine, held, "held")
+            assert '"name": "f"' in toy.asked[2]["messages"][0]["content"]
         toy = Toy()
         async with running(toy, takes=("top_k", "min_p", "repetition_penalty")) as engine:
             await whole(engine, ask(5, top_k=7, min_p=0.1, repetition=1.5))

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from integration.net_direct.support import ANY_PORT, HASTY, ONE, THREE, TWO, Net, echo, play, read_all
+from lading_net.core.guard import Limits
 from lading_net.direct import DirectSettings, DirectTransport
 from lading_net.errors import (
     BadEndpoint,
@@ -308,7 +309,7 @@ def test_a_cancelled_dial_leaves_nothing_behind() -> None:
 @loops
 def test_garbage_and_silence_at_our_door_disturb_nobody(loop: str) -> None:
     async def scenario(net: Net) -> None:
-        one, two, where = await net.pair(DirectSettings(handshake_timeout=0.3, handshakes=20))
+        one, two, where = await net.pair(DirectSettings(handshake_timeout=0.3, guard=Limits(handshakes=20)))
         link = await one.dial(where)
         silent = [socket.create_connection(("127.0.0.1", port_of(where))) for _ in range(40)]
         for number in range(10):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from factories import key
 from lading_net.libp2p import Libp2pGossip
+from lading_net.private import NetworkKey
 
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 TOPIC = "/lading/offers/1"
@@ -17,12 +18,16 @@ class Hosts:
     def __init__(self) -> None:
         self._made: list[Libp2pGossip] = []
 
-    def make(self, name: str, *bootstrap: str, listen: str = ANY_PORT) -> Libp2pGossip:
-        self._made.append(Libp2pGossip(key(name), listen, bootstrap))
+    def make(
+        self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None
+    ) -> Libp2pGossip:
+        self._made.append(Libp2pGossip(key(name), listen, bootstrap, network=network))
         return self._made[-1]
 
-    async def up(self, name: str, *bootstrap: str, listen: str = ANY_PORT) -> Libp2pGossip:
-        host = self.make(name, *bootstrap, listen=listen)
+    async def up(
+        self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None
+    ) -> Libp2pGossip:
+        host = self.make(name, *bootstrap, listen=listen, network=network)
         await host.start()
         return host
 

@@ -1,8 +1,10 @@
 """The audit benchmark's own arithmetic: TOPLOC's proofs, and rates from what audits saw."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -61,3 +63,25 @@ def test_rates_count_guilty_flagged_and_pooled() -> None:
     assert found.pooled[5] > 0.9
     assert found.pooled[120] == 1.0
     assert results.rates(honest, by, toploc.PUBLISHED["bf16"]).alone[120] < 0.01
+
+
+def test_what_is_kept_counts_for_the_code_and_the_processor_that_it_was_measured_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import audit_kept as kept
+    from bench import audit_results as results
+    from bench.audit_run import Outcome
+
+    monkeypatch.setattr(kept, "OUT", tmp_path)
+    assert kept.valid("chat-f32") is None
+    by = results.limits([seen()] * 20, exact=True)
+    kept.write("chat-f32", Outcome(by, by, ()))
+    found = kept.valid("chat-f32")
+    assert found is not None
+    assert found.outcome == Outcome(by, by, ())
+    for changed in ({"code": "another"}, {"machine": "Another, 2 cores"}):
+        (tmp_path / "chat-f32.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(found, **changed)))
+        assert kept.valid("chat-f32") is None
+        assert kept.read("chat-f32") is not None
+    with pytest.raises(FileNotFoundError, match="has moved"):
+        kept.code(tmp_path)

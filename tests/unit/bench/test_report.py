@@ -1,5 +1,6 @@
 """The form of a benchmark's result: bars are judged, false claims are refused, a page keeps what is not its own."""
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import page
+from bench.__main__ import run
 from bench.report import BadLine, Line, judge, read, table
 
 GOOD = Line("speed", 4.0, "1/s", "floor", 5.0, 0.8, ">= 0.95 of the reference", False, 3, "two | words")
@@ -75,3 +77,12 @@ def test_a_page_keeps_other_tables_and_a_person_s_words(tmp_path: Path) -> None:
     assert text.count("machine one") == text.count("machine two") == 1
     assert text.count("`speed`") == text.count("`slower`") == 1
     assert text.index("machine one") < text.index("machine two")
+
+
+def test_a_benchmark_that_is_not_done_in_time_is_ended_with_all_that_it_began() -> None:
+    begun = time.monotonic()
+    slow = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    outcome = run(["-c", slow], limit=0.5)
+    assert time.monotonic() - begun < 20
+    assert "not done after" in outcome.trouble
+    assert run(["-c", f"print({msgspec.json.encode(Line('a', 1, 's')).decode()!r})"], limit=60).trouble == ""

@@ -38,8 +38,8 @@ COMMANDS = [
     *("lease bid", "lease accept", "lease cancel", "lease collect", "lease finish", "lease quit", "lease sign"),
     *("lease vacate", "chain", "chain up", "chain deploy", "chain status", "chain verify", "chain faucet"),
     *("node", "node up", "node init", "node stake", "node consent", "node earnings", "node withdraw", "node status"),
-    *("node devices", "node bench"),
-    *("coordinator", "coordinator up", "coordinator status"),
+    *("node devices", "node bench", "node doctor"),
+    *("coordinator", "coordinator up", "coordinator status", "network", "network new-key"),
 ]
 
 

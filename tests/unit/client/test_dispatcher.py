@@ -148,9 +148,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(*tricks: Trick, step: int = 1, seed: int = 0) -> AsyncIterator[World]:
+async def world(
+    *tricks: "Trick | Host", step: int = 1, seed: int = 0, limits: Limits | None = None
+) -> AsyncIterator[World]:
     net = MemoryNetwork(seed=seed)
-    hosts = [Host(key(f"host {i}"), trick, step) for i, trick in enumerate(tricks)]
+    hosts = [
+        trick if isinstance(trick, Host) else Host(key(f"host {i}"), trick, step) for i, trick in enumerate(tricks)
+    ]
     directory, purse = Directory(needs_beats=False), Purse(":memory:", RECORD.settlement_domain)
     transports = []
     for host in hosts:
@@ -162,7 +166,8 @@ async def world(*tricks: Trick, step: int = 1, seed: int = 0) -> AsyncIterator[W
         directory.put(host.offer)
         transports.append(transport)
     mine = net.transport(PAYER)
-    dispatcher = Dispatcher(mine, directory, purse, RECORD, lambda: NOW, random.Random(seed), Limits(attempts=4))
+    limits = limits or Limits(attempts=4)
+    dispatcher = Dispatcher(mine, directory, purse, RECORD, lambda: NOW, random.Random(seed), limits)
     yield World(net, hosts, purse, dispatcher)
     await dispatcher.close()
     for transport in [mine, *transports]:

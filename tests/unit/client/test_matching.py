@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from factories import NOW, chat_request, embed_request, key, known_offer
-from lading.core.matching import Candidate, Want, rank
+from lading.core.matching import Candidate, Filters, Want, rank
 from lading_protocol.ids import Wei
 from lading_protocol.messages import ChatRequest, Message
 from lading_protocol.pricing import Price, prompt_bound, worst_case
@@ -40,10 +40,31 @@ def test_a_suspect_host_comes_after_all_that_have_room_and_before_those_that_hav
     assert lost == []
 
 
-def test_equal_prices_go_to_the_less_loaded_host() -> None:
-    idle = Candidate(known_offer(key("idle")), free=4, beat_at=NOW)
-    busy = Candidate(known_offer(key("busy")), free=1, busy=3, beat_at=NOW)
-    assert hosts(rank([busy, idle], WANT, NOW)[0])[0] == key("idle").address
+def test_failures_weigh_as_much_as_a_quarter_of_the_price_each() -> None:
+    failing = msgspec.structs.replace(CHEAP, failures=3)
+    assert hosts(rank([failing, DEAR], WANT, NOW)[0])[0] == key("cheap").address
+    failing = msgspec.structs.replace(CHEAP, failures=5)
+    assert hosts(rank([failing, DEAR], WANT, NOW)[0])[0] == key("dear").address
+
+
+def test_of_equal_prices_the_nearest_wins_and_distance_never_outweighs_half_the_price() -> None:
+    near = Candidate(known_offer(key("near"), region="eu-de"), beat_at=NOW)
+    same = Candidate(known_offer(key("same"), region="eu-fr"), beat_at=NOW)
+    far = Candidate(known_offer(key("far"), region="us-east"), beat_at=NOW)
+    unknown = Candidate(known_offer(key("unknown")), beat_at=NOW)
+    want = Want(chat_request(), filters=Filters(near="eu-de"))
+    ranked = hosts(rank([unknown, far, same, near, CHEAP], want, NOW)[0])
+    assert ranked[:3] == [key("cheap").address, key("near").address, key("same").address]
+    assert len(ranked) == 5
+
+
+def test_what_was_emitted_is_not_paid_for_again() -> None:
+    """A resumed stream no longer pays for its prompt: the host with the cheaper output is the cheaper one."""
+    prompt = Candidate(known_offer(key("prompt"), price_in=1, price_out=30), beat_at=NOW)
+    output = Candidate(known_offer(key("output"), price_in=30, price_out=20), beat_at=NOW)
+    request = chat_request("x" * 600, max_tokens=100)
+    assert hosts(rank([prompt, output], Want(request), NOW)[0])[0] == key("prompt").address
+    assert hosts(rank([prompt, output], Want(request, emitted=50), NOW)[0])[0] == key("output").address
 
 
 @pytest.mark.parametrize(
@@ -53,6 +74,8 @@ def test_equal_prices_go_to_the_less_loaded_host() -> None:
         ({"beat_at": NOW - 60}, "silent"),
         ({"shunned_until": NOW + 5}, "shunned"),
         ({"offer": known_offer(key("cheap"), operations=("embed",))}, "operation"),
+        ({"offer": known_offer(key("cheap"), context=64)}, "context"),
+        ({"offer": known_offer(key("cheap"), network="own")}, "network"),
         ({"offer": known_offer(key("cheap"), now=NOW - 7200)}, "expired"),
         ({"sunset_at": int(NOW) - 5}, "terms"),
         ({"sunset_at": int(NOW) + 5}, "terms"),
@@ -63,6 +86,24 @@ def test_a_host_that_cannot_serve_is_told_why(change: dict[str, object], code: s
     assert ranked == []
     assert [one.code for one in lost] == [code]
     assert str(lost[0]).startswith("host 0x")
+
+
+@pytest.mark.parametrize(
+    ("filters", "code"),
+    [
+        (Filters(tiers=frozenset({"C", "V"})), "tier"),
+        (Filters(tiers=frozenset({"C", "P"}), region="eu", assurance=frozenset({"measured"})), None),
+        (Filters(region="eu-fr"), "region"),
+        (Filters(region="e"), "region"),
+        (Filters(assurance=frozenset({"exact"})), "assurance"),
+        (Filters(network="own"), "network"),
+    ],
+)
+def test_what_a_consumer_insists_on_is_respected(filters: Filters, code: str | None) -> None:
+    offer = known_offer(key("cheap"), tier="P", region="eu-de", numeric="onnx-f32-cpu")
+    ranked, lost = rank([Candidate(offer, beat_at=NOW)], Want(chat_request(), filters=filters), NOW)
+    assert [one.code for one in lost] == ([code] if code else [])
+    assert len(ranked) == (code is None)
 
 
 def test_a_price_limit_and_hosts_already_tried_are_respected() -> None:

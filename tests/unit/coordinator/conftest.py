@@ -16,6 +16,10 @@ Play = Callable[..., None]
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
+    return player(tmp_path)
+
+
+def player(tmp_path: Path) -> Play:
     def run(story: Story, **settings: Any) -> None:
         async def main() -> None:
             world = World(asyncio.get_running_loop(), tmp_path / "home", **settings)

@@ -5,6 +5,7 @@ construction; there is no engine, no voucher check and no chain behind it.
 """
 
 import asyncio
+import codecs
 import struct
 from collections.abc import Callable, Sequence
 
@@ -18,7 +19,7 @@ from lading_net.ports import Link, Stream, Transport
 from lading_protocol import VERSION
 from lading_protocol.audit import seal
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import JobId
+from lading_protocol.ids import AgentId, JobId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import (
     AUDIT,
@@ -32,6 +33,7 @@ from lading_protocol.messages import (
     CallRequest,
     Cancel,
     Case,
+    Chance,
     ChatRequest,
     Check,
     Chunk,
@@ -43,8 +45,10 @@ from lading_protocol.messages import (
     Hello,
     NoBlob,
     Open,
+    Pay,
     Refuse,
     Reveal,
+    RichChat,
     Sealed,
     Sketch,
     Streamed,
@@ -52,6 +56,8 @@ from lading_protocol.messages import (
     ToHost,
     Tokens,
     Vectors,
+    WeighedTokens,
+    encode,
     request_hash,
 )
 from lading_protocol.offers import KnownOffer, check_advert, make_advert
@@ -79,7 +85,10 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 class Habits(msgspec.Struct, frozen=True):
     """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
     job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's; `salt` is
-    shown in place of the one that sealed it."""
+    shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
+    the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
+    without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
+    refuses when they are taken; else it takes all."""
 
     length: int = 12
     pause: float = 0.0
@@ -94,6 +103,12 @@ class Habits(msgspec.Struct, frozen=True):
     price_in: int = 1_000_000
     price_out: int = 2_000_000
     burst: int = 1
+    says: str = ""
+    signs_for: bytes = b""
+    halves: bool = False
+    mute: bool = False
+    untold: bool = False
+    slots: int = 0
 
 
 class Host:
@@ -114,7 +129,8 @@ class Host:
         self.habits = habits or Habits()
         self.blobs = blobs or {}
         self.served: list[Open] = []
-        self.cancelled = 0
+        self.papers: list[bytes] = []
+        self.cancelled = self.refused = 0
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
         self.offers: dict[bytes, KnownOffer] = {}
@@ -125,6 +141,7 @@ class Host:
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
         self.link: Link | None = None
+        self.running = 0
 
     async def join(self, endpoint: str, period: float = 1.0) -> None:
         """Dial the coordinator and beat until cancelled or cut off."""
@@ -134,7 +151,7 @@ class Host:
         try:
             messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
             while True:
-                messages.send(Beat(4, 0))
+                messages.send(Beat(self.habits.slots - self.running if self.habits.slots else 4, 0))
                 await messages.drain()
                 await asyncio.sleep(period)
         except NetError:
@@ -147,7 +164,7 @@ class Host:
             terms,
             self.habits.price_in,
             self.habits.price_out,
-            4,
+            self.habits.slots or 4,
             int(self.clock()),
             int(self.clock()) + 3600,
             bytes(32),
@@ -161,10 +178,17 @@ class Host:
         opening = await messages.recv()
         assert isinstance(opening, Open)
         self.served.append(opening)
+        if opening.voucher:
+            self.papers.append(opening.voucher)
         known = self.offers.get(opening.offer)
         if self.habits.refuses is not None or known is None:
             messages.send(self.habits.refuses or Refuse("offer_unknown", "This offer is not known here."))
             return
+        if self.habits.slots and self.running >= self.habits.slots:
+            self.refused += 1
+            messages.send(Refuse("busy", f"All {self.habits.slots} slots of this host are taken.", 500))
+            return
+        self.running += 1
         stopped = asyncio.Event()
         reader = asyncio.create_task(self._read(messages, stopped))
         try:
@@ -174,12 +198,15 @@ class Host:
             await messages.close()
             await reader
         finally:
+            self.running -= 1
             reader.cancel()
 
     async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
         try:
             while (message := await messages.recv()) is not None:
-                if isinstance(message, Cancel):
+                if isinstance(message, Pay):
+                    self.papers.append(message.voucher)
+                elif isinstance(message, Cancel):
                     self.cancelled += 1
                     self.stopped.set()
                     stopped.set()
@@ -241,6 +268,11 @@ class _Attempt:
         self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
         rolling = roll(rolling_start(self.job), opening.emitted)
         whole = answer_of(opening.request, habits.length, swapped=habits.swaps)
+        if habits.mute:
+            whole = []
+        if habits.says:
+            whole = [*text_ids(habits.says.encode()), EOS][: opening.request.max_tokens]
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         at, waiting, finish = len(opening.emitted), [], Finish.STOP
         for index in range(at, len(whole)):
             if self.stopped.is_set():
@@ -259,14 +291,21 @@ class _Attempt:
             waiting.append(whole[index])
             if len(waiting) >= habits.burst or index == len(whole) - 1 or len(self.ids) % CHUNK_TOKENS == 0:
                 rolling = roll(rolling, waiting)
-                self.messages.send(Tokens(at, tuple(waiting), "".join(map(text_of, waiting)), rolling))
+                text = "".join(decoder.decode(id_bytes(one)) if one > 1 << 20 else text_of(one) for one in waiting)
+                frame = Tokens(at, tuple(waiting), text, rolling)
+                frame = frame if habits.untold else told(opening.request, frame)
+                if habits.halves:
+                    cut = encode(frame).replace(text.encode(), text.encode()[:-1] + b"\xc3")
+                    self.messages.stream.write(len(cut).to_bytes(4, "big") + cut)
+                else:
+                    self.messages.send(frame)
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
                 await asyncio.sleep(habits.pause)
-        if finish is Finish.STOP and not ends(opening.request, whole):
+        if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
             finish = Finish.LENGTH
         self.messages.send(Done(self.receipt(finish).pack()))
 
@@ -291,7 +330,7 @@ class _Attempt:
             job=opening.job,
             attempt=opening.attempt,
             request=request_hash(opening.request),
-            agent=offer.agent,
+            agent=AgentId(self.host.habits.signs_for) or offer.agent,
             terms=offer.terms,
             host=offer.host,
             signer=opening.signer,  # type: ignore[arg-type]
@@ -313,6 +352,8 @@ class _Attempt:
 def prompt_of(request: object) -> list[int]:
     if isinstance(request, CallRequest):
         return task_prompt(request)
+    if isinstance(request, RichChat) and request.prompt is not None:
+        return [len(word) for word in request.prompt.split()] if isinstance(request.prompt, str) else [*request.prompt]
     texts = [m.content for m in request.messages] if isinstance(request, ChatRequest) else request.inputs  # type: ignore[attr-defined]
     return [len(word) for text in texts for word in text.split()] or [0]
 
@@ -337,6 +378,19 @@ def text_of(token: int) -> str:
     if token > EOS + 10 + len(WORDS):
         return id_bytes(token).decode(errors="replace")
     return "" if token == EOS else WORDS[token - 10]
+
+
+def told(request: Streamed, tokens: Tokens) -> Tokens:
+    """With the chances that a request asks for."""
+    if not isinstance(request, RichChat) or not request.logprobs:
+        return tokens
+    chances = tuple(chance_of(token, request.logprobs - 1) for token in tokens.ids)
+    return WeighedTokens(tokens.first, tokens.ids, tokens.text, tokens.rolling, chances)
+
+
+def chance_of(token: int, likely: int) -> Chance:
+    first = (-0.25, text_of(token).encode())
+    return Chance(*first, (first, *((-2.0 - i, b"other %d" % i) for i in range(1, likely)))[:likely])
 
 
 def vectors_of(inputs: Sequence[str]) -> bytes:

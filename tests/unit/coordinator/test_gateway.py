@@ -226,7 +226,7 @@ REFUSALS: list[tuple[str, Habits | None, dict[str, Any], int, str, Callable[[Any
         lambda e: "5000" in e["message"] and "4096" in e["message"] and e["param"] == "messages",
     ),
     ("refused", Habits(refuses=Refuse("unpaid", "You owe.")), {}, 503, "no_host", lambda e: "You owe" in e["message"]),
-    ("unsupported", Habits(), {"n": 3}, 400, "unsupported_parameter", lambda e: e["param"] == "n"),
+    ("unsupported", Habits(), {"audio": {}}, 400, "unsupported_parameter", lambda e: e["param"] == "audio"),
 ]
 
 

@@ -208,7 +208,7 @@ def test_rounds_take_every_receipt_once() -> None:
 def test_a_group_is_written_whole_or_not_at_all() -> None:
     store = Store(":memory:")
     with pytest.raises(LedgerFailed):
-        store.write([("insert into standing values (x'01', x'02')", ()), ("insert into nowhere values (1)", ())])
+        store.write([("insert into standing values (?,?)", (b"1", b"2")), ("insert into nowhere values (1)", ())])
     assert store.rows("select * from standing") == []
     store.close()
 

@@ -11,9 +11,10 @@ import pytest
 
 import sampler_rule
 from lading_node.core.mask import Masks
-from lading_node.core.sampler import choose, exact_noise, margin, noise, words
+from lading_node.core.sampler import EXACT, choose, exact_noise, margin, noise, words
 from lading_node.core.shaping import Shaper
 from lading_node.core.vocabulary import Vocabulary
+from lading_protocol.audit import EXACT_MARGIN
 from lading_protocol.messages import Sampler
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "sampler.json").read_text())
@@ -212,6 +213,24 @@ class TestMargin:
                 assert margin(logits, second, t, sampler) == 0
                 return
         pytest.fail("no index at which the token at the cut wins")
+
+    def test_in_an_exact_class_a_cut_is_a_cut(self) -> None:
+        """What lies beyond it by a little more than two logits can be off counts, and what lies within does not."""
+        cuts = {
+            "top-k": (Sampler(self.seed, 1.0, 1.0, 2), lambda gap: np.array([5, 1 + gap, 1, -3])),
+            "min-p": (Sampler(self.seed, 1.0, 1.0, 0, 0.5), lambda gap: np.array([5, 5 + math.log(0.5) - gap, -9, -9])),
+            # The third has .9 + gap before it, where that is all the better by an error of gap in its odds.
+            "top-p": (Sampler(self.seed, 1.0, 0.9), lambda gap: np.log([0.6, 0.3 + gap / 4, 0.08, 0.02 - gap / 4])),
+        }
+        token = {"top-k": 2, "min-p": 1, "top-p": 2}
+        for name, (sampler, row) in cuts.items():
+            for gap, cut in ((0.8 * EXACT_MARGIN, False), (1.5 * EXACT_MARGIN, True)):
+                logits = row(gap).astype(np.float32)
+                t = next(t for t in range(5000) if (logits + noise(self.seed, t, 4)).argmax() == token[name])
+                assert margin(logits, token[name], t, sampler) == 0, name
+                found = margin(logits, token[name], t, sampler, slack=EXACT)
+                assert (found > EXACT_MARGIN) is cut, (name, gap, found)
+                assert cut or found == 0
 
     def test_tiny_errors_of_an_honest_host_stay_tiny(self) -> None:
         rng = np.random.default_rng(1)

@@ -1,12 +1,16 @@
 """Noise XX against frozen messages of an independent implementation, and against tampering."""
 
 import hashlib
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from lading_net import protobuf
 from lading_net.direct.noise import MAX_PLAINTEXT, Credentials, Handshake, Opener, Sealer, check_payload
+from lading_net.direct.xx import Exchange
 from lading_net.errors import HandshakeFailed, ProtocolViolation
 from lading_net.peer import encode_public_key
 from lading_protocol.keys import PrivateKey
@@ -23,6 +27,8 @@ THIRD_SHA256 = "6dbf5bb4f53b1f4df0a9ff37b6482e642610868158fa03d7886281dc8086f7cc
 CHANNEL_HASH = "7b9ac8dddcf18b4e0f494727aca47a36649b69fd1f8a2b97a6c3da9a8377be0b"
 SEALED_BY_INITIATOR = "1844f4582c1f84556ce75395454556c98c2e38b61770"
 SEALED_BY_RESPONDER = "b97628d23dd29661f236f5169076ad444d998642f880"
+# Those that cacophony and snow publish for this pattern.
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "noise_xx.json").read_text())
 
 
 def x25519(text: str) -> X25519PrivateKey:
@@ -148,3 +154,23 @@ def test_a_replayed_swapped_or_altered_message_is_refused() -> None:
     for frames in (first + first, second, altered, b"\0\0", b"\0\x0fxxxxxxxxxxxxxxx"):
         with pytest.raises(ProtocolViolation):
             Opener(bytes(32)).receive(frames)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["from"])
+def test_the_published_vectors(vector: dict[str, Any]) -> None:
+    prologue = bytes.fromhex(vector["prologue"])
+    initiator, responder = (
+        Exchange(x25519(vector[f"{side}_static"]), side == "init", x25519(vector[f"{side}_ephemeral"]), prologue)
+        for side in ("init", "resp")
+    )
+    messages = [(bytes.fromhex(payload), bytes.fromhex(wire)) for payload, wire in vector["messages"]]
+    for number, (payload, wire) in enumerate(messages[:3]):
+        sender, receiver = (initiator, responder) if number % 2 == 0 else (responder, initiator)
+        assert sender.write(payload) == wire
+        assert receiver.read(wire) == payload
+    assert initiator.done
+    assert initiator.hash == responder.hash
+    assert vector["handshake_hash"] in ("", initiator.hash.hex())
+    sealers = [Sealer(side.keys()[0]) for side in (initiator, responder)]
+    for number, (payload, wire) in enumerate(messages[3:], 3):
+        assert sealers[number % 2].seal(payload)[1] == wire

@@ -3,6 +3,7 @@
 import pytest
 
 from lading_net import protobuf
+from lading_net.binaddr import decode_endpoint, encode_endpoint
 from lading_net.errors import BadEndpoint, HandshakeFailed
 from lading_net.peer import Endpoint, PeerId, base58_decode, base58_encode, decode_public_key, encode_public_key
 from lading_protocol.keys import PrivateKey
@@ -90,6 +91,39 @@ def test_what_is_not_a_tcp_multiaddr_is_refused_in_words(text: str) -> None:
         Endpoint.parse(text)
     assert refusal.value.code == "net_bad_endpoint"
     assert len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/ip4/203.0.113.7/tcp/4101",
+        f"/ip6/2001:db8::7/tcp/4101/p2p/{PEER}",
+        f"/dns4/relay.example.org/tcp/65535/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
+    ],
+)
+def test_endpoints_in_text_and_in_binary(text: str) -> None:
+    endpoint = Endpoint.parse(text)
+    assert str(endpoint) == text
+    data = encode_endpoint(endpoint)
+    assert decode_endpoint(data) == endpoint
+    for size in range(len(data)):
+        try:
+            assert len(str(decode_endpoint(data[:size]))) < len(text)
+        except BadEndpoint:
+            continue
+
+
+def test_a_relays_own_endpoint() -> None:
+    endpoint = Endpoint.parse(f"/ip4/203.0.113.7/tcp/4101/p2p/{PEER}/p2p-circuit/p2p/{PEER}")
+    assert str(endpoint.relay) == f"/ip4/203.0.113.7/tcp/4101/p2p/{PEER}"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x04", b"\x04\x7f\0\0\1\x91\x02\0\1", b"\xff\xff\xff\xff\xff\xff", b"\x35\x02a"]
+)
+def test_what_is_no_tcp_address_in_binary_is_refused(data: bytes) -> None:
+    with pytest.raises(BadEndpoint):
+        decode_endpoint(data)
 
 
 @pytest.mark.parametrize("encoded", [b"", b"\x08\x02", encode_public_key(KEY.public_key) + b"x", b"\x08\x01\x12\x20"])

@@ -49,6 +49,9 @@ class MemoryPipe:
     def close(self) -> None:
         self.abort()
 
+    def get_extra_info(self, name: str, default: object = None, /) -> object:
+        return default
+
     def abort(self) -> None:
         if not self.over:
             self.over = True

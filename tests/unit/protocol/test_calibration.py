@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import key
-from lading_protocol.audit import TOLERANCES
+from lading_protocol.audit import EXACT_MARGIN, TOLERANCES
 from lading_protocol.calibration import (
-    EXACT_MARGIN,
     LEAST_CHUNK,
     LEAST_JOBS_INEXACT,
     BadCalibration,

@@ -1,0 +1,99 @@
+"""Two hosts race for the first token where the first host is late with it; who is first goes on alone.
+
+The other one is cancelled before it has delivered anything. If its first token was on the way just then, it is paid
+for what arrived, as every host is: that is the price of a race between two that are equally fast.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from lading.dispatch.attempt import Attempt, Stalled
+from lading.dispatch.events import Event, Moved
+from lading.errors import OutOfFunds
+from lading_protocol.job import Deliver, Effect, Finished, Resume
+from lading_protocol.job import Event as HostEvent
+
+if TYPE_CHECKING:
+    from lading.dispatch.running import Run
+
+
+class Race:
+    """`run.current` is the winner when `first_token` returns, or the last one that gave up."""
+
+    def __init__(self, run: "Run", attempt: Attempt) -> None:
+        self._run = run
+        self._listening: dict[asyncio.Task[HostEvent], Attempt] = {}
+        self._hedged = False
+        self._listen(attempt)
+        after = run.owner.failover.hedge_after(attempt.offer.host, run.weight)
+        self._hedge_at = None if after is None else attempt.opened_at + after
+
+    async def first_token(self) -> list[Event]:
+        """What the consumer hears up to the first token, or to the end of all attempts."""
+        events: list[Event] = []
+        try:
+            while self._listening:
+                done, _ = await asyncio.wait(self._listening, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    await self._hedge()
+                for task in done:
+                    if (attempt := self._listening.pop(task, None)) is not None:
+                        events += await self._heard(attempt, task.result())
+        finally:
+            for task in self._listening:
+                task.cancel()
+        return events
+
+    def _listen(self, attempt: Attempt) -> None:
+        self._listening[asyncio.ensure_future(attempt.next())] = attempt
+
+    def _left(self) -> float | None:
+        """Seconds until a second host is worth asking; None when it is not."""
+        if self._hedged or self._hedge_at is None:
+            return None
+        return max(0.0, self._hedge_at - asyncio.get_running_loop().time())
+
+    async def _hedge(self) -> None:
+        self._hedged = True
+        run = self._run
+        pick = run.choose()
+        if pick is None or not run.owner.failover.hedges.take():
+            return
+        try:
+            rival = await run.open(pick)
+        except OutOfFunds:
+            return  # one host at a time is what the money is enough for
+        if rival is not None:
+            rival.begin(run.owner.failover, run.moves, run.weight)
+            self._listen(rival)
+
+    async def _heard(self, attempt: Attempt, event: HostEvent) -> list[Event]:
+        run = self._run
+        if type(event) is Stalled and not self._listening:
+            event = await run.hold(attempt, event)
+        effects = attempt.apply(event, run.owner.network.court_domain, run.owner.clock())
+        if any(isinstance(effect, Deliver | Finished) for effect in effects):
+            return self._won(attempt, effects)
+        if any(isinstance(effect, Resume) for effect in effects):
+            return self._gave_up(attempt, effects)
+        self._listen(attempt)
+        return []
+
+    def _won(self, attempt: Attempt, effects: list[Effect]) -> list[Event]:
+        run = self._run
+        events: list[Event] = []
+        for task, slower in self._listening.items():
+            run.drop(slower, task)
+            events.append(Moved(slower.offer.host, "slower", "another host was first"))
+        self._listening.clear()
+        run.current, run.state = attempt, attempt.state
+        return events + run.tell(attempt, effects)
+
+    def _gave_up(self, attempt: Attempt, effects: list[Effect]) -> list[Event]:
+        """The other one, if there is one, goes on alone."""
+        run = self._run
+        run.current, run.state = attempt, attempt.state
+        events = run.tell(attempt, effects)
+        for other in self._listening.values():
+            run.current, run.state = other, other.state
+        return events

@@ -1,0 +1,415 @@
+"""One job on its way: an attempt at one host after another, until the answer is whole.
+
+Owns the timers of the job and the order in which a voucher is stored, then sent. Which host, how long to wait and
+whether to move is decided in core; what is owed, by the job machine of the protocol.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lading.core.failover import CRASHES, POLITE, deadly_key, weight_of
+from lading.core.matching import Want
+from lading.dispatch.attempt import Attempt, Stalled, StreamCut
+from lading.dispatch.directory import Pick
+from lading.dispatch.events import Ask, Ended, Event, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
+from lading.dispatch.hedge import Race
+from lading.errors import BadRequest, JobLost, NoHost, Quarantined
+from lading_net.dialling import dial_any
+from lading_net.errors import NetError
+from lading_net.ports import Link
+from lading_protocol import VERSION
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import Address, Digest, JobId, short
+from lading_protocol.job import (
+    Deliver,
+    DeliverRows,
+    Effect,
+    Finished,
+    JobSpec,
+    JobState,
+    Resume,
+    begin_attempt,
+    start,
+)
+from lading_protocol.job import Event as HostEvent
+from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, Done, EmbedRequest, Open
+from lading_protocol.offers import KnownOffer
+from lading_protocol.pricing import prompt_bound
+from lading_protocol.receipts import Finish
+
+if TYPE_CHECKING:
+    from lading.dispatch.dispatcher import Dispatcher
+
+DIAL_SECONDS = 5.0
+# How long a host has for its last word on a job that is not wanted any more.
+LAST_WORD_SECONDS = 2.0
+# How often a stream that is held looks again whether it may move.
+LOOK_SECONDS = 0.05
+# How long a host that had no slot for a job is not asked again for it.
+REST_SECONDS = 1.0
+# A request the host will never take, whichever host it is.
+HOPELESS = frozenset({"bad_request", "too_long"})
+FULL = frozenset({"busy", "preempted"})
+MOST_REASONS = 16
+
+
+class Run:
+    def __init__(self, owner: "Dispatcher", payer: Payer, ask: Ask, job: JobId) -> None:
+        request = ask.request
+        if ask.emitted and (isinstance(request, EmbedRequest) or len(ask.emitted) > request.max_tokens):
+            raise BadRequest("More tokens are there already than the answer may have.")
+        self.owner = owner
+        self.payer = payer
+        self.ask = ask
+        self.state: JobState = start(JobSpec(job, request, payer.key.address), ask.emitted)
+        self.weight = weight_of(prompt_bound(request))
+        self.parts: list[Part] = []
+        self.tried: set[Address] = set()
+        self.resting: dict[Address, float] = {}
+        self.reasons: list[str] = []
+        self.current: Attempt | None = None
+        self.live: list[Attempt] = []
+        self.dropping: set[asyncio.Task[None]] = set()
+        self.opened = 0
+        self.moves = 0
+        self.preempted = 0
+        self.broken = False
+        self.announced = False
+        self.reported = False
+        self.began = asyncio.get_running_loop().time()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        self.owner.failover.begin()
+        while self.state.finish is Finish.RUNNING:
+            if self._complete():
+                self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
+                break
+            attempt = await self.open(await self._next_host())
+            if attempt is None:
+                continue
+            async for event in self._play(attempt):
+                yield event
+            assert self.current is not None
+            self.settle(self.current)
+        if self.dropping:
+            await asyncio.wait(self.dropping, timeout=LAST_WORD_SECONDS)
+        self._report()
+        yield self._ended()
+
+    def _complete(self) -> bool:
+        """Every token that was asked for is here, though the host did not live to say so."""
+        request = self.ask.request
+        return not isinstance(request, EmbedRequest) and len(self.state.emitted) == request.max_tokens
+
+    # Which host
+
+    async def _next_host(self) -> Pick:
+        self._check_quarantine()
+        if self.broken:
+            self.broken = False
+            await self._leave()
+        pick = self.choose()
+        if pick is None and self.preempted:
+            limits = self.owner.limits
+            pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, limits.parked)
+        if pick is None:
+            raise self._nobody()
+        return pick
+
+    def choose(self) -> Pick | None:
+        """A host that could go on with the job now."""
+        owner = self.owner
+        if len(self.tried) >= owner.limits.attempts:
+            return None
+        return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
+
+    def _want(self) -> Want:
+        ask, now = self.ask, asyncio.get_running_loop().time()
+        resting = {host for host, until in self.resting.items() if until > now}
+        excluded = frozenset(self.tried | resting)
+        return Want(ask.request, ask.max_price, excluded, ask.filters, len(self.state.emitted))
+
+    def _nobody(self) -> LadingError:
+        owner = self.owner
+        spent = len(self.tried) >= owner.limits.attempts
+        lost = [] if spent else owner.directory.refusals(self.ask.agent, self._want(), owner.clock())
+        reasons = some(self.reasons + [str(one) for one in lost if one.code != "tried"])
+        new = len(self.state.emitted) - len(self.ask.emitted)
+        if new:
+            why = "; ".join(reason.rstrip(".") for reason in reasons)
+            return JobLost(f"The answer broke off after {new} tokens: {why}.")
+        if lost and {one.code for one in lost} == {"context"}:
+            return Refusal(f"Every host of this agent {lost[0].reason}.", code="too_long")
+        return NoHost(reasons)
+
+    def _check_quarantine(self) -> None:
+        quarantine = self.owner.failover.quarantine
+        if not len(quarantine):
+            return
+        left = quarantine.barred(deadly_key(self.ask.request), self.owner.clock())
+        if left:
+            raise Quarantined(len(self.state.emitted) - len(self.ask.emitted), left)
+
+    async def _leave(self) -> None:
+        """A stream whose host is gone goes on when the budget allows, or after a moment."""
+        failover, left = self.owner.failover, self.owner.limits.broken
+        while not failover.may_move():
+            if left <= 0:
+                failover.budget.force()
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+            left -= LOOK_SECONDS
+
+    # An attempt
+
+    async def open(self, pick: Pick) -> Attempt | None:
+        """An attempt that is ready to begin, or None with the reason noted. Raises OutOfFunds, PurseError."""
+        owner, payer, offer = self.owner, self.payer, pick.offer
+        self.tried.add(offer.host)
+        cover = owner.funds.cover(payer, self.ask, offer, len(self.state.emitted))
+        try:
+            link = await self._link(offer)
+            stream = await link.open(JOB)
+        except (NetError, TimeoutError) as error:
+            owner.funds.release(cover)
+            reason = str(error) or "did not answer in time"
+            self.reasons.append(f"host {short(offer.host)} is unreachable: {reason}")
+            owner.directory.failed(offer.host, owner.clock(), blame=False)
+            return None
+        except BaseException:
+            owner.funds.release(cover)
+            raise
+        clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
+        self.opened += 1
+        state = begin_attempt(clean, offer, cover.key.epoch)
+        opening = Open(
+            version=VERSION,
+            job=state.spec.job,
+            attempt=state.attempts - 1,
+            offer=offer.id,
+            signer=payer.key.address,
+            epoch=cover.key.epoch,
+            request=self.ask.request,
+            emitted=state.emitted,
+            lock=cover.lock,
+            voucher=owner.purse.channel(cover.key).voucher,
+            band=BATCH if self.ask.batch else INTERACTIVE,
+            preempted=min(self.preempted, 255),
+        )
+        owner.directory.started(offer.host)
+        attempt = Attempt(stream, opening, pick, cover, state)
+        self.live.append(attempt)
+        return attempt
+
+    async def _link(self, offer: KnownOffer) -> Link:
+        for link in self.owner.transport.links():
+            if link.peer == offer.host and not link.closed.is_set():
+                return link
+        return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
+
+    async def _play(self, attempt: Attempt) -> AsyncGenerator[Event, None]:
+        self.current, self.state = attempt, attempt.state
+        attempt.begin(self.owner.failover, self.moves, self.weight)
+        if self.ask.hedge and not self.state.emitted and not isinstance(self.ask.request, EmbedRequest):
+            for event in await Race(self, attempt).first_token():
+                yield event
+            attempt = self.current
+        while self.state.attempt is not None and self.state.finish is Finish.RUNNING:
+            heard = await attempt.next()
+            if type(heard) is Stalled:
+                heard = await self.hold(attempt, heard)
+            for event in self._take(attempt, heard):
+                yield event
+
+    async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
+        """What a host says after all, or Stalled when the stream may leave it.
+
+        Overload looks like a stall of every host: then nothing is gained elsewhere, so streams stay where they are as
+        long as the common budget is spent, or there is nobody else, for a bounded time.
+        """
+        limits, failover = self.owner.limits, self.owner.failover
+        clock = asyncio.get_running_loop().time
+        ceiling = limits.between if attempt.count else limits.first
+        began, elsewhere = clock(), self.choose() is not None
+        while True:
+            if elsewhere and failover.may_move():
+                return stalled
+            left = began - clock() + (limits.held if elsewhere else ceiling - attempt.patience)
+            if left <= 0:
+                failover.budget.force()
+                return stalled
+            event = await attempt.next(min(LOOK_SECONDS, left))
+            if type(event) is not Stalled:
+                return event
+
+    def _take(self, attempt: Attempt, heard: HostEvent) -> list[Event]:
+        owner = self.owner
+        effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
+        self.state = attempt.state
+        if isinstance(heard, Chunk | Done):
+            owner.funds.pay(self.payer, attempt)
+        return self.tell(attempt, effects)
+
+    def tell(self, attempt: Attempt, effects: list[Effect]) -> list[Event]:
+        """What the consumer hears of it."""
+        events: list[Event] = []
+        if not self.announced and self.state.attempt is not None and attempt.accepted:
+            self.announced = True
+            events.append(Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens))
+        for effect in effects:
+            match effect:
+                case Deliver(first, ids, text, chances):
+                    self._answered(attempt)
+                    events.append(Piece(first, ids, text, chances))
+                case DeliverRows(width, data):
+                    events.append(Rows(width, data))
+                case Resume(code, reason, blame):
+                    self.announced = bool(self.state.emitted)
+                    self.lose(attempt, code, reason, blame)
+                    events.append(Moved(attempt.offer.host, code, reason))
+                case Finished():
+                    self.owner.directory.worked(attempt.offer.host)
+                    self.owner.directory.served(attempt.offer.host, attempt.seconds)
+                case _:
+                    pass
+        return events
+
+    def _answered(self, attempt: Attempt) -> None:
+        """The first tokens of this host are here."""
+        if not attempt.answered:
+            attempt.answered = True
+            self.owner.directory.answered(attempt.pick, attempt.seconds)
+
+    def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
+        """The attempt is over without an answer. Raises Refusal where no other host would answer differently."""
+        self.settle(attempt)
+        host = attempt.offer.host
+        self.reasons.append(f"host {short(host)} dropped out ({code}): {reason}")
+        if code in HOPELESS and not self.state.emitted:
+            raise Refusal(reason, code=code)
+        if blame or isinstance(attempt.last, StreamCut):
+            self.owner.directory.failed(host, self.owner.clock(), blame=blame)
+        self.preempted += code == "preempted"
+        if self.preempted and code in FULL:
+            self.tried.discard(host)
+            self.resting[host] = asyncio.get_running_loop().time() + REST_SECONDS
+        if attempt.accepted and code not in POLITE:
+            self._moved(attempt, code)
+
+    def _moved(self, attempt: Attempt, code: str) -> None:
+        """A host left the stream in the middle of its work."""
+        failover = self.owner.failover
+        self.moves += 1
+        failover.moves += 1
+        stalled = isinstance(attempt.last, Stalled)
+        self.broken = not stalled
+        if code in CRASHES or (isinstance(attempt.last, StreamCut) and not stalled):
+            key, index = deadly_key(self.ask.request), len(self.state.emitted)
+            failover.quarantine.died(key, attempt.offer.host, index, code, self.owner.clock())
+
+    # The account
+
+    def settle(self, attempt: Attempt, *, late: bool = False, wanted: bool = True) -> None:
+        """The attempt is over: promise the rest, note the part, let the stream go. Once.
+
+        What an attempt that lost a race delivered before it heard of that is owed, too, but nobody got it: its receipt
+        covers tokens that are not in the answer, so it is no evidence of anything.
+        """
+        if attempt.settling is not Settling.OPEN:
+            return
+        owner = self.owner
+        self.live.remove(attempt)
+        owner.funds.settle(self.payer, attempt, late=late)
+        owner.directory.ended(attempt.offer.host)
+        if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
+            self.parts.append(_part(attempt, wanted=wanted))
+        owner.later(asyncio.ensure_future(attempt.close()))
+
+    def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
+        """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
+
+        async def dropped() -> None:
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)
+            await self._wind_down(attempt, wanted=False)
+
+        task = asyncio.ensure_future(dropped())
+        self.dropping.add(task)
+        task.add_done_callback(self.dropping.discard)
+        self.owner.later(task)
+
+    def abandon(self) -> None:
+        """The consumer is gone: cancel what runs, and account for it in the background."""
+        if not self.live:
+            self._report()
+            return
+        self.owner.later(asyncio.ensure_future(self._abandon()))
+
+    async def _abandon(self) -> None:
+        current = [one for one in self.live if one is self.current]
+        await asyncio.gather(*self.dropping, *map(self._wind_down, current), return_exceptions=True)
+        for attempt in list(self.live):  # a rival that had not begun
+            await self._wind_down(attempt, wanted=False)
+        if self.current is not None:
+            self.state = self.current.state
+        if self.state.finish is Finish.RUNNING:
+            self.state = msgspec.structs.replace(self.state, finish=Finish.CANCELLED, attempt=None)
+        self._report()
+
+    async def _wind_down(self, attempt: Attempt, *, wanted: bool = True) -> None:
+        owner, late = self.owner, False
+        attempt.send_cancel()
+        try:
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                while attempt.state.attempt is not None and attempt.state.finish is Finish.RUNNING:
+                    event = await attempt.next(LAST_WORD_SECONDS)
+                    attempt.apply(event, owner.network.court_domain, owner.clock())
+        except TimeoutError:
+            late = True
+        finally:
+            self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
+
+    def _report(self) -> None:
+        if self.parts and not self.reported:
+            self.reported = True
+            self.owner.on_end(self._ended())
+
+    def _ended(self) -> Ended:
+        state = self.state
+        return Ended(
+            job=state.spec.job,
+            request=state.spec.request,
+            agent=self.ask.agent,
+            payer=self.payer.payer,
+            signer=self.payer.key.address,
+            finish=state.finish,
+            prompt_tokens=state.prompt_tokens,
+            prompt_hash=Digest(state.prompt_hash),
+            emitted=state.emitted,
+            vectors=state.vectors,
+            parts=tuple(self.parts),
+            given=len(self.ask.emitted),
+        )
+
+
+def some(reasons: list[str]) -> list[str]:
+    """As many as a person reads."""
+    more = len(reasons) - MOST_REASONS
+    return reasons if more <= 0 else [*reasons[:MOST_REASONS], f"and so on for {more} more"]
+
+
+def _part(attempt: Attempt, *, wanted: bool) -> Part:
+    return Part(
+        attempt.offer.host,
+        attempt.offer,
+        attempt.number,
+        attempt.first,
+        attempt.count,
+        attempt.promised,
+        attempt.receipt if wanted else None,
+        attempt.marks if wanted else (),
+        attempt.settling,
+    )

@@ -1,0 +1,394 @@
+"""Who starts, who waits and who is turned away while there is more work than room. Pure; times are seconds.
+
+A lane is what shares the same hosts (an agent), a tenant is who pays. Interactive work goes before batch work, and
+inside a band the tenant that has had the least service is next: start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM
+1996) over tokens, an output token counting twice (Sheng et al., OSDI 2024). A tenant that rested gets no credit for it.
+Before the queue is full, work is turned away by a probability that rises with the wait that it would have: batch first,
+and last of all a tenant that has little waiting.
+"""
+
+import heapq
+import math
+from collections import deque
+from enum import IntEnum
+from itertools import count
+
+import msgspec
+
+OUTPUT_WEIGHT = 2
+LONGEST_RETRY = 60
+# A slot that a job gave back is in its host's reports after this long.
+REPORT_SECONDS = 1.5
+# Hosts that were full are asked again after this long, whatever they report, and each time after twice as long.
+FIRST_PROBE, LAST_PROBE = 0.05, 0.8
+# How much one job's length and duration move what is expected of the next.
+LEARN = 0.1
+
+
+class Band(IntEnum):
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Pairs are (interactive, batch).
+
+    `all`: jobs that run at once. `queue` and `queue_each`: those that wait, in all and of a tenant. `waits`: the
+    longest wait. Shedding begins where the expected wait, or the place in the queue, is `shed_from` of its bound, and
+    is certain at `shed_full`. After `batch_turn` interactive starts in a row a waiting batch job of the lane is next.
+    """
+
+    all: int = 2048
+    queue: int = 1024
+    queue_each: int = 256
+    waits: tuple[float, float] = (20.0, 120.0)
+    shed_from: tuple[float, float] = (0.4, 0.15)
+    shed_full: tuple[float, float] = (1.0, 0.6)
+    batch_turn: int = 16
+
+
+class Room(msgspec.Struct, frozen=True):
+    """A lane's hosts as they last reported: slots in all, and those that are free. No slots: nobody serves it now."""
+
+    slots: int
+    free: int
+
+
+class Ticket(msgspec.Struct, eq=False):
+    """One job on its way through. `prompt` and `output` are the token counts that are expected, `charged` what its
+    tenant was charged for them, `virtual` when it came in virtual time (both in weighted tokens). `state`: new,
+    waiting, running, done or gone.
+    """
+
+    tenant: bytes
+    lane: bytes
+    band: Band
+    prompt: int
+    output: int
+    since: float = 0.0
+    started: float = 0.0
+    state: str = "new"
+    charged: float = 0.0
+    virtual: float = 0.0
+
+
+class Shed(msgspec.Struct, frozen=True):
+    """Turned away: `code` is queue_full, shed or waited; it would not be, `retry` seconds later."""
+
+    code: str
+    retry: int
+
+
+class Tenant(msgspec.Struct, eq=False):
+    """`finish` is the virtual time up to which it has been served."""
+
+    finish: float = 0.0
+    running: int = 0
+    waiting: int = 0
+
+
+class Lane(msgspec.Struct, eq=False):
+    """`heads` of each band orders the tenants' first tickets by virtual start; stale entries are dropped when met.
+
+    `seconds` and `output` are what a job takes and gives of late, `ended` how many that is known of. `given_back` slots
+    came free after the hosts reported, the last one at `given_at`. `refused`: hosts that seemed free were not, at
+    `refused_at`; then one `probe` at a time looks again, `pause` seconds later.
+    """
+
+    queues: tuple[dict[bytes, deque[Ticket]], dict[bytes, deque[Ticket]]]
+    heads: tuple[list[tuple[float, int, Ticket]], list[tuple[float, int, Ticket]]]
+    counts: list[int]
+    running: int = 0
+    seconds: float = 2.0
+    output: float = 128.0
+    ended: int = 0
+    given_back: int = 0
+    given_at: float = 0.0
+    refused: bool = False
+    refused_at: float = 0.0
+    pause: float = FIRST_PROBE
+    probe: Ticket | None = None
+    in_a_row: int = 0
+
+
+class Admission:
+    """All tickets of one gateway. The caller says what room there is; every method is O(log n) but for a full queue."""
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self.bounds = bounds or Bounds()
+        self.running = 0
+        self.waiting = 0
+        self._lanes: dict[bytes, Lane] = {}
+        self._tenants: dict[bytes, Tenant] = {}
+        self._virtual = 0.0
+        self._turn = count()
+
+    # Coming and going
+
+    def ask(self, ticket: Ticket, room: Room, now: float, roll: float) -> list[Ticket] | Shed:
+        """Starts it, lets it wait (its `state` says which; then call `next`), or turns it away. `roll` is a random
+        number below 1.
+
+        Returns the waiting tickets that had to make way for it: they are turned away.
+        """
+        lane = self._lane(ticket.lane)
+        tenant = self._tenants.setdefault(ticket.tenant, Tenant())
+        ticket.since = now
+        ticket.output = min(ticket.output, math.ceil(lane.output))
+        overdue = lane.counts[Band.BATCH] and lane.in_a_row >= self.bounds.batch_turn
+        if not overdue and not sum(lane.counts[: ticket.band + 1]) and self._has_room(lane, room, now):
+            self._start(ticket, lane, now)
+            return []
+        if refusal := self._refusal(ticket, lane, tenant, roll):
+            self._forget(ticket.tenant)
+            return refusal
+        made_way = self._make_way(ticket, tenant)
+        if isinstance(made_way, list):
+            self._enqueue(ticket, lane, tenant, first=False)
+        return made_way
+
+    def next(self, lane_id: bytes, room: Room, now: float) -> list[Ticket]:
+        """The waiting tickets that start now. Call it when one has ended, and when hosts have reported."""
+        lane, started = self._lane(lane_id), []
+        if lane.refused:
+            return self._look_again(lane, room, now)
+        while self._has_room(lane, room, now) and (ticket := self._pick(lane)) is not None:
+            self._start(ticket, lane, now)
+            started.append(ticket)
+            room = Room(room.slots, room.free - 1)
+        return started
+
+    def taken(self, ticket: Ticket) -> None:
+        """A host has accepted it: there is room after all."""
+        lane = self._lane(ticket.lane)
+        lane.refused, lane.probe, lane.pause = False, None, FIRST_PROBE
+
+    def finish(self, ticket: Ticket, prompt: int, output: int, now: float) -> None:
+        """It ran and is over, with these token counts: its tenant is charged for them, whatever was expected."""
+        lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
+        ticket.state = "done"
+        self.running -= 1
+        lane.running -= 1
+        tenant.running -= 1
+        tenant.finish += _weight(prompt, output) - ticket.charged
+        if output:
+            lane.ended += 1
+            step = max(LEARN, 1 / lane.ended)
+            lane.seconds += step * (max(now - ticket.started, 1e-3) - lane.seconds)
+            lane.output += step * (output - lane.output)
+        lane.given_back, lane.given_at = lane.given_back + 1, now
+        if lane.probe is ticket:
+            lane.probe = None
+        if tenant.waiting:  # it may have become cheaper than it seemed
+            for other in self._lanes.values():
+                self._show(other, ticket.tenant)
+        self._forget(ticket.tenant)
+
+    def refused(self, ticket: Ticket, now: float) -> None:
+        """All hosts were full after all: it is the first of its tenant again, and costs it nothing."""
+        lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
+        self.running -= 1
+        lane.running -= 1
+        tenant.running -= 1
+        tenant.finish -= ticket.charged
+        ticket.charged = 0.0
+        lane.refused, lane.refused_at, lane.given_back = True, now, 0
+        if lane.probe is ticket:
+            lane.probe = None
+        self._enqueue(ticket, lane, tenant, first=True)
+
+    def leave(self, ticket: Ticket) -> None:
+        """It waited and its client is gone."""
+        lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
+        self._dequeue(ticket, lane, tenant)
+        self._forget(ticket.tenant)
+
+    def late(self, now: float) -> list[tuple[Ticket, Shed]]:
+        """The tickets that have waited as long as they may: they are turned away."""
+        found = []
+        for lane in list(self._lanes.values()):
+            for band in Band:
+                limit = now - self.bounds.waits[band]
+                for queue in list(lane.queues[band].values()):
+                    found += [ticket for ticket in queue if ticket.since <= limit]
+        answers = [(ticket, Shed("waited", self._retry(ticket, self._lane(ticket.lane)))) for ticket in found]
+        for ticket in found:
+            self.leave(ticket)
+        return answers
+
+    # What others may know
+
+    def lanes(self) -> list[bytes]:
+        """Those in which somebody waits."""
+        return [lane_id for lane_id, lane in self._lanes.items() if any(lane.counts)]
+
+    def load(self, lane_id: bytes) -> tuple[int, int]:
+        """Tickets of the lane that run and wait."""
+        lane = self._lanes.get(lane_id)
+        return (lane.running, sum(lane.counts)) if lane is not None else (0, 0)
+
+    def saturation(self, ticket: Ticket) -> float:
+        """The wait that the ticket would have over the wait that it may have, or its place over the queue's length."""
+        return self._saturation(ticket, self._lane(ticket.lane))
+
+    # Inside
+
+    def _has_room(self, lane: Lane, room: Room, now: float) -> bool:
+        if lane.refused or self.running >= self.bounds.all:
+            return False
+        if room.slots == 0:
+            return True  # nobody waits for nobody: the dispatcher says why there is no host
+        fresh = lane.given_back > 0 and now - lane.given_at < REPORT_SECONDS
+        return lane.running < room.slots and (room.free > 0 or fresh)
+
+    def _look_again(self, lane: Lane, room: Room, now: float) -> list[Ticket]:
+        """One job finds out whether the hosts are still full, so that not everybody asks a full fleet."""
+        if lane.probe is not None or self.running >= self.bounds.all:
+            return []
+        if room.slots and not room.free and not lane.given_back and now - lane.refused_at < lane.pause:
+            return []
+        lane.pause = min(2 * lane.pause, LAST_PROBE)
+        lane.probe = self._pick(lane)
+        if lane.probe is None:
+            lane.refused = False
+            return []
+        self._start(lane.probe, lane, now)
+        return [lane.probe]
+
+    def _start(self, ticket: Ticket, lane: Lane, now: float) -> None:
+        tenant = self._tenants[ticket.tenant]
+        begin = max(tenant.finish, ticket.virtual if ticket.state == "waiting" else self._virtual)
+        if ticket.state == "waiting":
+            self._dequeue(ticket, lane, tenant)
+        self._virtual = max(self._virtual, begin)
+        ticket.state, ticket.started = "running", now
+        ticket.charged = _weight(ticket.prompt, ticket.output)
+        tenant.finish = begin + ticket.charged
+        tenant.running += 1
+        lane.running += 1
+        lane.given_back = max(0, lane.given_back - 1)
+        self.running += 1
+        lane.in_a_row = 0 if ticket.band is Band.BATCH else lane.in_a_row + 1
+
+    def _pick(self, lane: Lane) -> Ticket | None:
+        order = list(Band)
+        if lane.in_a_row >= self.bounds.batch_turn:
+            order.reverse()
+        for band in order:
+            ticket = self._first(lane, band)
+            if ticket is not None:
+                return ticket
+        return None
+
+    def _first(self, lane: Lane, band: Band) -> Ticket | None:
+        """The ticket whose tenant has had the least service."""
+        heads = lane.heads[band]
+        while heads:
+            tag, _, ticket = heads[0]
+            queue = lane.queues[band].get(ticket.tenant)
+            if not queue or queue[0] is not ticket:
+                heapq.heappop(heads)
+                continue
+            real = max(self._tenants[ticket.tenant].finish, ticket.virtual)
+            if real > tag:
+                heapq.heapreplace(heads, (real, next(self._turn), ticket))
+                continue
+            return ticket
+        return None
+
+    def _show(self, lane: Lane, tenant_id: bytes) -> None:
+        """Enter the tenant's first tickets into the order."""
+        for band in Band:
+            queue = lane.queues[band].get(tenant_id)
+            if queue:
+                tag = max(self._tenants[tenant_id].finish, queue[0].virtual)
+                heapq.heappush(lane.heads[band], (tag, next(self._turn), queue[0]))
+
+    def _enqueue(self, ticket: Ticket, lane: Lane, tenant: Tenant, *, first: bool) -> None:
+        queue = lane.queues[ticket.band].setdefault(ticket.tenant, deque())
+        (queue.appendleft if first else queue.append)(ticket)
+        ticket.state, ticket.virtual = "waiting", ticket.virtual if first else self._virtual
+        lane.counts[ticket.band] += 1
+        tenant.waiting += 1
+        self.waiting += 1
+        if queue[0] is ticket:
+            self._show(lane, ticket.tenant)
+
+    def _dequeue(self, ticket: Ticket, lane: Lane, tenant: Tenant) -> None:
+        queue = lane.queues[ticket.band][ticket.tenant]
+        was_first = queue[0] is ticket
+        queue.remove(ticket)
+        ticket.state = "gone"
+        lane.counts[ticket.band] -= 1
+        tenant.waiting -= 1
+        self.waiting -= 1
+        if not queue:
+            del lane.queues[ticket.band][ticket.tenant]
+            if not lane.counts[ticket.band]:
+                lane.heads[ticket.band].clear()
+        elif was_first:
+            self._show(lane, ticket.tenant)
+
+    def _refusal(self, ticket: Ticket, lane: Lane, tenant: Tenant, roll: float) -> Shed | None:
+        bounds, band = self.bounds, ticket.band
+        retry = self._retry(ticket, lane)
+        if tenant.waiting >= bounds.queue_each or bounds.queue == 0:
+            return Shed("queue_full", retry)
+        low, high = bounds.shed_from[band], bounds.shed_full[band]
+        chance = (self._saturation(ticket, lane) - low) / (high - low)
+        return Shed("shed", retry) if roll < chance else None
+
+    def _saturation(self, ticket: Ticket, lane: Lane) -> float:
+        ahead = self._ahead(ticket, lane)
+        wait = ahead / self._drain(lane) / self.bounds.waits[ticket.band]
+        return max(wait, ahead / max(self.bounds.queue, 1))
+
+    def _ahead(self, ticket: Ticket, lane: Lane) -> int:
+        """How many start before it: all of the bands before, and in its own as many of each tenant as of its."""
+        band = ticket.band
+        own = len(lane.queues[band].get(ticket.tenant, ())) + 1
+        return sum(lane.counts[:band]) + min(lane.counts[band], own * len(lane.queues[band]))
+
+    def _drain(self, lane: Lane) -> float:
+        """Jobs a second that end, by Little's law."""
+        return max(lane.running, 1) / lane.seconds
+
+    def _retry(self, ticket: Ticket, lane: Lane) -> int:
+        """Until the queue has drained so far that it would not be turned away (s)."""
+        bounds, band = self.bounds, ticket.band
+        over = (self._ahead(ticket, lane) + 1) / self._drain(lane) - bounds.shed_from[band] * bounds.waits[band]
+        return min(max(1, math.ceil(over)), LONGEST_RETRY)
+
+    def _make_way(self, ticket: Ticket, tenant: Tenant) -> list[Ticket] | Shed:
+        """With a full queue, the newest ticket of whoever waits for most goes; batch work before interactive."""
+        if self.waiting < self.bounds.queue:
+            return []
+        heaviest = max(self._tenants, key=lambda one: self._tenants[one].waiting)
+        victims = [
+            queue[-1]
+            for lane in self._lanes.values()
+            for band in reversed(Band)
+            if (queue := lane.queues[band].get(heaviest))
+        ]
+        lane = self._lane(ticket.lane)
+        if self._tenants[heaviest].waiting <= tenant.waiting + 1 or not victims:
+            return Shed("queue_full", self._retry(ticket, lane))
+        victim = max(victims, key=lambda one: (one.band, one.since))
+        self.leave(victim)
+        return [victim]
+
+    def _lane(self, lane_id: bytes) -> Lane:
+        lane = self._lanes.get(lane_id)
+        if lane is None:
+            lane = self._lanes[lane_id] = Lane(({}, {}), ([], []), [0, 0])
+        return lane
+
+    def _forget(self, tenant_id: bytes) -> None:
+        """A tenant that is idle, and ahead of nobody, needs no memory."""
+        tenant = self._tenants.get(tenant_id)
+        if tenant is not None and not tenant.running and not tenant.waiting and tenant.finish <= self._virtual:
+            del self._tenants[tenant_id]
+
+
+def _weight(prompt: int, output: int) -> float:
+    return float(prompt + OUTPUT_WEIGHT * output)

@@ -1,0 +1,235 @@
+"""The queue before the dispatcher: a job waits here until hosts have room, and comes back when all were full after all.
+
+The rules are core.admission's. This module looks up how much room there is, sees to it that nobody waits for what it
+cannot pay, and turns an answer of no into words. It never touches a job that a host has accepted.
+"""
+
+import asyncio
+import heapq
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import msgspec
+
+from lading.core.matching import BEAT_LIMIT, output_bound
+from lading.dispatch import Ask, Dispatcher, Ended, Moved, Payer, Piece, Started
+from lading.dispatch.dispatcher import Event
+from lading.dispatch.purse import ChannelKey
+from lading.errors import NoHost, OutOfFunds
+from lading_coordinator.core.admission import Admission, Band, Room, Shed, Ticket
+from lading_coordinator.errors import ApiError
+from lading_coordinator.metrics import Metrics
+from lading_protocol.ids import Address, AgentId, JobId, Wei
+from lading_protocol.offers import KnownOffer
+from lading_protocol.pricing import attempt_amount, format_amount, prompt_bound, worst_case
+
+TICK_SECONDS = 0.05
+# How long a count of free slots is used: so long, and longer where counting was much work.
+LOOK_SECONDS = 0.05
+LOOK_SECONDS_EACH = 2e-5
+AMPLE = 64
+# Bytes of a prompt that are one token, about; what a tenant is charged in the end is what the host counted.
+BYTES_A_TOKEN = 4
+CHEAPEST = 8
+_WORDS = {
+    "queue_full": "Too many requests wait for this model already.",
+    "shed": "This model has more requests than its hosts can answer soon.",
+    "waited": "Every host of this model stayed busy for as long as a request may wait.",
+}
+
+
+class _Seen(msgspec.Struct):
+    room: Room
+    until: float
+
+
+class Turns:
+    """Stands in for the dispatcher towards the gateway. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._admission = admission
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._waiting: dict[Ticket, asyncio.Future[Shed | None]] = {}
+        self._seen: dict[bytes, _Seen] = {}
+        self._some = asyncio.Event()
+
+    async def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
+        """The job's events once it is its turn. Raises ApiError (429) beside what the dispatcher raises."""
+        ticket = _ticket(payer, ask)
+        prompt = output = 0
+        await self._turn(ticket, payer, ask)
+        try:
+            while True:
+                try:
+                    async with aclosing(self._dispatcher.run(payer, ask, job)) as events:
+                        async for event in events:
+                            match event:
+                                case Piece():
+                                    output += len(event.ids)
+                                case Started():
+                                    prompt = event.prompt_tokens
+                                    self._admission.taken(ticket)
+                                case Moved(host=host, code="busy"):
+                                    self._is_full(host)
+                                    self._seen.pop(ticket.lane, None)
+                                case Ended():
+                                    prompt, output = event.prompt_tokens, event.output_tokens
+                                case _:
+                                    pass
+                            yield event
+                    return
+                except NoHost as error:
+                    if not is_full(error):
+                        raise
+                    self._admission.refused(ticket, self._clock())
+                    await self._wait(ticket)
+        finally:
+            if ticket.state == "running":
+                self._admission.finish(ticket, prompt, output, self._clock())
+                self._wake(ticket.lane)
+
+    async def tend(self) -> None:
+        """Starts who waits as room comes, and turns away who waited too long, for ever."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(TICK_SECONDS)
+            for ticket, shed in self._admission.late(self._clock()):
+                self._answer(ticket, shed)
+            for lane in self._admission.lanes():
+                self._wake(lane)
+            if not self._waiting:
+                self._some.clear()
+
+    # Waiting
+
+    async def _turn(self, ticket: Ticket, payer: Payer, ask: Ask) -> None:
+        now = self._clock()
+        answer = self._admission.ask(ticket, self._room(ticket.lane, now), now, self._rng.random())
+        if isinstance(answer, Shed):
+            raise self._refusal(ticket, answer)
+        for victim in answer:
+            self._answer(victim, Shed("queue_full", 1))
+        if ticket.state == "waiting":
+            try:
+                self._check_funds(payer, ask)
+            except OutOfFunds:
+                self._admission.leave(ticket)
+                raise
+            self._wake(ticket.lane)
+            await self._wait(ticket)
+
+    async def _wait(self, ticket: Ticket) -> None:
+        if ticket.state == "running":
+            return
+        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._metrics.waiting.set(len(self._waiting))
+        self._some.set()
+        try:
+            shed = await future
+        except asyncio.CancelledError:
+            if ticket.state == "waiting":
+                self._admission.leave(ticket)
+            elif ticket.state == "running":  # its turn came at the same moment
+                self._admission.finish(ticket, 0, 0, self._clock())
+                self._wake(ticket.lane)
+            raise
+        finally:
+            self._waiting.pop(ticket, None)
+            self._metrics.waiting.set(len(self._waiting))
+        if shed is not None:
+            raise self._refusal(ticket, shed)
+
+    def _wake(self, lane: bytes) -> None:
+        now = self._clock()
+        for ticket in self._admission.next(lane, self._room(lane, now), now):
+            self._answer(ticket, None)
+
+    def _answer(self, ticket: Ticket, shed: Shed | None) -> None:
+        future = self._waiting.get(ticket)
+        if future is not None and not future.done():
+            future.set_result(shed)
+
+    def _refusal(self, ticket: Ticket, shed: Shed) -> ApiError:
+        self._metrics.shed.labels(ticket.band.name.lower(), shed.code).inc()
+        return ApiError(
+            429, "overloaded", _WORDS[shed.code], hint=f"Try again after {shed.retry} s.", retry_after=shed.retry
+        )
+
+    # Room and money
+
+    def _is_full(self, host: Address) -> None:
+        """A host's refusal is the truth, whatever it last reported: somebody else was there first."""
+        state = self._dispatcher.directory.host(host)
+        if state.beat_at is not None:
+            self._dispatcher.directory.beat(host, 0, state.waiting, state.beat_at)
+
+    def _room(self, lane: bytes, now: float) -> Room:
+        seen = self._seen.get(lane)
+        if seen is None or seen.until <= now:
+            running, waiting = self._admission.load(lane)
+            room, looked = self._look(lane, now, running + waiting + AMPLE)
+            seen = self._seen[lane] = _Seen(room, now + max(LOOK_SECONDS, looked * LOOK_SECONDS_EACH))
+        return seen.room
+
+    def _look(self, lane: bytes, now: float, enough: int) -> tuple[Room, int]:
+        """The room of the lane's hosts, counted until there is enough; and how many were looked at."""
+        slots = free = looked = 0
+        for known in self._dispatcher.directory.offers(AgentId(lane)):
+            looked += 1
+            state = self._dispatcher.directory.host(known.host)
+            silent = state.beat_at is None or now - state.beat_at > BEAT_LIMIT
+            if silent or state.barred or state.shunned_until > now or known.offer.expires <= now:
+                continue
+            slots += known.offer.slots
+            free += min(state.free, known.offer.slots)
+            if free >= enough:
+                break
+        return Room(slots, free), looked
+
+    def _check_funds(self, payer: Payer, ask: Ask) -> None:
+        """Nobody waits for what it could not pay now. Raises OutOfFunds."""
+        offers = self._dispatcher.directory.offers(ask.agent)
+        costs = [(_need(known, ask), known) for known in offers]
+        lacking = [self._lacking(payer, known, need) for need, known in heapq.nsmallest(CHEAPEST, costs, key=_first)]
+        if lacking and min(lacking) > 0:
+            missing, network = Wei(min(lacking)), self._dispatcher.network
+            raise OutOfFunds(missing, f"{format_amount(missing, network.decimals, 6)} {network.symbol}")
+
+    def _lacking(self, payer: Payer, known: KnownOffer, need: int) -> int:
+        """What is missing for the job's worst case at this host, as the dispatcher would find it (wei)."""
+        purse, signer = self._dispatcher.purse, payer.key.address
+        key = ChannelKey(signer, known.host, known.terms, purse.epoch(signer, known.host, known.terms))
+        held = purse.channel(key)
+        target = held.cumulative + self._dispatcher.reserved.get(key, 0) + need
+        return target - max(held.locked, held.locked + payer.limit - purse.locked(signer))
+
+
+def is_full(error: NoHost) -> bool:
+    """Whether there is a host that only has no slot free, and so is worth waiting for."""
+    return any("(busy)" in reason for reason in error.reasons)
+
+
+def _ticket(payer: Payer, ask: Ask) -> Ticket:
+    band = Band.BATCH if ask.batch else Band.INTERACTIVE
+    prompt = prompt_bound(ask.request) // BYTES_A_TOKEN
+    return Ticket(payer.payer, ask.agent, band, prompt, output_bound(ask.request))
+
+
+def _need(known: KnownOffer, ask: Ask) -> int:
+    prompt, output = worst_case(ask.request, known.detail.context)
+    return attempt_amount(known.price, prompt, 0, output)
+
+
+def _first(pair: tuple[int, KnownOffer]) -> int:
+    return pair[0]

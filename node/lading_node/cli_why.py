@@ -1,0 +1,66 @@
+"""`lading node why`: what the coordinators say about the jobs that this node got, and did not get."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lading.cli.output import UNHEALTHY, emit_rows, err, out, plain
+from lading_node import settings as settings_
+from lading_node.cli import page
+
+Tree = dict[str, Any]
+
+
+async def why(
+    *, http: int | None = None, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> int:
+    """Why this node gets work, or does not: each coordinator's account of the last minutes.
+
+    Parameters
+    ----------
+    http
+        Port of the node's status page.
+    as_json
+        Machine-readable output.
+    """
+    found = await page(settings_.read({"http": http}), "/why")
+    if not found:
+        err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
+        return UNHEALTHY
+    coordinators: list[Tree] = found["coordinators"]
+    if as_json:
+        emit_rows(coordinators, as_json, "")
+    else:
+        for text in told(found):
+            out.print(plain(text), markup=False, soft_wrap=True)
+    return 0 if any(not one["trouble"] for one in coordinators) else UNHEALTHY
+
+
+def told(found: Tree) -> list[str]:
+    """For a person: a line for each agent at each coordinator, its reasons below it, most frequent first."""
+    lines = [f"This node is in its own way: {reason}" for reason in found["why_not_earning"]]
+    for one in found["coordinators"]:
+        who = f"Coordinator {one['coordinator'][:10]}…"
+        if one["trouble"]:
+            lines.append(f"{who} says nothing: {one['trouble']}")
+        elif not one["agents"]:
+            lines.append(f"{who} holds no offer of this node.")
+        for agent in one["agents"]:
+            lines += _account(who, agent)
+    return lines or ["No coordinator is linked, so nobody chose, or passed over, this node."]
+
+
+def _account(who: str, agent: Tree) -> list[str]:
+    name = agent["name"] or f"{agent['agent'][:10]}…"
+    if not agent["jobs"]:
+        return [f"{who}, {name}: nobody asked for it in the last 10 min."]
+    lost = agent["jobs"] - agent["won"]
+    minutes = max(1, round(agent["seconds"] / 60))
+    lines = [f"{who}, {name}: lost {lost} of {agent['jobs']} jobs in the last {minutes} min."]
+    lines += [f"  {one['count']} x {one['code']}: {one['words']}" for one in agent["reasons"]]
+    if agent["price_in"] is not None:
+        lines.append(
+            f"  The last one went for {agent['price_in']} / {agent['price_out']} wei per 1,000 tokens in / out; "
+            f"you ask {agent['my_price_in']} / {agent['my_price_out']}."
+        )
+    return lines

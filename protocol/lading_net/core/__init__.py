@@ -1,0 +1,1 @@
+"""What the network decides about peers, as values: no clock, no socket, no randomness in here."""

@@ -1,0 +1,102 @@
+"""Who may come in, whom we may call, and who is left alone for what it did: all limits of one transport, as values.
+
+Counts callers by place before they have proved anything, and peers by identity afterwards. Opens and closes nothing:
+it says what is to be closed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from lading_net.core.crowds import Crowd
+from lading_net.core.places import Place
+from lading_net.core.quotas import Quotas, Rate
+from lading_net.core.scores import Scores
+from lading_protocol.ids import Address
+
+C = TypeVar("C")
+L = TypeVar("L")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Defaults let a hundred hosts behind one address in at once, and keep a flood from there below a core's tenth."""
+
+    handshakes: int = 256  # under way at once, of those who call
+    links: int = 4096
+    links_of_peer: int = 4  # of one identity: old ones that are running dry, and the one in use
+    calls_of_machine: Rate = Rate(burst=512, second=32, debt=256)
+    calls_of_area: Rate = Rate(burst=2048, second=128)
+    call_failed: float = 4.0  # what a handshake that came to nothing costs its machine, in calls
+    dials: Rate = Rate(burst=512, second=64)  # of ours, to anywhere
+    dials_of_machine: Rate = Rate(burst=64, second=8)
+    violation: float = 50.0  # points for breaking the protocol on a link
+    excess: float = 1.0  # and for a stream too many
+    barred: float = 90.0  # points from which a peer is left alone
+    half_life: float = 600.0  # seconds
+
+
+class Guard(Generic[C, L]):
+    """For callers of type C who become links of type L. `refused` counts, by reason, whom it kept out."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.refused: Counter[str] = Counter()
+        self._callers: Crowd[C] = Crowd(limits.handshakes)
+        self._links: Crowd[L] = Crowd(limits.links)
+        self._machines: Quotas[bytes] = Quotas(limits.calls_of_machine)
+        self._areas: Quotas[bytes] = Quotas(limits.calls_of_area)
+        self._dials: Quotas[bytes] = Quotas(limits.dials, 1)
+        self._dialled: Quotas[bytes] = Quotas(limits.dials_of_machine)
+        self._scores: Scores[Address] = Scores(limits.barred, limits.half_life)
+
+    # -- before a caller has proved anything
+
+    def calls(self, caller: C, where: Place, now: float) -> list[C]:
+        """Whose connection is to be closed for it, or itself."""
+        for why, quotas, key in (("machine", self._machines, where.machine), ("area", self._areas, where.area)):
+            if not quotas.take(key, now):
+                self.refused[why] += 1
+                return [caller]
+        leaving = self._callers.enter(caller, where)
+        self.refused["handshakes"] += len(leaving)
+        return leaving
+
+    def called(self, caller: C) -> None:
+        """Its handshake is over, whatever came of it."""
+        self._callers.leave(caller)
+
+    def failed(self, where: Place, now: float) -> None:
+        """Someone there spoke nonsense, or nothing."""
+        self._machines.charge(where.machine, now, self.limits.call_failed)
+
+    # -- once it has
+
+    def joins(self, link: L, where: Place, idle: Callable[[L], bool]) -> list[L]:
+        """Which links are to be closed for a new one, or itself: only `idle` ones give way."""
+        leaving = self._links.enter(link, where, idle)
+        self.refused["links"] += len(leaving)
+        return leaving
+
+    def parts(self, link: L) -> None:
+        self._links.leave(link)
+
+    def blame(self, peer: Address, points: float, now: float) -> None:
+        self._scores.blame(peer, points, now)
+
+    def barred_for(self, peer: Address, now: float) -> float:
+        """Seconds for which this peer is left alone; 0: it is not."""
+        return self._scores.barred_for(peer, now)
+
+    # -- our own calls
+
+    def dial_wait(self, where: Place, now: float) -> float:
+        """Seconds until we may call there: takes the turn when it is 0."""
+        wait = max(self._dials.wait(b"", now), self._dialled.wait(where.machine, now))
+        if wait <= 0:
+            self._dials.take(b"", now)
+            self._dialled.take(where.machine, now)
+        return wait

@@ -1,0 +1,204 @@
+"""Making a straight link out of a relayed one: libp2p's DCUtR, by TCP's simultaneous open.
+
+Both ends call each other at the same moment, so that each router takes the other's call for an answer. That works
+where both routers use one outer port for all calls from one inner port; elsewhere the relayed link stays. The outer
+port is learned from somebody outside who is called from the very port. Source: libp2p's specification relay/DCUtR.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+
+import msgspec
+
+from lading_net.binaddr import decode_endpoint, encode_endpoint
+from lading_net.direct.autonat import ask_to_be_called
+from lading_net.direct.link import DirectLink
+from lading_net.direct.relay import read_message
+from lading_net.direct.relaywire import framed
+from lading_net.direct.stream import DirectStream
+from lading_net.direct.transport import DirectTransport
+from lading_net.errors import BadEndpoint, BadMessage, DialFailed, NetError, NetTimeout
+from lading_net.peer import Endpoint
+from lading_net.ports import Stream
+from lading_net.protobuf import decode_message, encode_count, encode_field
+from lading_protocol.ids import Address
+from lading_protocol.keys import PrivateKey
+
+_log = logging.getLogger(__name__)
+
+DCUTR = "/libp2p/dcutr"
+_CONNECT, _SYNC = 100, 300
+_LONGEST_ROUND_TRIP = 5.0
+TRIES = 3
+CALL_SECONDS = 1.5  # of one try: a second call of the kernel's, after a second, is within
+_PAUSE = 0.2
+
+
+class Spot(msgspec.Struct, frozen=True):
+    """A port of ours that calls several places: `outer` is what they see of it, while `keep` calls the first."""
+
+    port: int
+    outer: Endpoint
+    keep: DirectTransport
+
+
+class Puncher:
+    """From `open` on, every link that comes by relay is made straight, if the routers allow it."""
+
+    def __init__(self, transport: DirectTransport) -> None:
+        self._transport = transport
+        self._busy: set[Address] = set()
+
+    def open(self) -> None:
+        self._transport.handle(DCUTR, self._serve)
+        self._transport.when_brought = self._try
+
+    async def _try(self, link: DirectLink) -> None:
+        try:
+            await self.straighten(link)
+        except NetError as error:
+            _log.debug("no straight way to 0x%s: %s", link.peer.hex(), error)
+
+    async def straighten(self, link: DirectLink) -> DirectLink:
+        """For the end that was called over the relay. A straight link to the peer.
+
+        Raises DialFailed, NetTimeout or other NetErrors when the routers do not allow it; the relayed link stays.
+        """
+        spot = await find_spot(self._transport)
+        try:
+            stream = await link.open(DCUTR)
+            clock = asyncio.get_running_loop().time
+            asked_at = clock()
+            stream.write(_message(_CONNECT, spot.outer))
+            async with asyncio.timeout(_LONGEST_ROUND_TRIP):
+                kind, theirs = _read((await read_message(stream))[0])
+            half = (clock() - asked_at) / 2
+            if kind != _CONNECT:
+                raise BadMessage("The peer does not say where it can be called.")
+            stream.write(_message(_SYNC, None))
+            await stream.drain()
+            await asyncio.sleep(half)
+            return await self._meet(spot, theirs, link.peer, dialled=True)
+        except TimeoutError:
+            raise NetTimeout("The peer does not answer over the relay.") from None
+        finally:
+            await spot.keep.close()
+
+    async def _serve(self, stream: Stream) -> None:
+        """The end that called over the relay."""
+        assert isinstance(stream, DirectStream)
+        if not stream.relayed or stream.peer in self._busy:
+            stream.reset()
+            return
+        self._busy.add(stream.peer)
+        try:
+            async with asyncio.timeout(_LONGEST_ROUND_TRIP):
+                data, rest = await read_message(stream)
+                kind, theirs = _read(data)
+                if kind != _CONNECT:
+                    raise BadMessage("The peer's first word is no CONNECT.")
+                spot = await find_spot(self._transport)
+            try:
+                stream.write(_message(_CONNECT, spot.outer))
+                async with asyncio.timeout(_LONGEST_ROUND_TRIP):
+                    await read_message(stream, rest)
+                await self._meet(spot, theirs, stream.peer, dialled=False)
+            finally:
+                await spot.keep.close()
+        except (NetError, TimeoutError) as error:
+            _log.debug("no straight way to 0x%s: %s", stream.peer.hex(), error)
+        finally:
+            self._busy.discard(stream.peer)
+
+    async def _meet(self, spot: Spot, theirs: list[Endpoint], peer: Address, *, dialled: bool) -> DirectLink:
+        """Calls until the calls cross. The end that was called over the relay is the dialler of the new link."""
+        why = "it names no address"
+        for _ in range(TRIES):
+            for place in theirs[:2]:
+                try:
+                    made = await _call(spot.port, place)
+                    return await self._transport.adopt(made, peer, dialled=dialled)
+                except OSError as error:
+                    why = error.strerror or str(error)
+                except TimeoutError:
+                    why = "the calls did not meet"
+            await asyncio.sleep(_PAUSE)
+        raise DialFailed(f"No straight way to the peer: {why}.")
+
+
+async def find_spot(transport: DirectTransport) -> Spot:
+    """A port whose outer side is known: it calls the first peer in the open whom we have called before.
+
+    Raises DialFailed or other NetErrors when there is none, or none that says what it sees.
+    """
+    outside = [link for link in map(transport.link_to, [one.peer for one in transport.links()]) if link is not None]
+    known = next((link for link in outside if link.dialled and link.seen_at is not None), None)
+    if known is None or known.seen_at is None:
+        raise DialFailed("Nobody in the open is linked who could say how the world sees us.")
+    keep = transport.stranger(PrivateKey(os.urandom(32)))
+    try:
+        made = await _call(0, Endpoint("ip4", *known.seen_at))
+        port = made.getsockname()[1]
+        link = await keep.adopt(made, known.peer, dialled=True)
+        seen = (await ask_to_be_called(link, keep.peer_id, ())).seen
+        if seen is None:
+            raise DialFailed("The peer in the open does not say how it sees us.")
+        return Spot(port, Endpoint("ip4", *seen), keep)
+    except (OSError, TimeoutError) as error:
+        await keep.close()
+        raise DialFailed(f"The peer in the open does not answer: {error}.") from None
+    except BaseException:
+        await keep.close()
+        raise
+
+
+def shared_socket(port: int) -> socket.socket:
+    """A socket at a port that other sockets of ours may have too; 0 takes any free one. Raises OSError."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(("0.0.0.0", port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+async def _call(port: int, place: Endpoint) -> socket.socket:
+    """Raises OSError, TimeoutError."""
+    made = shared_socket(port)
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await asyncio.get_running_loop().sock_connect(made, (place.host, place.port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _message(kind: int, outer: Endpoint | None) -> bytes:
+    return framed(encode_count(1, kind) + (encode_field(2, encode_endpoint(outer)) if outer is not None else b""))
+
+
+def _read(data: bytes) -> tuple[int, list[Endpoint]]:
+    """Kind, and the addresses that can be called. Raises BadMessage."""
+    try:
+        fields, counts = decode_message(data)
+    except ValueError:
+        raise BadMessage("The peer's words about a straight link are malformed.") from None
+    places = []
+    for each in fields.get(2, [])[:8]:
+        try:
+            place = decode_endpoint(each)
+        except BadEndpoint:
+            continue  # of another kind than we call
+        if place.kind == "ip4" and place.via is None:
+            places.append(place)
+    return counts.get(1, 0), places

@@ -1,0 +1,411 @@
+"""Which streams move and what that costs: stalls, races for the first token, requests that kill, a purse that fails."""
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+import pytest
+
+from factories import chat_request, job_id, key
+from lading.dispatch import Ask, Ended, Moved, Payer, Piece
+from lading.dispatch.dispatcher import Event, Limits, Settling
+from lading.errors import BadRequest, JobLost, NoHost, PurseError, Quarantined
+from lading_net.errors import NetError
+from lading_net.messages import MessageStream
+from lading_protocol.errors import LadingError
+from lading_protocol.ids import JobId, Wei
+from lading_protocol.messages import Cancel, Chunk, Done, Fail, Open, Pay, Refuse, Tokens
+from lading_protocol.pricing import attempt_amount
+from lading_protocol.receipts import Finish
+from lading_protocol.transcript import roll, rolling_start
+from unit.client.test_dispatcher import (
+    ANSWER,
+    PAYER,
+    WHOLE,
+    Host,
+    World,
+    dies_at,
+    honest,
+    lies_at,
+    simulate,
+    text_of,
+    world,
+)
+
+
+class Paced(Host):
+    """Answers after `first` seconds, then a token every `gap`; falls silent at token `sticks`; stops when cancelled."""
+
+    def __init__(self, label: str, first: float = 0.01, gap: float = 0.001, sticks: int = -1) -> None:
+        super().__init__(key(label))
+        self.first, self.gap, self.sticks = first, gap, sticks
+        self.stopped = 0
+        self.deaf = False
+        self.streams: list[asyncio.Event] = []
+
+    async def _answer(self, messages: MessageStream[Open | Pay], ask: Open) -> None:
+        stopping = asyncio.Event()
+        self.streams.append(stopping)
+        listener = asyncio.ensure_future(self._listen(messages, stopping))
+        first = at = len(ask.emitted)
+        await _rest(stopping, self.first)
+        while at < len(ANSWER) and not stopping.is_set():
+            if at == self.sticks:
+                await stopping.wait()
+                break
+            rolling = roll(rolling_start(JobId(ask.job)), ANSWER[: at + 1])
+            messages.send(Tokens(at, (ANSWER[at],), f"{ANSWER[at]} ", rolling))
+            at += 1
+            if (at - first) % 32 == 0:
+                messages.send(Chunk(self._receipt(ask, at - first, Finish.RUNNING)))
+            await _rest(stopping, self.gap)
+        with suppress(NetError):
+            messages.send(Done(self._receipt(ask, at - first, Finish.STOP if at == len(ANSWER) else Finish.CANCELLED)))
+        await listener
+
+    async def _listen(self, messages: MessageStream[Open | Pay], stopping: asyncio.Event) -> None:
+        with suppress(NetError):
+            while (message := await messages.recv()) is not None:
+                if isinstance(message, Pay):
+                    self._note(message.voucher)
+                elif isinstance(message, Cancel) and not self.deaf:
+                    self.stopped += 1
+                    stopping.set()
+        stopping.set()
+
+
+async def _rest(stopping: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def ask(w: World, label: str = "job", **changes: object) -> list[Event]:
+    payer = Payer(PAYER, PAYER.address, Wei(10**9))
+    wanted = Ask(w.hosts[0].offer.agent, chat_request(max_tokens=100), **changes)  # type: ignore[arg-type]
+    return [event async for event in w.dispatcher.run(payer, wanted, job_id(label))]
+
+
+def prefer(w: World, *hosts: Host) -> None:
+    """Choose these first, in this order."""
+    for rank, host in enumerate(hosts):
+        w.dispatcher.directory.host(host.key.address).failures = rank
+
+
+async def learn(w: World, *hosts: Host, jobs: int = 25) -> None:
+    """So many jobs on each of these, so that the dispatcher knows their paces."""
+    everyone = list(w.hosts)
+    for host in hosts:
+        prefer(w, host, *(other for other in everyone if other is not host))
+        for n in range(jobs):
+            await ask(w, f"{host.key.address.hex()} {n}")
+            prefer(w, host, *(other for other in everyone if other is not host))
+
+
+def codes(events: list[Event]) -> list[str]:
+    return [event.code for event in events if isinstance(event, Moved)]
+
+
+def ended(events: list[Event]) -> Ended:
+    assert isinstance(events[-1], Ended)
+    return events[-1]
+
+
+def test_a_known_host_that_stalls_is_left_after_a_few_of_its_own_gaps() -> None:
+    async def play() -> None:
+        quick, other = Paced("quick"), Paced("other")
+        async with world(quick, other) as w:
+            await learn(w, quick, jobs=2)
+            quick.sticks = 40
+            clock = asyncio.get_running_loop().time
+            before = clock()
+            events = await ask(w, "the one")
+            assert text_of(events) == WHOLE
+            assert codes(events) == ["link_lost"]
+            assert clock() - before < 0.5, "the limit of a host that is not known is 8 s"
+            assert [part.tokens for part in ended(events).parts] == [40, 40]
+
+    simulate(play)
+
+
+def test_the_only_host_is_waited_for_as_long_as_one_that_is_not_known() -> None:
+    async def play() -> None:
+        quick = Paced("quick")
+        async with world(quick) as w:
+            await learn(w, quick, jobs=2)
+            quick.sticks = 40
+            job = asyncio.ensure_future(ask(w, "the one"))
+            await asyncio.sleep(7.0)
+            assert not job.done()
+            with pytest.raises(JobLost):
+                await job
+
+    simulate(play)
+
+
+def test_a_spent_budget_holds_streams_where_they_are_and_a_late_token_still_counts() -> None:
+    async def play() -> None:
+        quick, other = Paced("quick"), Paced("other")
+        async with world(quick, other) as w:
+            await learn(w, quick, jobs=2)
+            w.dispatcher.failover.budget.level = -50.0
+            quick.gap = 1.0  # far over the limit that it taught us, under the 5 s for which a stream is held
+            events = await ask(w, "the one")
+            assert text_of(events) == WHOLE
+            assert codes(events) == []
+            assert len(ended(events).parts) == 1
+
+    simulate(play)
+
+
+def test_a_spent_budget_does_not_hold_a_stream_for_ever() -> None:
+    async def play() -> None:
+        quick, other = Paced("quick", sticks=-1), Paced("other")
+        async with world(quick, other, limits=Limits(attempts=4, held=2.0)) as w:
+            await learn(w, quick, jobs=2)
+            w.dispatcher.failover.budget.level = -50.0
+            quick.sticks = 10
+            before = asyncio.get_running_loop().time()
+            assert text_of(await ask(w, "the one")) == WHOLE
+            assert 2.0 < asyncio.get_running_loop().time() - before < 3.0
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("behind", [0.0, 0.02, 0.2, 30.0])
+def test_the_first_of_two_hosts_delivers_and_the_other_is_cancelled_and_owed_what_arrived(behind: float) -> None:
+    async def play() -> None:
+        slow, rival = Paced("slow"), Paced("rival")
+        async with world(slow, rival) as w:
+            await learn(w, slow)
+            prefer(w, slow, rival)
+            w.ended.clear()
+            slow.first, rival.first = 0.1 + behind, 0.05
+            before = asyncio.get_running_loop().time()
+            paid = {host: w.promised(host) for host in w.hosts}
+            events = await ask(w, "the one", hedge=True)
+            assert asyncio.get_running_loop().time() - before < 1.0
+            assert text_of(events) == WHOLE
+            end = ended(events)
+            await w.dispatcher.close()
+            [account] = w.ended
+            assert account.parts == end.parts
+            winner = next(part for part in end.parts if part.tokens == len(ANSWER))
+            assert winner.receipt is not None
+            losers = [part for part in end.parts if part is not winner]
+            if behind > 0.05:
+                assert losers == []
+            for loser in losers:
+                assert loser.tokens <= 3
+                assert loser.receipt is None
+            for host in w.hosts:
+                new = w.promised(host) - paid[host]
+                assert new == sum(part.amount for part in end.parts if part.host == host.key.address)
+            assert w.dispatcher.reserved == {}
+
+    simulate(play)
+
+
+def test_without_the_option_or_beyond_the_price_limit_nobody_else_is_asked() -> None:
+    async def play() -> None:
+        slow, rival = Paced("slow"), Paced("rival")
+        async with world(slow, rival) as w:
+            await learn(w, slow)
+            prefer(w, slow, rival)
+            slow.first = 0.3
+            assert codes(await ask(w, "the one")) == []
+            cheap = w.hosts[0].offer.price
+            from msgspec.structs import replace
+
+            from lading_protocol.offers import KnownOffer
+
+            dear = replace(rival.offer.offer, price_out=cheap.output + 1, sequence=rival.offer.offer.sequence + 1)
+            w.dispatcher.directory.put(KnownOffer(rival.offer.id, dear, rival.offer.detail, rival.offer.advert))
+            assert codes(await ask(w, "another", hedge=True, max_price=cheap)) == []
+            assert rival.opened == []
+
+    simulate(play)
+
+
+def test_a_rival_that_refuses_or_dies_changes_nothing() -> None:
+    async def play() -> None:
+        slow = Paced("slow")
+        busy = Host(key("busy"), lies_at(0, lambda message: Refuse("busy", "All slots are taken.", 500)))
+        async with world(slow, busy) as w:
+            await learn(w, slow)
+            prefer(w, slow, busy)
+            slow.first = 0.5
+            events = await ask(w, "the one", hedge=True)
+            assert text_of(events) == WHOLE
+            assert [part.host for part in ended(events).parts] == [slow.key.address]
+
+    simulate(play)
+
+
+def test_a_consumer_that_leaves_during_a_race_stops_both_hosts() -> None:
+    async def play() -> None:
+        slow, rival = Paced("slow"), Paced("rival")
+        async with world(slow, rival) as w:
+            await learn(w, slow)
+            prefer(w, slow, rival)
+            slow.first = rival.first = 5.0
+            paid = {host: w.promised(host) for host in w.hosts}
+            job = asyncio.ensure_future(ask(w, "the one", hedge=True))
+            await asyncio.sleep(1.0)
+            assert rival.opened
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+            await w.dispatcher.close()
+            assert (slow.stopped, rival.stopped) == (1, 1)
+            assert {host: w.promised(host) for host in w.hosts} == paid
+            assert w.dispatcher.reserved == {}
+
+    simulate(play)
+
+
+def breaks(index: int, message: msgspec.Struct) -> msgspec.Struct:
+    return Fail("engine_crashed", "The engine ended.") if isinstance(message, Tokens) else message
+
+
+def test_a_request_that_broke_two_hosts_is_kept_from_a_third() -> None:
+    async def play() -> None:
+        async with world(breaks, breaks, honest) as w:
+            prefer(w, *w.hosts)
+            with pytest.raises(Quarantined) as caught:
+                await ask(w)
+            assert caught.value.code == "job_quarantined"
+            with pytest.raises(Quarantined):
+                await ask(w, "again")
+            assert w.hosts[2].opened == []
+            other = Ask(w.hosts[0].offer.agent, chat_request("Another prompt.", max_tokens=100))
+            payer = Payer(PAYER, PAYER.address, Wei(10**9))
+            prefer(w, w.hosts[2])
+            events = [event async for event in w.dispatcher.run(payer, other, job_id("other"))]
+            assert text_of(events) == WHOLE
+
+    simulate(play)
+
+
+def test_hosts_that_are_lost_one_after_the_other_as_the_answer_goes_on_are_no_reason() -> None:
+    async def play() -> None:
+        async with world(dies_at(10), dies_at(20), dies_at(30), honest) as w:
+            prefer(w, *w.hosts)
+            events = await ask(w)
+            assert text_of(events) == WHOLE
+            assert len(codes(events)) == 3
+            assert w.dispatcher.failover.moves == 3
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("given", [1, 31, 32, 33, 79])
+def test_what_a_consumer_has_from_elsewhere_is_neither_sent_nor_charged_again(given: int) -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            events = await ask(w, emitted=ANSWER[:given])
+            assert text_of(events) == "".join(f"{i} " for i in ANSWER[given:])
+            assert next(event.first for event in events if isinstance(event, Piece)) == given
+            end = ended(events)
+            assert end.emitted == ANSWER
+            assert end.output_tokens == len(ANSWER) - given
+            assert end.cost == attempt_amount(w.hosts[0].offer.price, 3, given, len(ANSWER) - given)
+            assert end.cost == w.promised(w.hosts[0])
+
+    simulate(play)
+
+
+def test_an_answer_that_the_consumer_has_whole_costs_nothing_and_more_than_that_is_refused() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            full = tuple(range(100))
+            events = await ask(w, emitted=full)
+            assert (ended(events).finish, ended(events).cost) == (Finish.LENGTH, 0)
+            with pytest.raises(BadRequest):
+                await ask(w, "more", emitted=(*full, 1))
+            assert w.hosts[0].opened == []
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("works_until", range(4))
+def test_a_purse_that_fails_promises_too_little_and_never_signs_for_the_same_work_again(works_until: int) -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            real, calls = w.purse.pay, [0]
+
+            def pay(*arguments: object) -> bytes:
+                calls[0] += 1
+                if calls[0] > works_until:
+                    raise PurseError("The disk is full.")
+                return real(*arguments)  # type: ignore[arg-type]
+
+            w.purse.pay = pay  # type: ignore[method-assign]
+            with suppress(LadingError):
+                await ask(w)
+            await w.dispatcher.close()
+            promised = w.promised(w.hosts[0])
+            w.purse.pay = real  # type: ignore[method-assign]
+            await asyncio.sleep(60)
+            assert w.promised(w.hosts[0]) == promised
+            [account] = w.ended
+            [part] = account.parts
+            price = w.hosts[0].offer.price
+            if works_until < 3:
+                assert part.settling is Settling.UNSIGNED
+                assert part.amount == promised < attempt_amount(price, 3, 0, part.tokens)
+            else:
+                assert part.settling is Settling.SETTLED
+                assert part.amount == promised == attempt_amount(price, 3, 0, len(ANSWER))
+            assert w.dispatcher.reserved == {}
+
+    simulate(play)
+
+
+def test_a_host_that_never_says_its_last_word_is_settled_late_and_only_once() -> None:
+    async def play() -> None:
+        deaf = Paced("deaf", gap=0.01)
+        deaf.deaf = True
+        async with world(deaf) as w:
+            payer = Payer(PAYER, PAYER.address, Wei(10**9))
+            wanted = Ask(deaf.offer.agent, chat_request(max_tokens=100))
+            deaf.sticks = 40
+            run = w.dispatcher.run(payer, wanted, job_id())
+            async for event in run:
+                if isinstance(event, Piece) and event.first == 20:
+                    break
+            await run.aclose()
+            await w.dispatcher.close()
+            [account] = w.ended
+            [part] = account.parts
+            assert part.settling is Settling.LATE
+            assert part.amount == w.promised(deaf) == attempt_amount(deaf.offer.price, 3, 0, part.tokens)
+            await asyncio.sleep(60)
+            assert w.promised(deaf) == part.amount
+
+    simulate(play)
+
+
+def test_a_host_that_calls_a_job_cancelled_which_nobody_cancelled_is_a_liar() -> None:
+    async def play() -> None:
+        idle, other = Paced("idle"), Paced("other")
+        async with world(idle, other) as w:
+            prefer(w, idle, other)
+            job = asyncio.ensure_future(ask(w))
+            await asyncio.sleep(0.03)
+            for stream in idle.streams:
+                stream.set()
+            events = await job
+            assert text_of(events) == WHOLE
+            assert codes(events) == ["host_lied"]
+
+    simulate(play)
+
+
+def test_no_host_at_all_says_why() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            w.dispatcher.directory.bar(w.hosts[0].key.address, "is closed")
+            with pytest.raises(NoHost) as caught:
+                await ask(w, emitted=ANSWER[:5])
+            assert "is closed" in caught.value.message
+
+    simulate(play)

@@ -1,0 +1,58 @@
+"""Headers that say what a consumer insists on beside OpenAI's fields."""
+
+import pytest
+
+from lading.core.matching import Filters
+from lading_coordinator.core.wishes import NONE, Wishes, read_wishes
+from lading_coordinator.errors import ApiError
+from lading_protocol.ids import Wei
+from lading_protocol.pricing import Price
+
+
+def said(**given: str) -> Wishes:
+    return read_wishes({f"x-lading-{name.replace('_', '-')}".encode(): value.encode() for name, value in given.items()})
+
+
+def test_nothing_said_wishes_nothing() -> None:
+    assert read_wishes({b"authorization": b"Bearer x"}) is NONE
+    assert said(job="0xabc") == NONE
+
+
+def test_every_wish_reaches_the_job() -> None:
+    found = said(
+        band="Batch",
+        hedge="on",
+        tier="G, C",
+        region="eu",
+        near="eu-de",
+        assurance="exact,measured",
+        max_price_output="70",
+    )
+    filters = Filters(frozenset("CG"), "eu", "eu-de", frozenset({"exact", "measured"}))
+    assert (found.batch, found.hedge, found.filters) == (True, True, filters)
+    assert found.max_price is not None
+    assert found.max_price.output == 70
+    assert found.max_price.input > 10**29  # the other one stays free
+    assert said(max_price_input="5", max_price_output="6").max_price == Price(Wei(5), Wei(6))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("band", "urgent"),
+        ("hedge", "perhaps"),
+        ("tier", "X"),
+        ("assurance", "exact;measured"),
+        ("region", "e u"),
+        ("near", "a" * 65),
+        ("max_price_input", "-1"),
+        ("max_price_output", "1e9"),
+        ("max_price_output", "9" * 31),
+        ("region", "\u00b2"),
+    ],
+)
+def test_a_bad_one_is_named(name: str, value: str) -> None:
+    with pytest.raises(ApiError) as refusal:
+        said(**{name: value})
+    assert refusal.value.status == 400
+    assert f"x-lading-{name.replace('_', '-').partition('-output')[0]}" in refusal.value.message
