@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check bench abi contracts-test engines clean
+.PHONY: help demo devnet test check bench abi contracts-test engines clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/.demo ## One inference, served, checked, paid and split (KEEP=1 leaves it running)
 	@$(BIN)/python -m lading_demo $(if $(KEEP),--keep)
+
+devnet: .venv/.demo ## N light hosts (100) and two coordinators here, for trying the network
+	@$(BIN)/python -m lading_demo.devnet --count $(or $(N),100)
 
 test: .venv/.dev ## All tests: unit, property, contracts, simulation, integration, end to end
 	@$(BIN)/python tests/side_by_side.py

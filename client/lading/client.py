@@ -37,11 +37,14 @@ class Client:
         self._route = route
 
     @classmethod
-    def through(cls, base_url: str, api_key: str) -> Self:
-        """Ask a coordinator; its API key spends within the session that you authorised on chain."""
+    def through(cls, base_url: str, api_key: str, others: Sequence[tuple[str, str]] = ()) -> Self:
+        """Ask a coordinator; its API key spends within the session that you authorised on chain.
+
+        When it is gone in the middle of an answer, one of `others` (address, its own API key) goes on with it.
+        """
         from lading.routes.gateway import GatewayRoute
 
-        return cls(GatewayRoute(base_url, api_key))
+        return cls(GatewayRoute(base_url, api_key, others))
 
     @classmethod
     async def peer_to_peer(

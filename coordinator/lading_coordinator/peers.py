@@ -19,7 +19,7 @@ from lading_net.ports import Gossip, Stream, StreamHandler
 from lading_protocol import VERSION
 from lading_protocol.eip712 import Domain, unpack
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, AgentId, short
+from lading_protocol.ids import Address, short
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import (
     TOPIC_COORDINATORS,
@@ -172,8 +172,8 @@ class Index:
         """A signature costs more to check than a number to compare."""
         offer = unpack(Offer, advert.offer).value
         return offer.host not in self._streams and not any(
-            held.host == offer.host and held.terms == offer.terms and held.offer.sequence >= offer.sequence
-            for held in self._directory.offers(AgentId(offer.agent))
+            held.agent == offer.agent and held.terms == offer.terms and held.offer.sequence >= offer.sequence
+            for held in self._directory.offers_of(Address(offer.host))
         )
 
     async def tend(self) -> None:

@@ -45,6 +45,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65535)] = 8600
     http_public: str = ""
+    http_others: tuple[str, ...] = ()
     listen: str = "/ip4/0.0.0.0/tcp/4600"
     announce: tuple[str, ...] = ()
     gossip: str = "/ip4/0.0.0.0/tcp/4601"

@@ -60,7 +60,7 @@ from .audit_strategies import (
     of_price,
     variant,
 )
-from .audit_world import AUDITORS, Cheat, Crowd, Rules
+from .audit_world import AUDITORS, Cheat, Crowd, Rules, Tally
 from .report import Line, emit, line
 
 THIRD = 300_000
@@ -98,7 +98,12 @@ def _cheat(
     cheat: Cheat, crowd: Crowd, rules: Rules, markets: tuple[Market, ...], runs: int, name: str = ""
 ) -> Iterator[Line]:
     """One strategy; the markets differ in price only, so that one set of careers serves all."""
-    tallies = careers(cheat, crowd, rules, markets[0], runs)
+    yield from _judged(careers(cheat, crowd, rules, markets[0], runs), cheat, rules, markets, name)
+
+
+def _judged(
+    tallies: list[Tally], cheat: Cheat, rules: Rules, markets: tuple[Market, ...], name: str = ""
+) -> Iterator[Line]:
     for market in markets:
         result = found(tallies, cheat, market, rules)
         suffix = "" if market is markets[0] else f"_{market.name}"
@@ -162,7 +167,9 @@ def _memory(home: Market, runs: int, quick: bool) -> Iterator[Line]:
     for cheat in (FP8, INT8):
         yield from _cheat(cheat, CLEARING, SHIPS, (small,), runs, f"{cheat.name}_small_host")
     for cheat in RENAMING:
-        yield from _cheat(cheat, CLEARING, SHIPS, both, 2 if quick else 4)
+        tallies = careers(cheat, CLEARING, SHIPS, home, 2 if quick else 4)
+        yield from _judged(tallies, cheat, SHIPS, both)
+        yield _against_new_names(tallies, cheat)
     for cheat in (FP8, INT8):
         yield from _cheat(cheat, CLEARING, FORGETFUL, (home,), runs, f"{cheat.name}_short_memory")
 
@@ -305,17 +312,20 @@ def _clients() -> Iterator[Line]:
         "job prices",
         note="what a host works unpaid, at most, per session and terms before it refuses: the most that one can steal",
     )
-    for cheat, jobs in ((FP8, 3_000), (INT8, 4_000)):
-        stake = jobs * cheat.saving_ppm * YEAR / (INTEREST_PPM * (SHIPPED.court.cooldown // 86_400))
-        yield line(
-            f"stake_against_new_names_{cheat.name}",
-            stake,
-            "job prices",
-            reference=("the least stake at a node's default prices", SHIPPED.court.min_stake / JOB),
-            bar="<= 1 of the reference",
-            note=f"a name that serves {jobs:,} jobs before it is barred saves 40 % of them; then its stake rests "
-            "21 days at 10 % interest a year",
-        )
+
+
+def _against_new_names(tallies: list[Tally], cheat: Cheat) -> Line:
+    """The stake whose rest costs as much as a name saves before it is barred."""
+    jobs = sum(one.jobs for one in tallies) // sum(one.names for one in tallies)
+    return line(
+        f"stake_against_{cheat.name}",
+        jobs * cheat.saving_ppm * YEAR / (INTEREST_PPM * (SHIPPED.court.cooldown // 86_400)),
+        "job prices",
+        reference=("the least stake at a node's default prices", SHIPPED.court.min_stake / JOB),
+        bar="<= 1 of the reference",
+        note=f"a name that serves {jobs:,} jobs before it is barred saves 40 % of them; then its stake rests "
+        "21 days at 10 % interest a year",
+    )
 
 
 def main() -> None:

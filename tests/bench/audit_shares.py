@@ -16,6 +16,8 @@ from lading_protocol.economics import MILLION
 PATH = Path(__file__).with_name("audit_shares.json")
 # Of all that was drawn, nothing is surer than this.
 SUREST = 0.999
+# What fewer than five of 200 jobs show is chance, and nobody may count on it.
+LEAST = 0.025
 
 
 class Shares(msgspec.Struct, frozen=True):
@@ -26,7 +28,8 @@ class Shares(msgspec.Struct, frozen=True):
 
 
 class Shown(NamedTuple):
-    """`caught_ppm` of audits prove it; each adds `drift` standard deviations of an honest job to the long record."""
+    """`caught_ppm` of audits prove it, 0 below LEAST; each adds `drift` standard deviations of an honest
+    job to the long record."""
 
     caught_ppm: int
     drift: float
@@ -43,7 +46,8 @@ def shown(case: str, kind: str, precision: str) -> Shown:
     """The less of both models. Raises KeyError for what was not measured."""
     kept = msgspec.json.decode(PATH.read_bytes(), type=dict[str, Shares])
     of = [kept[f"{model} {precision}, {case}, {kind}"] for model in ("chat", "second")]
-    return Shown(int(MILLION * min(one.guilty for one in of)), min(drift(one.alone) for one in of))
+    guilty = min(one.guilty for one in of)
+    return Shown(int(MILLION * guilty) if guilty >= LEAST else 0, min(drift(one.alone) for one in of))
 
 
 def drift(alone: Mapping[int, float]) -> float:

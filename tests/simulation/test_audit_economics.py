@@ -5,6 +5,7 @@ import pytest
 
 from bench.audit_strategies import (
     CLEARING,
+    EXACT_INT8,
     FORGETFUL,
     FORGIVING,
     FP8,
@@ -50,6 +51,8 @@ def test_an_honest_host_keeps_its_stake_and_is_never_suspect() -> None:
         INT4,
         variant(INT4, "on_25_percent", share=0.25),
         variant(INT4, "never_opens", opens=False),
+        EXACT_INT8,
+        variant(EXACT_INT8, "on_25_percent", share=0.25),
     ],
     ids=lambda cheat: cheat.name,
 )

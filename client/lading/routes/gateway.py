@@ -1,5 +1,7 @@
 """Through a coordinator: the OpenAI-compatible HTTP of its gateway."""
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -7,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import httpx
 import msgspec
 
-from lading.answers import Bill, Delta, Model, Piece, Vectors
+from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
+from lading.core.continued import Continued
 from lading.errors import BadSettings, GatewayError
 from lading_protocol.ids import Wei
 
@@ -18,15 +21,43 @@ _CUT = "Ask again; only what was delivered was charged."
 _OTHER = "Check the base URL: another program may listen there."
 
 
-class GatewayRoute:
-    """`base_url` is the coordinator's address, with or without /v1."""
+# For how long an answer that has begun is tried to be gone on with, and the pauses between two rounds of all gateways.
+RECONNECT_SECONDS = 20.0
+PAUSES = (0.2, 0.5, 1.0, 2.0)
+MOST_GATEWAYS = 8
+# What another gateway, or the same one in a moment, may answer differently.
+PASSING = frozenset({429, 502, 503, 504})
+IDS = {"x-lading-ids": "1"}
+
+
+class Broken(Exception):
+    """The stream ended before the answer did. `shown` is what a caller reads when nobody can go on."""
+
+    def __init__(self, shown: GatewayError) -> None:
+        super().__init__(shown.message)
+        self.shown = shown
+
+
+class Gateway:
+    """One coordinator's address and the key that it gave. Raises BadSettings."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
-        self._root = root_of(base_url)
+        self.root = root_of(base_url)
+        self.api_key = api_key
         if not api_key.isascii() or not api_key.isprintable():
             raise BadSettings("The API key holds characters that no key has.", hint="Copy it again.")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.AsyncClient(base_url=self._root, headers=headers, timeout=httpx.Timeout(120, connect=10))
+        self.http = httpx.AsyncClient(base_url=self.root, headers=headers, timeout=httpx.Timeout(120, connect=10))
+
+
+class GatewayRoute:
+    """`base_url` is the coordinator's address, with or without /v1. `others` are coordinators, each with its own key,
+    that go on with an answer when the first is gone; more may be learnt from the first."""
+
+    def __init__(self, base_url: str, api_key: str, others: Sequence[tuple[str, str]] = ()) -> None:
+        self._gateways = [Gateway(*one) for one in ((base_url, api_key), *others)]
+        self._root = self._gateways[0].root
+        self._http = self._gateways[0].http
 
     async def models(self) -> list[Model]:
         found = await self._call("GET", "/v1/models")
@@ -41,37 +72,86 @@ class GatewayRoute:
             "stream_options": {"include_usage": True},
         }
         body |= _fields(options)
+        body.setdefault("seed", secrets.randbits(63))  # so that every gateway would give the same answer
         async for piece in self._stream("/v1/chat/completions", body):
             yield piece
 
     async def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]:
-        body = {"model": model, "operation": operation, "input": given, "stream": True}
+        body: dict[str, Any] = {"model": model, "operation": operation, "input": given, "stream": True}
         body |= {"max_tokens": max_tokens} if max_tokens is not None else {}
         async for piece in self._stream("/lading/v1/call", body):
             yield piece
 
     async def _stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[Piece]:
+        """The answer, from as many gateways as it takes. Nothing is handed out twice, and no token is charged twice."""
+        answer, clock = Continued(), asyncio.get_running_loop().time
+        until, turn = clock() + RECONNECT_SECONDS, 0
+        while True:
+            gateway, before = self._gateways[turn % len(self._gateways)], len(answer.ids)
+            try:
+                async for piece in self._read(gateway, path, body, answer):
+                    yield piece
+                return
+            except Broken as broken:
+                if len(answer.ids) > before:
+                    until, turn = clock() + RECONNECT_SECONDS, self._gateways.index(gateway)
+                turn += 1
+                if not self._may_go_on(answer, turn, clock() < until):
+                    raise broken.shown from broken
+                reason = broken.shown.message
+            yield Notice(f"{reason} Going on at {self._gateways[turn % len(self._gateways)].root}.")
+            if turn % len(self._gateways) == 0:
+                await asyncio.sleep(PAUSES[min(turn // len(self._gateways), len(PAUSES)) - 1])
+
+    def _may_go_on(self, answer: Continued, turn: int, in_time: bool) -> bool:
+        """An answer that has not begun is asked for once of each gateway, one that has begun until time is up."""
+        return answer.able and (in_time if answer.begun else turn < len(self._gateways))
+
+    async def _read(self, gateway: Gateway, path: str, body: dict[str, Any], answer: Continued) -> AsyncIterator[Piece]:
+        """What one gateway gives of the answer. Raises Broken where another one could go on."""
         finish, bill = "", cast(Bill | None, None)
+        asked = answer.body(body)
         try:
-            async with self._http.stream("POST", path, json=body) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise refused(response)
+            async with gateway.http.stream("POST", path, json=asked, headers=IDS) as response:
+                await self._check(gateway, response, answer)
+                answer.head(response.headers)
                 async for line in response.aiter_lines():
-                    if not line.startswith("data: ") or line == "data: [DONE]":
-                        continue
-                    with _reading(self._root):
-                        event = msgspec.json.decode(line[6:])
+                    with _reading(gateway.root):
+                        event = answer.line(line)
+                        if event is None:
+                            continue
                         text, finish, now = _take(event, finish)
                     if text:
                         yield Delta(text)
                     if now is not None:
-                        bill = now
+                        bill = msgspec.structs.replace(now, output_tokens=now.output_tokens + answer.given)
                         yield bill
         except httpx.HTTPError as error:
-            raise unreachable(self._root, error) from error
+            if bill is None:
+                raise Broken(unreachable(gateway.root, error)) from error
+        except GatewayError as error:
+            if bill is None and answer.begun and (error.code == "job_lost" and len(self._gateways) > 1):
+                raise Broken(error) from error
+            raise
         if bill is None:
-            raise GatewayError(f"The answer from {self._root} broke off.", code="net_gateway", hint=_CUT)
+            raise Broken(GatewayError(f"The answer from {gateway.root} broke off.", code="net_gateway", hint=_CUT))
+
+    async def _check(self, gateway: Gateway, response: httpx.Response, answer: Continued) -> None:
+        """Raises GatewayError for a refusal, Broken where it may pass; learns of other gateways."""
+        if response.status_code != 200:
+            await response.aread()
+            error = refused(response)
+            # A coordinator that has just come back learns its models and hosts in its first seconds.
+            passing = response.status_code in PASSING or (answer.begun and response.status_code == 404)
+            if passing and (answer.begun or len(self._gateways) > 1):
+                raise Broken(error)
+            raise error
+        # It may name others at which its own keys are good: it could spend from them anyway.
+        known = {one.root for one in self._gateways}
+        for url in filter(None, response.headers.get("x-lading-gateways", "").split(",")):
+            if len(known) < MOST_GATEWAYS and (root := root_of(url.strip())) not in known:
+                known.add(root)
+                self._gateways.append(Gateway(root, gateway.api_key))
 
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
         body = {"model": model, "input": list(inputs), "encoding_format": "float"}
@@ -85,17 +165,24 @@ class GatewayRoute:
         return found
 
     async def close(self) -> None:
-        await self._http.aclose()
+        for gateway in self._gateways:
+            await gateway.http.aclose()
 
     async def _call(self, method: str, path: str, body: Any = None) -> Any:
-        try:
-            response = await self._http.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise unreachable(self._root, error) from error
-        if response.status_code != 200:
-            raise refused(response)
-        with _reading(self._root):
-            return msgspec.json.decode(response.content)
+        for gateway in self._gateways:
+            last = gateway is self._gateways[-1]
+            try:
+                response = await gateway.http.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                # What may have reached it, it may have done and charged: that is not asked for again.
+                if last or not (method == "GET" or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
+                    raise unreachable(gateway.root, error) from error
+                continue
+            if response.status_code != 200:
+                raise refused(response)
+            with _reading(gateway.root):
+                return msgspec.json.decode(response.content)
+        raise AssertionError("there is always a gateway")
 
 
 def _fields(options: "Options") -> dict[str, Any]:

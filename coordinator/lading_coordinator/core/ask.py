@@ -24,6 +24,7 @@ from lading_coordinator.core.fields import (
 )
 from lading_coordinator.core.tools import Tools, read_tools
 from lading_coordinator.core.turns import read_turns
+from lading_coordinator.core.wishes import Wishes, read_wishes
 from lading_coordinator.errors import bad_request
 from lading_protocol.ids import AgentId
 from lading_protocol.messages import (
@@ -63,10 +64,11 @@ CHAT = SPOKEN | {
     "tool_choice",
     "parallel_tool_calls",
     "top_logprobs",
+    "lading",
 }
 COMPLETION = SPOKEN | {"prompt", "best_of", "echo", "suffix"}
 EMBED = frozenset({"model", "input", "encoding_format", "dimensions"})
-CALL = frozenset({"model", "operation", "input", "max_tokens", "stream"})
+CALL = frozenset({"model", "operation", "input", "max_tokens", "stream", "lading"})
 
 Prompt = str | tuple[int, ...]
 
@@ -91,6 +93,7 @@ class ChatAsk(msgspec.Struct, frozen=True):
     tools: Tools | None = None
     beside: tuple[tuple[int, bytes], ...] = ()
     prompts: tuple[Prompt, ...] = ()
+    wishes: Wishes = Wishes()
 
 
 class EmbedAsk(msgspec.Struct, frozen=True):
@@ -108,6 +111,7 @@ class CallAsk(msgspec.Struct, frozen=True):
     input: bytes
     max_tokens: int | None = None
     stream: bool = False
+    wishes: Wishes = Wishes()
 
 
 def parse_chat(body: bytes) -> ChatAsk:
@@ -162,6 +166,7 @@ def _spoken(tree: dict[str, Any], messages: tuple[Message, ...]) -> ChatAsk:
         stream=stream,
         include_usage=_wants_usage(tree, stream=stream),
         choices=read_whole(tree, "n", 1, MAX_CHOICES) or 1,
+        wishes=read_wishes(tree),
     )
 
 
@@ -222,7 +227,7 @@ def parse_call(body: bytes) -> CallAsk:
     if len(given) > MAX_TEXT:
         raise bad_request(f"'input' has {len(given)} bytes, over the limit of {MAX_TEXT}.", param="input")
     limit = read_whole(tree, "max_tokens", 1, MAX_TOKENS)
-    return CallAsk(read_model(tree), operation, given, limit, read_flag(tree, "stream"))
+    return CallAsk(read_model(tree), operation, given, limit, read_flag(tree, "stream"), read_wishes(tree))
 
 
 def chat_requests(ask: ChatAsk, agent: AgentId, fresh: bytes, default_tokens: int) -> list[ChatRequest]:

@@ -1,90 +1,37 @@
-"""What a request says beside OpenAI's fields: headers that begin with x-lading-, which any client can send."""
+"""What a consumer may say of an answer that OpenAI's API has no word for, or that says nothing about its content.
 
-from collections.abc import Mapping
+`"service_tier": "flex"`: it may wait. `"lading": {"emitted": [...]}`: the consumer has these output tokens already,
+from a gateway that is gone; the answer goes on after them.
+"""
+
+from typing import Any
 
 import msgspec
 
-from lading.core.matching import Filters
-from lading.dispatch import Ask
-from lading_coordinator.errors import ApiError
-from lading_protocol.ids import AgentId, Wei
-from lading_protocol.messages import Request
-from lading_protocol.pricing import Price
-from lading_protocol.receipts import TIERS
+from lading_coordinator.errors import bad_request
+from lading_protocol.messages import MAX_TOKENS
 
-LEVELS = frozenset({"exact", "measured", "declared", "unverified"})
-MOST_REGION = 64
-MOST_DIGITS = 30
+MAX_ID = 2**32 - 1
 
 
 class Wishes(msgspec.Struct, frozen=True):
-    """`batch`: it may wait. `hedge`: a second host is asked where the first token is late."""
-
-    batch: bool = False
-    hedge: bool = False
-    max_price: Price | None = None
-    filters: Filters = Filters()
-
-    def ask(self, agent: AgentId, request: Request) -> Ask:
-        return Ask(agent, request, self.max_price, self.filters, batch=self.batch, hedge=self.hedge)
+    emitted: tuple[int, ...] = ()
+    flex: bool = False
 
 
-NONE = Wishes()
-
-
-def read_wishes(headers: Mapping[bytes, bytes]) -> Wishes:
-    """Raises ApiError, which names the header."""
-    given = {name: value for name, value in headers.items() if name.startswith(b"x-lading-")}
-    if not given:
-        return NONE
-    return Wishes(
-        batch=_one_of(given, "band", ("interactive", "batch")) == "batch",
-        hedge=_one_of(given, "hedge", ("off", "on")) == "on",
-        max_price=_price(given),
-        filters=Filters(
-            tiers=_some_of(given, "tier", frozenset(TIERS[1:])),
-            region=_region(given, "region"),
-            near=_region(given, "near"),
-            assurance=_some_of(given, "assurance", LEVELS),
-        ),
-    )
-
-
-def _one_of(given: Mapping[bytes, bytes], name: str, words: tuple[str, ...]) -> str:
-    """The first word when the header is not there."""
-    said = _text(given, name).lower() or words[0]
-    if said not in words:
-        raise _bad(name, f"is {' or '.join(words)}")
-    return said
-
-
-def _some_of(given: Mapping[bytes, bytes], name: str, words: frozenset[str]) -> frozenset[str]:
-    said = frozenset(one.strip() for one in _text(given, name).split(",")) - {""}
-    if not said <= words:
-        raise _bad(name, f"is a list, separated by commas, of {', '.join(sorted(words))}")
-    return said
-
-
-def _region(given: Mapping[bytes, bytes], name: str) -> str:
-    said = _text(given, name).lower()
-    if said and (len(said) > MOST_REGION or not (said.isascii() and said.replace("-", "a").isalnum())):
-        raise _bad(name, "is a region's name, like eu or us-east-1")
-    return said
-
-
-def _price(given: Mapping[bytes, bytes]) -> Price | None:
-    """A limit on one of the two prices leaves the other free."""
-    limits = [_text(given, name) for name in ("max-price-input", "max-price-output")]
-    if not any(limits):
-        return None
-    if not all(len(one) <= MOST_DIGITS and ((one.isascii() and one.isdigit()) or not one) for one in limits):
-        raise _bad("max-price-input", "and x-lading-max-price-output are wei for 1,000 tokens, a whole number")
-    return Price(*(Wei(int(one or "9" * MOST_DIGITS)) for one in limits))
-
-
-def _text(given: Mapping[bytes, bytes], name: str) -> str:
-    return given.get(f"x-lading-{name}".encode(), b"").strip().decode("latin-1")
-
-
-def _bad(name: str, rule: str) -> ApiError:
-    return ApiError(400, "invalid_value", f"The header x-lading-{name} {rule}.", param=f"x-lading-{name}")
+def read_wishes(tree: dict[str, Any]) -> Wishes:
+    """Raises ApiError."""
+    given = tree.get("lading")
+    if given is None:
+        return Wishes(flex=tree.get("service_tier") == "flex")
+    if not isinstance(given, dict) or set(given) - {"emitted"}:
+        raise bad_request("'lading' takes only 'emitted'.", param="lading")
+    ids = given.get("emitted") or []
+    whole = isinstance(ids, list) and len(ids) <= MAX_TOKENS
+    if not whole or not all(type(one) is int and 0 <= one <= MAX_ID for one in ids):
+        raise bad_request(f"'lading.emitted' is a list of at most {MAX_TOKENS} token ids.", param="lading.emitted")
+    if ids and not tree.get("stream"):
+        raise bad_request("An answer goes on as a stream only: set 'stream'.", param="lading.emitted")
+    if ids and (tree.get("tools") or tree.get("n") not in (None, 1)):
+        raise bad_request("Only one answer without tools can go on elsewhere.", param="lading.emitted")
+    return Wishes(tuple(ids), tree.get("service_tier") == "flex")

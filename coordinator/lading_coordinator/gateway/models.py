@@ -20,11 +20,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What the gateway grants and prints. `default_tokens` bounds an answer whose request sets no bound."""
+    """What the gateway grants and prints. `default_tokens` bounds an answer whose request sets no bound, `gateways` are
+    other addresses at which the same API keys are good."""
 
     default_tokens: int = 512
     decimals: int = 18
     symbol: str = "LADE"
+    gateways: tuple[str, ...] = ()
 
 
 class Models:

@@ -28,18 +28,20 @@ from lading_coordinator.core.catalogue import Entry
 from lading_coordinator.core.chats import CallDialect, ChatDialect
 from lading_coordinator.core.completions import CompletionDialect
 from lading_coordinator.core.dialect import Answer, Dialect, Voice
+from lading_coordinator.core.insisted import read_headers
 from lading_coordinator.core.response_ask import parse_response
 from lading_coordinator.core.responses import ResponseDialect
-from lading_coordinator.core.wishes import Wishes, read_wishes
+from lading_coordinator.core.wishes import Wishes
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
+from lading_coordinator.gateway.elsewhere import comment, pinned
 from lading_coordinator.gateway.facts import at_end, at_start
 from lading_coordinator.gateway.jobs import Events, interleaved, watched
 from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
-from lading_protocol.ids import AgentId, JobId, Wei
+from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import CallRequest, Chance, ChatRequest, Streamed, operation_of
 from lading_protocol.pricing import prompt_bound
 
@@ -85,37 +87,33 @@ class Gateway:
         self._fresh = fresh
         self._terms = terms or Terms()
 
-    async def _admit(self, request: Request) -> "Caller":
-        payer = await self._doorman.admit(request.bearer())
-        return Caller(payer, read_wishes(request.headers))
-
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
-        caller = await self._admit(request)
+        payer = await self._doorman.admit(request.bearer())
         ask = parse_chat(request.body)
-        plan = self._plan(ask, "messages")
+        plan = _wished(self._plan(ask, "messages"), request, ask.wishes)
         usage, tools = ask.include_usage, ask.tools
         dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
-        await self._talk(caller, plan, dialect, reply)
+        await self._talk(payer, plan, dialect, reply)
 
     async def complete(self, request: Request, reply: Reply) -> None:
         """POST /v1/completions"""
-        caller = await self._admit(request)
+        payer = await self._doorman.admit(request.bearer())
         ask = parse_completion(request.body)
-        plan = self._plan(ask, "prompt")
+        plan = _wished(self._plan(ask, "prompt"), request, ask.wishes)
         dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
-        await self._talk(caller, plan, dialect, reply)
+        await self._talk(payer, plan, dialect, reply)
 
     async def respond(self, request: Request, reply: Reply) -> None:
         """POST /v1/responses"""
-        caller = await self._admit(request)
+        payer = await self._doorman.admit(request.bearer())
         ask = parse_response(request.body)
-        plan = self._plan(ask.chat, "input")
-        await self._talk(caller, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
+        plan = _wished(self._plan(ask.chat, "input"), request, ask.chat.wishes)
+        await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
         """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
-        caller = await self._admit(request)
+        payer = await self._doorman.admit(request.bearer())
         ask = parse_call(request.body)
         entry = self.models.entry(ask.model, ask.operation)
         if ask.operation in PLACES:
@@ -130,7 +128,8 @@ class Gateway:
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
         plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
-        await self._talk(caller, plan, CallDialect(plan.voice, ask.operation), reply)
+        plan = _wished(plan, request, ask.wishes)
+        await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
 
     def _plan(self, ask: ChatAsk, given: str) -> "Plan":
         """Raises ApiError."""
@@ -144,25 +143,22 @@ class Gateway:
     def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], given: str, *, stream: bool) -> "Plan":
         jobs = tuple(JobId(self._fresh(32)) for _ in wanted)
         voice = Voice(jobs[0], int(self._clock()), model, f"lading-{entry.agent.hex()[:16]}")
-        return Plan(voice, entry.agent, jobs, tuple(wanted), given, stream)
+        return Plan(voice, jobs, tuple(Ask(entry.agent, one) for one in wanted), given, stream)
 
-    async def _talk(self, caller: "Caller", plan: "Plan", dialect: Dialect, reply: Reply) -> None:
+    async def _talk(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
         """Runs the jobs of a plan, and answers in a dialect."""
         with ExitStack() as working:
             for _ in plan.jobs:
-                working.enter_context(self._doorman.working(caller.payer))
-            jobs = [
-                self._run(caller, job, caller.wishes.ask(plan.agent, one), plan.given)
-                for job, one in zip(plan.jobs, plan.wanted, strict=True)
-            ]
+                working.enter_context(self._doorman.working(payer))
+            jobs = [self._run(payer, ask, job, plan.given) for ask, job in zip(plan.wanted, plan.jobs, strict=True)]
             if plan.stream:
-                await self._stream(jobs, reply, dialect, plan.jobs)
+                await self._stream(jobs, reply, dialect, plan)
             else:
                 await self._whole(jobs, reply, dialect)
 
-    def _run(self, caller: "Caller", job: JobId, ask: Ask, given: str) -> Events:
+    def _run(self, payer: Payer, ask: Ask, job: JobId, given: str) -> Events:
         kind = "call" if isinstance(ask.request, CallRequest) else operation_of(ask.request)
-        return watched(self._runner.run(caller.payer, ask, job), JobWatch(self._metrics, kind, given))
+        return watched(self._runner.run(payer, ask, job), JobWatch(self._metrics, kind, given))
 
     async def _whole(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect) -> None:
         texts: list[list[str]] = [[] for _ in jobs]
@@ -182,10 +178,10 @@ class Gateway:
         answers = [Answer("".join(texts[i]), one.finish, tuple(chances[i])) for i, one in enumerate(ended)]
         reply.send(200, dialect.whole(answers, self._bill(ended)), headers=at_end(ended))
 
-    async def _stream(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect, ids: Sequence[JobId]) -> None:
+    async def _stream(self, jobs: Sequence[Events], reply: Reply, dialect: Dialect, plan: "Plan") -> None:
         try:
             async with aclosing(interleaved(jobs)) as events:
-                await self._pieces(events, reply, dialect, ids)
+                await self._pieces(events, reply, dialect, plan)
         except ApiError as error:
             if not reply.begun:
                 raise
@@ -193,7 +189,7 @@ class Gateway:
             reply.end()
 
     async def _pieces(
-        self, events: AsyncGenerator[tuple[int, Event], None], reply: Reply, dialect: Dialect, ids: Sequence[JobId]
+        self, events: AsyncGenerator[tuple[int, Event], None], reply: Reply, dialect: Dialect, plan: "Plan"
     ) -> None:
         started: dict[int, Started] = {}
         ends: dict[int, Ended] = {}
@@ -202,8 +198,9 @@ class Gateway:
                 case Piece():
                     first = not reply.begun
                     if first:
-                        _begin(reply, dialect, ids, started)
-                    reply.write(dialect.piece(index, event.text, event.chances))
+                        self._begin(reply, dialect, plan, started)
+                    piece = dialect.piece(index, event.text, event.chances)
+                    reply.write(comment(event.first, event.ids, piece) if plan.ids else piece)
                     if first:
                         reply.flush()  # the first token does not wait for those that came with it
                     await reply.drain()
@@ -213,17 +210,17 @@ class Gateway:
                     started.pop(index, None)
                 case Ended():
                     if not reply.begun:
-                        _begin(reply, dialect, ids, started)
+                        self._begin(reply, dialect, plan, started)
                     ends[index] = event
                     reply.write(dialect.finished(index, event.finish))
                 case _:
                     pass
-        reply.write(dialect.end(self._bill([ends[index] for index in range(len(ids))])))
+        reply.write(dialect.end(self._bill([ends[index] for index in range(len(plan.jobs))])))
         reply.end()
 
     async def embed(self, request: Request, reply: Reply) -> None:
         """POST /v1/embeddings"""
-        caller = await self._admit(request)
+        payer = await self._doorman.admit(request.bearer())
         ask = parse_embed(request.body)
         entry = self.models.entry(ask.model, "embed")
         if ask.dimensions not in (None, entry.width):
@@ -234,10 +231,11 @@ class Gateway:
                 param="dimensions",
                 hint="Leave it out.",
             )
-        with self._doorman.working(caller.payer):
-            wanted = caller.wishes.ask(entry.agent, embed_request(ask))
+        with self._doorman.working(payer):
+            insisted = read_headers(request.headers)
+            wanted = Ask(entry.agent, embed_request(ask), insisted.max_price, insisted.filters, batch=insisted.batch)
             matrix = Matrix(0, b"")
-            async with aclosing(self._run(caller, JobId(self._fresh(32)), wanted, "input")) as events:
+            async with aclosing(self._run(payer, wanted, JobId(self._fresh(32)), "input")) as events:
                 async for event in events:
                     match event:
                         case Rows():
@@ -247,6 +245,14 @@ class Gateway:
                             reply.send(200, body, headers=at_end([event]))
                         case _:
                             pass
+
+    def _begin(self, reply: Reply, dialect: Dialect, plan: "Plan", started: Mapping[int, Started]) -> None:
+        """The head of a stream, and what comes before its first piece."""
+        more = pinned(plan.wanted) if plan.ids else ()
+        if self._terms.gateways:
+            more = (*more, (b"x-lading-gateways", ",".join(self._terms.gateways).encode()))
+        reply.start(200, SSE, ((b"cache-control", b"no-cache"), *at_start(plan.jobs, started), *more))
+        reply.write(dialect.begin())
 
     def _bill(self, ended: Sequence[Ended]) -> Bill:
         return Bill(
@@ -259,20 +265,16 @@ class Gateway:
         )
 
 
-class Caller(msgspec.Struct, frozen=True):
-    payer: Payer
-    wishes: Wishes
-
-
 class Plan(msgspec.Struct, frozen=True):
-    """A reply to be: its jobs, and what each asks of the agent. `given` is what the request calls its prompt."""
+    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt, `ids` whether
+    tokens are told beside the text."""
 
     voice: Voice
-    agent: AgentId
     jobs: tuple[JobId, ...]
-    wanted: tuple[Streamed, ...]
+    wanted: tuple[Ask, ...]
     given: str
     stream: bool
+    ids: bool = False
 
 
 def _bounded(request: R, entry: Entry, usual: int) -> R:
@@ -281,7 +283,18 @@ def _bounded(request: R, entry: Entry, usual: int) -> R:
     return msgspec.structs.replace(request, max_tokens=min(usual, room))
 
 
-def _begin(reply: Reply, dialect: Dialect, ids: Sequence[JobId], started: Mapping[int, Started]) -> None:
-    """The head of a stream, and what comes before its first piece."""
-    reply.start(200, SSE, ((b"cache-control", b"no-cache"), *at_start(ids, started)))
-    reply.write(dialect.begin())
+def _wished(plan: Plan, request: Request, wishes: Wishes) -> Plan:
+    """As the consumer wants it done. Raises ApiError."""
+    insisted = read_headers(request.headers)
+    wanted = tuple(
+        msgspec.structs.replace(
+            ask,
+            max_price=insisted.max_price,
+            filters=insisted.filters,
+            batch=insisted.batch or wishes.flex,
+            hedge=insisted.hedge,
+            emitted=wishes.emitted,
+        )
+        for ask in plan.wanted
+    )
+    return msgspec.structs.replace(plan, wanted=wanted, ids=insisted.ids and len(wanted) == 1)

@@ -279,3 +279,28 @@ def test_a_process_ends_on_sigterm_without_a_word() -> None:
 def test_importing_the_port_does_not_import_the_library() -> None:
     code = "import sys, lading_net.libp2p; sys.exit('trio' in sys.modules or 'libp2p' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_flood_of_messages_drowns_nobody() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("one")
+        vandal, honest = [await hosts.up(name, first.address) for name in ("two", "three")]
+        await until(lambda: all(len(host.peers()) == 2 for host in (first, vandal, honest)), "they are connected")
+        reader = first.subscribe(TOPIC)
+        rubbish = os.urandom(2_000)
+
+        async def flood() -> None:
+            while True:
+                for _ in range(100):
+                    await vandal.publish(TOPIC, rubbish)
+                await asyncio.sleep(0.02)
+
+        flooding = asyncio.create_task(flood())
+        try:
+            await asyncio.sleep(1)
+            await heard(first, honest, b"in spite of it")
+            assert len(reader._waiting) <= 1_024
+        finally:
+            flooding.cancel()
+
+    play(scenario)

@@ -85,3 +85,21 @@ def test_what_is_kept_counts_for_the_code_and_the_processor_that_it_was_measured
         assert kept.read("chat-f32") is not None
     with pytest.raises(FileNotFoundError, match="has moved"):
         kept.code(tmp_path)
+
+
+def test_a_drift_gives_back_the_share_of_suspect_records_that_it_was_measured_by() -> None:
+    from bench.audit_shares import drift, shown
+    from lading_protocol.conduct import Z_LIMIT
+
+    rng = np.random.default_rng(1)
+    for true in (0.3, 0.6, 1.4):
+        alone = {n: float((rng.normal(true * n**0.5, 1, 20_000) > Z_LIMIT).mean()) for n in (5, 20, 120)}
+        assert drift(alone) == pytest.approx(true, abs=0.03)
+    assert drift({5: 1.0, 20: 1.0, 120: 1.0}) > 3
+    assert drift({5: 0.0, 20: 0.0, 120: 0.0}) == 0
+    # What the simulation goes by: an exact class shows more of every cheat, and a job of 200 is no share.
+    for case in ("int4", "fp8", "int8"):
+        assert shown(case, "forged", "f32") > shown(case, "forged", "bf16")
+    assert shown("fp8", "forged", "bf16").caught_ppm == 0
+    with pytest.raises(KeyError):
+        shown("nothing", "forged", "f32")

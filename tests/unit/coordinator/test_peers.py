@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from factories import key
+from factories import key, known_offer
 from lading.blobs import BlobStore, serve_blobs
 from lading.dispatch.purse import ChannelKey, Purse
+from lading_coordinator import peers
 from lading_coordinator.peers import settle_handler
 from lading_coordinator.standing import BARRED_AT_ONCE
 from lading_net.messages import MessageStream
@@ -163,6 +164,36 @@ def test_gossiped_offers_are_known_and_served_to_anyone(play: Play) -> None:
         assert isinstance(answer, Adverts)
         assert answer.adverts == (known.advert,)
         assert await say(client, world.endpoint, OFFERS, WantOffers(b"\x05" * 32), Adverts) == Adverts(())
+
+    play(story)
+
+
+def test_offers_of_made_up_hosts_fill_no_more_than_their_share(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MAX_GOSSIPED", 30)
+
+    async def story(world: World) -> None:
+        vandal = world.net.gossip(key("vandal"))
+        domain, now = world.record.settlement_domain, world.clock()
+        for number in range(200):
+            spam = known_offer(key(f"nobody {number}"), domain, agent=world.agent, terms=world.terms, now=now)
+            await vandal.publish(TOPIC_OFFERS, encode(spam.advert))
+        await asyncio.sleep(0.5)
+        assert world.coordinator.directory.size == 30
+        await world.host("linked")
+        assert key("linked").address in {one.host for one in world.coordinator.gateway.models.live(world.agent)}
+
+    play(story)
+
+
+def test_an_offer_that_is_played_again_is_old_news(play: Play) -> None:
+    async def story(world: World) -> None:
+        domain, now = world.record.settlement_domain, world.clock()
+        old, new = (known_offer(key("far"), domain, sequence=n, price_in=n, now=now) for n in (1, 2))
+        someone = world.net.gossip(key("someone"))
+        for one in (old, new, old, new, old):
+            await someone.publish(TOPIC_OFFERS, encode(one.advert))
+            await asyncio.sleep(0.05)
+        assert world.coordinator.directory.offers_of(key("far").address) == [new]
 
     play(story)
 

@@ -16,7 +16,7 @@ from lading_node import status
 from lading_node.agents import Serving
 from lading_node.errors import BadSettings, NoTerms
 from lading_node.keyfile import load_key, load_or_make
-from lading_node.node import _reachable
+from lading_node.reach import reachable
 from lading_node.settings import AgentSettings, NodeSettings, plan, read, serving, wanted
 from lading_node.terms import Found, TermsWatch, find_terms
 from lading_protocol.errors import BadKey, LadingError
@@ -76,9 +76,9 @@ def test_prices_and_digests_are_checked_in_words() -> None:
 
 
 def test_a_wildcard_is_never_advertised() -> None:
-    peer = str(_reachable("/ip4/0.0.0.0/tcp/4101", "198.51.100.7"))
+    peer = str(reachable("/ip4/0.0.0.0/tcp/4101", "198.51.100.7"))
     assert peer == "/ip4/198.51.100.7/tcp/4101"
-    assert _reachable("/ip4/127.0.0.1/tcp/4101", "198.51.100.7") == "/ip4/127.0.0.1/tcp/4101"
+    assert reachable("/ip4/127.0.0.1/tcp/4101", "198.51.100.7") == "/ip4/127.0.0.1/tcp/4101"
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

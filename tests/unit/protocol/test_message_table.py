@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from lading_protocol import messages
+from lading_protocol import losses, messages, requests
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
 BEGIN, END = "<!-- messages -->\n", "<!-- end of messages -->\n"
@@ -31,7 +31,7 @@ def word(hint: Any) -> str:
         return str(hint.__struct_config__.tag or hint.__name__)
     if origin in (Union, UnionType):
         return " or ".join(word(one) for one in inside)
-    return {str: "text", int: "uint", bytes: "bytes", float: "float", bool: "bool"}[hint]
+    return {str: "text", int: "uint", bytes: "bytes", float: "float", bool: "bool", type(None): "nothing"}[hint]
 
 
 def bounded(inner: Any, meta: msgspec.Meta) -> str:
@@ -59,8 +59,13 @@ def row(struct: type[msgspec.Struct]) -> str:
 
 
 def table() -> str:
-    structs = [one for one in vars(messages).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
-    here = [one for one in structs if one.__module__ == messages.__name__ and not one.__name__.startswith("_")]
+    here = [
+        one
+        for module in (requests, messages, losses)
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__module__ == module.__name__
+    ]
+    here = [one for one in here if one.__struct_fields__ or one.__struct_config__.tag is not None]
     return "\n".join(["| tag | fields in order |", "| --- | --- |", *map(row, dict.fromkeys(here))]) + "\n"
 
 

@@ -3,25 +3,27 @@
 import pytest
 
 from lading.core.matching import Filters
-from lading_coordinator.core.wishes import NONE, Wishes, read_wishes
+from lading_coordinator.core.insisted import NOTHING, Insisted, read_headers
 from lading_coordinator.errors import ApiError
 from lading_protocol.ids import Wei
 from lading_protocol.pricing import Price
 
 
-def said(**given: str) -> Wishes:
-    return read_wishes({f"x-lading-{name.replace('_', '-')}".encode(): value.encode() for name, value in given.items()})
+def said(**given: str) -> Insisted:
+    return read_headers(
+        {f"x-lading-{name.replace('_', '-')}".encode(): value.encode() for name, value in given.items()}
+    )
 
 
 def test_nothing_said_wishes_nothing() -> None:
-    assert read_wishes({b"authorization": b"Bearer x"}) is NONE
-    assert said(job="0xabc") == NONE
+    assert read_headers({b"authorization": b"Bearer x"}) is NOTHING
+    assert said(job="0xabc") == NOTHING
 
 
 def test_every_wish_reaches_the_job() -> None:
     found = said(
         band="Batch",
-        hedge="on",
+        hedge="1",
         tier="G, C",
         region="eu",
         near="eu-de",

@@ -1,0 +1,88 @@
+"""What a consumer insists on, in headers that begin with x-lading-: any client can send them with any request."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from lading.core.matching import Filters
+from lading_coordinator.errors import ApiError
+from lading_protocol.ids import Wei
+from lading_protocol.pricing import Price
+from lading_protocol.receipts import TIERS
+
+LEVELS = frozenset({"exact", "measured", "declared", "unverified"})
+MOST_REGION = 64
+MOST_DIGITS = 30
+
+
+class Insisted(msgspec.Struct, frozen=True):
+    """`batch`: it may wait. `hedge`: a second host is asked where the first token is late. `ids`: tokens are told
+    beside the text."""
+
+    batch: bool = False
+    hedge: bool = False
+    ids: bool = False
+    max_price: Price | None = None
+    filters: Filters = Filters()
+
+
+NOTHING = Insisted()
+
+
+def read_headers(headers: Mapping[bytes, bytes]) -> Insisted:
+    """Raises ApiError, which names the header."""
+    given = {name: value for name, value in headers.items() if name.startswith(b"x-lading-")}
+    if not given:
+        return NOTHING
+    return Insisted(
+        batch=_one_of(given, "band", ("interactive", "batch")) == "batch",
+        hedge=_one_of(given, "hedge", ("0", "1")) == "1",
+        ids=_one_of(given, "ids", ("0", "1")) == "1",
+        max_price=_price(given),
+        filters=Filters(
+            tiers=_some_of(given, "tier", frozenset(TIERS[1:])),
+            region=_region(given, "region"),
+            near=_region(given, "near"),
+            assurance=_some_of(given, "assurance", LEVELS),
+        ),
+    )
+
+
+def _one_of(given: Mapping[bytes, bytes], name: str, words: tuple[str, ...]) -> str:
+    """The first word when the header is not there."""
+    said = _text(given, name).lower() or words[0]
+    if said not in words:
+        raise _bad(name, f"is {' or '.join(words)}")
+    return said
+
+
+def _some_of(given: Mapping[bytes, bytes], name: str, words: frozenset[str]) -> frozenset[str]:
+    said = frozenset(one.strip() for one in _text(given, name).split(",")) - {""}
+    if not said <= words:
+        raise _bad(name, f"is a list, separated by commas, of {', '.join(sorted(words))}")
+    return said
+
+
+def _region(given: Mapping[bytes, bytes], name: str) -> str:
+    said = _text(given, name).lower()
+    if said and (len(said) > MOST_REGION or not (said.isascii() and said.replace("-", "a").isalnum())):
+        raise _bad(name, "is a region's name, like eu or us-east-1")
+    return said
+
+
+def _price(given: Mapping[bytes, bytes]) -> Price | None:
+    """A limit on one of the two prices leaves the other free."""
+    limits = [_text(given, name) for name in ("max-price-input", "max-price-output")]
+    if not any(limits):
+        return None
+    if not all(len(one) <= MOST_DIGITS and ((one.isascii() and one.isdigit()) or not one) for one in limits):
+        raise _bad("max-price-input", "and x-lading-max-price-output are wei for 1,000 tokens, a whole number")
+    return Price(*(Wei(int(one or "9" * MOST_DIGITS)) for one in limits))
+
+
+def _text(given: Mapping[bytes, bytes], name: str) -> str:
+    return given.get(f"x-lading-{name}".encode(), b"").strip().decode("latin-1")
+
+
+def _bad(name: str, rule: str) -> ApiError:
+    return ApiError(400, "invalid_value", f"The header x-lading-{name} {rule}.", param=f"x-lading-{name}")
