@@ -101,7 +101,7 @@ async def upstream(told: dict[str, Any]) -> None:
     agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), MODEL)]
     blobs = {agents[0][0]: dump(manifest())}
     record = decode(json.dumps(joined["record"]).encode())
-    habits = Habits(length=told.get("length", TOKENS), pause=told.get("pause", 0.0))
+    habits = Habits(length=told.get("length", TOKENS), pause=told.get("pause", 0.0), slots=MOST_JOBS)
     host = Host(transport, key("host"), record, agents, time.time, habits, blobs)
     say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
     await host.join(joined["endpoint"])
