@@ -26,6 +26,7 @@ from lading_protocol.messages import (
     Refuse,
     Request,
     RichChat,
+    Streamed,
     Tokens,
     ToPayer,
     Vectors,
@@ -270,48 +271,51 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
 
 def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[Effect]]:
     """What is right of some frames in a row is delivered and owed, also where the next one is a lie."""
+    request, due = state.spec.request, len(state.emitted)
+    if _running(state).accepted is None or isinstance(request, EmbedRequest):
+        raise _Lie("The host sent tokens that nobody asked for.")
     ids: list[int] = []
     texts: list[str] = []
     chances: list[Chance] = []
     rolling, lie = state.rolling, None
     for frame in frames:
-        try:
-            rolling = _following(state, frame, len(ids), rolling)
-            texts.append(frame.text)
-            ids += frame.ids
-            if isinstance(frame, WeighedTokens):
-                chances += frame.chances
-        except _Lie as found:
-            lie = found
+        if frame.first != due + len(ids):
+            lie = f"The host sent index {frame.first}, the next one is {due + len(ids)}."
+        elif frame.first + len(frame.ids) > request.max_tokens:
+            lie = f"The host sent more than the {request.max_tokens} tokens asked for."
+        elif (rolling := roll(rolling, frame.ids)) != frame.rolling:
+            lie = "The rolling hash does not match the tokens."
+        else:
+            lie = _odd(request, frame)
+        if lie is not None:
             break
+        texts.append(frame.text)
+        ids += frame.ids
+        if type(frame) is WeighedTokens:
+            chances += frame.chances
     effects: list[Effect] = []
     if ids:
-        state, deliver = _delivered(state, tuple(ids), "".join(texts), rolling)
+        state, deliver = _delivered(state, tuple(ids), "".join(texts), Digest(frames[len(texts) - 1].rolling))
         effects = [msgspec.structs.replace(deliver, chances=tuple(chances)) if chances else deliver, Owe(owed(state))]
     if lie is not None:
-        state, last = _over(state, lie.code, lie.message, blame=True)
+        state, last = _over(state, _Lie.code, lie, blame=True)
         effects += last
     return state, effects
 
 
-def _following(state: JobState, event: Tokens, ahead: int, rolling: Digest) -> Digest:
-    """The rolling hash after a frame that `ahead` tokens of the same breath come before. Raises _Lie."""
-    request, due = state.spec.request, len(state.emitted) + ahead
-    if _running(state).accepted is None or isinstance(request, EmbedRequest):
-        raise _Lie("The host sent tokens that nobody asked for.")
-    if event.first != due:
-        raise _Lie(f"The host sent index {event.first}, the next one is {due}.")
-    if due + len(event.ids) > request.max_tokens:
-        raise _Lie(f"The host sent more than the {request.max_tokens} tokens asked for.")
-    rolling = roll(rolling, event.ids)
-    if rolling != event.rolling:
-        raise _Lie("The rolling hash does not match the tokens.")
-    told = len(event.chances) if isinstance(event, WeighedTokens) else 0
-    if told != (len(event.ids) if isinstance(request, RichChat) and request.logprobs else 0):
-        raise _Lie(f"The host told {told} logprobs with {len(event.ids)} tokens.")
+def _odd(request: Streamed, frame: Tokens) -> str | None:
+    """What is wrong with a frame that is not of the plainest kind."""
+    if type(request) is ChatRequest and type(frame) is Tokens:
+        return None
+    told = len(frame.chances) if isinstance(frame, WeighedTokens) else 0
+    if told != (len(frame.ids) if isinstance(request, RichChat) and request.logprobs else 0):
+        return f"The host told {told} logprobs with {len(frame.ids)} tokens."
     if isinstance(request, CallRequest):
-        _spell(b"", event.ids)
-    return rolling
+        try:
+            text_bytes(frame.ids)
+        except LadingError as error:
+            return error.message
+    return None
 
 
 def _delivered(state: JobState, ids: tuple[int, ...], text: str, rolling: Digest) -> tuple[JobState, Deliver]:
