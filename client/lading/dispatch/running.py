@@ -212,8 +212,8 @@ class Run:
         return attempt
 
     async def _link(self, offer: KnownOffer) -> Link:
-        for link in self.owner.transport.links():
-            if link.peer == offer.host and not link.closed.is_set():
+        for link in self.owner.transport.links(offer.host):
+            if not link.closed.is_set():
                 return link
         return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
 
