@@ -64,6 +64,7 @@ from lading_coordinator.turns import Turns
 from lading_coordinator.whydesk import WhyDesk
 from lading_coordinator.workers.place import Place, Role
 from lading_net.ports import Gossip, StreamHandler, Transport
+from lading_net.speech import serve_speech
 from lading_protocol import calibration
 from lading_protocol.audit import DECLARED, Tolerance
 from lading_protocol.conduct import EQUAL, Honest
@@ -311,6 +312,7 @@ class Coordinator:
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
+        serve_speech(transport)
         transport.handle(HEARTBEAT, self.outside.beats(self.index.serve_heartbeat))
         if self.place.role is Role.WORKER:
             return

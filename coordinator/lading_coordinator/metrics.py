@@ -1,6 +1,7 @@
 """What the coordinator counts, in a registry of its own so that two may run in one process."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,6 +39,11 @@ class Metrics:
         self.disputes = Counter("lading_disputes", "Steps of disputes", ("step",), registry=self.registry)
         self.chain_up = Gauge("lading_chain_up", "1 while the chain answers", registry=self.registry)
         self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)
+
+        # Looking a child up by its labels costs more than to count: what every job needs is kept here.
+        self.tokens_in, self.tokens_out = self.tokens.labels("input"), self.tokens.labels("output")
+        self.first_of = cache(self.first_token.labels)
+        self.jobs_of = cache(self.jobs.labels)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

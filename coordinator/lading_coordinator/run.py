@@ -20,6 +20,7 @@ from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
 from lading_net.direct import CallBack, DirectSettings, DirectTransport, Relay, RelaySettings
+from lading_net.names import resolve
 from lading_net.ports import Gossip
 from lading_net.private import NetworkKey, network_key
 from lading_protocol.ids import to_hex
@@ -118,7 +119,7 @@ async def _gossip(
         return None, ""
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(key, settings.gossip, settings.bootstrap, network=network)
+    gossip = Libp2pGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
     await gossip.start()
     return gossip, _reachable(gossip.address)
 

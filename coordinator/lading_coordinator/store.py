@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,21 @@ class Store:
                 self._db.execute("begin immediate")
                 for sql, values in statements:
                     self._db.execute(sql, values)
+                self._db.execute("commit")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
+
+    def insert(self, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        """Whole rows by table, all of them or none; those that are there already stay. Raises LedgerFailed."""
+        with self._guard:
+            try:
+                self._db.execute("begin immediate")
+                for table, some in rows.items():
+                    if some:
+                        places = ",".join("?" * len(some[0]))
+                        self._db.executemany(f"insert or ignore into {table} values ({places})", some)
                 self._db.execute("commit")
             except sqlite3.Error as error:
                 if self._db.in_transaction:

@@ -51,8 +51,10 @@ class BorrowedTransport:
     def on_link(self, callback: LinkCallback) -> None:
         self._callbacks.append(callback)
 
-    def links(self) -> list[Link]:
-        return list(self._links.values())
+    def links(self, peer: Address | None = None) -> list[Link]:
+        if peer is None:
+            return list(self._links.values())
+        return [self._links[peer]] if peer in self._links else []
 
     async def close(self) -> None:
         for host in list(self._links):
