@@ -50,6 +50,7 @@ COIN = 10**18
 DEPOSIT = 100_000 * COIN
 TOKEN_SECONDS = 0.005
 FIRST_PORT = 8700
+LANES = 8
 ANYWHERE = "/ip4/127.0.0.1/tcp/0"
 
 
@@ -262,33 +263,34 @@ async def check(net: Devnet, jobs: int, share: float, lasting: float, seed: int)
     """Jobs one after the other in a few lanes, while a share of the hosts dies and comes back. Every answer must be
     the one that an undisturbed network gives, or a clear refusal."""
     rng = random.Random(seed)
+    answers: dict[str, str] = {}
+    moved: list[str] = []
     waits: list[float] = []
-    moved = failed = 0
     async with httpx.AsyncClient(timeout=60) as client:
-        whole = (await net.ask(client, "Tell me of the sea.")).json()["choices"][0]["message"]["content"]
-        churning = asyncio.create_task(net.churn(share, lasting, rng))
 
-        async def lane(count: int) -> None:
-            nonlocal moved, failed
-            for _ in range(count):
+        async def lane(number: int) -> None:
+            for nth in range(jobs // LANES):
+                # Each asks something else: a question under which hosts die is kept from others.
+                question = f"Tell me of the sea, {number} {nth}."
                 began = time.perf_counter()
-                answer = await net.ask(client, "Tell me of the sea.")
+                answer = await net.ask(client, question)
                 waits.append(time.perf_counter() - began)
-                body = answer.json()
-                if answer.status_code != 200:
-                    failed += 1
-                    continue
-                if body["choices"][0]["message"]["content"] != whole:
-                    raise AssertionError("an answer was not whole")
-                moved += len(body["lading"]["parts"]) > 1
-                await asyncio.sleep(rng.random() * 8 * lasting / jobs)
+                if answer.status_code == 200:
+                    body = answer.json()
+                    answers[question] = body["choices"][0]["message"]["content"]
+                    moved.extend([question] * (len(body["lading"]["parts"]) > 1))
+                await asyncio.sleep(rng.random() * LANES * lasting / jobs)
 
-        await asyncio.gather(*(lane(jobs // 8) for _ in range(8)))
+        churning = asyncio.create_task(net.churn(share, lasting, rng))
+        await asyncio.gather(*map(lane, range(LANES)))
         deaths = await churning
-    ordered = sorted(waits)
-    p99 = ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
-    answered = len(waits) - failed
-    return Outcome(len(net.hosts), deaths, len(waits), answered, moved, failed, statistics.median(waits), p99)
+        for question in (*moved, *rng.sample(sorted(answers), min(LANES, len(answers)))):
+            again = (await net.ask(client, question)).json()["choices"][0]["message"]["content"]
+            if again != answers[question]:
+                raise AssertionError(f"the answer to {question!r} was not whole")
+    p99 = sorted(waits)[min(len(waits) - 1, round(0.99 * len(waits)))]
+    failed = len(waits) - len(answers)
+    return Outcome(len(net.hosts), deaths, len(waits), len(answers), len(moved), failed, statistics.median(waits), p99)
 
 
 def _present(coordinator: Coordinator) -> set[bytes]:
