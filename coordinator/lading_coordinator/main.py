@@ -48,6 +48,7 @@ from lading_coordinator.gateway.models import Models, Terms
 from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.routes import Routes
 from lading_coordinator.gateway.server import HttpServer
+from lading_coordinator.gateway.tls import server_context
 from lading_coordinator.http.app import create_app
 from lading_coordinator.http.audits import AuditParts
 from lading_coordinator.http.views import Parts, Views
@@ -235,8 +236,10 @@ class Coordinator:
         settings, outside = self.settings, self.outside
         server = HttpServer(self.application(), Limits(body=settings.max_body))
         try:
-            host, port = self.http_address = await server.listen(settings.http_host, settings.http_port)
-            self._detail = msgspec.structs.replace(self._detail, http=settings.http_public or f"http://{host}:{port}")
+            tls = server_context(settings.tls_cert, settings.tls_key)
+            host, port = self.http_address = await server.listen(settings.http_host, settings.http_port, tls)
+            url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+            self._detail = msgspec.structs.replace(self._detail, http=settings.http_public or url)
             async with self.working():
                 self.ready.set()
                 log.info(

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import Sequence
 
 from lading_coordinator.errors import CoordinatorError, PortInUse
@@ -23,12 +24,17 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.address: tuple[str, int] = ("", 0)
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
         """Returns where it listens. Raises PortInUse, CoordinatorError."""
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self._app, self._limits, self.connections), host, port, backlog=1024
+                lambda: Connection(self._app, self._limits, self.connections),
+                host,
+                port,
+                backlog=1024,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else self._limits.head_seconds,
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
