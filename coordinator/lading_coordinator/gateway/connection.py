@@ -180,7 +180,8 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             self._refuse(ApiError(400, "malformed_http", "The request's address does not read."))
             return
-        whole, self._body = bytes(self._body), bytearray()  # an idle connection holds no body
+        whole = bytes(self._body)
+        self._body.clear()  # an idle connection holds none
         request = Request(
             method=self._parser.get_method().decode("ascii"),
             path=path,
@@ -268,7 +269,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, error: ApiError) -> None:
         if self._refusal is None:
             self._refusal = error
-            self._body = bytearray()
+            self._body.clear()
 
     def _settle_refusal(self) -> None:
         if self._refusal is not None and self._task is None:
