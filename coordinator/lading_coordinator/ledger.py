@@ -24,6 +24,7 @@ from lading_protocol.transcript import token_bytes
 log = logging.getLogger(__name__)
 GROUP_SECONDS = 0.02
 RETRY_SECONDS = 2.0
+COUNT_SECONDS = 10.0
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
 _encode = msgspec.msgpack.Encoder().encode
@@ -62,10 +63,16 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """`clock` gives Unix seconds."""
+    """`clock` gives Unix seconds. `shared`: other processes write into the same store."""
 
     def __init__(
-        self, store: Store, metrics: Metrics, clock: Callable[[], float], retention: Retention | None = None
+        self,
+        store: Store,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        retention: Retention | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -74,9 +81,10 @@ class Ledger:
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._shared = shared
+        self._counted_at = 0.0
         self._earned: dict[Address, tuple[int, Wei]] = {}
-        for host, tokens, amount in store.rows("select host, tokens, amount from parts"):
-            self._add(Address(host), tokens, int(amount))
+        self._count_earned()
 
     def record(self, ended: Ended) -> None:
         """Keep a job's account; it is on disk within GROUP_SECONDS."""
@@ -167,6 +175,9 @@ class Ledger:
     async def job(self, job: bytes) -> JobRow | None:
         await self.flush()
         found = self._jobs("where job=?", (job,))
+        if not found and self._shared:
+            await asyncio.sleep(5 * GROUP_SECONDS)  # it may be on another process's way to the disk
+            found = self._jobs("where job=?", (job,))
         if not found:
             return None
         parts = self._store.rows(
@@ -187,6 +198,8 @@ class Ledger:
 
     def earned(self) -> dict[Address, tuple[int, Wei]]:
         """For each host the tokens it delivered and what it was promised for them, over all kept records."""
+        if self._shared and self._clock() - self._counted_at > COUNT_SECONDS:
+            self._count_earned()
         return self._earned
 
     def case(self, leaf: bytes) -> Case | None:
@@ -232,6 +245,11 @@ class Ledger:
     def payer(self, leaf: bytes) -> Address | None:
         row = self._store.row("select j.payer from parts p join jobs j on j.job=p.job where p.leaf=?", (leaf,))
         return Address(row[0]) if row else None
+
+    def _count_earned(self) -> None:
+        self._counted_at, self._earned = self._clock(), {}
+        for host, tokens, amount in self._store.rows("select host, tokens, amount from parts"):
+            self._add(Address(host), tokens, int(amount))
 
     def _add(self, host: Address, tokens: int, amount: int) -> None:
         held = self._earned.get(host, (0, Wei(0)))

@@ -222,5 +222,9 @@ class FolderLock:
             os.close(self._file)
             raise FolderBusy(f"Another coordinator runs on the data folder {folder}.") from error
 
+    def fileno(self) -> int:
+        """For a process that holds the lock too: it is free when the last one has let go."""
+        return self._file
+
     def release(self) -> None:
         os.close(self._file)

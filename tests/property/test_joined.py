@@ -1,4 +1,4 @@
-"""Token messages that came together say what they say one by one: as much is delivered and owed, and every lie found."""
+"""Token messages that came together say what they say one by one: as much is delivered and owed, each lie is found."""
 
 from dataclasses import dataclass
 

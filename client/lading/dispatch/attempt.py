@@ -93,15 +93,19 @@ class Attempt:
 
     async def next(self, patience: float | None = None) -> Event:
         """The host's next message, Stalled after `patience` seconds (by default its own), StreamCut at its end."""
+        waited = not self._messages.waiting
         try:
-            if self._messages.waiting:
-                message = await self._messages.recv()
-            else:
+            if waited:
                 message = await self._wait(self.patience if patience is None else patience)
+            else:
+                message = await self._messages.recv()
         except TimeoutError:
             return Stalled(f"nothing came for {asyncio.get_running_loop().time() - (self._since or 0):.2g} s")
         except LadingError as error:
             return StreamCut(error.message)
+        if isinstance(message, Tokens | Joined) and (waited or not self.count):
+            self._note(asyncio.get_running_loop().time())
+        self._since = None
         return StreamCut("the host closed the stream") if message is None else message
 
     async def _wait(self, patience: float) -> Heard | None:
@@ -111,19 +115,16 @@ class Attempt:
             self._since = began
         try:
             async with asyncio.timeout(patience):
-                message = await self._messages.recv()
+                return await self._messages.recv()
         except TimeoutError:
             late = clock() - began - patience
             async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
-                message = await self._messages.recv()
-        if isinstance(message, Tokens | Joined):
-            self._note(clock())
-        self._since = None
-        return message
+                return await self._messages.recv()
 
     def _note(self, now: float) -> None:
         """A host is measured by what it took itself, not by how long its tokens lay here unread."""
-        assert self._failover is not None
+        if self._failover is None:
+            return
         if self.count:
             self._gaps.note(now - (self._since or now))
             if self.count % STEADY:

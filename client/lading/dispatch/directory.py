@@ -30,6 +30,7 @@ from lading_protocol.offers import KnownOffer
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
+FULL_SECONDS, MOST_FULL_SECONDS = 0.5, 8.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
 SWEPT_AT_ONCE = 4096
@@ -159,7 +160,17 @@ class Directory:
         self._fleet.job(self.host(host), -1)
 
     def worked(self, host: Address) -> None:
-        self.host(host).failures = 0
+        state = self.host(host)
+        state.failures = state.refusals = 0
+
+    def full(self, host: Address, now: float) -> None:
+        """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
+        the longer they are not believed."""
+        state = self.host(host)
+        if state.beat_at is not None:
+            state.refusals += 1
+            pause = min(FULL_SECONDS * 2 ** min(state.refusals, 16), MOST_FULL_SECONDS)
+            self._fleet.full(state, now + pause, now)
 
     def failed(self, host: Address, now: float, *, blame: bool) -> None:
         """A job on this host broke. A host that contradicted the protocol is left alone for an hour."""
@@ -280,6 +291,8 @@ class Directory:
     def answered(self, pick: Pick, seconds: float) -> None:
         """The first token of a job came after so long: what is expected of this host the next time."""
         host = self._fleet.hosts.get(pick.offer.host)
+        if host is not None:
+            host.refusals = 0
         if host is None or host.room < 0:  # it stood in a queue
             return
         if pick.tokens < SHORT_TOKENS:
