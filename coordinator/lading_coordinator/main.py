@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -48,6 +49,7 @@ from lading_coordinator.gateway.models import Models, Terms
 from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.routes import Routes
 from lading_coordinator.gateway.server import HttpServer
+from lading_coordinator.gateway.tls import server_context
 from lading_coordinator.http.app import create_app
 from lading_coordinator.http.audits import AuditParts
 from lading_coordinator.http.views import Parts, Views
@@ -91,7 +93,7 @@ FOLLOW_SECONDS = 2.0
 class Door(Protocol):
     """Where HTTP comes in."""
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]: ...
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]: ...
 
     async def close(self, grace: float) -> None: ...
 
@@ -272,13 +274,13 @@ class Coordinator:
         settings, outside = self.settings, self.outside
         server = outside.door(self.application(), Limits(body=settings.max_body), self)
         try:
-            host, port = self.http_address = await server.listen(settings.http_host, settings.http_port)
-            self._detail = msgspec.structs.replace(self._detail, http=settings.http_public or f"http://{host}:{port}")
+            tls = server_context(settings.tls_cert, settings.tls_key)
+            host, port = self.http_address = await server.listen(settings.http_host, settings.http_port, tls)
+            url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+            self._detail = msgspec.structs.replace(self._detail, http=settings.http_public or url)
             async with self.working():
                 self.ready.set()
-                log.info(
-                    "Serving http://%s:%d/v1, nodes dial %s", host, port, ", ".join(outside.endpoints) or "nothing"
-                )
+                log.info("Serving %s/v1, nodes dial %s", url, ", ".join(outside.endpoints) or "nothing")
                 await self.stop.wait()
                 log.info("Draining: running answers get %g s", settings.drain)
                 await server.close(settings.drain)

@@ -122,7 +122,7 @@ async def gateway(told: dict[str, Any]) -> None:
 
 
 def _crowd(made: Any, count: int) -> None:
-    """Offers of hosts that report load and ask more than our one host: of its agent, and of many others."""
+    """Offers of hosts that report load and ask far more than our one host: of its agent, and of many others."""
     import msgspec
 
     from factories import key, known_offer
@@ -137,8 +137,8 @@ def _crowd(made: Any, count: int) -> None:
             pattern.offer,
             host=host,
             agent=agents[each % AGENTS],
-            price_in=pattern.offer.price_in + rng.randrange(1, 10**6),
-            price_out=pattern.offer.price_out + rng.randrange(1, 10**6),
+            price_in=2 * pattern.offer.price_in + rng.randrange(10**6),
+            price_out=2 * pattern.offer.price_out + rng.randrange(10**6),
         )
         directory.put(msgspec.structs.replace(pattern, id=Digest(rng.randbytes(32)), offer=offer))
         directory.beat(host, 4, 0, now + FAR)

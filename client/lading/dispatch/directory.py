@@ -10,7 +10,18 @@ import msgspec
 
 from lading.core.fleet import Fleet
 from lading.core.index import FOREVER, Entry, HostState
-from lading.core.matching import FAR, LANDING_SECONDS, Candidate, Lost, Want, aim_of, distance, refusal_of, unfit_for
+from lading.core.matching import (
+    BEAT_LIMIT,
+    FAR,
+    LANDING_SECONDS,
+    Candidate,
+    Lost,
+    Want,
+    aim_of,
+    distance,
+    refusal_of,
+    unfit_for,
+)
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.why import Choice, Choices, Losses
@@ -22,6 +33,7 @@ SHUN_LIAR_SECONDS = 3600.0
 FULL_SECONDS, MOST_FULL_SECONDS = 0.5, 8.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
+SWEPT_AT_ONCE = 4096
 # Agents whose choices are remembered, and offers that are looked at to say why none will do.
 MOST_AGENTS = 4096
 MOST_EXPLAINED = 1024
@@ -51,6 +63,7 @@ class Directory:
         self._sunsets: dict[bytes, int] = {}
         self._doubted: frozenset[Address] = frozenset()
         self._total = 0
+        self._unswept: list[Address] = []
         self._prefixes = PrefixIndex()
         self._choices: dict[AgentId, Choices] = {}
         # A report: host, free slots, waiting requests, now. Nothing comes as often, so no call stands in between.
@@ -187,7 +200,18 @@ class Directory:
         # Others are looked up when a host names them.
         named = {terms for slot in self._slots.values() for _, terms in slot} if self._sunsets else set()
         self._sunsets = {terms: moment for terms, moment in self._sunsets.items() if terms in named}
-        for host, state in list(self._fleet.hosts.items()):
+        self._forget_idle(now)
+
+    def _forget_idle(self, now: float) -> None:
+        """A part of all hosts at a time: to look at 100,000 of them in one go would hold up every stream."""
+        if not self._unswept:
+            self._unswept = list(self._fleet.hosts)
+        some = self._unswept[-SWEPT_AT_ONCE:]
+        del self._unswept[-SWEPT_AT_ONCE:]
+        for host in some:
+            state = self._fleet.hosts.get(host)
+            if state is None:
+                continue
             # A barred host is looked up again when it comes back; keys are free, so nobody stays for being barred.
             idle = not state.entries and not state.busy and state.beat_at is None
             if idle and state.shunned_until <= now and host not in self._doubted:
@@ -303,6 +327,16 @@ class Directory:
                 del self._choices[next(iter(self._choices))]
             held = self._choices[agent] = Choices()
         held.add(choice, rng)
+
+    def serves(self, agent: AgentId, now: float) -> bool:
+        """Whether a host of the agent reports, and could be chosen."""
+        return any(
+            not entry.host.barred
+            and entry.host.beat_at is not None
+            and now - entry.host.beat_at <= BEAT_LIMIT
+            and entry.known.offer.expires > now
+            for entry in self._slots.get(agent, {}).values()
+        )
 
     def candidates(self, agent: AgentId) -> list[Candidate]:
         return [self._candidate(entry) for entry in self._slots.get(agent, {}).values()]

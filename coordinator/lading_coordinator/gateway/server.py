@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import Sequence
 
 from lading_coordinator.errors import CoordinatorError, PortInUse
@@ -22,15 +23,28 @@ class HttpServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self.connections: set[Connection] = set()
         self.address: tuple[str, int] = ("", 0)
+        self.tls: ssl.SSLContext | None = None
 
-    async def listen(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
+    async def listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shared: bool = False
+    ) -> tuple[str, int]:
         """Returns where it listens; other processes of ours may listen there too if it is `shared`.
 
         Raises PortInUse, CoordinatorError.
         """
+        self.tls = tls
         loop = asyncio.get_running_loop()
+        patience = None if tls is None else self.limits.head_seconds
         try:
-            server = await loop.create_server(self.protocol, host, port, backlog=1024, reuse_port=shared or None)
+            server = await loop.create_server(
+                self.protocol,
+                host,
+                port,
+                backlog=1024,
+                ssl=tls,
+                ssl_handshake_timeout=patience,
+                reuse_port=shared or None,
+            )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise PortInUse(f"Another program listens on {host}:{port} already.") from error

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 from pathlib import Path
 
 from lading_coordinator.errors import CoordinatorError, PortInUse
@@ -82,12 +83,12 @@ class WorkerDoor:
         self._private = HttpServer(_Private(private), limits)
         self._path = worker_socket(folder, place.number)
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # of one that was killed
         await self._private.listen_unix(self._path)
         self._quay.open()
-        return await self._public.listen(host, port, shared=True)
+        return await self._public.listen(host, port, tls, shared=True)
 
     async def close(self, grace: float) -> None:
         await self._quay.close()
@@ -103,8 +104,8 @@ class DeskDoor:
         self._crew = crew
         self._holder: socket.socket | None = None
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Raises PortInUse, CoordinatorError."""
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
+        """The workers speak TLS, where that is asked for, by the same settings. Raises PortInUse, CoordinatorError."""
         self._holder = hold(host, port)
         address: tuple[str, int] = self._holder.getsockname()[:2]
         await self._server.listen_unix(desk_socket(self._folder))

@@ -32,7 +32,8 @@ class SortingServer(HttpServer):
         self._moving: set[asyncio.Task[None]] = set()
 
     def protocol(self) -> asyncio.Protocol:
-        return _First(self)
+        # What TLS has agreed with a client lives in this process: such a connection stays, its requests are relayed.
+        return _First(self) if self.tls is None else self.connection()
 
     def decide(self, first: "_First") -> None:
         """The head of the first request is there."""
