@@ -26,6 +26,9 @@ bench: .venv/.dev ## Every benchmark: JSON lines, then a table
 bench-%: .venv/.dev
 	@$(BIN)/python -m tests.bench $*
 
+sim-large: .venv/.dev ## Every way to choose a host in a market of 100,000 hosts, on one trace
+	@cd tests && ../$(BIN)/python -m simulation.market
+
 abi: ## Compile the contracts and write their ABI; CI fails when the committed files differ
 	@$(PYTHON) contracts/tools/abi.py
 

@@ -183,7 +183,8 @@ class Index:
             await asyncio.sleep(1.0)
             await self._standing.recheck()
             self._directory.prune(self._clock())
-            self._count()
+            if turn % LEARN_TURNS == 0:
+                self._count()
             turn += 1
             if turn % LEARN_TURNS == 0:
                 await self._learn_again()

@@ -170,9 +170,7 @@ class Turns:
 
     def _is_full(self, host: Address) -> None:
         """A host's refusal is the truth, whatever it last reported: somebody else was there first."""
-        state = self._dispatcher.directory.host(host)
-        if state.beat_at is not None:
-            self._dispatcher.directory.beat(host, 0, state.waiting, state.beat_at)
+        self._dispatcher.directory.full(host, self._clock())
 
     def _room(self, lane: bytes, now: float) -> Room:
         seen = self._seen.get(lane)

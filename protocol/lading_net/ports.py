@@ -108,8 +108,8 @@ class Transport(Protocol):
         """Calls back for every new link, dialled or accepted; a callback must not block."""
         ...
 
-    def links(self) -> list[Link]:
-        """The live links, one per peer."""
+    def links(self, peer: Address | None = None) -> list[Link]:
+        """The live links, one per peer; or only the one to `peer`."""
         ...
 
     async def close(self) -> None:

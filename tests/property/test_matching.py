@@ -41,7 +41,7 @@ class World:
             case 6 | 7:
                 directory.started(host)
             case 8:
-                directory.ended(host)
+                rng.choice([directory.ended, lambda host: directory.full(host, self.now)])(host)
             case 9:
                 directory.failed(host, self.now, blame=rng.random() < 0.1)
             case 10:

@@ -93,6 +93,8 @@ class Fleet:
             self._returned(host, now)
         if now > self._now:
             self._now = now
+        if host.full_until > now:
+            free = 0
         host.free, host.waiting, host.beat_at, host.drift = free, waiting, now, 0
         host.until = now + BEAT_LIMIT
         grade = host.grade
@@ -117,6 +119,13 @@ class Fleet:
         """One of our jobs began there (1) or ended (-1)."""
         host.busy = max(0, host.busy + change)
         host.drift += change
+        self._regrade(host)
+
+    def full(self, host: HostState, until: float, now: float) -> None:
+        """It has no slot, until then whatever it reports."""
+        self._now = max(self._now, now)
+        self._spell(host, "refused", now, until)
+        host.full_until, host.free, host.drift = until, 0, 0
         self._regrade(host)
 
     def shun(self, host: HostState, until: float, now: float) -> None:

@@ -171,5 +171,7 @@ def spell_words(code: str, since: float, until: float) -> str:
             return f"your heartbeat was overdue for {seconds:.0f} s"
         case "unlinked":
             return f"your link was down for {seconds:.0f} s"
+        case "refused":
+            return f"this host refused a job though it reported room, and was passed over for {seconds:.1f} s"
         case _:
             return f"a job had failed here, and this host was left alone for {seconds:.0f} s"

@@ -10,7 +10,18 @@ import msgspec
 
 from lading.core.fleet import Fleet
 from lading.core.index import FOREVER, Entry, HostState
-from lading.core.matching import FAR, LANDING_SECONDS, Candidate, Lost, Want, aim_of, distance, refusal_of, unfit_for
+from lading.core.matching import (
+    BEAT_LIMIT,
+    FAR,
+    LANDING_SECONDS,
+    Candidate,
+    Lost,
+    Want,
+    aim_of,
+    distance,
+    refusal_of,
+    unfit_for,
+)
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.why import Choice, Choices, Losses
@@ -19,8 +30,10 @@ from lading_protocol.offers import KnownOffer
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
+FULL_SECONDS, MOST_FULL_SECONDS = 0.5, 8.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
+SWEPT_AT_ONCE = 4096
 # Agents whose choices are remembered, and offers that are looked at to say why none will do.
 MOST_AGENTS = 4096
 MOST_EXPLAINED = 1024
@@ -50,6 +63,7 @@ class Directory:
         self._sunsets: dict[bytes, int] = {}
         self._doubted: frozenset[Address] = frozenset()
         self._total = 0
+        self._unswept: list[Address] = []
         self._prefixes = PrefixIndex()
         self._choices: dict[AgentId, Choices] = {}
         # A report: host, free slots, waiting requests, now. Nothing comes as often, so no call stands in between.
@@ -146,7 +160,17 @@ class Directory:
         self._fleet.job(self.host(host), -1)
 
     def worked(self, host: Address) -> None:
-        self.host(host).failures = 0
+        state = self.host(host)
+        state.failures = state.refusals = 0
+
+    def full(self, host: Address, now: float) -> None:
+        """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
+        the longer they are not believed."""
+        state = self.host(host)
+        if state.beat_at is not None:
+            state.refusals += 1
+            pause = min(FULL_SECONDS * 2 ** min(state.refusals, 16), MOST_FULL_SECONDS)
+            self._fleet.full(state, now + pause, now)
 
     def failed(self, host: Address, now: float, *, blame: bool) -> None:
         """A job on this host broke. A host that contradicted the protocol is left alone for an hour."""
@@ -176,7 +200,18 @@ class Directory:
         # Others are looked up when a host names them.
         named = {terms for slot in self._slots.values() for _, terms in slot} if self._sunsets else set()
         self._sunsets = {terms: moment for terms, moment in self._sunsets.items() if terms in named}
-        for host, state in list(self._fleet.hosts.items()):
+        self._forget_idle(now)
+
+    def _forget_idle(self, now: float) -> None:
+        """A part of all hosts at a time: to look at 100,000 of them in one go would hold up every stream."""
+        if not self._unswept:
+            self._unswept = list(self._fleet.hosts)
+        some = self._unswept[-SWEPT_AT_ONCE:]
+        del self._unswept[-SWEPT_AT_ONCE:]
+        for host in some:
+            state = self._fleet.hosts.get(host)
+            if state is None:
+                continue
             # A barred host is looked up again when it comes back; keys are free, so nobody stays for being barred.
             idle = not state.entries and not state.busy and state.beat_at is None
             if idle and state.shunned_until <= now and host not in self._doubted:
@@ -256,6 +291,8 @@ class Directory:
     def answered(self, pick: Pick, seconds: float) -> None:
         """The first token of a job came after so long: what is expected of this host the next time."""
         host = self._fleet.hosts.get(pick.offer.host)
+        if host is not None:
+            host.refusals = 0
         if host is None or host.room < 0:  # it stood in a queue
             return
         if pick.tokens < SHORT_TOKENS:
@@ -290,6 +327,16 @@ class Directory:
                 del self._choices[next(iter(self._choices))]
             held = self._choices[agent] = Choices()
         held.add(choice, rng)
+
+    def serves(self, agent: AgentId, now: float) -> bool:
+        """Whether a host of the agent reports, and could be chosen."""
+        return any(
+            not entry.host.barred
+            and entry.host.beat_at is not None
+            and now - entry.host.beat_at <= BEAT_LIMIT
+            and entry.known.offer.expires > now
+            for entry in self._slots.get(agent, {}).values()
+        )
 
     def candidates(self, agent: AgentId) -> list[Candidate]:
         return [self._candidate(entry) for entry in self._slots.get(agent, {}).values()]

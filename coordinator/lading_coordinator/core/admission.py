@@ -48,10 +48,14 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Room(msgspec.Struct, frozen=True):
-    """A lane's hosts as they last reported: slots in all, and those that are free. No slots: nobody serves it now."""
+    """A lane's hosts as they last reported: slots in all, and those that are free. No slots: nobody serves it now.
+
+    `yielding` slots hold batch jobs of this gateway, which give way at their hosts.
+    """
 
     slots: int
     free: int
+    yielding: int = 0
 
 
 class Ticket(msgspec.Struct, eq=False):
@@ -99,6 +103,7 @@ class Lane(msgspec.Struct, eq=False):
     heads: tuple[list[tuple[float, int, Ticket]], list[tuple[float, int, Ticket]]]
     counts: list[int]
     running: int = 0
+    batch: int = 0
     seconds: float = 2.0
     output: float = 128.0
     ended: int = 0
@@ -132,11 +137,12 @@ class Admission:
         Returns the waiting tickets that had to make way for it: they are turned away.
         """
         lane = self._lane(ticket.lane)
+        room = Room(room.slots, room.free, lane.batch)
         tenant = self._tenants.setdefault(ticket.tenant, Tenant())
         ticket.since = now
         ticket.output = min(ticket.output, math.ceil(lane.output))
         overdue = lane.counts[Band.BATCH] and lane.in_a_row >= self.bounds.batch_turn
-        if not overdue and not sum(lane.counts[: ticket.band + 1]) and self._has_room(lane, room, now):
+        if not overdue and not sum(lane.counts[: ticket.band + 1]) and self._has_room(ticket, lane, room, now):
             self._start(ticket, lane, now)
             return []
         if refusal := self._refusal(ticket, lane, tenant, roll):
@@ -152,10 +158,11 @@ class Admission:
         lane, started = self._lane(lane_id), []
         if lane.refused:
             return self._look_again(lane, room, now)
-        while self._has_room(lane, room, now) and (ticket := self._pick(lane)) is not None:
+        room = Room(room.slots, room.free, lane.batch)  # those that start now keep their slots for a while
+        while (ticket := self._pick(lane)) is not None and self._has_room(ticket, lane, room, now):
             self._start(ticket, lane, now)
             started.append(ticket)
-            room = Room(room.slots, room.free - 1)
+            room = Room(room.slots, room.free - 1, room.yielding)
         return started
 
     def taken(self, ticket: Ticket) -> None:
@@ -169,6 +176,7 @@ class Admission:
         ticket.state = "done"
         self.running -= 1
         lane.running -= 1
+        lane.batch -= ticket.band is Band.BATCH
         tenant.running -= 1
         tenant.finish += _weight(prompt, output) - ticket.charged
         if output:
@@ -189,6 +197,7 @@ class Admission:
         lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
         self.running -= 1
         lane.running -= 1
+        lane.batch -= ticket.band is Band.BATCH
         tenant.running -= 1
         tenant.finish -= ticket.charged
         ticket.charged = 0.0
@@ -233,12 +242,15 @@ class Admission:
 
     # Inside
 
-    def _has_room(self, lane: Lane, room: Room, now: float) -> bool:
+    def _has_room(self, ticket: Ticket, lane: Lane, room: Room, now: float) -> bool:
+        """A slot that is free, or, for interactive work, one that a batch job of ours would give up at its host."""
         if lane.refused or self.running >= self.bounds.all:
             return False
         if room.slots == 0:
             return True  # nobody waits for nobody: the dispatcher says why there is no host
         fresh = lane.given_back > 0 and now - lane.given_at < REPORT_SECONDS
+        if ticket.band is Band.INTERACTIVE and room.yielding:
+            return lane.running - room.yielding < room.slots
         return lane.running < room.slots and (room.free > 0 or fresh)
 
     def _look_again(self, lane: Lane, room: Room, now: float) -> list[Ticket]:
@@ -266,6 +278,7 @@ class Admission:
         tenant.finish = begin + ticket.charged
         tenant.running += 1
         lane.running += 1
+        lane.batch += ticket.band is Band.BATCH
         lane.given_back = max(0, lane.given_back - 1)
         self.running += 1
         lane.in_a_row = 0 if ticket.band is Band.BATCH else lane.in_a_row + 1

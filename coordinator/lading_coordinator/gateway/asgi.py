@@ -70,7 +70,7 @@ def _scope(request: Request) -> dict[str, Any]:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.version,
         "method": request.method,
-        "scheme": "http",
+        "scheme": "https" if request.secure else "http",
         "path": unquote(request.path),
         "raw_path": request.path.encode(),
         "query_string": request.query,

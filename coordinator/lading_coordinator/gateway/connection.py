@@ -46,6 +46,7 @@ class Request(msgspec.Struct):
     version: str
     keep_alive: bool
     client: str
+    secure: bool = False
 
     def bearer(self) -> str:
         """The token of the Authorization header, or nothing."""
@@ -73,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._client = ""
+        self._secure = False
         self._waiting: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._refusal: ApiError | None = None
@@ -97,6 +99,7 @@ class Connection(asyncio.Protocol):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._secure = transport.get_extra_info("sslcontext") is not None
         self._peers.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -109,6 +112,8 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def eof_received(self) -> bool:
+        """A client that will send no more is taken for gone: waiting to see whether it still reads would let the host
+        work on for nobody."""
         return False
 
     def pause_writing(self) -> None:
@@ -159,6 +164,8 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        if self._refusal is not None:
+            return
         if len(self._body) + len(body) > self._limits.body:
             self._refuse(too_large(self._limits.body))
         else:
@@ -173,15 +180,18 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             self._refuse(ApiError(400, "malformed_http", "The request's address does not read."))
             return
+        whole = bytes(self._body)
+        self._body.clear()  # an idle connection holds none
         request = Request(
             method=self._parser.get_method().decode("ascii"),
             path=path,
             query=url.query or b"",
             headers=self._headers,
-            body=bytes(self._body),
+            body=whole,
             version=self._parser.get_http_version(),
             keep_alive=self._parser.should_keep_alive(),
             client=self._client,
+            secure=self._secure,
         )
         self._waiting.append(request)
         self._turn(Phase.IDLE)
@@ -259,6 +269,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, error: ApiError) -> None:
         if self._refusal is None:
             self._refusal = error
+            self._body.clear()
 
     def _settle_refusal(self) -> None:
         if self._refusal is not None and self._task is None:
@@ -272,7 +283,8 @@ class Connection(asyncio.Protocol):
             return
         self.closing = True
         Reply(self, version="1.1", keep_alive=False).refuse(self._refusal)
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # TLS has no half of a connection to close
+            self._transport.write_eof()
         self._loop.call_later(LINGER_SECONDS, self.abort)
 
     def _next(self) -> None:

@@ -78,7 +78,7 @@ class Models:
         ]
 
     def alive(self, agent: AgentId) -> bool:
-        return bool(self.live(agent))
+        return self._directory.serves(agent, self._clock())
 
     def entry(self, model: str, operation: str) -> Entry:
         entry = self._catalogue.resolve(model, self.alive)

@@ -1,5 +1,7 @@
 """The index of offers: what it keeps, replaces and forgets."""
 
+from itertools import pairwise
+
 from factories import NOW, chat_request, key, known_offer
 from lading.core.matching import Want, rank
 from lading.dispatch.directory import MAX_OFFERS_PER_HOST, Directory
@@ -98,3 +100,25 @@ def test_sunsets_of_terms_that_nobody_offers_are_forgotten() -> None:
     directory.prune(NOW)
     directory.put(known_offer(key("other"), terms=b"\x01" * 32))
     assert able(directory) == [key("other").address]
+
+
+def test_a_host_whose_reports_are_not_true_is_believed_less_each_time() -> None:
+    """It says that it has room and refuses: then it comes after those that take jobs, for longer each time."""
+    directory = Directory(needs_beats=True)
+    liar, honest = key("liar"), key("honest")
+    directory.put(known_offer(liar, price_in=1, price_out=1))
+    directory.put(known_offer(honest))
+    now, tried = NOW, []
+    for _ in range(60):
+        for host in (liar, honest):
+            directory.beat(host.address, 4, 0, now)
+        (first, *_), _ = rank(directory.candidates(AGENT), Want(chat_request()), now)
+        if first.offer.host == liar.address:
+            tried.append(now - NOW)
+            directory.full(liar.address, now)
+        now += 0.5
+    pauses = [later - sooner for sooner, later in pairwise(tried)]
+    assert pauses[:3] == [1.0, 2.0, 4.0]
+    assert max(pauses) == 8.0
+    directory.worked(liar.address)
+    assert directory.host(liar.address).refusals == 0

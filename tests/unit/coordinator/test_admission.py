@@ -51,6 +51,26 @@ def test_where_nobody_serves_nobody_waits() -> None:
     assert lonely.state == "running"
 
 
+def test_interactive_work_does_not_wait_where_a_batch_job_would_give_way() -> None:
+    """Hosts that are full of batch work report no free slot: whoever waited for one would never be the one that they
+    clear a slot for."""
+    admission = Admission()
+    slow = [ticket("b", Band.BATCH) for _ in range(4)]
+    for one in slow:
+        admission.ask(one, Room(4, 4), 0, 0.0)
+    fast = [ticket("a") for _ in range(5)]
+    for one in fast:
+        admission.ask(one, FULL, 0, 0.0)
+    assert [one.state for one in fast] == ["running"] * 4 + ["waiting"]
+    late = ticket("b", Band.BATCH)
+    admission.ask(late, FULL, 0, 0.0)
+    assert late.state == "waiting"
+    for one in slow:
+        admission.finish(one, 10, 100, 1.0)
+    admission.finish(fast[0], 10, 100, 9.0)
+    assert admission.next(LANE, Room(4, 0), 9.0) == [fast[4]]
+
+
 def test_interactive_goes_first_and_batch_has_its_turn() -> None:
     admission = Admission(Bounds(batch_turn=3))
     slow = waiting(admission, *(ticket("b", Band.BATCH) for _ in range(2)))

@@ -1,0 +1,131 @@
+"""Token messages that came together say what they say one by one: as much is delivered and owed, each lie is found."""
+
+from dataclasses import dataclass
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factories import NOW, chat_request, job_id, key, known_offer, network
+from lading_net.messages import MessageStream
+from lading_protocol import job
+from lading_protocol.ids import Digest
+from lading_protocol.messages import Accept, Chunk, Done, Fail, Tokens, ToPayer
+from lading_protocol.transcript import prompt_hash, roll, rolling_start
+
+OFFER = known_offer(key("host"))
+DOMAIN = network().court_domain
+PROMPT = [1, 2, 3]
+decoder = msgspec.msgpack.Decoder(ToPayer)
+
+
+class Pipe:
+    """A stream that gives what it was made with, in those pieces."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    async def read(self) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def reset(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    text: str
+    ids: tuple[int, ...]
+    owed: int
+    count: int
+    faults: list[tuple[str, bool]]
+
+
+def heard(pieces: list[bytes], *, together: bool) -> Outcome:
+    """What the job machine makes of a host's bytes."""
+    request = chat_request("hi", 40)
+    state = job.begin_attempt(job.start(job.JobSpec(job_id(), request, key("payer").address)), OFFER, 0)
+    stream: MessageStream[job.Heard] = MessageStream(
+        Pipe(list(pieces)),  # type: ignore[arg-type]
+        decoder,
+        job.joined if together else None,
+    )
+    found = Outcome("", (), 0, 0, [])
+    while state.attempt is not None:
+        try:
+            stream.recv().send(None)
+        except StopIteration as stop:
+            event = stop.value
+        if event is None:
+            break
+        state, effects = job.apply(state, event, DOMAIN, NOW)
+        for effect in effects:
+            match effect:
+                case job.Deliver(first, ids, text):
+                    assert first == len(found.ids)
+                    found.ids += ids
+                    found.text += text
+                case job.Resume(code, _, blame):
+                    found.faults.append((code, blame))
+                case _:
+                    pass
+    current = state.attempt or state.last
+    found.owed, found.count = job.owed(state), current.count if current else 0
+    return found
+
+
+@st.composite
+def talks(draw: st.DrawFn) -> list[object]:
+    """A host's messages, of which one may be a lie."""
+    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=16))
+    lie = draw(st.sampled_from(("", "index", "hash", "too many")))
+    at = draw(st.integers(0, len(sizes) - 1))
+    messages: list[object] = [Accept(len(PROMPT), prompt_hash(PROMPT))]
+    rolling, first = rolling_start(job_id()), 0
+    for turn, size in enumerate(sizes):
+        ids = tuple(draw(st.integers(0, 99)) for _ in range(size))
+        rolling = roll(rolling, ids)
+        message = Tokens(first, ids, f"<{first}>", rolling)
+        if turn == at:
+            message = _changed(message, lie)
+        messages.append(message)
+        first += size
+    messages.append(draw(st.sampled_from((Fail("engine_crashed", "It broke."), Chunk(bytes(700)), Done(bytes(700))))))
+    return messages
+
+
+def _changed(message: Tokens, lie: str) -> Tokens:
+    match lie:
+        case "index":
+            return msgspec.structs.replace(message, first=message.first + 1)
+        case "hash":
+            return msgspec.structs.replace(message, rolling=Digest(bytes(32)))
+        case "too many":
+            return msgspec.structs.replace(message, ids=tuple(range(60)))
+        case _:
+            return message
+
+
+@given(talks(), st.data())
+def test_how_the_messages_of_a_host_arrive_changes_nothing(messages: list[object], data: st.DataObject) -> None:
+    packed = [msgspec.msgpack.encode(message) for message in messages]
+    whole = b"".join(len(one).to_bytes(4, "big") + one for one in packed)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    ends = [*cuts, len(whole)]
+    pieces = [whole[start:end] for start, end in zip([0, *cuts], ends, strict=True) if end > start]
+    assert heard(pieces, together=True) == heard([whole], together=False)
+
+
+def test_the_first_token_is_not_held_for_the_next() -> None:
+    """What has come is handed on, however little it is."""
+    ids = (7,)
+    token = Tokens(0, ids, "a", roll(rolling_start(job_id()), ids))
+    messages = [Accept(len(PROMPT), prompt_hash(PROMPT)), token]
+    pieces = [len(one).to_bytes(4, "big") + one for one in map(msgspec.msgpack.encode, messages)]
+    stream: MessageStream[job.Heard] = MessageStream(Pipe(pieces), decoder, job.joined)  # type: ignore[arg-type]
+    got = []
+    for _ in messages:
+        try:
+            stream.recv().send(None)
+        except StopIteration as stop:
+            got.append(stop.value)
+    assert got == messages
