@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from lading_net.errors import NetTimeout, NoCommonVersion, UnknownProtocol
+from lading_net.errors import NetTimeout, NoCommonVersion, StreamReset, UnknownProtocol
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
 from lading_protocol.speech import FIRST, OURS, SPEECH, Agreed, Speech, agree
@@ -37,7 +37,7 @@ async def agreed_with(link: Link, ours: Speech = OURS) -> Agreed:
             messages.send(ours)
             theirs = await messages.recv()
             await stream.close()
-    except UnknownProtocol:
+    except (UnknownProtocol, StreamReset):  # what follows the name of a protocol that is not served makes it a reset
         theirs = FIRST
     except TimeoutError:
         raise NetTimeout("The peer does not say which version it speaks.") from None

@@ -24,6 +24,7 @@ shown as such.
 TITLES = {
     "audit": "How sure an audit is, and what it costs",
     "demo": "The demo",
+    "discovery": "Finding hosts, homes behind routers, and what control costs",
     "engine": "The engine's process against the bare loop",
     "gas": "Gas of the settlement's verbs",
     "gateway": "The gateway against a direct call and a bare proxy",

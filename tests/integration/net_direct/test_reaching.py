@@ -1,4 +1,4 @@
-"""Calling back: who is reached hears where, nobody is made to call others, and garbage costs nothing."""
+"""Calling back, addresses tried side by side, versions: who is reached hears where, nobody is made to call others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from lading_net.direct.relaywire import framed
 from lading_net.errors import DialFailed, NetError, NetTimeout, StreamReset
 from lading_net.peer import Endpoint
 from lading_net.protobuf import decode_message, encode_count, encode_field
+from lading_net.speech import agreed_with, serve_speech
+from lading_protocol import VERSION
 from lading_protocol.keys import PrivateKey
+from lading_protocol.speech import FEATURES, Agreed, Speech
 
 
 async def friends(net: Net) -> tuple[DirectTransport, DirectTransport, str]:
@@ -126,5 +129,16 @@ def test_the_first_address_that_answers_wins_and_a_dead_one_costs_its_head_start
             await dial_any(one, [], two.address)
         with pytest.raises(NetError):
             await dial_any(one, ["nonsense"], two.address)
+
+    play(scenario)
+
+
+def test_a_peer_that_does_not_know_the_question_of_versions_is_of_the_first() -> None:
+    async def scenario(net: Net) -> None:
+        one, other, where = await net.pair()
+        link = await one.dial(where)
+        assert (await agreed_with(link)).version == 1
+        serve_speech(other, Speech(VERSION, VERSION + 1, FEATURES))
+        assert await agreed_with(link) == Agreed(VERSION, frozenset(FEATURES))
 
     play(scenario)
