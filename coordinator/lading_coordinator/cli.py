@@ -41,6 +41,7 @@ def up(
     audit_beacon: str | None = None,
     audit_canary_key: str | None = None,
     require_stake: bool | None = None,
+    workers: int | None = None,
     log_level: str | None = None,
     settings: Path | None = None,
     as_json: Json = False,
@@ -85,6 +86,8 @@ def up(
         Key file of an operator of yours, under whose name known faults test the auditors.
     require_stake
         Whether only hosts with a stake are chosen.
+    workers
+        Processes that share the HTTP port, about one a core (default 1).
     log_level
         debug, info, warning or error.
     settings

@@ -6,25 +6,25 @@ audit needs (request, tokens) is kept for a bounded time; while the disk is full
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from lading.dispatch import Ended
+from lading.dispatch import Ended, Part
 from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.metrics import Metrics
-from lading_coordinator.store import Statement, Store
+from lading_coordinator.store import Store
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Address, AgentId, Wei
 from lading_protocol.messages import Case, Request
-from lading_protocol.receipts import Receipt, SignedReceipt, receipt_leaf
+from lading_protocol.receipts import Receipt, SignedReceipt, packed_leaf
 from lading_protocol.transcript import token_bytes
 
 log = logging.getLogger(__name__)
 GROUP_SECONDS = 0.02
 RETRY_SECONDS = 2.0
+COUNT_SECONDS = 10.0
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
 _encode = msgspec.msgpack.Encoder().encode
@@ -63,10 +63,16 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """`clock` gives Unix seconds."""
+    """`clock` gives Unix seconds. `shared`: other processes write into the same store."""
 
     def __init__(
-        self, store: Store, metrics: Metrics, clock: Callable[[], float], retention: Retention | None = None
+        self,
+        store: Store,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        retention: Retention | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -75,9 +81,10 @@ class Ledger:
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._shared = shared
+        self._counted_at = 0.0
         self._earned: dict[Address, tuple[int, Wei]] = {}
-        for host, tokens, amount in store.rows("select host, tokens, amount from parts"):
-            self._add(Address(host), tokens, int(amount))
+        self._count_earned()
 
     def record(self, ended: Ended) -> None:
         """Keep a job's account; it is on disk within GROUP_SECONDS."""
@@ -88,8 +95,8 @@ class Ledger:
         self._wake.set()
         for part in ended.parts:
             self._add(part.host, part.tokens, part.amount)
-        self._metrics.tokens.labels("input").inc(ended.prompt_tokens)
-        self._metrics.tokens.labels("output").inc(ended.output_tokens)
+        self._metrics.tokens_in.inc(ended.prompt_tokens)
+        self._metrics.tokens_out.inc(ended.output_tokens)
         self._metrics.spent.inc(ended.cost)
 
     async def run(self) -> None:
@@ -111,13 +118,23 @@ class Ledger:
             group, self._waiting = self._waiting, []
             if not group:
                 return
-            statements = [statement for ended in group for statement in _statements(ended, self._clock())]
             try:
-                await asyncio.get_running_loop().run_in_executor(None, partial(self._store.write, statements))
+                await asyncio.get_running_loop().run_in_executor(None, self._write, group, self._clock())
             except BaseException:
                 self._waiting = group + self._waiting
                 self._wake.set()
                 raise
+
+    def _write(self, group: Sequence[Ended], now: float) -> None:
+        """In a thread, so that no answer waits while records are put into words."""
+        jobs, parts, marks = [], [], []
+        for ended in group:
+            jobs.append(_job_row(ended, now))
+            for part in ended.parts:
+                parts.append(_part_row(ended, part))
+                if part.marks:
+                    marks.append((ended.job, part.attempt, b"".join(part.marks)))
+        self._store.insert({"jobs": jobs, "parts": parts, "marks": marks})
 
     def prune(self) -> None:
         """Forget what is too old; evidence of an open audit or dispute stays."""
@@ -158,6 +175,9 @@ class Ledger:
     async def job(self, job: bytes) -> JobRow | None:
         await self.flush()
         found = self._jobs("where job=?", (job,))
+        if not found and self._shared:
+            await asyncio.sleep(5 * GROUP_SECONDS)  # it may be on another process's way to the disk
+            found = self._jobs("where job=?", (job,))
         if not found:
             return None
         parts = self._store.rows(
@@ -178,6 +198,8 @@ class Ledger:
 
     def earned(self) -> dict[Address, tuple[int, Wei]]:
         """For each host the tokens it delivered and what it was promised for them, over all kept records."""
+        if self._shared and self._clock() - self._counted_at > COUNT_SECONDS:
+            self._count_earned()
         return self._earned
 
     def case(self, leaf: bytes) -> Case | None:
@@ -224,6 +246,11 @@ class Ledger:
         row = self._store.row("select j.payer from parts p join jobs j on j.job=p.job where p.leaf=?", (leaf,))
         return Address(row[0]) if row else None
 
+    def _count_earned(self) -> None:
+        self._counted_at, self._earned = self._clock(), {}
+        for host, tokens, amount in self._store.rows("select host, tokens, amount from parts"):
+            self._add(Address(host), tokens, int(amount))
+
     def _add(self, host: Address, tokens: int, amount: int) -> None:
         held = self._earned.get(host, (0, Wei(0)))
         self._earned[host] = (held[0] + tokens, Wei(held[1] + amount))
@@ -238,8 +265,8 @@ class Ledger:
         ]
 
 
-def _statements(ended: Ended, now: float) -> list[Statement]:
-    job = (
+def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:
+    return (
         ended.job,
         ended.signer,
         ended.payer,
@@ -253,17 +280,13 @@ def _statements(ended: Ended, now: float) -> list[Statement]:
         str(ended.cost),
         now,
     )
-    statements: list[Statement] = [("insert or ignore into jobs values (?,?,?,?,?,?,?,?,?,?,?,?)", job)]
-    for part in ended.parts:
-        packed = part.receipt.pack() if part.receipt is not None else None
-        leaf = receipt_leaf(part.receipt) if part.receipt is not None else None
-        terms = part.offer.offer.terms
-        row = (ended.job, part.attempt, part.host, terms, part.first, part.tokens, str(part.amount), packed, leaf, None)
-        statements.append(("insert or ignore into parts values (?,?,?,?,?,?,?,?,?,?)", row))
-        if part.marks:
-            marks = (ended.job, part.attempt, b"".join(part.marks))
-            statements.append(("insert or ignore into marks values (?,?,?)", marks))
-    return statements
+
+
+def _part_row(ended: Ended, part: Part) -> tuple[Any, ...]:
+    packed = part.receipt.pack() if part.receipt is not None else None
+    leaf = packed_leaf(packed) if packed is not None else None
+    terms = part.offer.offer.terms
+    return ended.job, part.attempt, part.host, terms, part.first, part.tokens, str(part.amount), packed, leaf, None
 
 
 def _ids(data: bytes) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -31,7 +31,7 @@ from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.disputes import Disputes
-from lading_coordinator.audits.lessons import Bench
+from lading_coordinator.audits.lessons import Bench, Lessons
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
 from lading_coordinator.audits.rounds import Rounds, Sources, Timing
@@ -43,7 +43,7 @@ from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.gateway.asgi import AsgiBridge
-from lading_coordinator.gateway.connection import Limits
+from lading_coordinator.gateway.connection import App, Limits
 from lading_coordinator.gateway.models import Models, Terms
 from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.routes import Routes
@@ -53,7 +53,7 @@ from lading_coordinator.http.audits import AuditParts
 from lading_coordinator.http.views import Parts, Views
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
-from lading_coordinator.metrics import Metrics
+from lading_coordinator.metrics import Metrics, merged
 from lading_coordinator.peers import Index, announce, settle_handler
 from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
@@ -62,7 +62,9 @@ from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_coordinator.turns import Turns
 from lading_coordinator.whydesk import WhyDesk
-from lading_net.ports import Gossip, Transport
+from lading_coordinator.workers.place import Place, Role
+from lading_net.ports import Gossip, StreamHandler, Transport
+from lading_net.speech import serve_speech
 from lading_protocol import calibration
 from lading_protocol.audit import DECLARED, Tolerance
 from lading_protocol.conduct import EQUAL, Honest
@@ -83,11 +85,37 @@ from lading_protocol.messages import (
 
 log = logging.getLogger(__name__)
 PRUNE_SECONDS = 60.0
+FOLLOW_SECONDS = 2.0
+
+
+class Door(Protocol):
+    """Where HTTP comes in."""
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]: ...
+
+    async def close(self, grace: float) -> None: ...
+
+
+def _as_it_is(handler: StreamHandler) -> StreamHandler:
+    return handler
+
+
+def _plain_door(app: App, limits: Limits, _: "Coordinator") -> Door:
+    return HttpServer(app, limits)
+
+
+async def _nobody(target: str) -> list[bytes]:
+    return []
 
 
 class Outside(msgspec.Struct, frozen=True):
     """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None, and without a
-    `beacon` the settings name one."""
+    `beacon` the settings name one.
+
+    Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats, `door` is
+    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), and `workers`
+    gives what each of the others answers when it is asked for something.
+    """
 
     key: PrivateKey
     contracts: Contracts
@@ -98,6 +126,11 @@ class Outside(msgspec.Struct, frozen=True):
     fresh: Callable[[int], bytes] = os.urandom
     rates: AuditRates = AuditRates()
     beacon: Beacon | None = None
+    place: Place = Place()
+    beats: Callable[[StreamHandler], StreamHandler] = _as_it_is
+    door: Callable[[App, Limits, "Coordinator"], Door] = _plain_door
+    workers: Callable[[str], Awaitable[list[bytes]]] = _nobody
+    rest: App | None = None
 
 
 class Coordinator:
@@ -109,10 +142,12 @@ class Coordinator:
         record, clock, home = outside.contracts.deployment, outside.clock, settings.home_path
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.metrics = Metrics()
-        self.store = open_store(settings)
+        self.place = outside.place
+        self.store = open_store(settings, exclusive=self.place.role is not Role.WORKER)
         self.purse = Purse(home / "purse.sqlite", record.settlement_domain)
         self.directory = Directory(needs_beats=True)
-        self.ledger = Ledger(self.store, self.metrics, clock)
+        self.why = WhyDesk(self.directory, clock, outside.workers)
+        self.ledger = Ledger(self.store, self.metrics, clock, shared=self.place.role is Role.DESK)
         self.catalogue = Catalogue()
         self.tables = published()
         self.blobs = BlobStore(home / "blobs", settings.store_quota, evict=False)
@@ -131,7 +166,7 @@ class Coordinator:
         self.index = Index(self.directory, self.standing, self.agents, record.settlement_domain, self.metrics, clock)
         bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once + settings.jobs_waiting)
         self.sessions = Sessions(
-            self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds
+            self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
         )
         self.dispatcher = self._dispatcher()
         self.turns = self._turns()
@@ -159,7 +194,8 @@ class Coordinator:
         """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
         match event:
             case CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch):
-                self.purse.closed(signer, host, terms, epoch)
+                if self.place.role is Role.WHOLE or self.sessions.signs(signer):
+                    self.purse.closed(signer, host, terms, epoch)
             case TermsSunsetSet(id=terms, moment=moment) | Condemned(id=terms, moment=moment):
                 self.directory.sunset(terms, moment)
             case _:
@@ -226,6 +262,7 @@ class Coordinator:
         bench = Bench(
             self.records, self.ledger, self.directory, self.standing, self.conduct, self.canaries, self.metrics
         )
+        self.lessons = Lessons(bench)
         self.checks = Checks(bench, outside.transport, policy, clock, patience=settings.audit_patience)
         self.disputes = Disputes(self.records, self.ledger, self.conduct, contracts, key, self.metrics)
         self.auditor = Auditor(self.rounds, self.checks, self.disputes, settings.audit_period)
@@ -233,7 +270,7 @@ class Coordinator:
     async def serve(self) -> None:
         """Listens, announces, and works until told to stop. Raises PortInUse and other LadingErrors at start."""
         settings, outside = self.settings, self.outside
-        server = HttpServer(self.application(), Limits(body=settings.max_body))
+        server = outside.door(self.application(), Limits(body=settings.max_body), self)
         try:
             host, port = self.http_address = await server.listen(settings.http_host, settings.http_port)
             self._detail = msgspec.structs.replace(self._detail, http=settings.http_public or f"http://{host}:{port}")
@@ -262,6 +299,8 @@ class Coordinator:
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         outside = self.outside
         services = [self.ledger.run(), self.index.tend(), self.turns.tend(), self.watch.run(), self.market.run()]
+        if self.place.role is Role.WORKER:
+            return [*services, self._follow()]
         services.append(self._prune())
         if self.settings.audits:
             services.append(self.auditor.run())
@@ -273,9 +312,12 @@ class Coordinator:
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
-        transport.handle(HEARTBEAT, self.index.serve_heartbeat)
+        serve_speech(transport)
+        transport.handle(HEARTBEAT, self.outside.beats(self.index.serve_heartbeat))
+        if self.place.role is Role.WORKER:
+            return
         transport.handle(OFFERS, self.index.serve_offers)
-        transport.handle(WHY, WhyDesk(self.directory, self.outside.clock).serve)
+        transport.handle(WHY, self.why.serve)
         transport.handle(PUBLISH, self.agents.serve_publish)
         transport.handle(RELEASE, self.releases.serve)
         limits = ServeLimits(self.settings.serve_rate, self.settings.serve_peer_rate)
@@ -285,6 +327,8 @@ class Coordinator:
 
     def application(self) -> Routes:
         """What HTTP connections call."""
+        if self.outside.rest is not None:
+            return Routes(self.gateway, self.outside.rest)
         parts = Parts(
             gateway=self.gateway,
             sessions=self.sessions,
@@ -311,9 +355,24 @@ class Coordinator:
             address=self.outside.key.address,
             chain_url=self.settings.chain_url,
             clock=self.outside.clock,
-            metrics_text=self.metrics.text,
+            metrics_text=self._figures,
         )
         return Routes(self.gateway, AsgiBridge(create_app(Views(parts), self.stop.is_set)))
+
+    async def _figures(self) -> bytes:
+        texts = await self.outside.workers("/metrics")
+        return merged([self.metrics.text(), *texts]) if texts else self.metrics.text()
+
+    async def _follow(self) -> None:
+        """A worker's view of what the desk decides: releases, and hosts under suspicion."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                self.sessions.prune()
+                self.releases.reload()
+                self.lessons.apply()
+            except LedgerFailed as error:
+                log.error("What the desk decided is not to be read: %s", error)
 
     async def _prune(self) -> None:
         while True:
@@ -342,13 +401,13 @@ class Coordinator:
         self.purse.close()
 
 
-def open_store(settings: CoordinatorSettings) -> Store:
+def open_store(settings: CoordinatorSettings, *, exclusive: bool = True) -> Store:
     """Raises LedgerFailed, FolderBusy, BadSettings."""
     if not settings.ledger:
         return Store(settings.home_path / "coordinator.sqlite")
     from lading_coordinator.postgres import PostgresStore
 
-    return PostgresStore(settings.ledger)
+    return PostgresStore(settings.ledger, exclusive=exclusive)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

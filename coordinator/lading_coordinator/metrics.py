@@ -1,8 +1,15 @@
 """What the coordinator counts, in a registry of its own so that two may run in one process."""
 
+from collections.abc import Sequence
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# What every process counts for itself, and means the same by.
+_SEEN_BY_ALL = frozenset({"lading_hosts", "lading_offers", "lading_chain_up"})
 
 
 class Metrics:
@@ -33,5 +40,37 @@ class Metrics:
         self.chain_up = Gauge("lading_chain_up", "1 while the chain answers", registry=self.registry)
         self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)
 
+        # Looking a child up by its labels costs more than to count: what every job needs is kept here.
+        self.tokens_in, self.tokens_out = self.tokens.labels("input"), self.tokens.labels("output")
+        self.first_of = cache(self.first_token.labels)
+        self.jobs_of = cache(self.jobs.labels)
+
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+def merged(texts: Sequence[bytes]) -> bytes:
+    """The figures of several processes as those of one: counts added up, and of what each process sees the most."""
+    families: dict[str, tuple[str, str]] = {}
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for text in texts:
+        for family in text_string_to_metric_families(text.decode()):
+            families[family.name] = (family.type, family.documentation)
+            held = sums.setdefault(family.name, {})
+            for sample in family.samples:
+                key = sample.name, tuple(sample.labels.items())
+                seen = held.get(key, 0.0)
+                same = family.name in _SEEN_BY_ALL or family.name.endswith("_created")
+                held[key] = max(seen, sample.value) if same else seen + sample.value
+    lines = []
+    for name, (kind, words) in families.items():
+        shown = f"{name}_total" if kind == "counter" else name
+        lines += [f"# HELP {shown} {words}", f"# TYPE {shown} {kind}"]
+        for (sample_name, labels), value in sums[name].items():
+            named = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+            lines.append(f"{sample_name}{{{named}}} {value!r}" if named else f"{sample_name} {value!r}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -16,7 +16,7 @@ from lading_coordinator.standing import Standing
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Gossip, Stream, StreamHandler
-from lading_protocol import VERSION
+from lading_protocol import OLDEST, VERSION
 from lading_protocol.eip712 import Domain, unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, short
@@ -98,8 +98,8 @@ class Index:
             self._count()
 
     async def _hello(self, host: Address, hello: Hello) -> None:
-        if hello.version != VERSION:
-            log.info("Host %s speaks version %d, this is %d", short(host), hello.version, VERSION)
+        if not OLDEST <= hello.version <= VERSION:
+            log.info("Host %s speaks version %d, this is %d to %d", short(host), hello.version, OLDEST, VERSION)
             return
         offers = [known for advert in hello.adverts if (known := self._checked(advert, host)) is not None]
         try:

@@ -49,11 +49,15 @@ class Releases:
         self._pointers: dict[Digest, KnownPointer] = {}
         self._yanks: dict[Digest, dict[AgentId, Withdrawn]] = {}
         self._followers: set[asyncio.Event] = set()
-        for of, packed in store.rows("select lineage, packed from pointers"):
-            self._pointers[Digest(of)] = KnownPointer(unpack(ReleasePointer, packed).value, packed)
-        for of, packed, reason in store.rows("select lineage, packed, reason from yanks"):
-            self._note(Digest(of), unpack(Yank, packed).value, Yanked(packed, reason))
+        self.reload()
         catalogue.is_current = self.is_current
+
+    def reload(self) -> None:
+        """What is kept, as it stands now. Raises LedgerFailed."""
+        for of, packed in self._store.rows("select lineage, packed from pointers"):
+            self._pointers[Digest(of)] = KnownPointer(unpack(ReleasePointer, packed).value, packed)
+        for of, packed, reason in self._store.rows("select lineage, packed, reason from yanks"):
+            self._note(Digest(of), unpack(Yank, packed).value, Yanked(packed, reason))
 
     def is_current(self, entry: Entry) -> bool:
         """Whether the publisher's pointer names this very agent, and has not expired."""

@@ -20,6 +20,7 @@ from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
 from lading_net.direct import CallBack, DirectSettings, DirectTransport, Relay, RelaySettings
+from lading_net.names import resolve
 from lading_net.ports import Gossip
 from lading_net.private import NetworkKey, network_key
 from lading_protocol.ids import to_hex
@@ -45,12 +46,12 @@ async def run_coordinator(
     os.umask(0o077)  # the ledger holds what consumers asked; it is nobody else's to read
     lock = FolderLock(settings.home_path)
     try:
-        await _serve(settings, ready)
+        await _serve(settings, ready, lock)
     finally:
         lock.release()
 
 
-async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]) -> None:
+async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None], lock: FolderLock) -> None:
     record = deployments.load(settings.deployment_path)
     key = own_key(settings.key_path)
     chain = open_chain(settings.chain_url, record.chain_id)
@@ -65,14 +66,14 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
         with contextlib.suppress(ChainUnreachable):  # an outage stops no start; a wrong chain or record does
             await contracts.check()
         serve_the_unreachable(transport, settings, endpoints)
-        outside = Outside(key, contracts, transport, gossip, endpoints)
-        coordinator = Coordinator(settings, outside)
-        stop_on_signals(coordinator.stop)
-        telling = asyncio.ensure_future(_tell(coordinator, gossip_address, ready))
-        try:
-            await coordinator.serve()
-        finally:
-            telling.cancel()
+        async with _at_its_desk(settings, Outside(key, contracts, transport, gossip, endpoints), lock) as outside:
+            coordinator = Coordinator(settings, outside)
+            stop_on_signals(coordinator.stop)
+            telling = asyncio.ensure_future(_tell(coordinator, gossip_address, ready))
+            try:
+                await coordinator.serve()
+            finally:
+                telling.cancel()
     except BaseExceptionGroup as group:
         raise _single(group) from group
     finally:
@@ -101,6 +102,16 @@ def serve_the_unreachable(
     return relay
 
 
+def _at_its_desk(
+    settings: CoordinatorSettings, outside: Outside, lock: FolderLock
+) -> contextlib.AbstractAsyncContextManager[Outside]:
+    if settings.workers == 1:
+        return contextlib.nullcontext(outside)
+    from lading_coordinator.workers.desk import desk
+
+    return desk(settings, outside, lock.fileno())
+
+
 async def _gossip(
     settings: CoordinatorSettings, key: PrivateKey, network: NetworkKey | None
 ) -> tuple[Gossip | None, str]:
@@ -108,7 +119,7 @@ async def _gossip(
         return None, ""
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(key, settings.gossip, settings.bootstrap, network=network)
+    gossip = Libp2pGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
     await gossip.start()
     return gossip, _reachable(gossip.address)
 

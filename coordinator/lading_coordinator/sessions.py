@@ -6,10 +6,10 @@ What a session may spend is the chain's word; it is cached, refreshed by events,
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from lading_contracts.settlement import Settlement
 from lading_coordinator.core.standing import Seat, View, limit_of, refusal_of
 from lading_coordinator.errors import ApiError, LedgerFailed
 from lading_coordinator.store import Store
+from lading_coordinator.workers.place import Place, Role, hash_of
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Address, Wei
 from lading_protocol.keys import PrivateKey
@@ -58,7 +59,9 @@ class Sessions:
         master: PrivateKey,
         clock: Callable[[], float],
         bounds: Bounds | None = None,
+        place: Place | None = None,
     ) -> None:
+        self._place = place or Place()
         self._store = store
         self._settlement = settlement
         self._domain = domain
@@ -81,7 +84,7 @@ class Sessions:
             raise ApiError(429, "too_many_sessions", "Too many sessions wait to be authorized.", retry_after=60)
         nonce, api_key = secrets.token_bytes(16), f"lk_{secrets.token_urlsafe(32)}"
         key = self._key(nonce)
-        seat = Seat(_hash(api_key), key, payer, self._clock())
+        seat = Seat(hash_of(api_key), key, payer, self._clock())
         values = (seat.key_hash, nonce, key.address, payer, seat.created, None)
         self._store.write([("insert into sessions values (?,?,?,?,?,?)", values)])
         self._take(seat)
@@ -97,7 +100,7 @@ class Sessions:
                 "No API key was given.",
                 hint="Send `Authorization: Bearer KEY`; get one with POST /lading/v1/sessions.",
             )
-        seat = self._seats.get(_hash(api_key))
+        seat = self._seats.get(hash_of(api_key)) or self._made_elsewhere(hash_of(api_key))
         if seat is None:
             raise ApiError(
                 401,
@@ -137,6 +140,11 @@ class Sessions:
             if not self._busy[who]:
                 del self._busy[who]
 
+    def signs(self, signer: Address) -> bool:
+        """Whether this process signs for the session."""
+        seat = self._by_signer.get(signer)
+        return seat is not None and self._place.owns(seat.key_hash)
+
     # The chain
 
     def notice(self, event: events.Event) -> None:
@@ -162,7 +170,8 @@ class Sessions:
         oldest = self._clock() - self._bounds.activation
         dead = [seat for seat in self._seats.values() if seat.view is None and seat.created < oldest]
         if dead:
-            self._store.write([("delete from sessions where key_hash=?", (seat.key_hash,)) for seat in dead])
+            gone = "delete from sessions where key_hash=? and view is null"  # another process may have seen it
+            self._store.write([(gone, (seat.key_hash,)) for seat in dead])
         for seat in dead:
             del self._seats[seat.key_hash], self._by_signer[seat.key.address]
 
@@ -207,12 +216,24 @@ class Sessions:
     # At rest
 
     def _load(self) -> None:
-        for key_hash, nonce, payer, created, view in self._store.rows(
-            "select key_hash, nonce, payer, created, view from sessions"
-        ):
-            seat = Seat(key_hash, self._key(nonce), Address(payer), created)
-            seat.view = _read_view(view) if view else None
-            self._take(seat)
+        for row in self._store.rows("select key_hash, nonce, payer, created, view from sessions"):
+            self._take_row(row)
+
+    def _made_elsewhere(self, key_hash: bytes) -> Seat | None:
+        """A key that another process of this coordinator made since we began."""
+        if self._place.role is Role.WHOLE:
+            return None
+        row = self._store.row(
+            "select key_hash, nonce, payer, created, view from sessions where key_hash=?", (key_hash,)
+        )
+        return self._take_row(row) if row else None
+
+    def _take_row(self, row: tuple[Any, ...]) -> Seat:
+        key_hash, nonce, payer, created, view = row
+        seat = Seat(key_hash, self._key(nonce), Address(payer), created)
+        seat.view = _read_view(view) if view else None
+        self._take(seat)
+        return seat
 
     def _take(self, seat: Seat) -> None:
         self._seats[seat.key_hash] = seat
@@ -220,11 +241,6 @@ class Sessions:
 
     def _key(self, nonce: bytes) -> PrivateKey:
         return self._master.child(f"lading/session/{nonce.hex()}")
-
-
-def _hash(api_key: str) -> bytes:
-    """The keys are random and long, so a plain hash hides them."""
-    return hashlib.sha256(api_key.encode()).digest()
 
 
 def _read_view(text: str) -> View:

@@ -25,6 +25,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     coordinator, which sees ciphertext only: at most `relay_hosts` may be called that way, on `relay_links` connections
     at once (`relay_links_each` of one peer), each for `relay_seconds` and `relay_bytes` each way.
 
+    With more than one of `workers` that many processes share the HTTP port, each with the API keys that fall to it.
+    What is said of jobs below holds for each of them.
+
     A key has at most `jobs_per_key` requests open, running or waiting. `jobs_at_once` run, and up to `jobs_waiting`
     wait for room at the hosts, `jobs_waiting_each` of one payer; none longer than `wait`, batch work `wait_batch`.
 
@@ -72,6 +75,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     audit_epoch: Positive = 86_400.0
     audit_canary_key: str = ""
     default_tokens: Annotated[int, Meta(ge=1, le=131072)] = 512
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Annotated[int, Meta(ge=1024, le=1 << 30)] = 2 << 20
     jobs_per_key: Annotated[int, Meta(ge=1)] = 64
     jobs_at_once: Annotated[int, Meta(ge=1)] = 2048

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,21 @@ class Store:
                     self._db.execute("rollback")
                 raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
 
+    def insert(self, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        """Whole rows by table, all of them or none; those that are there already stay. Raises LedgerFailed."""
+        with self._guard:
+            try:
+                self._db.execute("begin immediate")
+                for table, some in rows.items():
+                    if some:
+                        places = ",".join("?" * len(some[0]))
+                        self._db.executemany(f"insert or ignore into {table} values ({places})", some)
+                self._db.execute("commit")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
+
     def script(self, text: str) -> None:
         """Declarations, all of them or none. Raises LedgerFailed."""
         with self._guard:
@@ -206,6 +221,10 @@ class FolderLock:
         except OSError as error:
             os.close(self._file)
             raise FolderBusy(f"Another coordinator runs on the data folder {folder}.") from error
+
+    def fileno(self) -> int:
+        """For a process that holds the lock too: it is free when the last one has let go."""
+        return self._file
 
     def release(self) -> None:
         os.close(self._file)

@@ -7,6 +7,7 @@ import msgspec
 from cyclopts import Parameter
 
 from lading.cli.output import UNHEALTHY, emit, emit_rows, out
+from lading_net.private import network_key
 from lading_node import cli
 from lading_node import doctor as doctor_
 from lading_node import settings as settings_
@@ -49,7 +50,8 @@ async def doctor(
     if running and coordinator is None:
         found = doctor_.of_running(running)
     else:
-        asked = Looked(settings.listen, settings.announce, settings.coordinators, outward(), settings.upnp)
+        network = network_key(settings.network_key)
+        asked = Looked(settings.listen, settings.announce, settings.coordinators, outward(), settings.upnp, network)
         found = await doctor_.look(asked)
     _show(found, as_json)
     return 0 if found.healthy else UNHEALTHY

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from lading_net.dialling import dial_any
-from lading_net.direct import DirectTransport
+from lading_net.direct import DirectSettings, DirectTransport
 from lading_net.errors import NetError
 from lading_net.ports import Link
+from lading_net.private import NetworkKey
 from lading_node.reach import Reach, Way, reachable
 from lading_protocol.ids import Address, to_hex
 from lading_protocol.keys import PrivateKey
@@ -34,19 +35,21 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """What a look needs: multiaddrs, this machine's address in its own network ("" for none), whether to try UPnP."""
+    """What a look needs: multiaddrs, this machine's address in its own network ("" for none), whether to try UPnP, and
+    the key of a private network."""
 
     listen: tuple[str, ...]
     announce: tuple[str, ...]
     coordinators: tuple[str, ...]
     outward: str
     upnp: bool
+    network: NetworkKey | None = None
 
 
 async def look(asked: Looked) -> Diagnosis:
     """Takes some seconds. Raises PortInUse where a node, or another program, listens already."""
     async with AsyncExitStack() as stack:
-        transport = DirectTransport(PrivateKey(os.urandom(32)))
+        transport = DirectTransport(PrivateKey(os.urandom(32)), DirectSettings(network=asked.network))
         stack.push_async_callback(transport.close)
         bound = [await transport.listen(each) for each in asked.listen]
         reach = Reach(transport, asked.announce, upnp=asked.upnp, changed=lambda: None)

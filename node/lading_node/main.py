@@ -22,6 +22,8 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectSettings, DirectTransport, Puncher
+from lading_net.names import resolve
+from lading_net.peer import Endpoint
 from lading_net.ports import Transport
 from lading_net.private import NetworkKey, network_key
 from lading_node import settings as settings_
@@ -97,6 +99,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         )
         doors = await _with_gossip(doors, settings, network, stack)
         serving = await _agents(settings, contracts, ledger)
+        settings = msgspec.structs.replace(settings, coordinators=await resolve(settings.coordinators))
         node = Node(doors, settings_.plan(settings, serving, record.decimals, outward()))
         page = StatusPage(node)
         if settings.http >= 0:
@@ -197,10 +200,18 @@ async def _with_gossip(
         return doors
     from lading_net.libp2p import Libp2pGossip
 
-    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, settings.bootstrap, network=network)
+    nearby = "" if network is not None else _nearby(settings)  # multicast would tell who must not know
+    bootstrap = await resolve(settings.bootstrap)
+    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, bootstrap, network=network, lan=nearby)
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)
+
+
+def _nearby(settings: NodeSettings) -> str:
+    """This machine's address in a local network where peers may be looked for; "" for none."""
+    mine, host = outward(), Endpoint.parse(settings.gossip_listen).host
+    return mine if settings.lan and host in ("0.0.0.0", mine) else ""
 
 
 async def _agents(settings: NodeSettings, contracts: Contracts, ledger: Ledger) -> tuple[Serving, ...]:

@@ -11,6 +11,7 @@ import msgspec
 
 from lading_contracts import events
 from lading_net.ports import Link
+from lading_net.speech import serve_speech
 from lading_node.agents import Serving
 from lading_node.anchors import Anchors
 from lading_node.audit import Auditor
@@ -115,6 +116,7 @@ class Node:
         await self.juror.load()
         await self.releases.load()
         transport = self.doors.transport
+        serve_speech(transport)
         transport.handle(JOB, self.desk.serve)
         transport.handle(AUDIT, self.auditor.serve)
         transport.handle(OPENING, Opener(self.doors.ledger).serve)

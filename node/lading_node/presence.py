@@ -4,8 +4,10 @@ Dials out, so that a host behind a router is reachable over its own links. Choos
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -17,9 +19,10 @@ from lading_net.errors import BadEndpoint, DialFailed, NetError
 from lading_net.messages import MessageStream
 from lading_net.peer import Endpoint
 from lading_net.ports import Link, Stream
+from lading_net.speech import agreed_with
 from lading_node.agents import Agent
 from lading_node.ports import Doors
-from lading_protocol import VERSION
+from lading_node.sampling import sample
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, short
 from lading_protocol.messages import (
@@ -52,6 +55,11 @@ HELD_SECONDS = 2.0
 MAX_COORDINATORS = 64
 COORDINATORS_OF_AREA = 4  # heard of, so that no one owner of many addresses is all that we work for
 MAX_HEARD = 4096
+MOST_LINKS = 4
+"""To coordinators that were heard of; those that the operator names are linked all the same. The others wait."""
+
+OFFER_BYTES, NOTICE_BYTES = 15.0, 5.0
+"""What a node listens to per second, over time: gossip carries each byte some fifteen times (tests/bench)."""
 
 _want = msgspec.msgpack.Decoder(WantOffers)
 
@@ -59,13 +67,14 @@ _want = msgspec.msgpack.Decoder(WantOffers)
 class Coordinator(msgspec.Struct):
     """Someone we keep a link to. `address` is unknown for a configured endpoint without a peer id, until we are linked.
 
-    `state` says in words how it stands.
+    `state` says in words how it stands, `version` of the protocol we speak with it (0: not asked yet).
     """
 
     endpoints: tuple[str, ...]
     address: Address | None = None
     state: str = "not linked yet"
     linked: bool = False
+    version: int = 0
 
 
 class _News:
@@ -86,6 +95,7 @@ class Presence:
         self._heard_offers = Directory(needs_beats=False, limit=MAX_HEARD)
         self._publish = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
+        self._room = asyncio.Semaphore(MOST_LINKS)
         self._talks: list[Callable[[Link], Coroutine[Any, Any, None]]] = []
         for text in coordinators:
             peer = Endpoint.parse(text).peer
@@ -103,7 +113,7 @@ class Presence:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for coordinator in self.coordinators:
-                group.create_task(self._keep(coordinator))
+                group.create_task(self._keep(coordinator, contextlib.nullcontext()))
             if self._doors.gossip is not None:
                 group.create_task(self._advertise())
                 group.create_task(self._listen())
@@ -133,24 +143,27 @@ class Presence:
 
     # Coordinators
 
-    async def _keep(self, coordinator: Coordinator) -> None:
+    async def _keep(self, coordinator: Coordinator, room: AbstractAsyncContextManager[None]) -> None:
         backoff = FIRST_BACKOFF
         clock = asyncio.get_running_loop().time
         while True:
             linked_at: float | None = None
-            try:
-                link = await self._dial(coordinator)
-                linked_at = clock()
-                coordinator.address = Address(link.peer)
-                if any(other.linked and other.address == link.peer for other in self.coordinators):
-                    self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
-                    return
-                coordinator.state, coordinator.linked = "linked", True
-                await self._accompanied(link)
-                coordinator.state = "the link was lost"
-            except (LadingError, TimeoutError) as error:
-                coordinator.state = str(error) or "it does not answer"
-            coordinator.linked = False
+            async with room:
+                try:
+                    link = await self._dial(coordinator)
+                    linked_at = clock()
+                    coordinator.address = Address(link.peer)
+                    if any(other.linked and other.address == link.peer for other in self.coordinators):
+                        self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
+                        return
+                    if coordinator.version == 0:  # it does not change while the process lives that we ask
+                        coordinator.version = (await agreed_with(link)).version
+                    coordinator.state, coordinator.linked = "linked", True
+                    await self._accompanied(link, coordinator.version)
+                    coordinator.state = "the link was lost"
+                except (LadingError, TimeoutError) as error:
+                    coordinator.state, coordinator.version = str(error) or "it does not answer", 0
+                coordinator.linked = False
             if linked_at is not None and clock() - linked_at >= HELD_SECONDS:
                 backoff = FIRST_BACKOFF
                 await asyncio.sleep(AT_ONCE * self._doors.rng.random())
@@ -161,16 +174,16 @@ class Presence:
     async def _dial(self, coordinator: Coordinator) -> Link:
         return await dial_any(self._doors.transport, coordinator.endpoints, coordinator.address, DIAL_SECONDS)
 
-    async def _accompanied(self, link: Link) -> None:
+    async def _accompanied(self, link: Link, version: int) -> None:
         talks = [asyncio.ensure_future(talk(link)) for talk in self._talks]
         try:
-            await self._beat(link)
+            await self._beat(link, version)
         finally:
             for talk in talks:
                 talk.cancel()
             await asyncio.gather(*talks, return_exceptions=True)
 
-    async def _beat(self, link: Link) -> None:
+    async def _beat(self, link: Link, version: int) -> None:
         """Until the link or the stream ends."""
         stream = await link.open(HEARTBEAT)
         news = _News()
@@ -183,7 +196,7 @@ class Presence:
                 news.wake.clear()
                 if news.offers:
                     news.offers = False
-                    messages.send(Hello(VERSION, self.adverts()))
+                    messages.send(Hello(version, self.adverts()))
                 messages.send(Beat(sum(agent.free for agent in self._agents), 0))
                 await messages.drain()
                 try:
@@ -230,7 +243,7 @@ class Presence:
     async def _listen(self) -> None:
         gossip = self._doors.gossip
         assert gossip is not None
-        async for data in gossip.subscribe(TOPIC_COORDINATORS):
+        async for data in sample(gossip, TOPIC_COORDINATORS, NOTICE_BYTES):
             try:
                 notice = decode(Notice, data)
                 assert isinstance(notice, Notice)
@@ -244,7 +257,7 @@ class Presence:
         """What other hosts advertise, so that a client may ask any one of them for the market."""
         gossip, domain = self._doors.gossip, self._doors.contracts.deployment.settlement_domain
         assert gossip is not None
-        async for data in gossip.subscribe(TOPIC_OFFERS):
+        async for data in sample(gossip, TOPIC_OFFERS, OFFER_BYTES):
             try:
                 advert = decode(Advert, data)
                 assert isinstance(advert, Advert)
@@ -268,7 +281,7 @@ class Presence:
         coordinator = Coordinator(endpoints, address)
         self.coordinators.append(coordinator)
         log.info("heard of coordinator %s", short(address))
-        self._group.create_task(self._keep(coordinator))
+        self._group.create_task(self._keep(coordinator, self._room))
 
 
 def _places(endpoints: Sequence[str]) -> list[Place]:

@@ -53,7 +53,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `endpoints` are OpenAI-compatible servers, tables of url, model, key, continues and takes in the file.
     `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
     never). `follow`: whether an agent gives way to the later releases that its publisher points to. `upnp`: whether a
-    home router is asked to open our port.
+    home router is asked to open our port. `lan`: whether peers are looked for in the local network, by multicast.
     """
 
     data: str = "~/.lading/node"
@@ -74,6 +74,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinators: tuple[str, ...] = ()
     gossip_listen: str = "/ip4/0.0.0.0/tcp/4102"
     bootstrap: tuple[str, ...] = ()
+    lan: bool = True
     network_key: str = ""
     http: Annotated[int, Meta(ge=-1, le=65535)] = 4180
     threads: Annotated[int, Meta(ge=1, le=256)] = 1

@@ -134,6 +134,13 @@ class BadMessage(NetError):
     hint = "The peer may run another version of Lading."
 
 
+class NoCommonVersion(NetError):
+    """The peer and we speak no version of the protocol in common."""
+
+    code = "net_no_common_version"
+    hint = "Update the program that is behind; each speaks its version and the one before."
+
+
 class BadNetworkKey(NetError):
     """The file does not hold the key of a private network."""
 

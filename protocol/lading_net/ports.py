@@ -108,8 +108,8 @@ class Transport(Protocol):
         """Calls back for every new link, dialled or accepted; a callback must not block."""
         ...
 
-    def links(self) -> list[Link]:
-        """The live links, one per peer."""
+    def links(self, peer: Address | None = None) -> list[Link]:
+        """The live links, one per peer; or only the one to `peer`."""
         ...
 
     async def close(self) -> None:
@@ -126,6 +126,10 @@ class Gossip(Protocol):
 
     def subscribe(self, topic: str) -> AsyncIterator[bytes]:
         """What others publish from now on; ends when the port closes. A reader that lags loses the oldest first."""
+        ...
+
+    def leave(self, topic: str) -> None:
+        """Stops taking part in a topic until the next subscribe(): its readers end, and it costs nothing more."""
         ...
 
     def peers(self) -> list[Address]: ...

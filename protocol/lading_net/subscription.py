@@ -73,6 +73,12 @@ class Subscriptions:
             self._topics.setdefault(topic, []).append(weakref.ref(reader))
         return reader
 
+    def leave(self, topic: str) -> None:
+        """The topic's readers end."""
+        for reader in self._live(topic):
+            reader.close()
+        self._topics.pop(topic, None)
+
     def count(self, topic: str) -> int:
         return len(self._live(topic))
 

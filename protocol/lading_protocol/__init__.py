@@ -4,3 +4,4 @@ Pure: values in, values out. Knows no clock, randomness, socket, file or event l
 """
 
 VERSION = 1
+OLDEST = max(1, VERSION - 1)

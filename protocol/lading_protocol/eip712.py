@@ -102,6 +102,30 @@ class Signed(msgspec.Struct, Generic[S], frozen=True):
         return self.value.words() + self.signature
 
 
+def read_field(kind: type[Signable], data: bytes, name: str) -> Any:
+    """One field out of `Signed.pack`'s bytes, without reading the others. Raises BadMessage."""
+    at = kind.__struct_fields__.index(name)
+    word = data[32 * at : 32 * at + 32]
+    if len(word) != 32:
+        raise BadMessage(f"A signed {kind.__name__} is cut short ({len(data)} bytes).")
+    return _plan(kind).decoders[at](word)
+
+
+def matched(value: S, data: bytes, domain: Domain, signer: Address) -> Signed[S] | None:
+    """`value` with the signature of `data`, where these bytes are its own; None where they say anything else.
+
+    For whoever knows what a paper must say: nothing is read, and the value is encoded once. Raises BadSignature unless
+    `signer` signed it.
+    """
+    words, signature = data[:-65], Signature(data[-65:])
+    if value.words() != words:
+        return None
+    digest = keccak256(_prefix(domain) + keccak256(_plan(type(value)).type_hash + words))
+    if recover(digest, signature) != signer:
+        raise BadSignature(f"The {type(value).__name__} is not signed by 0x{signer.hex()}.")
+    return Signed(value, signature)
+
+
 def unpack(kind: type[S], data: bytes) -> Signed[S]:
     """Read `Signed.pack`'s bytes. Checks shape, not who signed. Raises BadMessage."""
     if len(data) < 65:

@@ -1,7 +1,11 @@
 """Frames on a stream: a 4-byte big-endian length, then that many bytes. No meaning, no IO."""
 
+from struct import Struct
+
 from lading_protocol.errors import BadMessage
 from lading_protocol.messages import MAX_FRAME
+
+_length = Struct(">I").unpack_from
 
 
 def frame(payload: bytes) -> bytes:
@@ -13,26 +17,33 @@ def frame(payload: bytes) -> bytes:
 class Frames:
     """Cuts a byte stream into frames: feed what arrives, get the complete payloads back."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_wanted")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._wanted = 4  # bytes from which on it is worth looking into the buffer
 
     def feed(self, data: bytes) -> list[bytes]:
         """Raises BadMessage as soon as a length over the limit is seen; the stream is then of no further use."""
-        buffer = self._buffer
-        buffer += data
-        payloads = []
-        at = 0
-        while len(buffer) - at >= 4:
-            size = int.from_bytes(buffer[at : at + 4], "big")
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._wanted:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        payloads: list[bytes] = []
+        at, end, self._wanted = 0, len(data), 4
+        while end - at >= 4:
+            (size,) = _length(data, at)
             if size > MAX_FRAME:
                 raise BadMessage(f"A frame of {size} bytes is over the limit of {MAX_FRAME}.")
-            if len(buffer) - at - 4 < size:
+            if end - at - 4 < size:
+                self._wanted = 4 + size
                 break
-            payloads.append(bytes(buffer[at + 4 : at + 4 + size]))
+            payloads.append(data[at + 4 : at + 4 + size])
             at += 4 + size
-        del buffer[:at]
+        if at < end:
+            self._buffer += data[at:]
         return payloads
 
     @property

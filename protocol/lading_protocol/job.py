@@ -6,15 +6,17 @@ what it delivered (plus the prompt, once, to the host that delivered the first t
 """
 
 import codecs
+from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
-from lading_protocol.eip712 import Domain, unpack
+from lading_protocol.eip712 import Domain, matched, read_field, unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Digest, JobId, Wei
 from lading_protocol.messages import (
     Accept,
+    CallRequest,
     Chance,
     ChatRequest,
     Chunk,
@@ -24,6 +26,7 @@ from lading_protocol.messages import (
     Refuse,
     Request,
     RichChat,
+    Streamed,
     Tokens,
     ToPayer,
     Vectors,
@@ -37,6 +40,7 @@ from lading_protocol.transcript import CHUNK_TOKENS, commitment, merkle_root, ro
 from lading_protocol.work import text_bytes
 
 CLOCK_SKEW = 120.0
+MOST_JOINED = 64
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class JobState(msgspec.Struct, frozen=True):
-    """A job between events. `attempt` is None while no host works on it.
+    """A job between events. `attempt` is None while no host works on it; `last` is what the one before had come to.
 
     `spelled` is the beginning of a character of a call's answer whose other bytes are still to come.
     """
@@ -73,6 +77,7 @@ class JobState(msgspec.Struct, frozen=True):
     vectors: bytes = b""
     spelled: bytes = b""
     attempt: Attempt | None = None
+    last: Attempt | None = None
     prompt_tokens: int = 0
     prompt_hash: bytes = b""
     attempts: int = 0
@@ -88,7 +93,14 @@ class LinkLost(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event = ToPayer | LinkLost
+class Joined(msgspec.Struct):
+    """Token messages that came together: each is checked like one that came alone."""
+
+    frames: list[Tokens]
+
+
+Heard = ToPayer | Joined
+Event = Heard | LinkLost
 
 
 class Deliver(msgspec.Struct, frozen=True):
@@ -152,8 +164,25 @@ def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
     return msgspec.structs.replace(state, attempt=attempt, attempts=state.attempts + 1, vectors=b"")
 
 
+def joined(first: Heard, second: Heard) -> Heard | None:
+    """One event that says what two messages in a row say, or None where there is none.
+
+    A receipt that a final one over the same tokens follows is not needed: what it would prove, the later one proves.
+    """
+    if type(second) is Tokens:
+        if type(first) is Tokens:
+            return Joined([first, second])
+        if type(first) is Joined and len(first.frames) < MOST_JOINED:
+            first.frames.append(second)
+            return first
+    elif type(first) is Chunk and type(second) is Done and not second.marks:
+        return Done(second.receipt, first.marks)
+    return None
+
+
 def owed(state: JobState) -> Wei:
-    """What the payer owes the running attempt so far. Vectors are owed once all of them are there and signed for."""
+    """What the payer owes the running attempt so far, or the last one when none runs. Vectors are owed once all of them
+    are there and signed for."""
     if isinstance(state.spec.request, EmbedRequest) and state.finish is Finish.RUNNING:
         return Wei(0)
     return _price(state)
@@ -161,7 +190,7 @@ def owed(state: JobState) -> Wei:
 
 def _price(state: JobState) -> Wei:
     """What a receipt over the running attempt must say."""
-    attempt = state.attempt
+    attempt = state.attempt or state.last
     if attempt is None or attempt.accepted is None:
         return Wei(0)
     delivered = attempt.count > 0 or bool(state.vectors)
@@ -181,7 +210,9 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
             case Accept():
                 return _accept(state, event)
             case Tokens():
-                return _tokens(state, event)
+                return _tokens(state, (event,))
+            case Joined(frames):
+                return _tokens(state, frames)
             case Vectors():
                 return _vectors(state, event)
             case Chunk():
@@ -204,7 +235,7 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
 
 
 def _over(state: JobState, code: str, reason: str, *, blame: bool) -> tuple[JobState, list[Effect]]:
-    return msgspec.structs.replace(state, attempt=None), [Resume(code, reason, blame)]
+    return msgspec.structs.replace(state, attempt=None, last=state.attempt), [Resume(code, reason, blame)]
 
 
 def _unsigned(attempt: Attempt) -> bool:
@@ -238,29 +269,67 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
     )
 
 
-def _tokens(state: JobState, event: Tokens) -> tuple[JobState, list[Effect]]:
-    attempt, request = _running(state), state.spec.request
-    if attempt.accepted is None or isinstance(request, EmbedRequest):
+def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[Effect]]:
+    """What is right of some frames in a row is delivered and owed, also where the next one is a lie."""
+    request, due = state.spec.request, len(state.emitted)
+    if _running(state).accepted is None or isinstance(request, EmbedRequest):
         raise _Lie("The host sent tokens that nobody asked for.")
-    if event.first != len(state.emitted):
-        raise _Lie(f"The host sent index {event.first}, the next one is {len(state.emitted)}.")
-    if len(state.emitted) + len(event.ids) > request.max_tokens:
-        raise _Lie(f"The host sent more than the {request.max_tokens} tokens asked for.")
-    rolling = roll(state.rolling, event.ids)
-    if rolling != event.rolling:
-        raise _Lie("The rolling hash does not match the tokens.")
-    chances = event.chances if isinstance(event, WeighedTokens) else ()
-    if len(chances) != (len(event.ids) if isinstance(request, RichChat) and request.logprobs else 0):
-        raise _Lie(f"The host told {len(chances)} logprobs with {len(event.ids)} tokens.")
-    text, rest = (event.text, b"") if isinstance(request, ChatRequest) else _spell(state.spelled, event.ids)
+    ids: list[int] = []
+    texts: list[str] = []
+    chances: list[Chance] = []
+    rolling, lie = state.rolling, None
+    for frame in frames:
+        if frame.first != due + len(ids):
+            lie = f"The host sent index {frame.first}, the next one is {due + len(ids)}."
+        elif frame.first + len(frame.ids) > request.max_tokens:
+            lie = f"The host sent more than the {request.max_tokens} tokens asked for."
+        elif (rolling := roll(rolling, frame.ids)) != frame.rolling:
+            lie = "The rolling hash does not match the tokens."
+        else:
+            lie = _odd(request, frame)
+        if lie is not None:
+            break
+        texts.append(frame.text)
+        ids += frame.ids
+        if type(frame) is WeighedTokens:
+            chances += frame.chances
+    effects: list[Effect] = []
+    if ids:
+        state, deliver = _delivered(state, tuple(ids), "".join(texts), Digest(frames[len(texts) - 1].rolling))
+        effects = [msgspec.structs.replace(deliver, chances=tuple(chances)) if chances else deliver, Owe(owed(state))]
+    if lie is not None:
+        state, last = _over(state, _Lie.code, lie, blame=True)
+        effects += last
+    return state, effects
+
+
+def _odd(request: Streamed, frame: Tokens) -> str | None:
+    """What is wrong with a frame that is not of the plainest kind."""
+    if type(request) is ChatRequest and type(frame) is Tokens:
+        return None
+    told = len(frame.chances) if isinstance(frame, WeighedTokens) else 0
+    if told != (len(frame.ids) if isinstance(request, RichChat) and request.logprobs else 0):
+        return f"The host told {told} logprobs with {len(frame.ids)} tokens."
+    if isinstance(request, CallRequest):
+        try:
+            text_bytes(frame.ids)
+        except LadingError as error:
+            return error.message
+    return None
+
+
+def _delivered(state: JobState, ids: tuple[int, ...], text: str, rolling: Digest) -> tuple[JobState, Deliver]:
+    attempt, first, rest = _running(state), len(state.emitted), b""
+    if not isinstance(state.spec.request, ChatRequest):
+        text, rest = _spell(state.spelled, ids)
     state = msgspec.structs.replace(
         state,
-        emitted=state.emitted + event.ids,
+        emitted=state.emitted + ids,
         rolling=rolling,
         spelled=rest,
-        attempt=msgspec.structs.replace(attempt, count=attempt.count + len(event.ids)),
+        attempt=msgspec.structs.replace(attempt, count=attempt.count + len(ids)),
     )
-    return state, [Deliver(event.first, event.ids, text, chances), Owe(owed(state))]
+    return state, Deliver(first, ids, text)
 
 
 def _spell(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
@@ -306,10 +375,9 @@ def _marked(state: JobState, added: bytes) -> JobState:
 def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> SignedReceipt:
     """Check a receipt against everything this side knows."""
     attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
-    signed = unpack(Receipt, packed)
     if attempt.accepted is None:
         raise _Lie("The host signed for an attempt that it never accepted.")
-    receipt = signed.value
+    issued_at = read_field(Receipt, packed, "issued_at")
     expected = Receipt(
         job=spec.job,
         attempt=attempt.number,
@@ -327,17 +395,18 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
         price_in=offer.price_in,
         price_out=offer.price_out,
         amount=_price(state),
-        finish=receipt.finish,
-        issued_at=receipt.issued_at,
+        finish=read_field(Receipt, packed, "finish"),
+        issued_at=issued_at,
         tier=TIERS.index(attempt.offer.detail.tier),
     )
-    if receipt != expected:
+    if abs(issued_at - now) > CLOCK_SKEW:
+        # A receipt from long ago could no longer be disputed, one from the future not yet.
+        raise _Lie(f"The receipt is dated {issued_at - now:+.0f} s from now.")
+    signed = matched(expected, packed, domain, offer.host)
+    if signed is None:
+        receipt = unpack(Receipt, packed).value
         wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]
         raise _Lie(f"The receipt is wrong in: {', '.join(wrong)}.")
-    if abs(receipt.issued_at - now) > CLOCK_SKEW:
-        # A receipt from long ago could no longer be disputed, one from the future not yet.
-        raise _Lie(f"The receipt is dated {receipt.issued_at - now:+.0f} s from now.")
-    signed.check(domain, offer.host)
     return signed
 
 

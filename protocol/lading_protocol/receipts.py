@@ -166,4 +166,8 @@ def unpack_row(row: bytes) -> tuple[int, Signature]:
 
 def receipt_leaf(receipt: SignedReceipt) -> Digest:
     """What an anchored Merkle root of receipts holds: the sha256 of the packed receipt."""
-    return sha256(receipt.pack())
+    return packed_leaf(receipt.pack())
+
+
+def packed_leaf(packed: bytes) -> Digest:
+    return sha256(packed)

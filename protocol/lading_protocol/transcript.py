@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from lading_protocol.ids import Digest, JobId
 
+_sha256 = hashlib.sha256
 CHUNK_TOKENS = 32
 SKETCH_BYTES = 32
 
@@ -35,7 +36,7 @@ def rolling_start(job: JobId) -> Digest:
 def roll(state: bytes, ids: Iterable[int]) -> Digest:
     """The rolling hash after `ids`, one step a token."""
     for i in ids:
-        state = hashlib.sha256(state + i.to_bytes(4, "big")).digest()
+        state = _sha256(state + i.to_bytes(4, "big")).digest()
     return Digest(state)
 
 

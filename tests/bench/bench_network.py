@@ -31,7 +31,7 @@ TLS = "raw asyncio TCP + TLS"
 STREAMS = 4096
 
 
-async def compare(other: Program, libp2p: dict[str, Any], quick: bool) -> None:
+async def compare(other: Program, folder: str, libp2p: dict[str, Any], quick: bool) -> None:
     endpoint, port = other.facts["endpoint"], other.facts["port"]
     transport = DirectTransport(PrivateKey(b"c" * 32))
     link = await transport.dial(endpoint)
@@ -43,7 +43,7 @@ async def compare(other: Program, libp2p: dict[str, Any], quick: bool) -> None:
     seconds = await many_streams(link, STREAMS)
     say("link_streams", STREAMS, "streams", bar=">= 4096", note=f"all answered within {seconds:.2f} s")
     await network_cold.measure()
-    await network_hostile.measure(link, endpoint, quick)
+    await network_hostile.measure(link, endpoint, folder, quick)
     await transport.close()
 
 
@@ -189,7 +189,7 @@ def main() -> None:
         write_certificate(folder)
         more = ["--asyncio"] if arguments.loop == "asyncio" else []
         with program("-m", f"{__package__}.network_end", folder, *more) as other:
-            run(compare(other, libp2p, arguments.quick))
+            run(compare(other, folder, libp2p, arguments.quick))
 
 
 if __name__ == "__main__":

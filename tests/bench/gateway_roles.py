@@ -29,20 +29,25 @@ FAR = 1e6
 
 
 def _answers() -> tuple[bytes, bytes]:
-    """A stream of TOKENS tokens and a whole answer of SHORT, as one HTTP answer each: what our own gateway writes."""
-    from lading_coordinator.core.answer import Bill, ChunkWriter, completion, tongue
-    from lading_protocol.ids import JobId, Wei
-    from lading_protocol.receipts import Finish
+    """A stream of TOKENS tokens and a whole answer of SHORT in OpenAI's shape, as one HTTP answer each."""
+    head = {"id": "chatcmpl-0", "created": 0, "model": MODEL, "system_fingerprint": "lading"}
+    choice = {"index": 0, "logprobs": None}
 
-    voice = tongue(JobId(bytes(32)), 0, MODEL, bytes(32))
-    writer = ChunkWriter(voice, include_usage=False)
-    bill = Bill(JobId(bytes(32)), Wei(0), 4, TOKENS, (), 18)
-    events = [writer.role(), *(writer.text("word ") for _ in range(TOKENS - 1)), writer.end(Finish.STOP, bill)]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    body = completion(voice, "word " * SHORT, Finish.LENGTH, bill)
+    def event(delta: dict[str, str], finish: str | None) -> bytes:
+        choices = [choice | {"delta": delta, "finish_reason": finish}]
+        tree = head | {"object": "chat.completion.chunk", "choices": choices}
+        return b"data: " + json.dumps(tree).encode() + b"\n\n"
+
+    events = [event({"role": "assistant", "content": ""}, None), *(TOKENS - 1) * [event({"content": "word "}, None)]]
+    events += [event({}, "stop") + b"data: [DONE]\n\n"]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in events)
+    begin = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    message = {"role": "assistant", "content": "word " * SHORT}
+    used = {"prompt_tokens": 4, "completion_tokens": SHORT, "total_tokens": 4 + SHORT}
+    choices = [choice | {"message": message, "finish_reason": "length"}]
+    body = json.dumps(head | {"object": "chat.completion", "choices": choices, "usage": used}).encode()
     whole = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-    return head + chunks + b"0\r\n\r\n", whole
+    return begin + chunks + b"0\r\n\r\n", whole
 
 
 def _plain() -> type[asyncio.Protocol]:
@@ -96,7 +101,7 @@ async def upstream(told: dict[str, Any]) -> None:
     agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), MODEL)]
     blobs = {agents[0][0]: dump(manifest())}
     record = decode(json.dumps(joined["record"]).encode())
-    habits = Habits(length=told.get("length", TOKENS), pause=told.get("pause", 0.0))
+    habits = Habits(length=told.get("length", TOKENS), pause=told.get("pause", 0.0), slots=MOST_JOBS)
     host = Host(transport, key("host"), record, agents, time.time, habits, blobs)
     say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
     await host.join(joined["endpoint"])

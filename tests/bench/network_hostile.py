@@ -21,7 +21,7 @@ from lading_net.direct.noise import Credentials
 from lading_net.direct.upgrade import Upgrade
 from lading_protocol.keys import PrivateKey
 
-from .processes import program, say_ready
+from .processes import Program, program, say_ready
 from .report import say
 
 CALLS = 200  # a second, half of them garbage, half silent
@@ -30,28 +30,34 @@ _PAUSE = 0.005
 SAMPLES = 300
 
 
-async def measure(link: DirectLink, endpoint: str, quick: bool) -> None:
-    """Calm and attack alternate, and the ratio is the median of the pairs' own: the machine is shared."""
-    pairs, calm, meanwhile = 3 if quick else 9, [], []
-    with program("-m", __name__, endpoint) as attacker:
-        await asyncio.sleep(1)
-        for _ in range(pairs):
-            meanwhile.append(await percentiles(link))
-            attacker.process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(0.2)
-            calm.append(await percentiles(link))
-            attacker.process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(0.2)
-    note = (
-        f"{CALLS} bad calls, {FRAMES} streams and pings a second from one neighbour; attacker and host share the cores"
-    )
+async def measure(link: DirectLink, endpoint: str, folder: str, quick: bool) -> None:
+    """The reference is the same attack on another program: attackers have machines of their own, here they share ours.
+
+    Both alternate, and the ratio is the median of the pairs' own.
+    """
+    pairs, spared, attacked = 3 if quick else 9, [], []
+    with program("-m", f"{__package__}.network_end", folder) as decoy:
+        aims = (endpoint, decoy.facts["endpoint"])
+        with program("-m", __name__, aims[0]) as here, program("-m", __name__, aims[1]) as elsewhere:
+            for _ in range(pairs):
+                await turn(elsewhere, here)
+                attacked.append(await percentiles(link))
+                await turn(here, elsewhere)
+                spared.append(await percentiles(link))
+    note = f"{CALLS} bad calls, {FRAMES} streams and pings a second from one neighbour"
     for name, index in (("p50", 0), ("p99", 1)):
-        ratio = statistics.median(now[index] / before[index] for now, before in zip(meanwhile, calm, strict=True))
-        reference = ("while the attacker holds still", statistics.median(one[index] for one in calm))
-        value = statistics.median(one[index] for one in meanwhile)
+        ratio = statistics.median(now[index] / other[index] for now, other in zip(attacked, spared, strict=True))
+        reference = ("the same attack on another program here", statistics.median(one[index] for one in spared))
+        value = statistics.median(one[index] for one in attacked)
         bar = "<= 1.2 of the reference" if name == "p99" else None
         n = pairs * SAMPLES
         say(f"link_under_attack_{name}", value, "ms", reference=reference, ratio=ratio, bar=bar, n=n, note=note)
+
+
+async def turn(rests: Program, goes_on: Program) -> None:
+    rests.process.send_signal(signal.SIGSTOP)
+    goes_on.process.send_signal(signal.SIGCONT)
+    await asyncio.sleep(0.2)
 
 
 async def percentiles(link: DirectLink) -> tuple[float, float]:

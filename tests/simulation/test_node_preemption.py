@@ -209,3 +209,27 @@ def test_many_batch_jobs_and_a_rush_leave_every_answer_whole(jobs: int) -> None:
         assert not len(pier.gateway.dispatcher.line)
 
     play(story, hosts=2, slots=2)
+
+
+def test_a_host_that_goes_down_is_chosen_no_more_and_hands_over_what_does_not_end_in_time() -> None:
+    async def story(pier: Pier) -> None:
+        whole = await pier.alone(LONG)
+        long, short = pier.ask(LONG), pier.ask(SHORT)
+        await asyncio.sleep(0.2)
+        leaving = next(node for node in pier.nodes if node.desk.running == 2)
+        staying = next(node for node in pier.nodes if node is not leaving)
+        leaving.stop()
+        await asyncio.sleep(0.5)
+        later = await pier.ask(SHORT).task
+        assert [part.host for part in later.ended.parts] == [staying.address]
+        await asyncio.gather(long.task, short.task)
+        assert short.moves == []
+        assert long.moves == ["draining"]
+        check_paid(long, whole)
+        [first, second] = [part for part in long.ended.parts if part.tokens]
+        assert (first.host, second.host) == (leaving.address, staying.address)
+        assert first.tokens > 40, "it had its five seconds"
+        assert pier.gateway.dispatcher.failover.moves == 0
+        assert leaving.desk.totals.failed == 0
+
+    play(story, hosts=2, slots=2)

@@ -17,8 +17,6 @@ MAX_DEADLY = 4096
 PROMPT_WEIGHT = 8192
 # Words of a host whose engine broke under the job, not under something else.
 CRASHES = frozenset({"engine_crashed", "engine_died", "resource_exhausted"})
-# Ways to leave a host that are nobody's fault and cost no budget.
-POLITE = frozenset({"preempted", "draining"})
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -144,10 +142,10 @@ class Quarantine:
     """Requests under which hosts die. Two hosts, and no third one is given it for `seconds`.
 
     That an engine broke is the host's own word. A link that broke proves nothing alone, for links do; but a second host
-    that is lost without one token more than the first has shown that it is the request.
+    that is lost at the very same token has shown that it is the request. What is older than `memory` is forgotten.
     """
 
-    def __init__(self, seconds: float = 300.0, memory: float = 600.0) -> None:
+    def __init__(self, seconds: float = 300.0, memory: float = 120.0) -> None:
         self._seconds = seconds
         self._memory = memory
         self._deaths: dict[Digest, _Deaths] = {}
@@ -158,11 +156,11 @@ class Quarantine:
     def died(self, key: Digest, host: Address, index: int, code: str, now: float) -> None:
         """A host that had accepted the request is gone, with `index` output tokens there in all."""
         found = self._deaths.get(key)
-        if found is None or now - found.since > self._memory:
+        if found is None or (now - found.since > self._memory and now >= found.until):
             while len(self._deaths) >= MAX_DEADLY:
                 del self._deaths[next(iter(self._deaths))]
             found = self._deaths[key] = _Deaths({}, set(), 0.0, now)
-        stuck = any(other != host and index <= at for other, at in found.at.items())
+        stuck = any(other != host and index == at for other, at in found.at.items())
         found.at[host] = index
         if code in CRASHES:
             found.crashed.add(host)

@@ -18,7 +18,7 @@ from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
-from lading_protocol.job import Effect, Event, JobState, LinkLost, Resume, apply, owed
+from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined, owed
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
 from lading_protocol.receipts import Finish, SignedReceipt
 
@@ -64,7 +64,7 @@ class Attempt:
         self.opened_at = 0.0
         self._opening = opening
         self._stream = stream
-        self._messages: MessageStream[ToPayer] = MessageStream(stream, _decoder)
+        self._messages: MessageStream[Heard] = MessageStream(stream, _decoder, joined)
         self._failover: Failover | None = None
         self._moved = 0
         self._weight = 1.0
@@ -93,37 +93,38 @@ class Attempt:
 
     async def next(self, patience: float | None = None) -> Event:
         """The host's next message, Stalled after `patience` seconds (by default its own), StreamCut at its end."""
+        waited = not self._messages.waiting
         try:
-            if self._messages.waiting:
-                message = await self._messages.recv()
-            else:
+            if waited:
                 message = await self._wait(self.patience if patience is None else patience)
+            else:
+                message = await self._messages.recv()
         except TimeoutError:
             return Stalled(f"nothing came for {asyncio.get_running_loop().time() - (self._since or 0):.2g} s")
         except LadingError as error:
             return StreamCut(error.message)
+        if isinstance(message, Tokens | Joined) and (waited or not self.count):
+            self._note(asyncio.get_running_loop().time())
+        self._since = None
         return StreamCut("the host closed the stream") if message is None else message
 
-    async def _wait(self, patience: float) -> ToPayer | None:
+    async def _wait(self, patience: float) -> Heard | None:
         clock = asyncio.get_running_loop().time
         began = clock()
         if self._since is None:
             self._since = began
         try:
             async with asyncio.timeout(patience):
-                message = await self._messages.recv()
+                return await self._messages.recv()
         except TimeoutError:
             late = clock() - began - patience
             async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
-                message = await self._messages.recv()
-        if isinstance(message, Tokens):
-            self._note(clock())
-        self._since = None
-        return message
+                return await self._messages.recv()
 
     def _note(self, now: float) -> None:
         """A host is measured by what it took itself, not by how long its tokens lay here unread."""
-        assert self._failover is not None
+        if self._failover is None:
+            return
         if self.count:
             self._gaps.note(now - (self._since or now))
             if self.count % STEADY:
@@ -134,15 +135,14 @@ class Attempt:
 
     def apply(self, event: Event, domain: Domain, now: float) -> list[Effect]:
         self.last = event
-        before = self.state.attempt
         self.state, effects = apply(self.state, event, domain, now)
-        current = self.state.attempt or before
-        if self.state.attempt is not None:
-            self.accepted = self.state.attempt.accepted is not None
-            self.count = self.state.attempt.count
+        current = self.state.attempt or self.state.last
+        if current is not None and current.number == self.number:
+            self.accepted = current.accepted is not None
+            self.count = current.count
             self.owed = max(self.owed, owed(self.state))
-        if current is not None and current.receipt is not None:
-            self.receipt, self.marks = current.receipt, current.marks
+            if current.receipt is not None:
+                self.receipt, self.marks = current.receipt, current.marks
         if self.state.finish is Finish.CANCELLED and not self._cancelled:
             self.state = msgspec.structs.replace(self.state, attempt=None, finish=Finish.RUNNING)
             return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lading.dispatch.attempt import Attempt, Stalled
 from lading.dispatch.events import Event, Moved
-from lading.errors import OutOfFunds
+from lading.errors import OutOfFunds, PurseError
 from lading_protocol.job import Deliver, Effect, Finished, Resume
 from lading_protocol.job import Event as HostEvent
 
@@ -61,7 +61,7 @@ class Race:
             return
         try:
             rival = await run.open(pick)
-        except OutOfFunds:
+        except (OutOfFunds, PurseError):
             return  # one host at a time is what the money is enough for
         if rival is not None:
             rival.begin(run.owner.failover, run.moves, run.weight)

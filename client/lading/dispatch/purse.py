@@ -59,16 +59,19 @@ class Purse:
             raise PurseError(f"The purse {path} does not open: {error}.") from error
         self._cache: dict[ChannelKey, PayerChannel] = {}
         self._locked: dict[Address, int] = {}
+        self._epochs: dict[tuple[Address, Address, TermsId], int] = {}
 
     def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
         """The channel generation in use; a channel that was closed on chain lives on under the next one."""
-        row = self._db.execute(
-            "select epoch from epochs where signer=? and host=? and terms=?", (signer, host, terms)
-        ).fetchone()
-        return int(row[0]) if row else 0
+        place = signer, host, terms
+        if place not in self._epochs:
+            row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
+            self._epochs[place] = int(row[0]) if row else 0
+        return self._epochs[place]
 
     def set_epoch(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
         self._write("insert or replace into epochs values (?,?,?,?)", (signer, host, terms, epoch))
+        self._epochs[signer, host, terms] = epoch
         self._locked.pop(signer, None)
 
     def closed(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
@@ -150,8 +153,9 @@ class Purse:
                 channel.lock,
             ),
         )
+        if self.channel(key).locked != channel.locked:
+            self._locked.pop(key.signer, None)
         self._cache[key] = channel
-        self._locked.pop(key.signer, None)
 
     def _write(self, sql: str, values: tuple[object, ...]) -> None:
         try:

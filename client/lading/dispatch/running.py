@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lading.core.failover import CRASHES, POLITE, deadly_key, weight_of
+from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import Want
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
@@ -52,7 +52,8 @@ LOOK_SECONDS = 0.05
 REST_SECONDS = 1.0
 # A request the host will never take, whichever host it is.
 HOPELESS = frozenset({"bad_request", "too_long"})
-FULL = frozenset({"busy", "preempted"})
+# After so many times a host has no right to stop a batch job again, and never had one to stop another.
+MOST_PREEMPTED = 3
 MOST_REASONS = 16
 
 
@@ -76,6 +77,7 @@ class Run:
         self.opened = 0
         self.moves = 0
         self.preempted = 0
+        self.parked_at: float | None = None
         self.broken = False
         self.announced = False
         self.reported = False
@@ -113,8 +115,7 @@ class Run:
             await self._leave()
         pick = self.choose()
         if pick is None and self.preempted:
-            limits = self.owner.limits
-            pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, limits.parked)
+            pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, self._patience())
         if pick is None:
             raise self._nobody()
         return pick
@@ -125,6 +126,12 @@ class Run:
         if len(self.tried) >= owner.limits.attempts:
             return None
         return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
+
+    def _patience(self) -> float:
+        """How much longer the job waits for a slot, since it last got one on."""
+        now = asyncio.get_running_loop().time()
+        self.parked_at = now if self.parked_at is None else self.parked_at
+        return max(0.0, self.parked_at + self.owner.limits.parked - now)
 
     def _want(self) -> Want:
         ask, now = self.ask, asyncio.get_running_loop().time()
@@ -205,8 +212,8 @@ class Run:
         return attempt
 
     async def _link(self, offer: KnownOffer) -> Link:
-        for link in self.owner.transport.links():
-            if link.peer == offer.host and not link.closed.is_set():
+        for link in self.owner.transport.links(offer.host):
+            if not link.closed.is_set():
                 return link
         return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
 
@@ -281,6 +288,7 @@ class Run:
         """The first tokens of this host are here."""
         if not attempt.answered:
             attempt.answered = True
+            self.parked_at = None
             self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
@@ -292,11 +300,12 @@ class Run:
             raise Refusal(reason, code=code)
         if blame or isinstance(attempt.last, StreamCut):
             self.owner.directory.failed(host, self.owner.clock(), blame=blame)
-        self.preempted += code == "preempted"
-        if self.preempted and code in FULL:
+        rightly = code == "preempted" and self.ask.batch and self.preempted < MOST_PREEMPTED
+        self.preempted += rightly
+        if rightly or (self.preempted and code == "busy"):
             self.tried.discard(host)
             self.resting[host] = asyncio.get_running_loop().time() + REST_SECONDS
-        if attempt.accepted and code not in POLITE:
+        if attempt.accepted and not rightly and code != "draining":
             self._moved(attempt, code)
 
     def _moved(self, attempt: Attempt, code: str) -> None:

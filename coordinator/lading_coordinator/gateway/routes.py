@@ -3,8 +3,7 @@
 from urllib.parse import unquote
 
 from lading_coordinator.errors import ApiError
-from lading_coordinator.gateway.asgi import AsgiBridge
-from lading_coordinator.gateway.connection import Request
+from lading_coordinator.gateway.connection import App, Request
 from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.gateway.reply import Reply
 
@@ -12,7 +11,7 @@ from lading_coordinator.gateway.reply import Reply
 class Routes:
     """The application that the connections call."""
 
-    def __init__(self, gateway: Gateway, rest: AsgiBridge | None = None) -> None:
+    def __init__(self, gateway: Gateway, rest: App | None = None) -> None:
         self._gateway = gateway
         self._rest = rest
         self._calls = {

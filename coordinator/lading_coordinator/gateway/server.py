@@ -17,29 +17,45 @@ class HttpServer:
 
     def __init__(self, app: App, limits: Limits | None = None) -> None:
         self._app = app
-        self._limits = limits or Limits()
-        self._server: asyncio.Server | None = None
+        self.limits = limits or Limits()
+        self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self.connections: set[Connection] = set()
         self.address: tuple[str, int] = ("", 0)
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Returns where it listens. Raises PortInUse, CoordinatorError."""
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
+        """Returns where it listens; other processes of ours may listen there too if it is `shared`.
+
+        Raises PortInUse, CoordinatorError.
+        """
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: Connection(self._app, self._limits, self.connections), host, port, backlog=1024
-            )
+            server = await loop.create_server(self.protocol, host, port, backlog=1024, reuse_port=shared or None)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise PortInUse(f"Another program listens on {host}:{port} already.") from error
             raise CoordinatorError(
                 f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose an address of this machine."
             ) from error
-        found: Sequence[object] = self._server.sockets[0].getsockname()
+        found: Sequence[object] = server.sockets[0].getsockname()
         self.address = (str(found[0]), int(str(found[1])))
-        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._opened(server)
         return self.address
+
+    async def listen_unix(self, path: str) -> None:
+        self._opened(await asyncio.get_running_loop().create_unix_server(self.protocol, path, backlog=1024))
+
+    def protocol(self) -> asyncio.Protocol:
+        """What a new connection is spoken to with."""
+        return self.connection()
+
+    def connection(self) -> Connection:
+        return Connection(self._app, self.limits, self.connections)
+
+    def _opened(self, server: asyncio.Server) -> None:
+        self._servers.append(server)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -50,9 +66,10 @@ class HttpServer:
 
     async def close(self, grace: float) -> None:
         """Stops accepting; running answers get `grace` seconds to end, then they are cut off."""
-        if self._server is None:
+        if not self._servers:
             return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         running = [task for connection in list(self.connections) if (task := connection.stop()) is not None]
         if running:
             _, late = await asyncio.wait(running, timeout=grace)
@@ -62,4 +79,5 @@ class HttpServer:
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._server = None
+            self._sweeper = None
+        self._servers = []

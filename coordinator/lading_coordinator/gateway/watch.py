@@ -32,7 +32,7 @@ class JobWatch:
         """The first piece is here; further calls change nothing."""
         if self._waits:
             self._waits = False
-            self._metrics.first_token.labels(self._operation).observe(time.perf_counter() - self._began)
+            self._metrics.first_of(self._operation).observe(time.perf_counter() - self._began)
 
     def moved(self, event: Moved) -> None:
         self._metrics.moved.labels(event.code[:32]).inc()
@@ -45,6 +45,6 @@ class JobWatch:
     ) -> None:
         refusal = as_api_error(error, self._given) if isinstance(error, LadingError) else None
         self._metrics.running.dec()
-        self._metrics.jobs.labels(self._operation, refusal.code if refusal else self._code).inc()
+        self._metrics.jobs_of(self._operation, refusal.code if refusal else self._code).inc()
         if refusal is not None and refusal is not error:
             raise refusal from error

@@ -65,7 +65,7 @@ def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(views.parts.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await views.parts.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/")
     async def page() -> Response:

@@ -3,7 +3,7 @@
 Addresses and ids are 0x-hex, wei are strings, amounts in tokens stand beside them.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ class Parts(msgspec.Struct, frozen=True):
     address: Address
     chain_url: str
     clock: Callable[[], float]
-    metrics_text: Callable[[], bytes]
+    metrics_text: Callable[[], Awaitable[bytes]]
 
 
 class Views:
@@ -76,6 +76,13 @@ class Views:
     def session(self, seat: Seat) -> Tree:
         view, parts = seat.view, self.parts
         refusal = refusal_of(seat, parts.clock())
+        held = parts.purse.channels(seat.key.address)
+        # Added up here: the purse's own sum is of the process that signs.
+        locked = sum(
+            channel.locked
+            for key, channel in held
+            if key.epoch == parts.purse.epoch(seat.key.address, key.host, key.terms)
+        )
         channels = [
             {
                 "host": to_hex(key.host),
@@ -84,7 +91,7 @@ class Views:
                 "promised": self.coins(channel.cumulative),
                 "locked": self.coins(channel.locked),
             }
-            for key, channel in parts.purse.channels(seat.key.address)
+            for key, channel in held
         ]
         chain = None
         if view is not None:
@@ -92,7 +99,7 @@ class Views:
                 "cap": self.coins(view.cap),
                 "locked": self.coins(view.locked),
                 "free": self.coins(view.free),
-                "spendable": self.coins(max(limit_of(view) - parts.purse.locked(seat.key.address), 0)),
+                "spendable": self.coins(max(limit_of(view) - locked, 0)),
                 "expiry": view.expiry,
             }
         return {

@@ -7,7 +7,7 @@ import msgspec
 
 from lading_node.core.asked import bias_fault
 from lading_node.core.channel import Channel, admit_to, cover, promise_lock, read_lock, read_voucher, unpaid_cap, why
-from lading_protocol import VERSION
+from lading_protocol import OLDEST, VERSION
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Wei
@@ -64,8 +64,9 @@ class Admitted(msgspec.Struct, frozen=True):
 
 def admit(opening: Open, facts: Facts) -> Admitted | Refuse:
     offer = facts.offer
-    if opening.version != VERSION:
-        return Refuse("version", f"This host speaks protocol version {VERSION}, the request {opening.version}.")
+    if not OLDEST <= opening.version <= VERSION:
+        spoken = f"versions {OLDEST} to {VERSION}" if OLDEST < VERSION else f"version {VERSION}"
+        return Refuse("version", f"This host speaks protocol {spoken}, the request {opening.version}.")
     if offer is None:
         return Refuse("offer_unknown", "This host makes no such offer now. Fetch its current offers.")
     if offer.offer.expires <= facts.now:

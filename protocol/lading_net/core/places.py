@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ class Place(msgspec.Struct, frozen=True):
     near: bool = False
 
 
+@lru_cache(maxsize=1024)
 def place(host: str) -> Place:
     """Of an address as text; anything else, such as a name, is a place of its own."""
     try:

@@ -124,8 +124,8 @@ class DirectTransport:
     def on_link(self, callback: LinkCallback) -> None:
         self._callbacks.append(callback)
 
-    def links(self) -> list[Link]:
-        best = [self._best(peer) for peer in self._links]
+    def links(self, peer: Address | None = None) -> list[Link]:
+        best = [self._best(each) for each in (self._links if peer is None else (peer,))]
         return [link for link in best if link is not None]
 
     def link_to(self, peer: Address) -> DirectLink | None:

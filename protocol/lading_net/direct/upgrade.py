@@ -18,8 +18,8 @@ class Upgrade:
     """Send what `start` and `receive` return; once `remote` is set, the link is up and `rest` are its first bytes."""
 
     def __init__(self, mine: noise.Credentials, dialled: bool, expect: Address | None = None) -> None:
-        self._dialled, self._expect = dialled, expect
-        self._handshake = noise.Handshake(mine, dialled)
+        self._mine, self._dialled, self._expect = mine, dialled, expect
+        self._handshake: noise.Handshake
         self._choice = self._negotiation(noise.PROTOCOL)
         self._step = self._choose_security
         self._held = b""
@@ -31,6 +31,7 @@ class Upgrade:
     def start(self) -> bytes:
         if not self._dialled:
             return multistream.HELLO
+        self._handshake = noise.Handshake(self._mine, True)
         return multistream.proposal(noise.PROTOCOL) + _framed(self._handshake.start())
 
     def receive(self, data: bytes) -> bytes:
@@ -54,6 +55,8 @@ class Upgrade:
         replies = self._replies()
         if rest is None:
             return replies
+        if not self._dialled:  # its keys are made for a caller who got this far, and for nobody else
+            self._handshake = noise.Handshake(self._mine, False)
         self._step = self._shake_hands
         return replies + (self._shake_hands(rest) if rest else b"")
 

@@ -53,16 +53,24 @@ class Discovery:
         self._watch = Watch()
         self._failed: dict[ID, float] = {}
         self._look = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._kept: set[ID] = set()
         host.get_network().register_notifee(self._watch)
+
+    def meet(self, endpoint: Endpoint) -> None:
+        """Somebody told of this peer: stay connected to it, as to those of the bootstrap list."""
+        peer = ID.from_base58(str(endpoint.peer))
+        if self._nursery is not None and peer != self._host.get_id() and peer not in self._kept:
+            self._kept.add(peer)
+            self._nursery.start_soon(self._keep_connected, peer, endpoint)
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._keep_reporting)
             nursery.start_soon(self._keep_looking)
             for endpoint in self._settings.bootstrap:
-                peer = ID.from_base58(str(endpoint.peer))
-                if peer != self._host.get_id():
-                    nursery.start_soon(self._keep_connected, peer, endpoint)
+                self.meet(endpoint)
 
     async def _keep_reporting(self) -> None:
         while True:

@@ -24,6 +24,7 @@ from lading_protocol.keys import PrivateKey
 
 if TYPE_CHECKING:
     from lading_net.libp2p.host import Host
+    from lading_net.libp2p.lan import Lan
 
 INBOX = 4_096
 CLOSING_SECONDS = 5.0
@@ -56,7 +57,8 @@ class Libp2pGossip:
     """A libp2p host that gossips. `bootstrap` needs one reachable peer; the others are found through it.
 
     `announce` replaces the addresses told to others, for a host behind a port forwarding or in a container. With a
-    `network` key it is a member of this private network, and of no other.
+    `network` key it is a member of this private network, and of no other. `lan` is this machine's address in a local
+    network where peers are looked for by multicast, "" for none.
     Raises BadEndpoint for an address without a meaning.
     """
 
@@ -68,6 +70,7 @@ class Libp2pGossip:
         *,
         announce: Sequence[str] = (),
         max_peers: int = 16,
+        lan: str = "",
         network: NetworkKey | None = None,
     ) -> None:
         key = PrivateKey(secret if isinstance(secret, bytes) else secret.secret)
@@ -84,6 +87,8 @@ class Libp2pGossip:
         self._topics: dict[str, None] = {}
         self._peers: tuple[str, ...] = ()
         self._address = ""
+        self._lan_address = lan
+        self._lan: Lan | None = None
         self._host: Host | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -113,6 +118,25 @@ class Libp2pGossip:
         except BaseException:
             await self.close()
             raise
+        if self._lan_address:
+            await self._look_nearby()
+
+    async def _look_nearby(self) -> None:
+        from lading_net.libp2p.lan import Lan
+
+        mine = Endpoint("ip4", self._lan_address, Endpoint.parse(self._address).port, self.peer_id)
+        lan = Lan(mine, self._meet)
+        try:
+            await lan.open()
+        except OSError as error:
+            log.info("peers nearby are not looked for: %s", error)
+            return
+        self._lan = lan
+
+    def _meet(self, endpoint: Endpoint) -> None:
+        if self._host is not None:
+            log.info("a peer is nearby: %s", endpoint)
+            self._host.meet(endpoint)
 
     async def publish(self, topic: str, data: bytes) -> None:
         if self._closing.is_set() or self._host is None:
@@ -128,6 +152,11 @@ class Libp2pGossip:
                 self._host.subscribe(topic)
         return self._readers.add(topic)
 
+    def leave(self, topic: str) -> None:
+        self._readers.leave(topic)
+        if self._topics.pop(topic, True) is None and self._host is not None:
+            self._host.leave(topic)
+
     def peers(self) -> list[Address]:
         """The connected peers that have an address; a libp2p peer with another kind of key has none and is left out."""
         found = []
@@ -142,6 +171,9 @@ class Libp2pGossip:
         self._closing.set()
         self._readers.close()
         self._peers = ()
+        if self._lan is not None:
+            await self._lan.close()
+            self._lan = None
         if self._thread is None:
             return
         if self._host is not None:

@@ -44,8 +44,9 @@ from lading_net.peer import Endpoint
 OUTBOX = 1_024
 MAX_CONNECTIONS = 256
 CLOSING_SECONDS = 1.0
-Work = trio.MemoryReceiveChannel[tuple[str, bytes | None]]
-"""What the program wants done: a message for a topic, or with None, the topic's subscription."""
+_MEET = ""  # a topic that no message has: the data is an endpoint
+Work = trio.MemoryReceiveChannel[tuple[str, bytes | bool]]
+"""What the program wants done: a message for a topic, or with True or False to be in it or not."""
 
 log = logging.getLogger(__name__)
 # The library logs an error for every peer that hangs up; what matters reaches us as an exception.
@@ -63,7 +64,7 @@ class Outlet(Protocol):
 
 
 class Host:
-    """One life of the host: run() once. publish(), subscribe() and stop() may be called from any thread."""
+    """One life of the host: run() once. publish(), subscribe(), leave() and stop() may be called from any thread."""
 
     def __init__(self, settings: Settings, outlet: Outlet) -> None:
         self._settings = settings
@@ -71,14 +72,21 @@ class Host:
         self._lock = threading.Lock()
         self._token: trio.lowlevel.TrioToken | None = None
         self._stopped = False
-        self._work: trio.MemorySendChannel[tuple[str, bytes | None]] | None = None
-        self._outbox: Handover[tuple[str, bytes | None]] = Handover(OUTBOX, self._in_trio, self._enqueue)
+        self._work: trio.MemorySendChannel[tuple[str, bytes | bool]] | None = None
+        self._outbox: Handover[tuple[str, bytes | bool]] = Handover(OUTBOX, self._in_trio, self._enqueue)
 
     def publish(self, topic: str, data: bytes) -> None:
         self._outbox.put((topic, data))
 
     def subscribe(self, topic: str) -> None:
-        self._outbox.put((topic, None))
+        self._outbox.put((topic, True))
+
+    def leave(self, topic: str) -> None:
+        self._outbox.put((topic, False))
+
+    def meet(self, endpoint: Endpoint) -> None:
+        """Try to connect to this peer, and keep trying."""
+        self._outbox.put((_MEET, str(endpoint).encode()))
 
     def stop(self) -> None:
         with self._lock:
@@ -95,7 +103,7 @@ class Host:
         trio.run(self._main)
 
     async def _main(self) -> None:
-        self._work, work = trio.open_memory_channel[tuple[str, bytes | None]](OUTBOX)
+        self._work, work = trio.open_memory_channel[tuple[str, bytes | bool]](OUTBOX)
         with self._lock:
             self._token = trio.lowlevel.current_trio_token()
             if self._stopped:
@@ -124,17 +132,21 @@ class Host:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(discovery.run)
                     self._outlet.listening(listen)
-                    await self._work_until_stopped(pubsub, work)
+                    await self._work_until_stopped(pubsub, discovery, work)
                     nursery.cancel_scope.cancel()
                 await _hang_up(host)
         finally:
             pubsub.seen_messages.stop()  # a thread of the library's
 
-    async def _work_until_stopped(self, pubsub: Pubsub, work: Work) -> None:
+    async def _work_until_stopped(self, pubsub: Pubsub, discovery: Discovery, work: Work) -> None:
         self._outbox.drain()
         async for topic, data in work:
-            if data is None:
+            if data is True:
                 await pubsub.subscribe(topic)
+            elif data is False:
+                await pubsub.unsubscribe(topic)
+            elif topic == _MEET:
+                discovery.meet(Endpoint.parse(data.decode()))
             else:
                 await pubsub.publish(topic, data)
 
@@ -182,7 +194,7 @@ class Host:
         except trio.RunFinishedError:
             pass
 
-    def _enqueue(self, item: tuple[str, bytes | None]) -> None:
+    def _enqueue(self, item: tuple[str, bytes | bool]) -> None:
         if self._work is not None:
             try:
                 self._work.send_nowait(item)

@@ -17,24 +17,30 @@ from multiaddr import Multiaddr  # type: ignore[import-untyped]
 from lading_net.errors import NetError
 from lading_net.private import NetworkKey, Protector
 
+_AT_ONCE = 64 * 1024
+
 
 class ProtectedStream(ReadWriteCloser):
     def __init__(self, inner: ReadWriteCloser, protector: Protector) -> None:
         self._inner, self._protector = inner, protector
+        self._said = b""
 
     async def read(self, n: int | None = None) -> bytes:
-        while True:
-            data = await self._inner.read(n)
+        """The library reads byte by byte at first; the protector must see at once what came at once, or it would take a
+        caller's first 24 bytes for one who waits for our nonce."""
+        while not self._said:
+            data = await self._inner.read(_AT_ONCE)
             if not data:
                 return data
             try:
-                said, answer = self._protector.receive(data)
+                self._said, answer = self._protector.receive(data)
             except NetError as error:
                 raise IOException(error.message) from None
             if answer:
                 await self._inner.write(answer)
-            if said:
-                return said
+        size = len(self._said) if n is None else n
+        data, self._said = self._said[:size], self._said[size:]
+        return data
 
     async def write(self, data: bytes) -> None:
         if sent := self._protector.send(data):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 from libp2p.abc import IHost, INetStream
@@ -94,12 +94,18 @@ def guarded(handler: Handler) -> Handler:
     return handle
 
 
+class QuietRouter(GossipSub):
+    """The library's router without its notices of what need not be sent: each is as large as an offer."""
+
+    async def _emit_idontwant_for_message(self, msg_id: bytes, topic_ids: Iterable[str]) -> None: ...
+
+
 def make_router() -> GossipSub:
-    return GossipSub(
+    return QuietRouter(
         protocols=[PROTOCOL_ID_V11],
         degree=6,
         degree_low=4,
-        degree_high=12,
+        degree_high=8,
         heartbeat_interval=HEARTBEAT_SECONDS,
         gossip_window=3,
         gossip_history=5,

@@ -37,6 +37,9 @@ class MemoryGossip:
     def subscribe(self, topic: str) -> Subscription:
         return self._readers.add(topic)
 
+    def leave(self, topic: str) -> None:
+        self._readers.leave(topic)
+
     def peers(self) -> list[Address]:
         if self._closed:
             return []

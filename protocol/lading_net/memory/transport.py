@@ -84,8 +84,11 @@ class MemoryTransport:
     def on_link(self, callback: LinkCallback) -> None:
         self._callbacks.append(callback)
 
-    def links(self) -> list[Link]:
-        return list(self._links.values())
+    def links(self, peer: Address | None = None) -> list[Link]:
+        if peer is None:
+            return list(self._links.values())
+        link = self._links.get(peer)
+        return [] if link is None else [link]
 
     async def close(self) -> None:
         ending = self.kill()

@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 import pytest
 
 from integration.coordinator.test_openai_sdk import MESSAGES, play
@@ -243,5 +244,33 @@ def test_a_response_that_breaks_raises_while_streaming(tmp_path: Path) -> None:
             async for _ in stream:
                 pass
         assert caught.value.code == "job_lost"
+
+    play(tmp_path, story)
+
+
+class Weather(pydantic.BaseModel):
+    """What a consumer has as a type of its own."""
+
+    city: str
+    days: list[Literal["sun", "rain"]]
+    note: str | None
+
+
+def test_answers_and_calls_in_the_consumers_own_types(tmp_path: Path) -> None:
+    async def story(made: Town, client: Any) -> None:
+        given = '{"city":"Zürich","days":["sun","rain"],"note":null}'
+        shaped = await made.host("one", Habits(says=given))
+        await made.host("two", Habits(says=f'{{"name":"Weather","arguments":{given}}}'), "caller")
+        expected = Weather(city="Zürich", days=["sun", "rain"], note=None)
+        chat = await client.chat.completions.parse(model="storyteller", messages=MESSAGES, response_format=Weather)
+        assert chat.choices[0].message.parsed == expected
+        assert b"Weather" in shaped.served[0].request.sampler.grammar  # type: ignore[union-attr]
+        response = await client.responses.parse(model="storyteller", input="weather?", text_format=Weather)
+        assert response.output_parsed == expected
+        tools = [openai.pydantic_function_tool(Weather)]
+        called = await client.chat.completions.parse(
+            model="caller", messages=MESSAGES, tools=tools, tool_choice="required"
+        )
+        assert called.choices[0].message.tool_calls[0].function.parsed_arguments == expected
 
     play(tmp_path, story)

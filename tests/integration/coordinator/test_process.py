@@ -1,5 +1,6 @@
 """The coordinator as a process: starts without a chain, refuses a second one, says why it cannot listen, stops."""
 
+import asyncio
 import json
 import os
 import signal
@@ -11,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
-from factories import network
+from factories import key, network
+from lading.cli.main import main
+from lading_net.direct import DirectSettings, DirectTransport
+from lading_net.errors import HandshakeFailed
+from lading_net.messages import MessageStream
+from lading_net.private import NetworkKey
+from lading_protocol.messages import OFFERS, Adverts, WantOffers
 
 
 class Daemon:
@@ -116,3 +124,57 @@ def test_bad_settings_and_a_missing_record(tmp_path: Path, daemons: list[Daemon]
         assert code != 0
         assert all(word in said for word in words)
         assert "Traceback" not in said
+
+
+def said_to(endpoint: str, probe: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", int(endpoint.split("/")[4])), timeout=5) as probing:
+        probing.sendall(probe)
+        try:
+            return probing.recv(1000)
+        except ConnectionResetError:
+            return b""
+
+
+def test_a_private_coordinator_is_there_for_members_only(tmp_path: Path, daemons: list[Daemon]) -> None:
+    path = tmp_path / "swarm.key"
+    assert main(["network", "new-key", str(path), "--json"]) == 0
+    daemons.append(Daemon(tmp_path / "one", network_key=str(path), log_level="debug"))
+    told = daemons[0].started()
+    for endpoint in (told["endpoints"][0], told["gossip"]):
+        for probe in (b"GET / HTTP/1.1\r\nHost: somewhere\r\n\r\n", b"\x13/multistream/1.0.0\n\x07/noise\n"):
+            assert said_to(endpoint, probe) == b""
+
+    async def offers(network: NetworkKey | None) -> Adverts | None:
+        transport = DirectTransport(key("member"), DirectSettings(network=network))
+        try:
+            link = await transport.dial(told["endpoints"][0])
+            asking: MessageStream[Adverts] = MessageStream(await link.open(OFFERS), msgspec.msgpack.Decoder(Adverts))
+            asking.send(WantOffers())
+            return await asking.recv()
+        finally:
+            await transport.close()
+
+    assert asyncio.run(offers(NetworkKey.load(path))) == Adverts(())
+    with pytest.raises(HandshakeFailed):
+        asyncio.run(offers(None))
+    code, said = daemons[0].stop()
+    assert code == 0
+    assert path.read_text().split()[-1] not in said
+    daemons.append(Daemon(tmp_path / "two", network_key=str(tmp_path / "none")))
+    code, said = daemons[1].ended()
+    assert code != 0
+    assert "net_bad_network_key" in said
+    assert "Traceback" not in said
+
+
+def test_several_workers_start_answer_and_stop(tmp_path: Path, daemons: list[Daemon]) -> None:
+    daemons.append(Daemon(tmp_path, workers="2"))
+    told = daemons[0].started()
+    assert httpx.get(told["http"] + "/healthz").json() == {"status": "ok"}
+    assert httpx.get(told["http"] + "/v1/models").json() == {"object": "list", "data": []}
+    made = httpx.post(told["http"] + "/lading/v1/sessions", json={"payer": "0x" + "11" * 20}).json()
+    headers = {"authorization": f"Bearer {made['api_key']}"}
+    asked = httpx.post(told["http"] + "/v1/embeddings", json={"model": "m", "input": "x"}, headers=headers)
+    assert asked.json()["error"]["code"] == "chain_unreachable"
+    code, said = daemons[0].stop()
+    assert (code, "Traceback" in said) == (0, False), said

@@ -34,6 +34,11 @@ class Town:
         self.hosts: list[Host] = []
 
     async def build(self) -> None:
+        await self.build_chain()
+        await self.build_door()
+        self.coordinator = Coordinator(self.made_settings(), self.outside())
+
+    async def build_chain(self) -> None:
         self.chain = FakeChain(time.time, block_time=1.0)
         bank = key("bank")
         self.record = await deploy(self.chain, bank, Parameters.devnet())
@@ -41,23 +46,18 @@ class Town:
         self.payer = key("payer")
         await self.contracts.coin.transfer(bank, self.payer.address, 1000 * COIN)
         self.agent, self.terms = await self.register("storyteller")
-        transport = DirectTransport(key("coordinator"))
-        self.endpoint = await transport.listen(ANY_PORT)
-        settings = msgspec.convert(
-            {"home": str(self.folder), "http_port": 0, "require_stake": False, "audits": False, "drain": 5.0}
-            | self.settings,
-            CoordinatorSettings,
-        )
-        outside = Outside(
-            key("coordinator"),
-            self.contracts,
-            transport,
-            None,
-            (self.endpoint,),
-            time.time,
-            random.Random(3).randbytes,
-        )
-        self.coordinator = Coordinator(settings, outside)
+
+    async def build_door(self) -> None:
+        self.transport = DirectTransport(key("coordinator"))
+        self.endpoint = await self.transport.listen(ANY_PORT)
+
+    def made_settings(self) -> CoordinatorSettings:
+        base = {"home": str(self.folder), "http_port": 0, "require_stake": False, "audits": False, "drain": 5.0}
+        return msgspec.convert(base | self.settings, CoordinatorSettings)
+
+    def outside(self) -> Outside:
+        fresh = random.Random(3).randbytes
+        return Outside(key("coordinator"), self.contracts, self.transport, None, (self.endpoint,), time.time, fresh)
 
     async def register(self, name: str) -> tuple[AgentId, TermsId]:
         maker, agent = key("maker"), agent_id(dump(manifest(name)))

@@ -322,12 +322,12 @@ def test_an_honest_answer_scores_nothing_and_a_changed_one_much(bench: Bench, ru
 
 
 def test_what_an_exact_class_cuts_off_is_cut_off(bench: Bench, run: Runs) -> None:
-    """An honest answer is as good there; one of a host that takes a hundredth more than top-p allows is not."""
+    """An honest answer is as good there; one of a host that takes a little more than top-p allows is not."""
 
     async def main() -> None:
         async with bench.engine() as engine:
             for seed in range(40):
-                request, loose = (ask(60, seed=seed, top_p=share) for share in (0.9, 0.91))
+                request, loose = (ask(60, seed=seed, top_p=share) for share in (0.9, 0.918))
                 honest, other = [tuple((await whole(engine, one)).ids) for one in (request, loose)]
                 own = await engine.score(Score("own", request, honest, exact=True))
                 assert isinstance(own, Scored)

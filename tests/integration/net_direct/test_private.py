@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 
 import pytest
 
 from integration.net_direct.support import ANY_PORT, ONE, THREE, TWO, Net, play, read_all
-from lading_net.direct import DirectSettings
+from lading_net.direct import DirectSettings, Relay
 from lading_net.direct.multistream import proposal
 from lading_net.errors import HandshakeFailed, NetError
 from lading_net.ports import Link
@@ -55,7 +56,7 @@ async def said_to(where: str, probe: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(probe)
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(100), 5)
     except ConnectionError:
         return b""
     finally:
@@ -90,5 +91,20 @@ def test_outsiders_and_members_find_no_way_to_each_other(loop: str) -> None:
         open_door = await public.listen(ANY_PORT)
         with pytest.raises(NetError):
             await net.transport(ONE, MEMBER).dial(open_door)
+
+    play(scenario, loop)
+
+
+@loops
+def test_members_also_meet_through_a_relay_among_them(loop: str) -> None:
+    async def scenario(net: Net) -> None:
+        middle, host, caller = net.transport(THREE, MEMBER), net.transport(TWO, MEMBER), net.transport(ONE, MEMBER)
+        where = await middle.listen(ANY_PORT)
+        Relay(middle, lambda: (where,), time.time).open()
+        reservation = await host.reserve(await host.dial(where))
+        link = await caller.dial(reservation.endpoints[0], TWO.address)
+        assert link.relayed
+        data = os.urandom(500_000)
+        assert await ask(link, data) == data
 
     play(scenario, loop)

@@ -5,13 +5,19 @@ that is below, and another hand for all that is above.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
 from typing import Any
 
 import pytest
 
 from factories import key
-from integration.net_js.pier import PAYER, converse, node_program, pier
+from integration.net_direct.support import ONE, Net, play, read_all
+from integration.net_js.pier import CLIENT, PAYER, converse, node_program, pier
+from lading_net.direct import DirectSettings
 from lading_net.peer import PeerId
+from lading_net.ports import Stream
 from lading_net.private import NetworkKey
 from lading_node.node import Node
 
@@ -48,10 +54,49 @@ def check(said: dict[str, Any], node: Node) -> None:
     assert said["found"]["at"].startswith("/ip4/127.0.0.1/tcp/")
 
 
-@pytest.mark.parametrize("network", [None, NetworkKey(bytes(range(32)))], ids=["public", "private"])
+networks = pytest.mark.parametrize("network", [None, NetworkKey(bytes(range(32)))], ids=["public", "private"])
+
+
+@networks
 def test_it_joins_finds_hears_asks_and_pays(program: str, network: NetworkKey | None) -> None:
     async def story() -> None:
         async with pier(network, "amber", "birch", "cedar") as (node, sea, wharf):
             check(await converse(node, sea, wharf, program), node)
 
     asyncio.run(story())
+
+
+@networks
+def test_it_listens_and_we_dial(program: str, network: NetworkKey | None) -> None:
+    """Much data both ways, and a stream back over the link that we dialled."""
+    data = os.urandom(3_000_000)
+
+    async def scenario(net: Net) -> None:
+        mine = net.transport(ONE, DirectSettings(network=network))
+
+        async def greet(stream: Stream) -> None:
+            stream.write(b"hello from below")
+
+        mine.handle("/greet/1", greet)
+        link = await mine.dial(where, key("javascript").address)
+        for protocol, said, answer in (("/echo/1", data, data), ("/ask/1", b"/greet/1", b"hello from below")):
+            stream = await link.open(protocol)
+            reading = asyncio.ensure_future(read_all(stream))
+            for at in range(0, len(said), 60_000):
+                stream.write(said[at : at + 60_000])
+                await stream.drain()
+            await stream.close()
+            assert await reading == answer
+
+    given = {"secret": key("javascript").secret.hex(), "network_key": network.text() if network is not None else ""}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([program, "server.mjs"], cwd=CLIENT, stdin=pipe, stdout=pipe, text=True) as server:
+        try:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write(json.dumps(given))
+            server.stdin.close()
+            where = json.loads(server.stdout.readline())["endpoint"]
+            play(scenario, "uvloop")
+        finally:
+            server.kill()

@@ -281,6 +281,27 @@ def test_importing_the_port_does_not_import_the_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_who_leaves_a_topic_hears_nothing_until_it_is_back() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("one")
+        second = await hosts.up("two", first.address)
+        reader = second.subscribe(TOPIC)
+        await heard(second, first, b"before")
+        second.leave(TOPIC)
+        async for text in reader:  # what had arrived, and then it ends
+            assert text == b"before"
+        quiet = second._readers.add(TOPIC)  # would get what still arrives
+        await asyncio.sleep(0.5)
+        await first.publish(TOPIC, b"meanwhile")
+        await asyncio.sleep(0.5)
+        quiet.close()
+        assert [text async for text in quiet] == []
+        await first.publish(TOPIC, b"to nobody")  # and who left may still speak
+        await heard(second, first, b"after")
+
+    play(scenario)
+
+
 def test_a_flood_of_messages_drowns_nobody() -> None:
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("one")

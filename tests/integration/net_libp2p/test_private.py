@@ -20,7 +20,7 @@ async def said_to(where: str, probe: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(where.split("/")[4]))
     try:
         writer.write(probe)
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(100), 5)
     except ConnectionError:
         return b""
     finally:

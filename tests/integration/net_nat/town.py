@@ -71,7 +71,6 @@ class HomeHost(Host):
             coordinators=(market.endpoint,),
             policy=Policy(Wei(COIN), 30.0),
             drain=1.0,
-            upnp=market.upnp,
         )
         with at(self.place):
             self.node = Node(doors, plan)
@@ -93,7 +92,7 @@ class Town(Market):
         self.lab, self.homes = lab, homes
         self.hub = lab.public("hub", HUB)
         self.url = ""
-        self.upnp, self.token_patience = False, 8.0
+        self.token_patience = 8.0
 
     async def build(self) -> None:
         await super().build()
@@ -168,14 +167,14 @@ class Town(Market):
 Story = Callable[[Town], Awaitable[None]]
 
 
-def play(story: Story, folder: Path, homes: Homes, *, token_patience: float = 8.0, upnp: bool = False) -> None:
+def play(story: Story, folder: Path, homes: Homes, *, token_patience: float = 8.0, seconds: float = 30.0) -> None:
     """Run a story in a lab of its own: a hub in the internet, and a host at each home. Consumers come later."""
 
     async def main() -> None:
         setting = Setting(hosts=tuple(homes), consumers=(), delay=0.0)
         town = Town(lab, folder, setting, homes)
-        town.token_patience, town.upnp = token_patience, upnp
-        async with asyncio.timeout(30.0):
+        town.token_patience = token_patience
+        async with asyncio.timeout(seconds):
             await town.build()
             try:
                 await story(town)

@@ -400,6 +400,53 @@ def test_a_host_that_calls_a_job_cancelled_which_nobody_cancelled_is_a_liar() ->
     simulate(play)
 
 
+def preempts(index: int, message: msgspec.Struct) -> msgspec.Struct:
+    return Fail("preempted", "Give way.") if isinstance(message, Tokens) else message
+
+
+def test_a_host_that_stops_an_interactive_job_for_others_is_left() -> None:
+    async def play() -> None:
+        async with world(preempts, honest) as w:
+            prefer(w, *w.hosts)
+            assert text_of(await ask(w)) == WHOLE
+            assert len(w.hosts[0].opened) == 1
+
+    simulate(play)
+
+
+def test_a_host_that_stops_a_batch_job_again_and_again_is_left_after_the_third_time() -> None:
+    async def play() -> None:
+        async with world(preempts) as w:
+            before = asyncio.get_running_loop().time()
+            with pytest.raises(NoHost):
+                await ask(w, batch=True)
+            assert [opening.preempted for opening in w.hosts[0].opened] == [0, 1, 2, 3]
+            assert asyncio.get_running_loop().time() - before < 310
+
+    simulate(play)
+
+
+def test_a_batch_job_does_not_wait_for_ever_for_a_host_that_is_always_busy() -> None:
+    async def play() -> None:
+        turns = [0]
+
+        def moody(index: int, message: msgspec.Struct) -> msgspec.Struct:
+            if isinstance(message, Tokens) and not turns[0]:
+                turns[0] = 1
+                return Fail("preempted", "Give way.")
+            return Refuse("busy", "All slots are taken.", 500) if turns[0] else message
+
+        async with world(moody, limits=Limits(attempts=4, parked=20.0)) as w:
+            before = asyncio.get_running_loop().time()
+            with pytest.raises(NoHost):
+                await ask(w, batch=True)
+            assert 19 < asyncio.get_running_loop().time() - before < 25
+            assert len(w.hosts[0].opened) > 10
+            assert not len(w.dispatcher.line)
+
+    simulate(play)
+
+
 def test_no_host_at_all_says_why() -> None:
     async def play() -> None:
         async with world(honest) as w:

@@ -58,7 +58,7 @@ CASES: list[tuple[str, str, list[tuple[str, str]]]] = [
     ),
     ("<tool_call>nonsense</tool_call> x", "<tool_call>nonsense</tool_call> x", []),
     ('<tool_call>{"name": "st', '<tool_call>{"name": "st', []),
-    ("<tool_call>" + "[" * 3000, "<tool_call>" + "[" * 3000, []),
+    ("<tool_call>" + "[" * 1100, "<tool_call>" + "[" * 1100, []),
     ("<tool_call>" + "[" * 300 + "]" * 300, "<tool_call>" + "[" * 300 + "]" * 300, []),
 ]
 

@@ -126,10 +126,10 @@ class FullDisk(Store):
 
     full = False
 
-    def write(self, statements: object) -> None:
+    def insert(self, rows: object) -> None:
         if self.full:
             raise LedgerFailed("The ledger cannot be written: database or disk is full.")
-        super().write(statements)  # type: ignore[arg-type]
+        super().insert(rows)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_delays_records_and_loses_none() -> None:

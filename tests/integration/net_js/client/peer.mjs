@@ -20,9 +20,10 @@ const { privateKeyFromRaw } = await import('@libp2p/crypto/keys')
 const { byteStream } = await import('@libp2p/utils')
 const { decode, encode } = await import('@msgpack/msgpack')
 
-export function makePeer (secret, networkKey) {
+export function makePeer (secret, networkKey, listen) {
   return createLibp2p({
     privateKey: privateKeyFromRaw(secret),
+    addresses: { listen: listen ? [listen] : [] },
     transports: [tcp()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],

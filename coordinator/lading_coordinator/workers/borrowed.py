@@ -1,0 +1,206 @@
+"""A worker's transport: the desk's links, over a unix socket. It neither listens nor dials; links come and go with the
+heartbeats of their hosts.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+
+from lading_coordinator.workers.wire import CHUNK, GOOD, Lend, Listen, packed, read_frame, told
+from lading_net.errors import DialFailed, LinkClosed, ListenFailed, NetError, StreamReset
+from lading_net.ports import Link, LinkCallback, StreamHandler
+from lading_protocol.framing import frame
+from lading_protocol.ids import Address, short
+from lading_protocol.messages import HEARTBEAT
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 0.1
+
+
+class BorrowedTransport:
+    """`path` is the unix socket of the desk's harbour. `run` follows the heartbeats for ever."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._links: dict[Address, BorrowedLink] = {}
+        self._handlers: dict[str, StreamHandler] = {}
+        self._callbacks: list[LinkCallback] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._follow()
+            for host in list(self._links):
+                self._gone(host)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def listen(self, endpoint: str) -> str:
+        raise ListenFailed("A worker has no door of its own; the desk listens.")
+
+    async def dial(self, endpoint: str, expect: Address | None) -> Link:
+        link = self._links.get(expect) if expect is not None else None
+        if link is None:
+            raise DialFailed("A worker reaches only hosts that are linked to the desk.")
+        return link
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        self._handlers[protocol] = handler
+
+    def on_link(self, callback: LinkCallback) -> None:
+        self._callbacks.append(callback)
+
+    def links(self, peer: Address | None = None) -> list[Link]:
+        if peer is None:
+            return list(self._links.values())
+        return [self._links[peer]] if peer in self._links else []
+
+    async def close(self) -> None:
+        for host in list(self._links):
+            self._gone(host)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(packed(Listen()))
+            while True:
+                said = told.decode(await read_frame(reader))
+                if not said.message:
+                    self._gone(Address(said.host))
+                    continue
+                link = self._links.get(Address(said.host)) or self._came(Address(said.host))
+                link.beats.feed(frame(said.message))
+        finally:
+            writer.transport.abort()
+
+    def _came(self, host: Address) -> "BorrowedLink":
+        link = self._links[host] = BorrowedLink(host, self._path)
+        for callback in self._callbacks:
+            callback(link)
+        handler = self._handlers.get(HEARTBEAT)
+        if handler is not None:
+            task = asyncio.ensure_future(self._served(handler, link.beats))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return link
+
+    async def _served(self, handler: StreamHandler, beats: "Beats") -> None:
+        try:
+            await handler(beats)
+        except Exception:
+            log.exception("The heartbeat of host %s is not understood", short(beats.peer))
+
+    def _gone(self, host: Address) -> None:
+        link = self._links.pop(host, None)
+        if link is not None:
+            link.beats.feed(b"")
+            link.closed.set()
+
+
+class BorrowedLink:
+    def __init__(self, peer: Address, path: str) -> None:
+        self.peer = peer
+        self.closed = asyncio.Event()
+        self.beats = Beats(peer)
+        self._path = path
+
+    async def open(self, protocol: str) -> "BorrowedStream":
+        if self.closed.is_set():
+            raise LinkClosed("The link to the host is gone.")
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path)
+        except OSError as error:
+            raise LinkClosed("The process that has the link to the host is gone.") from error
+        writer.write(packed(Lend(self.peer, protocol)))
+        return BorrowedStream(self.peer, protocol, reader, writer)
+
+    async def close(self) -> None:
+        """The desk's link stays: it is not ours."""
+
+
+class BorrowedStream:
+    def __init__(
+        self, peer: Address, protocol: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.peer = peer
+        self.protocol = protocol
+        self._reader = reader
+        self._writer = writer
+        self._good = False
+        self._closed = False
+
+    async def read(self) -> bytes:
+        try:
+            if not self._good:
+                await self._check()
+            data = await self._reader.read(CHUNK)
+        except OSError as error:
+            raise StreamReset("the stream broke off") from error
+        if not data and self._closed:
+            self._writer.close()
+        return data
+
+    def write(self, data: bytes) -> None:
+        if self._writer.transport.is_closing():
+            raise StreamReset("the stream broke off")
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise StreamReset("the stream broke off") from error
+
+    async def close(self) -> None:
+        self._closed = True
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._reader.at_eof():
+                self._writer.close()
+            elif not self._writer.transport.is_closing():
+                self._writer.write_eof()
+
+    def reset(self) -> None:
+        self._writer.transport.abort()
+
+    async def _check(self) -> None:
+        """The first byte says whether the desk could open it; else the rest says why not."""
+        first = await self._reader.read(1)
+        if first == GOOD:
+            self._good = True
+            return
+        why = (first + await self._reader.read(CHUNK)).decode(errors="replace")
+        self.reset()
+        raise LinkClosed(why or "the link to the host is gone")
+
+
+class Beats:
+    """The heartbeat of one host, as it is told by the desk."""
+
+    def __init__(self, peer: Address) -> None:
+        self.peer = peer
+        self.protocol = HEARTBEAT
+        self._arrived: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+
+    def feed(self, data: bytes) -> None:
+        self._arrived.append(data)
+        self._wake.set()
+
+    async def read(self) -> bytes:
+        while not self._arrived:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._arrived.popleft()
+
+    def write(self, data: bytes) -> None:
+        raise NetError("Nothing is said to a host in its heartbeat.")
+
+    async def drain(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def reset(self) -> None: ...

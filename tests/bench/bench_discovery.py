@@ -1,0 +1,236 @@
+"""How fast an offer is found, how fast a home's link is back, what a relay costs, and what all this costs a node.
+
+Runs in network namespaces of its own, because it counts bytes and needs routers: root, `ip` and `nft`. What the model
+says of large networks rests on constants measured here at 20 nodes, and is checked here at 50 and 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from integration.net_nat.lab import Lab, Place
+from integration.net_nat.loop import NamespaceLoop, at
+from integration.net_nat.town import Town, play
+from lading_demo.devnet import AGENT, Devnet
+from lading_net.direct import DirectLink, DirectTransport
+from lading_net.ports import Stream
+from lading_protocol.keys import PrivateKey
+
+from .control_model import Constants, traffic
+from .gossip_crowd import OFFER, loopback_bytes
+from .processes import program, say_ready
+from .report import say
+
+SIZES = (20, 50, 100)
+IDLE_SECONDS = 15.0
+
+
+# -- a devnet in a namespace of its own -------------------------------------------------------------------------------
+
+
+async def be_devnet(count: int, rounds: int) -> None:
+    """Says what a quiet network of so many hosts carries, and how long each of some new offers took to be known."""
+    before = _resident()
+    async with Devnet(count) as net:
+        held = _resident() - before
+        await asyncio.sleep(3.0)
+        carried = loopback_bytes()
+        await asyncio.sleep(IDLE_SECONDS)
+        idle = (loopback_bytes() - carried) / IDLE_SECONDS / count
+        delays = [await _found(net, nth) for nth in range(rounds)]
+    say_ready({"hosts": count, "idle": idle, "memory": held / count, "delays": delays})
+
+
+async def _found(net: Devnet, nth: int) -> float:
+    """Seconds from a host's new offer until every coordinator can choose it."""
+    await asyncio.sleep(0.01)
+    agent = net.hosts[nth % len(net.hosts)].node.agents[0]
+    began = time.perf_counter()
+    agent.renew()
+    assert agent.offer is not None
+    wanted = agent.offer.id
+    while any(all(known.id != wanted for known in each.directory.offers(AGENT)) for each in net.coordinators):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    return time.perf_counter() - began
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def in_namespace(place: Place, *arguments: str) -> Any:
+    """What a program of ours says in its one line, run in a place of the lab."""
+    command = place.command(sys.executable, *arguments)
+    script = f"import os; os.execvp({command[0]!r}, {command!r})"
+    with program("-c", script) as running:
+        return running.facts
+
+
+# -- in the lab -------------------------------------------------------------------------------------------------------
+
+
+def failover(rounds: int) -> list[float]:
+    """Milliseconds from the break of a home's link until the coordinator can choose the host again."""
+    found: list[float] = []
+
+    async def story(town: Town) -> None:
+        amber = town.hosts["amber"].address
+        for _ in range(rounds):
+            await asyncio.sleep(2.1)  # a link that did not hold is not dialled at once
+            link = town.transport.link_to(amber)
+            assert link is not None
+            began = time.perf_counter()
+            link._pipe.abort()
+            await town.soon(lambda: amber not in town.choosable())
+            await town.soon(lambda: amber in town.choosable())
+            found.append((time.perf_counter() - began) * 1e3)
+
+    with tempfile.TemporaryDirectory() as folder:
+        play(story, Path(folder), {"amber": "restricted"}, seconds=30 + 4 * rounds)
+    return found
+
+
+async def echo(stream: Stream) -> None:
+    while data := await stream.read():
+        stream.write(data)
+
+
+async def round_trip(link: DirectLink, rounds: int) -> float:
+    """Milliseconds, the median."""
+    stream, spent = await link.open("/echo/1"), []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        stream.write(b"x")
+        await stream.read()
+        spent.append((time.perf_counter() - began) * 1e3)
+    stream.reset()
+    return statistics.median(spent)
+
+
+async def relayed(lab: Lab, rounds: int) -> tuple[float, float]:
+    """Milliseconds: a round trip from home to home by relay, and the sum of those from each home to the relay."""
+    from lading_net.direct import Relay
+
+    places = (lab.public("hub", "203.0.113.1"), *(_home(lab, nth) for nth in (1, 2)))
+    hub, host, caller = (DirectTransport(PrivateKey(bytes([n]) * 32)) for n in (1, 2, 3))
+    for each in (hub, host):
+        each.handle("/echo/1", echo)
+    with at(places[0]):
+        where = await hub.listen("/ip4/203.0.113.1/tcp/4600")
+        Relay(hub, lambda: (where,), time.time).open()
+    with at(places[1]):
+        near = await host.dial(where)
+        (way,) = (await host.reserve(near)).endpoints
+    with at(places[2]):
+        other = await caller.dial(where)
+        through = await caller.dial(way)
+    ways = [await round_trip(link, rounds) for link in (near, other, through)]
+    for each in (caller, host, hub):
+        await each.close()
+    return ways[2], ways[0] + ways[1]
+
+
+def _home(lab: Lab, nth: int) -> Place:
+    return lab.home(f"home{nth}", "restricted", f"203.0.113.{10 * nth}", delay=0.01)
+
+
+# -- the rows ---------------------------------------------------------------------------------------------------------
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, round(share * len(values)))]
+
+
+def show_homes(quick: bool) -> None:
+    found = failover(3 if quick else 9)
+    note = "the break is heard, the router's delay is 10 ms each way; until the host can be chosen again"
+    say("home_link_failover_p50", statistics.median(found), "ms", bar="<= 250", n=len(found), note=note)
+    say("home_link_failover_worst", max(found), "ms", n=len(found))
+    with Lab() as lab, asyncio.Runner(loop_factory=NamespaceLoop) as runner:
+        rounds = 20 if quick else 100
+        by_relay, parts = runner.run(relayed(lab, rounds))
+    name, note = "the two ways to the relay, one after the other", "two homes, 10 ms each way; one hop more"
+    say("relayed_round_trip_p50", by_relay, "ms", reference=(name, parts), n=rounds, note=note)
+
+
+def measure_devnets(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
+    found = []
+    for size in sizes:
+        with Lab() as lab:
+            place = lab.public("here", "203.0.113.1")
+            found.append(in_namespace(place, "-m", __spec__.name, "--devnet", str(size)))
+    return found
+
+
+def measure_crowds(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
+    found = []
+    for size in sizes:
+        with Lab() as lab:
+            place = lab.public("here", "203.0.113.1")
+            found.append(in_namespace(place, "-m", "tests.bench.gossip_crowd", str(size)))
+    return found
+
+
+def show_discovery(net: dict[str, Any], crowd: dict[str, Any]) -> None:
+    hosts, delays = net["hosts"], net["delays"]
+    note = f"{hosts} hosts, 2 coordinators: until both can choose the offer"
+    say(f"offer_by_link_{hosts}_p99", percentile(delays, 0.99), "s", bar="<= 2", n=len(delays), note=note)
+    heard, wanted = crowd["delays"], crowd["wanted"]
+    spent = crowd["cpu_per_offer"]
+    note = f"{len(heard)} of {wanted} arrived; all on this machine's cores, {spent:.1f} s of CPU an offer"
+    value = percentile(heard, 0.99) if heard else None
+    say(f"offer_by_gossip_{crowd['hosts']}_p99", value, "s", bar="<= 2", n=len(heard), note=note)
+    say(f"offer_by_gossip_{crowd['hosts']}_p50", percentile(heard, 0.5) if heard else None, "s", n=len(heard))
+
+
+def show_model(nets: list[dict[str, Any]], crowds: list[dict[str, Any]]) -> None:
+    """The constants come from the smallest network, but for the spread, which is highest in the largest."""
+    spread = max(crowd["per_offer"] for crowd in crowds) / OFFER
+    constants = Constants(nets[0]["idle"] / 2, crowds[0]["idle"], spread, OFFER)
+    for net in nets:
+        expected = 2 * constants.beat
+        say(f"links_{net['hosts']}", net["idle"], "B/s", reference=("the model", expected), note="2 coordinators, idle")
+    for crowd in crowds:
+        size = crowd["hosts"]
+        note = f"{crowd['connections']:.0f} connections, idle"
+        say(f"gossip_{size}", crowd["idle"], "B/s", reference=("the model", constants.gossip), note=note)
+        say(f"gossip_{size}_spread", crowd["per_offer"] / OFFER, "x", note="bytes carried per byte that reaches a host")
+    for size in (100, 1_000, 10_000, 100_000):
+        told = traffic(size, constants)
+        note = ", ".join(f"{name} {value:.0f}" for name, value in msgspec.structs.asdict(told).items())
+        bar = "<= 2000" if size == 100_000 else None
+        say(f"control_traffic_{size}", told.total, "B/s", bar=bar, note=f"the model: {note}")
+    memory = statistics.median(net["memory"] for net in nets[1:] or nets) / 1e6
+    say("memory_a_light_host", memory, "MB", note="resident, its share of the process with chain and coordinators")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--devnet", type=int, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    if chosen.devnet:
+        asyncio.run(be_devnet(chosen.devnet, max(20, chosen.devnet)))
+        return
+    show_homes(chosen.quick)
+    sizes = SIZES[:1] if chosen.quick else SIZES
+    nets = measure_devnets(sizes)
+    crowds = measure_crowds(sizes)
+    show_discovery(nets[-1], crowds[-1])
+    show_model(nets, crowds)
+
+
+if __name__ == "__main__":
+    main()
