@@ -39,7 +39,7 @@ def main() -> int:
     chosen = parser.parse_args()
     # Long answers, so that a minute of so many hosts is some tens of thousands of jobs.
     shape = Shape(
-        hosts=chosen.hosts, seconds=chosen.seconds, output=8_000, gateways=2, families=400, beat=5.0, warm=10.0
+        hosts=chosen.hosts, seconds=chosen.seconds, output=4_000, gateways=2, families=400, beat=5.0, warm=10.0
     )
     begun = time.monotonic()
     with ProcessPoolExecutor(2) as pool:

@@ -125,7 +125,7 @@ def trace(seed: int, shape: Shape, slots: int) -> list[Job]:
                 family=family,
                 shared=shared,
                 prompt=shared + rng.randrange(20, 600),
-                output=max(16, min(max(2048, 4 * shape.output), int(rng.expovariate(1 / shape.output)))),
+                output=max(16, min(2048, int(rng.expovariate(1 / shape.output)))),
                 tenant=rng.randrange(16),
             )
         )
