@@ -51,6 +51,7 @@ class Serving(msgspec.Struct, frozen=True):
     named: bool = True
     origin: AgentId | None = None
     follow: bool = True
+    region: str = ""
 
 
 class Agent:
@@ -90,6 +91,7 @@ class Agent:
         self._device = ""
         self._look = asyncio.Event()
         self._changed: list[Callable[[], None]] = []
+        self._filled: list[Callable[[], None]] = []
 
     @property
     def free(self) -> int:
@@ -99,11 +101,23 @@ class Agent:
     def take_slot(self) -> None:
         self.active += 1
         self.idle.clear()
+        if self.active == self.slots:
+            self._fill()
 
     def free_slot(self) -> None:
         self.active -= 1
         if not self.active:
             self.idle.set()
+        if self.active == self.slots - 1:
+            self._fill()
+
+    def on_fill(self, callback: Callable[[], None]) -> None:
+        """Called when the last slot is taken, and when one is free again."""
+        self._filled.append(callback)
+
+    def _fill(self) -> None:
+        for callback in self._filled:
+            callback()
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Called when the offer appears, is renewed, or is withdrawn."""
@@ -183,6 +197,7 @@ class Agent:
             credit=serving.credit,
             program=PROGRAM,
             device=self._device or doors.device(package.spec),
+            region=serving.region,
         )
         domain = doors.contracts.deployment.settlement_domain
         self.offer = check_advert(make_advert(offer, detail, domain, doors.key), domain, now)

@@ -172,6 +172,7 @@ def up_command(
     slots: int | None = None,
     credit: int | None = None,
     follow: bool | None = None,
+    region: str | None = None,
     pace: float | None = None,
     listen: tuple[str, ...] | None = None,
     announce: tuple[str, ...] | None = None,
@@ -213,6 +214,8 @@ def up_command(
         Output tokens delivered ahead of payment.
     follow
         Give way to the later releases that an agent's publisher points to (the default).
+    region
+        Where this machine stands, from the large to the small: eu-de, us-east. Near consumers are sent here first.
     pace
         Most output tokens per second and job; 0 for no limit.
     listen
@@ -255,6 +258,7 @@ def up_command(
         "slots": slots,
         "credit": credit,
         "follow": follow,
+        "region": region,
         "pace": pace,
         "listen": listen,
         "announce": announce,

@@ -14,13 +14,15 @@ GIVEN_UP = frozenset({"withdrawn", "stopped"})
 
 
 class Fleet:
-    """`agents` is the same list all the time. Every change of an agent's offer is told to the watchers."""
+    """`agents` is the same list all the time. Every change of an agent's offer is told to the watchers, and to others
+    when an agent fills up or has room again."""
 
     def __init__(self, doors: Doors, servings: Iterable[Serving], endpoints: Callable[[], tuple[str, ...]]) -> None:
         self.agents: list[Agent] = []
         self._doors = doors
         self._endpoints = endpoints
         self._watchers: list[Callable[[], None]] = []
+        self._room_watchers: list[Callable[[], None]] = []
         self._tasks: dict[Agent, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         for serving in servings:
@@ -37,6 +39,9 @@ class Fleet:
     def watch(self, callback: Callable[[], None]) -> None:
         self._watchers.append(callback)
 
+    def watch_room(self, callback: Callable[[], None]) -> None:
+        self._room_watchers.append(callback)
+
     def find(self, agent: AgentId) -> Agent | None:
         return next((one for one in self.agents if one.serving.agent == agent), None)
 
@@ -44,6 +49,7 @@ class Fleet:
         """Serve one more. `package` is it, where it was had already."""
         agent = Agent(serving, self._doors, self._endpoints, package)
         agent.on_change(self._tell)
+        agent.on_fill(self._tell_room)
         self.agents.append(agent)
         self._start(agent)
         return agent
@@ -87,4 +93,8 @@ class Fleet:
 
     def _tell(self) -> None:
         for callback in self._watchers:
+            callback()
+
+    def _tell_room(self) -> None:
+        for callback in self._room_watchers:
             callback()

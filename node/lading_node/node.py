@@ -89,6 +89,7 @@ class Node:
         self.terms = TermsWatch(doors.contracts, self.agents, doors.clock)
         self.releases = Releases(doors, self.fleet, self.terms.tables)
         self.fleet.watch(self.presence.offers_changed)
+        self.fleet.watch_room(self.presence.room_changed)
         self.presence.accompany(self.releases.follow)
         self.reach = Reach(doors.direct, plan.announce, upnp=plan.upnp, changed=self._moved)
         self.presence.accompany(self.reach.talk)

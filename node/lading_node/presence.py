@@ -43,6 +43,8 @@ from lading_protocol.offers import check_advert, check_notice, fitting
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
+# What happens within this time goes into one beat.
+GATHER_SECONDS = 0.05
 PUBLISH_SECONDS = 300.0
 DIAL_SECONDS = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
@@ -75,13 +77,21 @@ class Coordinator(msgspec.Struct):
     version: int = 0
 
 
+class _News:
+    """Why a link's next beat comes at once; with all offers where these changed."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.offers = True
+
+
 class Presence:
     def __init__(self, doors: Doors, agents: Sequence[Agent], coordinators: Sequence[str]) -> None:
         """`coordinators` are multiaddrs. Raises BadEndpoint for one that is none."""
         self._doors = doors
         self._agents = agents
         self.coordinators: list[Coordinator] = []
-        self._changed: list[asyncio.Event] = []
+        self._news: list[_News] = []
         self._heard_offers = Directory(needs_beats=False, limit=MAX_HEARD)
         self._publish = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -176,27 +186,28 @@ class Presence:
     async def _beat(self, link: Link, version: int) -> None:
         """Until the link or the stream ends."""
         stream = await link.open(HEARTBEAT)
-        changed = asyncio.Event()
-        changed.set()
-        self._changed.append(changed)
+        news = _News()
+        self._news.append(news)
         ending = asyncio.ensure_future(link.closed.wait())
-        ending.add_done_callback(lambda _: changed.set())  # the next beat would come too late to notice
+        ending.add_done_callback(lambda _: news.wake.set())  # the next beat would come too late to notice
         messages: MessageStream[object] = MessageStream(stream, msgspec.msgpack.Decoder(object))
         try:
             while not link.closed.is_set():
-                if changed.is_set():
-                    changed.clear()
+                news.wake.clear()
+                if news.offers:
+                    news.offers = False
                     messages.send(Hello(version, self.adverts()))
                 messages.send(Beat(sum(agent.free for agent in self._agents), 0))
                 await messages.drain()
                 try:
                     async with asyncio.timeout(BEAT_SECONDS):
-                        await changed.wait()
+                        await news.wake.wait()
+                        await asyncio.sleep(GATHER_SECONDS)
                 except TimeoutError:
                     pass
         finally:
             ending.cancel()
-            self._changed.remove(changed)
+            self._news.remove(news)
             stream.reset()
 
     # Gossip
@@ -204,8 +215,14 @@ class Presence:
     def offers_changed(self) -> None:
         """An offer of ours appeared, was renewed, or went away."""
         self._publish.set()
-        for changed in self._changed:
-            changed.set()
+        for news in self._news:
+            news.offers = True
+            news.wake.set()
+
+    def room_changed(self) -> None:
+        """All slots are taken, or one is free again: coordinators would find out by refusals, or send nothing."""
+        for news in self._news:
+            news.wake.set()
 
     async def _advertise(self) -> None:
         gossip = self._doors.gossip

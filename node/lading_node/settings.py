@@ -66,6 +66,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slots: Annotated[int, Meta(ge=1, le=4096)] = 4
     credit: Annotated[int, Meta(ge=1, le=65536)] = 64
     follow: bool = True
+    region: Annotated[str, Meta(max_length=64, pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")] = ""
     pace: Annotated[float, Meta(ge=0)] = 0.0
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4101",)
     announce: tuple[str, ...] = ()
@@ -142,7 +143,7 @@ def serving(agent: AgentSettings, terms: TermsId, settings: NodeSettings, decima
         _amount("node.price_in", agent.price_in, decimals), _amount("node.price_out", agent.price_out, decimals)
     )
     follow = settings.follow if agent.follow is None else agent.follow
-    return Serving(agent_of(agent), terms, price, agent.slots, settings.credit, follow=follow)
+    return Serving(agent_of(agent), terms, price, agent.slots, settings.credit, follow=follow, region=settings.region)
 
 
 def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, outward: str) -> Plan:

@@ -67,14 +67,15 @@ class Fleet:
 
     def renew(self, entry: Entry, known: KnownOffer, until: float) -> bool:
         """A newer offer in the place of one that differs by little; False when it belongs elsewhere."""
-        old, new = entry.known.detail, known.detail
+        old, new, offer = entry.known.detail, known.detail, known.offer
         if new is not old and (new.region != old.region or new.network != old.network or kind_of(known) != entry.kind):
             return False
-        if known.offer.slots != entry.known.offer.slots:
+        if offer.slots != entry.known.offer.slots:
             return False
-        entry.home.reprice(entry, known.offer.price_in, known.offer.price_out)
+        entry.home.reprice(entry, offer.price_in, offer.price_out)
         entry.known = known
-        self.extend(entry, until)
+        if until != entry.until or entry.filed > entry.host.grade:
+            self.extend(entry, until)
         return True
 
     def extend(self, entry: Entry, until: float) -> None:

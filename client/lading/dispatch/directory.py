@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heappush
 import msgspec
 
 from lading.core.fleet import Fleet
-from lading.core.index import FOREVER, Entry, HostState
+from lading.core.index import Entry, HostState
 from lading.core.matching import (
     BEAT_LIMIT,
     FAR,
@@ -73,24 +73,25 @@ class Directory:
 
     def put(self, known: KnownOffer) -> bool:
         """Keep a checked offer unless a newer one is held; False when it was not news, is void, or there is no room."""
-        if known.offer.sequence < self._floors.get(known.host, 0):
+        offer, host = known.offer, known.host
+        if offer.sequence < self._floors.get(host, 0):
             return False
-        slot = self._slots.setdefault(known.agent, {})
-        held = slot.get((known.host, known.terms))
+        key = (host, offer.terms)
+        slot = self._slots.get(known.agent)
+        held = None if slot is None else slot.get(key)
         if held is None:
-            host = self._fleet.hosts.get(known.host)
-            if self._total >= self._limit or (host is not None and len(host.entries) >= MAX_OFFERS_PER_HOST):
+            if self._total >= self._limit or len(self._entries(host)) >= MAX_OFFERS_PER_HOST:
                 return False
-        elif held.known.offer.sequence >= known.offer.sequence:
-            return False
         else:
-            sooner = known.offer.expires < held.known.offer.expires
+            older = held.known.offer
+            if older.sequence >= offer.sequence:
+                return False
             if self._fleet.renew(held, known, self._until(known)):
-                if sooner:
+                if offer.expires < older.expires:
                     self._expire_later(held)
                 return True
             self._drop(held)
-        entry = slot[known.host, known.terms] = self._fleet.add(known, self._until(known))
+        entry = self._slots.setdefault(known.agent, {})[key] = self._fleet.add(known, self._until(known))
         self._total += 1
         self._expire_later(entry)
         return True
@@ -369,8 +370,9 @@ class Directory:
         return self._slots.get(known.agent, {}).get((known.host, known.terms)) is entry
 
     def _until(self, known: KnownOffer) -> float:
-        sunset = self._sunsets.get(known.terms, 0)
-        return min(known.offer.expires, sunset - LANDING_SECONDS if sunset else FOREVER)
+        expires = known.offer.expires
+        sunset = self._sunsets.get(known.terms, 0) if self._sunsets else 0
+        return min(expires, sunset - LANDING_SECONDS) if sunset else expires
 
     def _drop(self, entry: Entry) -> None:
         known = entry.known

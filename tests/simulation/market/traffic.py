@@ -46,7 +46,7 @@ class Shape(msgspec.Struct, frozen=True):
     spread: float = 0.35
     """Sigma of the prices' logarithm."""
     push: bool = True
-    """Hosts also report when they fill up or have room again."""
+    """Whether hosts also report at once when they fill up or have room again, as the node does."""
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from simulation.market.traffic import BYTES, GAP, PACE, REGIONS, Job, Machine, S
 RTT = tuple(tuple((0.02, 0.05, 0.16)[distance(one, other)] for other in REGIONS) for one in REGIONS)
 TICK = 0.1
 TAIL = 10.0  # seconds that it goes on after the last arrival
-PUSH = 0.05  # seconds that a report is on its way
+PUSH = 0.1  # seconds until such a report is there: gathered, and on its way
 TRIED_AT_MOST = 8
 RETRY = 0.25
 REMEMBERED = 12  # beginnings of prompts that a host keeps
