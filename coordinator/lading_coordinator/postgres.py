@@ -8,7 +8,7 @@ event loop never waits for a connection.
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,6 +63,20 @@ class PostgresStore(Store):
             with connection.pipeline(), connection.transaction():
                 for sql, values in group:
                     connection.execute(sql, values)
+
+        self._use(put, "written")
+
+    def insert(self, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        group = []
+        for table, some in rows.items():
+            if some:
+                places = ",".join("?" * len(some[0]))
+                group.append((translated(f"insert or ignore into {table} values ({places})"), list(map(_clean, some))))
+
+        def put(connection: "psycopg.Connection[Any]") -> None:
+            with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
+                for sql, some in group:
+                    cursor.executemany(sql, some)
 
         self._use(put, "written")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from factories import chat_request, job_id
 from lading.dispatch import Ask, Dispatcher, Payer, Purse
+from lading.dispatch.funds import Funds
 from lading.dispatch.purse import ChannelKey
 from lading.errors import JobLost, NoHost, OutOfFunds
 from lading_net.clock import run_virtual
@@ -73,6 +74,7 @@ async def _story(jobs: list[tuple[int, float, int | None]], deaths: list[int | N
     async with world(*tricks, seed=limit) as w:
         w.purse.close()
         purse = w.purse = w.dispatcher.purse = Watched(":memory:", RECORD.settlement_domain)
+        w.dispatcher.funds = Funds(purse, RECORD)
         purse.limit, purse.owner = limit, w.dispatcher
         watching = asyncio.create_task(_watch(purse))
         payers = await asyncio.gather(*(_one(w, f"job {i}", limit, *job) for i, job in enumerate(jobs)))

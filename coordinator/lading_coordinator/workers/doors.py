@@ -6,6 +6,7 @@ same connection, and everything else than the data plane, is relayed to whom it 
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -132,7 +133,7 @@ def hold(host: str, port: int) -> socket.socket:
         probe.bind((host, port))
         found = probe.getsockname()[1]
     except OSError as error:
-        if error.errno == 98:
+        if error.errno == errno.EADDRINUSE:
             raise PortInUse(f"Another program listens on {host}:{port} already.") from error
         raise CoordinatorError(
             f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose an address of this machine."

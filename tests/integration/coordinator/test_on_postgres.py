@@ -75,7 +75,7 @@ def test_as_in_a_file(
     if hasattr(module, "Store"):
         monkeypatch.setattr(module, "Store", drawers.open)
     # A coordinator that "crashes" in these stories lives on in this process, and would keep the next one out.
-    monkeypatch.setattr(main, "open_store", lambda settings: drawers.open(settings.home))
+    monkeypatch.setattr(main, "open_store", lambda settings, exclusive=True: drawers.open(settings.home))
     given: dict[str, Any] = {"tmp_path": tmp_path, "play": partial(player(tmp_path), ledger="postgresql://")}
     wanted = inspect.signature(test).parameters
     if "desk" in wanted:

@@ -85,9 +85,11 @@ def test_one_coordinator_at_a_time(database: Server) -> None:
 
 def test_words_with_a_zero_character_are_kept(database: Server) -> None:
     store = PostgresStore(database.url())
-    row = (b"1" * 20, 5, "a \0 reason", 1.5)
+    row, other = (b"1" * 20, 5, "a \0 reason", 1.5), (b"2" * 20, 5, "\0", 1.5)
     store.write([("insert or ignore into suspects values (?,?,?,?)", row)])
-    assert store.rows("select * from suspects") == [(b"1" * 20, 5, "a \ufffd reason", 1.5)]
+    store.insert({"suspects": [row, other], "standing": []})
+    kept = [(b"1" * 20, 5, "a \ufffd reason", 1.5), (b"2" * 20, 5, "\ufffd", 1.5)]
+    assert store.rows("select * from suspects order by host") == kept
     store.close()
 
 

@@ -79,7 +79,7 @@ class Chaos:
         if answer.ended is not None:
             assert (answer.text, answer.ids) == (text, ids)
         if answer.error is not None:
-            assert answer.error.code in ("no_host", "job_lost"), repr(answer.error)
+            assert answer.error.code in ("no_host", "job_lost", "job_quarantined"), repr(answer.error)
         return answer
 
     async def _watch(self) -> None:
