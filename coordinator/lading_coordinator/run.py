@@ -16,6 +16,7 @@ from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
+from lading_coordinator.heap import calm_collector
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
@@ -68,6 +69,7 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
         serve_the_unreachable(transport, settings, endpoints)
         async with _at_its_desk(settings, Outside(key, contracts, transport, gossip, endpoints), lock) as outside:
             coordinator = Coordinator(settings, outside)
+            calm_collector()
             stop_on_signals(coordinator.stop)
             telling = asyncio.ensure_future(_tell(coordinator, gossip_address, ready))
             try:

@@ -37,11 +37,16 @@ def attempt_amount(price: Price, prompt_tokens: int, first: int, output_tokens: 
 def prompt_bound(request: Request) -> int:
     """The most prompt tokens that a request can honestly have: no token is shorter than a byte."""
     if isinstance(request, ChatRequest):
-        turns = sum(len(m.content.encode()) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages)
+        turns = sum([_bytes_of(m.content) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages])
         return turns + TEMPLATE_OVERHEAD + (_rich_bound(request) if isinstance(request, RichChat) else 0)
     if isinstance(request, CallRequest):
         return task_prompt_size(request)
-    return sum(len(text.encode()) + MESSAGE_OVERHEAD for text in request.inputs)
+    return sum(_bytes_of(text) + MESSAGE_OVERHEAD for text in request.inputs)
+
+
+def _bytes_of(text: str) -> int:
+    """In UTF-8; a prompt is asked for its size several times, so it is not written out for that where it is ASCII."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _rich_bound(request: RichChat) -> int:
@@ -58,7 +63,7 @@ def worst_case(request: Request, context: int) -> tuple[int, int]:
     """
     if not isinstance(request, EmbedRequest):
         return min(prompt_bound(request), context), min(request.max_tokens, context)
-    return sum(min(len(text.encode()) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
+    return sum(min(_bytes_of(text) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
 
 
 def parse_amount(text: str, decimals: int) -> Wei:

@@ -110,11 +110,13 @@ async def upstream(told: dict[str, Any]) -> None:
 async def gateway(told: dict[str, Any]) -> None:
     """A whole coordinator, its chain in memory, that knows `offers` offers beside the one host's."""
     from integration.coordinator.town import town
+    from lading_coordinator.heap import calm_collector
 
     limits = {"jobs_per_key": MOST_JOBS, "jobs_at_once": MOST_JOBS}
     with tempfile.TemporaryDirectory() as folder:
         async with town(Path(folder), **limits) as made:
             _crowd(made, told.get("offers", 0))
+            calm_collector()
             record = json.loads(made.record.encode())
             names = {"agent": made.agent.hex(), "terms": made.terms.hex(), "record": record}
             say_ready({"http": made.url, "endpoint": made.endpoint, "key": await made.session()} | names)

@@ -15,6 +15,7 @@ from lading.cli.context import load_key
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
+from lading_coordinator.heap import calm_collector
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.workers.borrowed import BorrowedTransport
@@ -42,6 +43,7 @@ async def work(orders: Orders, build: Build) -> None:
         ),
     )
     coordinator = Coordinator(settings, outside)
+    calm_collector()
     stop_on_signals(coordinator.stop)
     _stop_with_the_desk(coordinator)
     following = asyncio.ensure_future(transport.run())
