@@ -179,7 +179,7 @@ class OfferDetail(Wire, frozen=True):
 
     `credit` is how many output tokens the host delivers ahead of payment. `device` is the class of what the engine
     computes on, `region` where it stands ("eu-de": from the large to the small), as the host says ("" unknown): words
-    to choose by, never a proof. `network` names the private network that the offer is for; "" is everybody."""
+    to choose by, never a proof."""
 
     name: Annotated[str, Meta(max_length=128)]
     endpoints: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], Meta(max_length=8)]
@@ -192,7 +192,6 @@ class OfferDetail(Wire, frozen=True):
     program: Code
     device: Code
     region: Code = ""
-    network: Code = ""
 
 
 class Advert(Wire, frozen=True, tag="offer"):

@@ -17,7 +17,6 @@ AGENT = AgentId(b"\xaa" * 32)
 HOSTS = [Address(bytes([n]) * 20) for n in range(24)]
 TERMS = [b"\xbb" * 32, b"\xcc" * 32]
 REGIONS = ("", "eu", "eu-de", "us-east-1", "us-west")
-NETWORKS = ("", "", "", "own")
 
 
 class World:
@@ -79,7 +78,6 @@ class World:
         rng = self.rng
         return {
             "region": rng.choice(REGIONS),
-            "network": rng.choice(NETWORKS),
             "tier": rng.choice(["", "P", "C"]),
             "numeric": rng.choice(["memory", "onnx-f32-cpu"]),
         }
@@ -97,7 +95,6 @@ class World:
                 region=rng.choice(["", "", "eu", "us"]),
                 near=rng.choice(REGIONS),
                 assurance=frozenset(rng.choice([(), (), ("measured",)])),
-                network=rng.choice(NETWORKS),
             )
             if not self.alike
             else Filters(),

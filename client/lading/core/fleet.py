@@ -23,7 +23,7 @@ class Fleet:
     def __init__(self, *, needs_beats: bool) -> None:
         self.hosts: dict[Address, HostState] = {}
         self._needs_beats = needs_beats
-        self._stalls: dict[tuple[AgentId, str], Stall] = {}
+        self._stalls: dict[AgentId, Stall] = {}
         self._regained: deque[HostState] = deque()
         self._waking: list[tuple[float, int, HostState]] = []
         self._turn = 0
@@ -45,7 +45,7 @@ class Fleet:
 
     def add(self, known: KnownOffer, until: float) -> Entry:
         host = self.host(known.host)
-        stall = self._stalls.setdefault((known.agent, known.detail.network), Stall())
+        stall = self._stalls.setdefault(known.agent, Stall())
         entry = Entry(known, host, stall.enter(known), until)
         host.entries.append(entry)
         if known.offer.slots > host.slots:
@@ -59,16 +59,15 @@ class Fleet:
         known, host = entry.known, entry.host
         entry.home.file(entry, DEAD)
         host.entries.remove(entry)
-        key = (known.agent, known.detail.network)
-        stall = self._stalls[key]
+        stall = self._stalls[known.agent]
         stall.leave(entry)
         if not stall.buckets:
-            del self._stalls[key]
+            del self._stalls[known.agent]
 
     def renew(self, entry: Entry, known: KnownOffer, until: float) -> bool:
         """A newer offer in the place of one that differs by little; False when it belongs elsewhere."""
         old, new, offer = entry.known.detail, known.detail, known.offer
-        if new is not old and (new.region != old.region or new.network != old.network or kind_of(known) != entry.kind):
+        if new is not old and (new.region != old.region or kind_of(known) != entry.kind):
             return False
         if offer.slots != entry.known.offer.slots:
             return False
@@ -146,7 +145,7 @@ class Fleet:
     def best(self, agent: AgentId, aim: Aim, now: float) -> tuple[Plan, int, Best] | None:
         """The buckets that pass the filters, the grade of the best offer there, and that offer with its score."""
         self._settle(now)
-        stall = self._stalls.get((agent, aim.filters.network))
+        stall = self._stalls.get(agent)
         if stall is None:
             return None
         plan = stall.plan(aim.filters)

@@ -241,7 +241,7 @@ Plan = tuple[list[tuple[tuple[Order, Order, Order], int]], ...]
 
 
 class Stall:
-    """The offers of one agent in one network."""
+    """The offers of one agent."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, Bucket] = {}

@@ -31,15 +31,13 @@ class Filters(msgspec.Struct, frozen=True):
     """What a consumer insists on. Empty: no matter.
 
     `near` is where it is, so that near hosts come first; `region` admits only hosts in there ("eu" holds "eu-de").
-    `assurance` are the levels of lading_protocol.audit that will do. `network` is the private network whose offers are
-    meant; "" means the public ones.
+    `assurance` are the levels of lading_protocol.audit that will do.
     """
 
     tiers: frozenset[str] = frozenset()
     region: str = ""
     near: str = ""
     assurance: frozenset[str] = frozenset()
-    network: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -185,8 +183,6 @@ def refusal_of(candidate: Candidate, aim: Aim, now: float) -> tuple[str, str] | 
 def unfit_for(known: KnownOffer, region: str, aim: Aim) -> tuple[str, str] | None:
     """Why an offer, whatever its host does at the moment, is none for this request."""
     detail, filters, cap = known.detail, aim.filters, aim.cap
-    if detail.network != filters.network:
-        return "network", f"offers it in the network {detail.network or 'of everybody'!r} only"
     if filters.tiers and detail.tier not in filters.tiers:
         return (
             "tier",

@@ -75,7 +75,6 @@ def test_what_was_emitted_is_not_paid_for_again() -> None:
         ({"shunned_until": NOW + 5}, "shunned"),
         ({"offer": known_offer(key("cheap"), operations=("embed",))}, "operation"),
         ({"offer": known_offer(key("cheap"), context=64)}, "context"),
-        ({"offer": known_offer(key("cheap"), network="own")}, "network"),
         ({"offer": known_offer(key("cheap"), now=NOW - 7200)}, "expired"),
         ({"sunset_at": int(NOW) - 5}, "terms"),
         ({"sunset_at": int(NOW) + 5}, "terms"),
@@ -96,7 +95,6 @@ def test_a_host_that_cannot_serve_is_told_why(change: dict[str, object], code: s
         (Filters(region="eu-fr"), "region"),
         (Filters(region="e"), "region"),
         (Filters(assurance=frozenset({"exact"})), "assurance"),
-        (Filters(network="own"), "network"),
     ],
 )
 def test_what_a_consumer_insists_on_is_respected(filters: Filters, code: str | None) -> None:
