@@ -50,7 +50,8 @@ contracts-test: ## Unit, fuzz and invariant tests of the contracts alone
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-engines: .venv/.engines ## Also install torch, Ray and the WebAssembly tools, so that no test is skipped for want of them
+engines: .venv/.engines ## Also install torch, Ray, the WebAssembly and contract tools, so that no test is skipped for want of them
+	@$(PYTHON) contracts/tools/forge.py --version > /dev/null || test $$? = 3
 
 .venv/.engines: .venv/.dev
 	@echo "Installing torch, Ray and the WebAssembly tools (about 2 GB) …"

@@ -177,7 +177,7 @@ class Coordinator:
         listeners = [self.sessions.notice, self.standing.notice, self.agents.notice, self._notice]
         self.watch = ChainWatch(outside.contracts, self.metrics, listeners, settings.chain_poll)
         self.market = MarketWatch(outside.contracts, clock, self.directory.raise_floor)
-        terms = Terms(settings.default_tokens, record.decimals, record.symbol, settings.http_others)
+        terms = Terms(settings.default_tokens, record.decimals, record.symbol, settings.http_others, settings.region)
         self.gateway = Gateway(
             self.turns,
             self.sessions,

@@ -29,11 +29,11 @@ class Insisted(msgspec.Struct, frozen=True):
 NOTHING = Insisted()
 
 
-def read_headers(headers: Mapping[bytes, bytes]) -> Insisted:
-    """Raises ApiError, which names the header."""
+def read_headers(headers: Mapping[bytes, bytes], usual: Insisted = NOTHING) -> Insisted:
+    """`usual` is what holds without headers: where consumers are. Raises ApiError, which names the header."""
     given = {name: value for name, value in headers.items() if name.startswith(b"x-lading-")}
     if not given:
-        return NOTHING
+        return usual
     return Insisted(
         batch=_one_of(given, "band", ("interactive", "batch")) == "batch",
         hedge=_one_of(given, "hedge", ("0", "1")) == "1",
@@ -42,7 +42,7 @@ def read_headers(headers: Mapping[bytes, bytes]) -> Insisted:
         filters=Filters(
             tiers=_some_of(given, "tier", frozenset(TIERS[1:])),
             region=_region(given, "region"),
-            near=_region(given, "near"),
+            near=_region(given, "near") or usual.filters.near,
             assurance=_some_of(given, "assurance", LEVELS),
         ),
     )

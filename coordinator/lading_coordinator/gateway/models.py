@@ -21,12 +21,13 @@ _encode = msgspec.json.Encoder().encode
 
 class Terms(msgspec.Struct, frozen=True):
     """What the gateway grants and prints. `default_tokens` bounds an answer whose request sets no bound, `gateways` are
-    other addresses at which the same API keys are good."""
+    other addresses at which the same API keys are good. `region` is where consumers are who do not say it."""
 
     default_tokens: int = 512
     decimals: int = 18
     symbol: str = "LADE"
     gateways: tuple[str, ...] = ()
+    region: str = ""
 
 
 class Models:

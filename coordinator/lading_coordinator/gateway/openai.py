@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from lading.core.matching import Filters
 from lading.core.request import CALL_TOKENS
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece, Rows, Started
 from lading.dispatch.dispatcher import Event
@@ -28,7 +29,7 @@ from lading_coordinator.core.catalogue import Entry
 from lading_coordinator.core.chats import CallDialect, ChatDialect
 from lading_coordinator.core.completions import CompletionDialect
 from lading_coordinator.core.dialect import Answer, Dialect, Voice
-from lading_coordinator.core.insisted import read_headers
+from lading_coordinator.core.insisted import Insisted, read_headers
 from lading_coordinator.core.response_ask import parse_response
 from lading_coordinator.core.responses import ResponseDialect
 from lading_coordinator.core.wishes import Wishes
@@ -86,12 +87,13 @@ class Gateway:
         self._clock = clock
         self._fresh = fresh
         self._terms = terms or Terms()
+        self._usual = Insisted(filters=Filters(near=self._terms.region))
 
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_chat(request.body)
-        plan = _wished(self._plan(ask, "messages"), request, ask.wishes)
+        plan = self._wished(self._plan(ask, "messages"), request, ask.wishes)
         usage, tools = ask.include_usage, ask.tools
         dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
         await self._talk(payer, plan, dialect, reply)
@@ -100,7 +102,7 @@ class Gateway:
         """POST /v1/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_completion(request.body)
-        plan = _wished(self._plan(ask, "prompt"), request, ask.wishes)
+        plan = self._wished(self._plan(ask, "prompt"), request, ask.wishes)
         dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
         await self._talk(payer, plan, dialect, reply)
 
@@ -108,7 +110,7 @@ class Gateway:
         """POST /v1/responses"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_response(request.body)
-        plan = _wished(self._plan(ask.chat, "input"), request, ask.chat.wishes)
+        plan = self._wished(self._plan(ask.chat, "input"), request, ask.chat.wishes)
         await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
@@ -128,7 +130,7 @@ class Gateway:
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
         plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
-        plan = _wished(plan, request, ask.wishes)
+        plan = self._wished(plan, request, ask.wishes)
         await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
 
     def _plan(self, ask: ChatAsk, given: str) -> "Plan":
@@ -139,6 +141,22 @@ class Gateway:
         if ask.max_tokens is None:
             wanted = [_bounded(one, entry, usual) for one in wanted]
         return self._made(entry, ask.model, wanted, given, stream=ask.stream)
+
+    def _wished(self, plan: "Plan", request: Request, wishes: Wishes) -> "Plan":
+        """As the consumer wants it done. Raises ApiError."""
+        insisted = read_headers(request.headers, self._usual)
+        wanted = tuple(
+            msgspec.structs.replace(
+                ask,
+                max_price=insisted.max_price,
+                filters=insisted.filters,
+                batch=insisted.batch or wishes.flex,
+                hedge=insisted.hedge,
+                emitted=wishes.emitted,
+            )
+            for ask in plan.wanted
+        )
+        return msgspec.structs.replace(plan, wanted=wanted, ids=insisted.ids and len(wanted) == 1)
 
     def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], given: str, *, stream: bool) -> "Plan":
         jobs = tuple(JobId(self._fresh(32)) for _ in wanted)
@@ -232,7 +250,7 @@ class Gateway:
                 hint="Leave it out.",
             )
         with self._doorman.working(payer):
-            insisted = read_headers(request.headers)
+            insisted = read_headers(request.headers, self._usual)
             wanted = Ask(entry.agent, embed_request(ask), insisted.max_price, insisted.filters, batch=insisted.batch)
             matrix = Matrix(0, b"")
             async with aclosing(self._run(payer, wanted, JobId(self._fresh(32)), "input")) as events:
@@ -281,20 +299,3 @@ def _bounded(request: R, entry: Entry, usual: int) -> R:
     """With a bound that surely fits behind the prompt: at most `usual`, never less than a quarter of the context."""
     room = max(entry.context - prompt_bound(request), entry.context // 4, 1)
     return msgspec.structs.replace(request, max_tokens=min(usual, room))
-
-
-def _wished(plan: Plan, request: Request, wishes: Wishes) -> Plan:
-    """As the consumer wants it done. Raises ApiError."""
-    insisted = read_headers(request.headers)
-    wanted = tuple(
-        msgspec.structs.replace(
-            ask,
-            max_price=insisted.max_price,
-            filters=insisted.filters,
-            batch=insisted.batch or wishes.flex,
-            hedge=insisted.hedge,
-            emitted=wishes.emitted,
-        )
-        for ask in plan.wanted
-    )
-    return msgspec.structs.replace(plan, wanted=wanted, ids=insisted.ids and len(wanted) == 1)

@@ -20,6 +20,13 @@ def test_nothing_said_wishes_nothing() -> None:
     assert said(job="0xabc") == NOTHING
 
 
+def test_where_consumers_usually_are_holds_until_one_says_otherwise() -> None:
+    usual = Insisted(filters=Filters(near="eu-de"))
+    assert read_headers({}, usual) is usual
+    assert read_headers({b"x-lading-hedge": b"1"}, usual).filters.near == "eu-de"
+    assert read_headers({b"x-lading-near": b"us"}, usual).filters.near == "us"
+
+
 def test_every_wish_reaches_the_job() -> None:
     found = said(
         band="Batch",
