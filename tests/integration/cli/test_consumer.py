@@ -158,7 +158,9 @@ def test_run_and_models_both_ways(quay: Quay, home: Path, api_key: str) -> None:
     told = call("run", *flags, *quay.through, "--api-key", api_key, "--json").tree
     assert told["text"] + "\n" == through.out
     assert told["usage"]["completion_tokens"] == 9
-    assert int(told["cost_wei"]) == 2 * 10**14 * told["usage"]["prompt_tokens"] + 6 * 10**14 * 9
+    # The second host's price is near enough to the first one's that the lot decides.
+    prompt = told["usage"]["prompt_tokens"]
+    assert int(told["cost_wei"]) in (10**13 * (20 * prompt + 60 * 9), 10**13 * (21 * prompt + 61 * 9))
     listed = call("models", *quay.through, "--json").tree
     assert listed == call("models", *quay.peers(home), "--json").tree
     shown = [(m["name"], m["agent"], m["hosts"], m["price_out"]) for m in listed]
