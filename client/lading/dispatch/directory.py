@@ -19,6 +19,7 @@ from lading.core.matching import (
     Want,
     aim_of,
     distance,
+    rank,
     refusal_of,
     unfit_for,
 )
@@ -279,6 +280,16 @@ class Directory:
                 if (score := band.take(entry, FAR[steps])) is not None:
                     found.append(Scored(entry, score, steps))
         return found
+
+    def among(self, agent: AgentId, want: Want, hosts: Iterable[Address], now: float) -> list[Pick]:
+        """Those of these hosts that can serve, best first, and last the best one of all."""
+        aim = aim_of(want)
+        entries = [entry for host in hosts for entry in self._entries(host) if entry.known.agent == agent]
+        known = [one.offer for one in rank(map(self._candidate, entries), want, now)[0]]
+        best = self._fleet.best(agent, aim, now)
+        if best is not None and best[2].entry is not None:
+            known.append(best[2].entry.known)
+        return [Pick(offer, 0.0, aim.size / BYTES_A_TOKEN) for offer in known]
 
     def refusals(self, agent: AgentId, want: Want, now: float) -> list[Lost]:
         """Why none of an agent's offers will do; of very many offers, some."""

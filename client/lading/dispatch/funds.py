@@ -12,7 +12,7 @@ from lading.dispatch.events import Ask, Payer, Settling
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.errors import OutOfFunds, PurseError
 from lading_contracts.deployment import Deployment
-from lading_protocol.ids import Wei, short
+from lading_protocol.ids import Address, Wei, short
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount, format_amount, worst_case
 
@@ -43,20 +43,36 @@ class Funds:
 
         Raises OutOfFunds, PurseError.
         """
+        key, need, target, room = self._asked(payer, ask, offer, done)
+        held = self._purse.channel(key)
+        if target <= held.locked:
+            return self._reserve(key, need, held.lock)
+        if target > room:
+            missing = Wei(target - room)
+            shown = format_amount(missing, self._network.decimals, 6)
+            raise OutOfFunds(missing, f"{shown} {self._network.symbol}")
+        lock = self._purse.lock(payer.key, key, min(room, target + held.cumulative + 3 * need))
+        return self._reserve(key, need, lock)
+
+    def covers(self, payer: Payer, ask: Ask, offer: KnownOffer, done: int) -> bool:
+        """Whether `cover` would find enough. Signs nothing."""
+        key, _, target, room = self._asked(payer, ask, offer, done)
+        return target <= max(room, self._purse.channel(key).locked)
+
+    def hosts(self, payer: Payer) -> list[Address]:
+        """Those for whom this payer has locked more than it has promised."""
+        held = self._purse.channels(payer.key.address)
+        return list(dict.fromkeys(key.host for key, channel in held if channel.locked > channel.cumulative))
+
+    def _asked(self, payer: Payer, ask: Ask, offer: KnownOffer, done: int) -> tuple[ChannelKey, int, int, int]:
+        """The channel, what the rest of the job may cost, what its lock must come to, and what it may come to (wei)."""
         purse, signer = self._purse, payer.key.address
         key = ChannelKey(signer, offer.host, offer.terms, purse.epoch(signer, offer.host, offer.terms))
         held = purse.channel(key)
         prompt, output = worst_case(ask.request, offer.detail.context)
         need = attempt_amount(offer.price, prompt, done, max(output - done, 0))
-        target = held.cumulative + self.reserved.get(key, 0) + need
-        if target <= held.locked:
-            return self._reserve(key, need, held.lock)
         room = held.locked + payer.limit - purse.locked(signer)
-        if target > room:
-            missing = Wei(target - room)
-            shown = format_amount(missing, self._network.decimals, 6)
-            raise OutOfFunds(missing, f"{shown} {self._network.symbol}")
-        return self._reserve(key, need, purse.lock(payer.key, key, min(room, target + held.cumulative + 3 * need)))
+        return key, need, held.cumulative + self.reserved.get(key, 0) + need, room
 
     def _reserve(self, key: ChannelKey, need: int, lock: bytes) -> Cover:
         self.reserved[key] = self.reserved.get(key, 0) + need

@@ -16,7 +16,7 @@ from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
 from lading.dispatch.events import Ask, Ended, Event, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
 from lading.dispatch.hedge import Race
-from lading.errors import BadRequest, JobLost, NoHost, Quarantined
+from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
@@ -89,7 +89,7 @@ class Run:
             if self._complete():
                 self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
                 break
-            attempt = await self.open(await self._next_host())
+            attempt = await self._open_next()
             if attempt is None:
                 continue
             async for event in self._play(attempt):
@@ -171,6 +171,25 @@ class Run:
             left -= LOOK_SECONDS
 
     # An attempt
+
+    async def _open_next(self) -> Attempt | None:
+        """As `open`. Near prices are drawn by lot, so a cap that is nearly spent may not cover the host that was drawn:
+        then one takes the job for whom enough is locked already, or the cheapest."""
+        pick = await self._next_host()
+        try:
+            return await self.open(pick)
+        except OutOfFunds:
+            affordable = self._affordable()
+            if affordable is None:
+                raise
+            return await self.open(affordable)
+
+    def _affordable(self) -> Pick | None:
+        owner, ask = self.owner, self.ask
+        held = owner.funds.hosts(self.payer)
+        picks = owner.directory.among(ask.agent, self._want(), held, owner.clock())
+        done = len(self.state.emitted)
+        return next((one for one in picks if owner.funds.covers(self.payer, ask, one.offer, done)), None)
 
     async def open(self, pick: Pick) -> Attempt | None:
         """An attempt that is ready to begin, or None with the reason noted. Raises OutOfFunds, PurseError."""
