@@ -28,8 +28,8 @@ from unit.coordinator.host import Habits, Host
 from unit.coordinator.world import manifest
 
 PRICE = 1_000_000
-# A request's worst case is some 300 prompt and 30 output tokens; this is worth twenty whole answers.
-CAP = 20 * 30 * PRICE // 1000
+# A request's worst case is some 300 prompt and 30 output tokens; this is worth a hundred whole answers.
+CAP = 100 * 30 * PRICE // 1000
 LIVES = 3
 BODY = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me a story"}], "max_tokens": 30}
 
