@@ -142,6 +142,8 @@ def test_a_job_from_home_to_home_through_a_relay(tmp_path: Path) -> None:
         assert offer is not None
         assert offer.detail.endpoints == amber.node.endpoints
         assert [way.name for way in amber.node.reach.ways() if way.works] == ["relayed"]
+        known = town.coordinator.directory
+        await town.soon(lambda: any("/p2p-circuit/" in one.detail.endpoints[-1] for one in known.offers()))
         await consumer(town, "carla")
         with at(town.lab.home("carla", "symmetric", "203.0.113.30")):
             transport = DirectTransport(key("carla"))
