@@ -149,7 +149,8 @@ def test_a_job_from_home_to_home_through_a_relay(tmp_path: Path) -> None:
             transport = DirectTransport(key("carla"))
             purse = Purse(tmp_path / "purse.sqlite", town.record.settlement_domain)
             route = PeerRoute(transport, town.contracts, key("carla"), [town.endpoint], purse)
-            pieces = [piece async for piece in route.chat("toy", [("user", "of the sea")], Options(max_tokens=20, seed=5))]
+            options = Options(max_tokens=20, seed=5)
+            pieces = [piece async for piece in route.chat("toy", [("user", "of the sea")], options)]
         assert len(pieces) > 2
         link = next(link for link in transport.links() if link.peer == amber.address)
         assert isinstance(link, DirectLink)
