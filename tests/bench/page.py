@@ -26,10 +26,13 @@ TITLES = {
     "demo": "The demo",
     "discovery": "Finding hosts, homes behind routers, and what control costs",
     "engine": "The engine's process against the bare loop",
+    "failover": "Streams whose hosts die, stall and lie",
     "gas": "Gas of the settlement's verbs",
-    "gateway": "The gateway against a direct call and a bare proxy",
+    "gateway": "The gateway beside nginx, the Rust routers, LiteLLM and aiohttp",
+    "match": "Choosing among 100,000 offers against a numpy scan",
     "network": "The network against TLS over TCP and py-libp2p",
     "node": "A node against the bare engine loop",
+    "packages": "Agent packages: how they start, answer and travel",
     "sign": "Signing and checking vouchers against eth-account",
 }
 
