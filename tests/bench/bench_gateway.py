@@ -202,7 +202,8 @@ def report_streams(found: list[Open]) -> None:
     note = f"the dearest number of streams, {worst.streams}"
     say("gateway_token_growth", worst.cpu, "us/token", reference=reference, bar="<= 1.5 of the reference", note=note)
     kept = most.rate / most.streams / PACE
-    say("gateway_pace_kept", kept, "of the tokens", bar=">= 0.95", note=f"arrived in time at {most.streams} open streams")
+    note = f"arrived in time at {most.streams} open streams"
+    say("gateway_pace_kept", kept, "of the tokens", bar=">= 0.95", note=note)
     each = (most.memory - alone.memory) / (most.streams - alone.streams) / 1024
     say("gateway_memory_per_stream", each, "KiB", bar="<= 60", note=f"at {most.streams} open streams")
     say("gateway_memory", alone.memory / MIB, "MiB", bar="<= 80", note="with one stream and one host")
