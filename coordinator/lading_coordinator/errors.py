@@ -3,6 +3,8 @@
 Each says what went wrong, why, and what to do; `code` is stable.
 """
 
+import errno
+
 from lading_protocol.errors import LadingError
 
 
@@ -31,6 +33,15 @@ class PortInUse(CoordinatorError):
 
     code = "port_in_use"
     hint = "Stop the other program, or choose another port (0 takes any free one)."
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> CoordinatorError:
+    """What the system says of a port, in words."""
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(f"Another program listens on {host}:{port} already.")
+    return CoordinatorError(
+        f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose an address of this machine."
+    )
 
 
 class LedgerFailed(CoordinatorError):

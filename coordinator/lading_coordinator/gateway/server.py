@@ -1,12 +1,11 @@
 """The listening socket of the gateway: accepts, expires late clients once a second, and drains on the way out."""
 
 import asyncio
-import errno
 import logging
 import ssl
 from collections.abc import Sequence
 
-from lading_coordinator.errors import CoordinatorError, PortInUse
+from lading_coordinator.errors import cannot_listen
 from lading_coordinator.gateway.connection import App, Connection, Limits
 
 log = logging.getLogger(__name__)
@@ -46,11 +45,7 @@ class HttpServer:
                 reuse_port=shared or None,
             )
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(f"Another program listens on {host}:{port} already.") from error
-            raise CoordinatorError(
-                f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose an address of this machine."
-            ) from error
+            raise cannot_listen(host, port, error) from error
         found: Sequence[object] = server.sockets[0].getsockname()
         self.address = (str(found[0]), int(str(found[1])))
         self._opened(server)

@@ -6,13 +6,12 @@ same connection, and everything else than the data plane, is relayed to whom it 
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import ssl
 from pathlib import Path
 
-from lading_coordinator.errors import CoordinatorError, PortInUse
+from lading_coordinator.errors import cannot_listen
 from lading_coordinator.gateway.connection import App, Limits, Request
 from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.server import HttpServer
@@ -133,11 +132,7 @@ def hold(host: str, port: int) -> socket.socket:
         probe.bind((host, port))
         found = probe.getsockname()[1]
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUse(f"Another program listens on {host}:{port} already.") from error
-        raise CoordinatorError(
-            f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose an address of this machine."
-        ) from error
+        raise cannot_listen(host, port, error) from error
     finally:
         probe.close()
     held = socket.socket(family)

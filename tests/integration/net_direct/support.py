@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from lading_net.direct import DirectSettings, DirectTransport
-from lading_net.ports import Stream
+from lading_net.ports import Link, Stream
 from lading_protocol.keys import PrivateKey
 
 ONE, TWO, THREE = PrivateKey(b"1" * 32), PrivateKey(b"2" * 32), PrivateKey(b"3" * 32)
@@ -69,3 +69,19 @@ def play(scenario: Callable[[Net], Awaitable[None]], loop: str = "asyncio", seco
     factory = uvloop.new_event_loop if loop == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+async def ask(link: Link, data: bytes) -> bytes:
+    """What the other end echoes, written and read at the same time."""
+    stream = await link.open("/echo/1")
+
+    async def write() -> None:
+        for at in range(0, len(data), 50_000):
+            stream.write(data[at : at + 50_000])
+            await stream.drain()
+        await stream.close()
+
+    writing = asyncio.ensure_future(write())
+    got = await read_all(stream)
+    await writing
+    return got

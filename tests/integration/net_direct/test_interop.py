@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.net_direct.support import ANY_PORT, ONE, TWO, Net, play, read_all
+from integration.net_direct.support import ANY_PORT, ONE, TWO, Net, ask, play, read_all
 from lading_net.errors import HandshakeFailed, LinkClosed, StreamReset, UnknownProtocol, WrongPeer
 from lading_net.ports import Link
 from lading_protocol.keys import PrivateKey
@@ -26,21 +26,6 @@ def theirs() -> Iterator[PyHost]:
     host = PyHost(THEIRS.secret)
     yield host
     host.close()
-
-
-async def ask(link: Link, data: bytes) -> bytes:
-    stream = await link.open("/echo/1")
-
-    async def write() -> None:
-        for at in range(0, len(data), 50_000):
-            stream.write(data[at : at + 50_000])
-            await stream.drain()
-        await stream.close()
-
-    writing = asyncio.ensure_future(write())
-    got = await read_all(stream)
-    await writing
-    return got
 
 
 def test_we_dial_and_their_host_answers(theirs: PyHost) -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from integration.net_direct.support import ANY_PORT, ONE, THREE, TWO, Net, play, read_all
+from integration.net_direct.support import ANY_PORT, ONE, THREE, TWO, Net, ask, play
 from lading_net.direct import DirectSettings, Relay
 from lading_net.direct.multistream import proposal
 from lading_net.errors import HandshakeFailed, NetError
@@ -19,21 +19,6 @@ from lading_net.private import NetworkKey
 KEY = NetworkKey(bytes(range(32)))
 MEMBER = DirectSettings(network=KEY, handshake_timeout=0.5)
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-
-
-async def ask(link: Link, data: bytes) -> bytes:
-    stream = await link.open("/echo/1")
-
-    async def write() -> None:
-        for at in range(0, len(data), 50_000):
-            stream.write(data[at : at + 50_000])
-            await stream.drain()
-        await stream.close()
-
-    writing = asyncio.ensure_future(write())
-    got = await read_all(stream)
-    await writing
-    return got
 
 
 @loops
