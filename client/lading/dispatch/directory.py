@@ -281,6 +281,10 @@ class Directory:
                     found.append(Scored(entry, score, steps))
         return found
 
+    def has_host(self, agent: AgentId, want: Want, now: float) -> bool:
+        """Whether `choose` would find a host. Notes nothing, as nobody gets the job."""
+        return self._fleet.best(agent, aim_of(want), now) is not None
+
     def among(self, agent: AgentId, want: Want, hosts: Iterable[Address], now: float) -> list[Pick]:
         """Those of these hosts that can serve, best first, and last the best one of all."""
         aim = aim_of(want)

@@ -120,10 +120,18 @@ class Run:
             raise self._nobody()
         return pick
 
-    def choose(self) -> Pick | None:
-        """A host that could go on with the job now."""
+    def _may_try(self) -> bool:
+        return len(self.tried) < self.owner.limits.attempts
+
+    def _elsewhere(self) -> bool:
+        """Whether another host could go on with the job now."""
         owner = self.owner
-        if len(self.tried) >= owner.limits.attempts:
+        return self._may_try() and owner.directory.has_host(self.ask.agent, self._want(), owner.clock())
+
+    def choose(self) -> Pick | None:
+        """A host that goes on with the job now."""
+        owner = self.owner
+        if not self._may_try():
             return None
         return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
 
@@ -141,8 +149,7 @@ class Run:
 
     def _nobody(self) -> LadingError:
         owner = self.owner
-        spent = len(self.tried) >= owner.limits.attempts
-        lost = [] if spent else owner.directory.refusals(self.ask.agent, self._want(), owner.clock())
+        lost = owner.directory.refusals(self.ask.agent, self._want(), owner.clock()) if self._may_try() else []
         reasons = some(self.reasons + [str(one) for one in lost if one.code != "tried"])
         new = len(self.state.emitted) - len(self.ask.emitted)
         if new:
@@ -259,7 +266,7 @@ class Run:
         limits, failover = self.owner.limits, self.owner.failover
         clock = asyncio.get_running_loop().time
         ceiling = limits.between if attempt.count else limits.first
-        began, elsewhere = clock(), self.choose() is not None
+        began, elsewhere = clock(), self._elsewhere()
         while True:
             if elsewhere and failover.may_move():
                 return stalled
