@@ -1,6 +1,7 @@
 """What is asked of a dispatcher, and what it says of a job while it runs: values only."""
 
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
@@ -124,6 +125,21 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 Event = Started | Piece | Rows | Moved | Ended
+
+
+class Listener(Protocol):
+    """Who hears of a job. Events come one by one, from within the network's own turn: nothing here may block."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it wants no more for now: then the host is not read until `drain` returns."""
+        ...
+
+    def hear(self, event: Event) -> None:
+        """What it raises ends the job."""
+        ...
+
+    async def drain(self) -> None: ...
 
 
 class Refusal(BadRequest):
