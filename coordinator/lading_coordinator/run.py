@@ -119,9 +119,9 @@ async def _gossip(
 ) -> tuple[Gossip | None, str]:
     if not settings.gossip:
         return None, ""
-    from lading_net.libp2p import Libp2pGossip
+    from lading_net.gossip import MeshGossip
 
-    gossip = Libp2pGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
+    gossip = MeshGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
     await gossip.start()
     return gossip, _reachable(gossip.address)
 

@@ -17,7 +17,7 @@ from factories import key
 from integration.net_libp2p.support import ANY_PORT, TOPIC, Hosts, heard, play, until
 from lading_net.direct import DirectTransport
 from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, MessageTooLarge, NetError, PortInUse
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 from lading_net.peer import Endpoint, PeerId
 from lading_net.protobuf import encode_field, encode_number
 from lading_net.subscription import MAX_GOSSIP_BYTES
@@ -26,7 +26,7 @@ from lading_protocol.keys import PrivateKey
 NAMES = ["one", "two", "three", "four", "five"]
 
 
-async def mesh(hosts: Hosts) -> list[Libp2pGossip]:
+async def mesh(hosts: Hosts) -> list[MeshGossip]:
     """Five hosts, of which four know the first one's address only, all connected to all."""
     first = await hosts.up(NAMES[0])
     others = await asyncio.gather(*(hosts.up(name, first.address) for name in NAMES[1:]))
@@ -231,10 +231,10 @@ def test_the_host_rises_again_when_the_library_falls_over() -> None:
 PROGRAM = f"""
 import asyncio, signal, sys
 from factories import key
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 
 async def main():
-    host = Libp2pGossip(key(sys.argv[1]), "{ANY_PORT}", sys.argv[2:])
+    host = MeshGossip(key(sys.argv[1]), "{ANY_PORT}", sys.argv[2:])
     await host.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
