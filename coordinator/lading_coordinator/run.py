@@ -1,4 +1,4 @@
-"""Starts a real coordinator: key, chain, direct link, libp2p and the lock on the data folder, then serves."""
+"""Starts a real coordinator: key, chain, direct link, gossip and the lock on the data folder, then serves."""
 
 import asyncio
 import contextlib

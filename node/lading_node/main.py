@@ -195,7 +195,7 @@ async def _reap(docker: str, scratch: Path) -> None:
 async def _with_gossip(
     doors: Doors, settings: NodeSettings, network: NetworkKey | None, stack: contextlib.AsyncExitStack
 ) -> Doors:
-    """py-libp2p is heavy and optional: without it, configured coordinators are enough."""
+    """Optional: configured coordinators are enough."""
     if not settings.gossip_listen:
         return doors
     from lading_net.gossip import MeshGossip

@@ -94,7 +94,7 @@ def measure(count: int, publications: int) -> dict[str, Any]:
                 break
             time.sleep(2)
         joined = time.monotonic() - began
-        time.sleep(20)  # until all have looked around and gone quiet
+        time.sleep(8)  # until all have looked around and gone quiet
         before = loopback_bytes(), _count(processes)
         time.sleep(IDLE_SECONDS)
         idle = (loopback_bytes() - before[0]) / IDLE_SECONDS / count

@@ -364,7 +364,8 @@ class Mesh:
     # -- inside
 
     def _graft(self, topic: str, candidates: Iterable[Address], most: int, now: float) -> None:
-        free = [peer for peer in candidates if self._backoff.get((topic, peer), 0.0) <= now and peer in self._neighbours]
+        known = [peer for peer in candidates if peer in self._neighbours]
+        free = [peer for peer in known if self._backoff.get((topic, peer), 0.0) <= now]
         chosen = self._some(free, most)
         self.topics[topic].update(chosen)
         self._tell(chosen, Rpc(graft=(topic,)))
@@ -383,7 +384,7 @@ class Mesh:
 
     def _some(self, of: Iterable[T], most: int) -> list[T]:
         """At most so many of them, in any order."""
-        found = sorted(of) if isinstance(of, AbstractSet) else list(of)  # type: ignore[type-var]
+        found = sorted(of) if isinstance(of, AbstractSet) else list(of)
         return self._rng.sample(found, max(0, min(most, len(found))))
 
     def _tell(self, peers: Iterable[Address], rpc: Rpc) -> None:

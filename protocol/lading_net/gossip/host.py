@@ -11,6 +11,7 @@ import logging
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
@@ -50,6 +51,12 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 MOST_LINKS = 256
+_ROOM = 32
+"""Links that may come while those whose places they take are still going."""
+
+MOST_ANSWERS = 8
+"""Streams of one neighbour with questions."""
+
 KEEPALIVE_SECONDS = 30.0
 MEETING_SECONDS = 10.0
 QUESTIONS = Rate(burst=32, second=4)
@@ -86,7 +93,7 @@ class MeshGossip:
         network: NetworkKey | None = None,
     ) -> None:
         self._key = PrivateKey(secret if isinstance(secret, bytes) else secret.secret)
-        guard = Limits(links=MOST_LINKS)
+        guard = Limits(links=MOST_LINKS + _ROOM)
         self._transport = DirectTransport(
             self._key, DirectSettings(keepalive=KEEPALIVE_SECONDS, guard=guard, network=network)
         )
@@ -104,6 +111,8 @@ class MeshGossip:
         self._seeker = Seeker(self._transport, self._table, max_peers)
         self._questions: Quotas[Address] = Quotas(QUESTIONS)
         self._seqno = time.time_ns()  # goes on where it was after a restart
+        self._answering: Counter[Address] = Counter()
+        self._heard: dict[Address, Stream] = {}
         self._met = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = ""
@@ -183,19 +192,22 @@ class MeshGossip:
     async def _attend(self, link: DirectLink) -> None:
         try:
             if self._transport.link_to(link.peer) is link:
-                await self._speak(link)
-                await self._learn(link)
-            await link.closed.wait()
-        except NetError as error:
-            log.debug("0x%s says nothing of itself: %s", link.peer.hex(), error.message)
+                await self._meet(link)
             await link.closed.wait()
         finally:
             self._crowd.leave(link)
             if self._voices.drop(link.peer, link):
                 self._mesh.part(link.peer)
         if (other := self._transport.link_to(link.peer)) is not None and link.peer not in self._voices:
-            await self._speak(other)
+            await self._meet(other)
         self._seeker.changed()
+
+    async def _meet(self, link: DirectLink) -> None:
+        try:
+            await self._speak(link)
+            await self._learn(link)
+        except NetError as error:
+            log.debug("0x%s says nothing of itself: %s", link.peer.hex(), error.message)
 
     async def _speak(self, link: DirectLink) -> None:
         """Greets the peer on this link, whichever other there was."""
@@ -220,9 +232,10 @@ class MeshGossip:
 
     async def _hear(self, stream: Stream) -> None:
         """What one neighbour says, until it ends."""
-        async with asyncio.timeout(MEETING_SECONDS):  # its first words may come before the link is told of
-            while stream.peer not in self._voices:
-                await self._met.wait()
+        await self._until_met(stream.peer)
+        if (older := self._heard.get(stream.peer)) is not None:
+            older.reset()  # one at a time: each may hold a piece that is not whole
+        self._heard[stream.peer] = stream
         cutter = Cutter()
         try:
             while data := await stream.read():
@@ -232,10 +245,34 @@ class MeshGossip:
         except ProtocolViolation as error:
             self._punish(Blame(stream.peer, self._transport.guard.limits.violation, error.message))
             raise
+        finally:
+            if self._heard.get(stream.peer) is stream:
+                del self._heard[stream.peer]
+
+    async def _until_met(self, peer: Address) -> None:
+        """Its first words may come before the link is told of."""
+        try:
+            async with asyncio.timeout(MEETING_SECONDS):
+                while peer not in self._voices:
+                    await self._met.wait()
+        except TimeoutError:
+            raise LinkClosed("The link was over before it was told of.") from None
 
     async def _answer(self, stream: Stream) -> None:
         """Kademlia's questions."""
         assert isinstance(stream, DirectStream)
+        self._answering[stream.peer] += 1
+        try:
+            if self._answering[stream.peer] <= MOST_ANSWERS:
+                await self._answer_all(stream)
+            else:
+                stream.reset()
+        finally:
+            self._answering[stream.peer] -= 1
+            if not self._answering[stream.peer]:
+                del self._answering[stream.peer]
+
+    async def _answer_all(self, stream: DirectStream) -> None:
         cutter = Cutter(LONGEST)
         while pieces := await read_piece(stream, cutter):
             for piece in pieces:
@@ -289,18 +326,18 @@ class MeshGossip:
     # -- inside
 
     async def _look_nearby(self) -> None:
-        from lading_net.gossip.lan import Lan
-
         mine = Endpoint("ip4", self._lan_address, Endpoint.parse(self._address).port, self.peer_id)
-        lan = Lan(mine, self._meet)
         try:
+            from lading_net.gossip.lan import Lan
+
+            lan = Lan(mine, self._nearby)
             await lan.open()
-        except OSError as error:
+        except (ImportError, OSError) as error:
             log.info("peers nearby are not looked for: %s", error)
             return
         self._lan = lan
 
-    def _meet(self, endpoint: Endpoint) -> None:
+    def _nearby(self, endpoint: Endpoint) -> None:
         log.info("a peer is nearby: %s", endpoint)
         self._seeker.meet(endpoint)
 

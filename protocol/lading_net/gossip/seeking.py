@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from lading_net.core.kademlia import NEAREST, Contact, Table, spot
@@ -108,6 +108,8 @@ class Seeker:
                         await self.search(own if random.random() < 0.5 else os.urandom(32))
                 except TimeoutError:
                     pass
+                except Exception:
+                    log.exception("looking for peers failed")
 
     async def search(self, key: bytes) -> list[Contact]:
         """The nearest to a key that answered, nearest first."""

@@ -1,4 +1,4 @@
-"""The libp2p host over loopback: found from one address, heard by all, hard to kill, quick to close."""
+"""A gossip host over loopback: found from one address, heard by all, hard to kill, quick to close."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 import pytest
 
 from factories import key
-from integration.net_libp2p.support import ANY_PORT, TOPIC, Hosts, heard, play, until
+from integration.net_gossip.support import ANY_PORT, TOPIC, Hosts, heard, play, until
 from lading_net.direct import DirectTransport
 from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, MessageTooLarge, NetError, PortInUse
 from lading_net.gossip import MeshGossip
@@ -211,23 +211,6 @@ def test_closing_is_final_quick_and_safe_at_any_moment() -> None:
     play(scenario)
 
 
-def test_the_host_rises_again_when_the_library_falls_over() -> None:
-    async def scenario(hosts: Hosts) -> None:
-        one = await hosts.up("one")
-        two = await hosts.up("two", one.address)
-        await heard(two, one, b"before")
-        address = one.address
-        host = one._host
-        assert host is not None
-        assert host._token is not None
-        host._token.run_sync_soon(lambda: 1 // 0)  # as deadly to trio as any bug inside the library
-        await until(lambda: two.peers() == [], "the fall is noticed")
-        await heard(two, one, b"after")
-        assert one.address == address
-
-    play(scenario)
-
-
 PROGRAM = f"""
 import asyncio, signal, sys
 from factories import key
@@ -274,11 +257,6 @@ def test_a_process_ends_on_sigterm_without_a_word() -> None:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def test_importing_the_port_does_not_import_the_library() -> None:
-    code = "import sys, lading_net.libp2p; sys.exit('trio' in sys.modules or 'libp2p' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_who_leaves_a_topic_hears_nothing_until_it_is_back() -> None:

@@ -18,9 +18,7 @@ class Hosts:
     def __init__(self) -> None:
         self._made: list[MeshGossip] = []
 
-    def make(
-        self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None
-    ) -> MeshGossip:
+    def make(self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None) -> MeshGossip:
         self._made.append(MeshGossip(key(name), listen, bootstrap, network=network))
         return self._made[-1]
 
@@ -52,7 +50,7 @@ def play(scenario: Callable[[Hosts], Awaitable[None]], seconds: float = 40) -> N
 async def until(true: Callable[[], bool], what: str, seconds: float = 20) -> None:
     try:
         async with asyncio.timeout(seconds):
-            while not true():  # noqa: ASYNC110  # real hosts change their minds in threads of their own
+            while not true():  # noqa: ASYNC110  # real sockets
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None
