@@ -1,4 +1,4 @@
-"""What a gossip peer remembers of messages: which it has seen, and the newest ones whole, for who missed them.
+"""What a gossip peer remembers of messages, by name (`rpc.named`): which it has seen, and the newest ones whole.
 
 Knows no clock: every call brings `now` in seconds, or is the tick itself. Bounded, whatever arrives.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from lading_net.core.rpc import Message
+from lading_net.core.rpc import Message, named
 
 
 class Seen:
@@ -48,7 +48,10 @@ class Shelf:
         return len(self._kept)
 
     def put(self, message: Message) -> None:
-        self._kept[message.id] = message
+        name = named(message.id)
+        if name in self._kept:
+            return
+        self._kept[name] = message
         self._came += 1
         self._bytes += len(message.data)
         while self._bytes > self._most:
@@ -64,11 +67,11 @@ class Shelf:
         return message if given[who] <= most else None
 
     def recent(self, topic: str, ticks: int) -> list[bytes]:
-        """The ids of what came since so many ticks ago, newest last."""
+        """The whole ids of what came since so many ticks ago, newest last."""
         marks = list(self._marks)
         count = self._came + sum(marks[max(0, len(marks) - ticks + 1) :])
-        newest = list(self._kept.items())[max(0, len(self._kept) - count) :]
-        return [name for name, message in newest if message.topic == topic]
+        newest = list(self._kept.values())[max(0, len(self._kept) - count) :]
+        return [message.id for message in newest if message.topic == topic]
 
     def tick(self) -> None:
         self._marks.append(self._came)

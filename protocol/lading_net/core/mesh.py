@@ -18,7 +18,7 @@ import msgspec
 
 from lading_net.core.heard import Seen, Shelf
 from lading_net.core.quotas import Bucket, Quotas, Rate
-from lading_net.core.rpc import MAX_GOSSIP_BYTES, Message, Prune, Rpc, author, encode_rpc, genuine
+from lading_net.core.rpc import MAX_GOSSIP_BYTES, Message, Prune, Rpc, author, encode_rpc, genuine, named
 from lading_net.errors import BadEndpoint
 from lading_protocol.ids import Address
 
@@ -32,6 +32,8 @@ class Chance(Protocol):
 
 
 _ASKED_AT_ONCE = 2
+_SLACK = 2.0
+"""Seconds that we wait longer than we must, because the peer's clock of a backoff began later than ours."""
 
 
 class Habits(msgspec.Struct, frozen=True):
@@ -53,6 +55,7 @@ class Habits(msgspec.Struct, frozen=True):
     promise: float = 3.0  # to send what one said it had
     lists: int = 10  # of ids, from one neighbour in a tick
     asked: int = 1_000  # ids, of one neighbour in a tick
+    promises: int = 16_384  # of all, not kept yet
     again: int = 3  # times that one neighbour gets the same message
     topics: int = 64  # of one neighbour
     grafts: int = 64  # in a tick
@@ -95,6 +98,7 @@ class _Neighbour:
         self.first = 0.0  # messages that it was the first to bring, those of long ago counting less
         self.helped = 0  # and of them, since the last tick, those that it had to be asked for
         self.lists = self.asked = self.grafts = 0
+        self.ticks = 0
 
 
 class Mesh:
@@ -112,6 +116,11 @@ class Mesh:
         self._seen, self._shelf = Seen(habits.seen), Shelf(habits.history, habits.shelf)
         self._checks: Quotas[None] = Quotas(habits.checks, 1)
         self._promises: dict[bytes, dict[Address, float]] = {}  # until when who sends what it said it had
+
+    @property
+    def starved(self) -> bool:
+        """Some mesh has fewer members than it should: our neighbours' meshes are full, so that we need others."""
+        return any(len(members) < self.habits.low for members in self.topics.values())
 
     # -- what we do
 
@@ -148,7 +157,7 @@ class Mesh:
         self._tell(self._neighbours.keys() - members, Rpc(left=(topic,)))
 
     def publish(self, message: Message, now: float) -> None:
-        self._seen.add(message.id, now)
+        self._seen.add(named(message.id), now)
         self._shelf.put(message)
         topic = message.topic
         if topic in self.topics:
@@ -201,7 +210,7 @@ class Mesh:
             self.topics.get(topic, set()).discard(peer)
 
     def _heard_message(self, peer: Address, one: _Neighbour, message: Message, now: float) -> None:
-        name = message.id
+        name = named(message.id)
         asked = peer in self._promises.pop(name, ())
         if message.topic not in self.topics or self._seen.has(name):
             return
@@ -224,7 +233,7 @@ class Mesh:
         self.effects.append(Deliver(message.topic, message.data))
         self._tell(self.topics[message.topic] - {peer, writer}, Rpc(messages=(message,)))
 
-    def _heard_of(self, peer: Address, one: _Neighbour, topic: str, names: Iterable[bytes], now: float) -> None:
+    def _heard_of(self, peer: Address, one: _Neighbour, topic: str, ids: Iterable[bytes], now: float) -> None:
         one.lists += 1
         if one.lists > self.habits.lists:
             self.dropped["lists"] += 1
@@ -233,13 +242,13 @@ class Mesh:
             return
         if topic not in self.topics:
             return
-        new = [name for name in dict.fromkeys(names) if self._wanted(name, peer)]
-        new = self._some(new, self.habits.asked - one.asked)
+        new = [each for each in dict.fromkeys(ids) if self._wanted(named(each), peer)]
+        new = self._some(new, min(self.habits.asked - one.asked, self.habits.promises - len(self._promises)))
         if not new:
             return
         one.asked += len(new)
-        for name in new:
-            self._promises.setdefault(name, {})[peer] = now + self.habits.promise
+        for each in new:
+            self._promises.setdefault(named(each), {})[peer] = now + self.habits.promise
         self._tell([peer], Rpc(want=tuple(new)))
 
     def _wanted(self, name: bytes, peer: Address) -> bool:
@@ -247,12 +256,12 @@ class Mesh:
         asked = self._promises.get(name, {})
         return not self._seen.has(name) and peer not in asked and len(asked) < _ASKED_AT_ONCE
 
-    def _give(self, peer: Address, names: Iterable[bytes]) -> None:
+    def _give(self, peer: Address, ids: Iterable[bytes]) -> None:
         """What is still on the shelf, in RPCs that are not too long."""
         parcel: list[Message] = []
         size = 0
-        for name in dict.fromkeys(names):
-            message = self._shelf.take(name, peer, self.habits.again)
+        for each in dict.fromkeys(ids):
+            message = self._shelf.take(named(each), peer, self.habits.again)
             if message is None:
                 continue
             if size + len(message.data) > MAX_GOSSIP_BYTES and parcel:
@@ -274,7 +283,7 @@ class Mesh:
         if self._backoff.get((topic, peer), 0.0) > now:
             self._blame(peer, self.habits.early, "a graft before its time")
             self._backoff[topic, peer] = now + self.habits.backoff
-        elif len(members) < self.habits.high or (one.dialled and self._outbound(members) < self.habits.outbound):
+        elif len(members) < self.habits.high or one.dialled:
             members.add(peer)
             return
         self._prune(topic, [peer], now)
@@ -302,10 +311,11 @@ class Mesh:
             del self._fanout[topic]
         self._spread_word()
         self._shelf.tick()
-        self._backoff = {key: until for key, until in self._backoff.items() if until > now}
+        self._backoff = {key: until for key, until in self._backoff.items() if until + _SLACK > now}
         for one in self._neighbours.values():
             one.helped = one.lists = one.asked = one.grafts = 0
             one.first *= 0.98
+            one.ticks += 1
 
     def _settle(self, now: float) -> None:
         """Who said it had a message, was asked for it and did not send it: blamed once a tick, however many it is."""
@@ -354,18 +364,20 @@ class Mesh:
 
     def _spread_word(self) -> None:
         for topic in {*self.topics, *self._fanout}:
-            names = self._shelf.recent(topic, self.habits.windows)
-            if names:
+            ids = self._shelf.recent(topic, self.habits.windows)
+            if ids:
                 near = self.topics.get(topic) or self._fanout.get(topic, (set[Address](), 0.0))[0]
-                others = self._some(self._listening(topic) - near, self.habits.told)
-                names = self._some(names, self.habits.asked)
-                self._tell(others, Rpc(have=((topic, tuple(names)),)))
+                listening = self._listening(topic)
+                others = self._some(listening - near, self.habits.told)
+                others += [peer for peer in listening & near if self._neighbours[peer].ticks < self.habits.windows]
+                ids = self._some(ids, self.habits.asked)
+                self._tell(others, Rpc(have=((topic, tuple(ids)),)))
 
     # -- inside
 
     def _graft(self, topic: str, candidates: Iterable[Address], most: int, now: float) -> None:
         known = [peer for peer in candidates if peer in self._neighbours]
-        free = [peer for peer in known if self._backoff.get((topic, peer), 0.0) <= now]
+        free = [peer for peer in known if self._backoff.get((topic, peer), -_SLACK) + _SLACK <= now]
         chosen = self._some(free, most)
         self.topics[topic].update(chosen)
         self._tell(chosen, Rpc(graft=(topic,)))

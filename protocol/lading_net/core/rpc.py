@@ -43,7 +43,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def id(self) -> bytes:
-        return named(self.sender + self.seqno)
+        return self.sender + self.seqno
 
     @property
     def packed(self) -> bytes:
@@ -71,8 +71,8 @@ class Rpc(msgspec.Struct, frozen=True):
 
 
 def named(identity: bytes) -> bytes:
-    """A message's id as we compare it: libp2p's implementations put the author's peer id before the number, or only
-    the public key that is the end of it."""
+    """A message's id as we compare it: js-libp2p puts only the author's public key before the number, all others the
+    peer id, of which that is the end."""
     return identity[-_ID_BYTES:]
 
 
@@ -213,9 +213,9 @@ class _Reader:
             fields = list(self._fields(_whole(value)))
             topic = next((_topic(each) for key, each in fields if key == 1), "") if number != 2 else ""
             if number == 1:
-                have.append((topic, tuple(named(_whole(each)) for key, each in fields if key == 2)))
+                have.append((topic, tuple(_whole(each) for key, each in fields if key == 2)))
             elif number == 2:
-                want += [named(_whole(each)) for key, each in fields if key == 1]
+                want += [_whole(each) for key, each in fields if key == 1]
             elif number == 3:
                 graft.append(topic)
             else:

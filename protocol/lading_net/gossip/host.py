@@ -108,7 +108,7 @@ class MeshGossip:
         self._voices = Voices()
         self._crowd: Crowd[DirectLink] = Crowd(MOST_LINKS)
         self._table = Table(self.peer_id)
-        self._seeker = Seeker(self._transport, self._table, max_peers)
+        self._seeker = Seeker(self._transport, self._table, max_peers, lambda: self._mesh.starved)
         self._questions: Quotas[Address] = Quotas(QUESTIONS)
         self._seqno = time.time_ns()  # goes on where it was after a restart
         self._answering: Counter[Address] = Counter()

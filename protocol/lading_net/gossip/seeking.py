@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from lading_net.core.kademlia import NEAREST, Contact, Table, spot
@@ -44,10 +44,13 @@ log = logging.getLogger(__name__)
 
 
 class Seeker:
-    """Runs until cancelled. `enough` connections make it stop looking."""
+    """Runs until cancelled. `enough` connections make it stop looking, or three times as many while it is `starved`."""
 
-    def __init__(self, transport: DirectTransport, table: Table, enough: int) -> None:
-        self._transport, self._table, self._enough = transport, table, enough
+    def __init__(
+        self, transport: DirectTransport, table: Table, enough: int, starved: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._transport, self._table, self._starved = transport, table, starved
+        self._least = enough
         self._failed: dict[Address, float] = {}
         self._changed = asyncio.Event()
         self._look = asyncio.Event()
@@ -61,6 +64,10 @@ class Seeker:
         if self._group is not None and peer != self._transport.address and peer not in self._kept:
             self._kept.add(peer)
             self._group.create_task(self._keep_connected(peer, endpoint))
+
+    @property
+    def _enough(self) -> int:
+        return 3 * self._least if self._starved() else self._least
 
     def changed(self) -> None:
         """Connections have come or gone."""
