@@ -16,11 +16,10 @@ import pytest
 from factories import key
 from integration.net_gossip.support import ANY_PORT, TOPIC, Hosts, heard, play, until
 from lading_net.direct import DirectTransport
-from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, MessageTooLarge, NetError, PortInUse
+from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, NetError, PortInUse
 from lading_net.gossip import MeshGossip
 from lading_net.peer import Endpoint, PeerId
 from lading_net.protobuf import encode_field, encode_number
-from lading_net.subscription import MAX_GOSSIP_BYTES
 from lading_protocol.keys import PrivateKey
 
 NAMES = ["one", "two", "three", "four", "five"]
@@ -158,17 +157,6 @@ def test_only_what_its_sender_signed_is_heard() -> None:
     play(scenario)
 
 
-def test_too_large_a_message_is_refused_and_a_full_one_arrives() -> None:
-    async def scenario(hosts: Hosts) -> None:
-        one = await hosts.up("one")
-        two = await hosts.up("two", one.address)
-        with pytest.raises(MessageTooLarge):
-            await one.publish(TOPIC, bytes(MAX_GOSSIP_BYTES + 1))
-        await heard(two, one, bytes(MAX_GOSSIP_BYTES))
-
-    play(scenario)
-
-
 def test_bad_settings_are_refused_with_words() -> None:
     async def scenario(hosts: Hosts) -> None:
         one = await hosts.up("one")
@@ -257,27 +245,6 @@ def test_a_process_ends_on_sigterm_without_a_word() -> None:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def test_who_leaves_a_topic_hears_nothing_until_it_is_back() -> None:
-    async def scenario(hosts: Hosts) -> None:
-        first = await hosts.up("one")
-        second = await hosts.up("two", first.address)
-        reader = second.subscribe(TOPIC)
-        await heard(second, first, b"before")
-        second.leave(TOPIC)
-        async for text in reader:  # what had arrived, and then it ends
-            assert text == b"before"
-        quiet = second._readers.add(TOPIC)  # would get what still arrives
-        await asyncio.sleep(0.5)
-        await first.publish(TOPIC, b"meanwhile")
-        await asyncio.sleep(0.5)
-        quiet.close()
-        assert [text async for text in quiet] == []
-        await first.publish(TOPIC, b"to nobody")  # and who left may still speak
-        await heard(second, first, b"after")
-
-    play(scenario)
 
 
 def test_a_flood_of_messages_drowns_nobody() -> None:
