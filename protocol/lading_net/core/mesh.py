@@ -44,13 +44,13 @@ class Habits(msgspec.Struct, frozen=True):
     high: int = 8
     outbound: int = 2  # in each mesh, of those whom we dialled: nobody else chose them
     best: int = 4  # kept when a mesh is thinned, by who was first with messages
-    told: int = 3  # outside the mesh, who hear what there is
+    told: int = 3  # outside the mesh, who hear what there is; more, where that is less than a quarter of them
+    flood: int = 32  # neighbours who hear at once what we say ourselves: a mesh full of the deaf does not silence us
     windows: int = 2  # for so many ticks
     history: int = 5  # ticks for which a message can be asked for
     shelf: int = 16 * 1024 * 1024
     backoff: int = 60  # seconds between leaving a mesh and coming back
     soon: int = 10  # the same where we left the topic, and come back
-    fanout: float = 60.0
     seen: float = 120.0
     promise: float = 3.0  # to send what one said it had
     lists: int = 10  # of ids, from one neighbour in a tick
@@ -111,7 +111,6 @@ class Mesh:
         self.topics: dict[str, set[Address]] = {}  # ours, each with its mesh
         self.dropped: Counter[str] = Counter()
         self._neighbours: dict[Address, _Neighbour] = {}
-        self._fanout: dict[str, tuple[set[Address], float]] = {}
         self._backoff: dict[tuple[str, Address], float] = {}
         self._seen, self._shelf = Seen(habits.seen), Shelf(habits.history, habits.shelf)
         self._checks: Quotas[None] = Quotas(habits.checks, 1)
@@ -135,16 +134,12 @@ class Mesh:
         self._neighbours.pop(peer, None)
         for members in self.topics.values():
             members.discard(peer)
-        for members, _ in self._fanout.values():
-            members.discard(peer)
 
     def subscribe(self, topic: str, now: float) -> None:
         if topic in self.topics:
             return
-        known, _ = self._fanout.pop(topic, (set[Address](), 0.0))
         self.topics[topic] = set()
         self._tell(self._neighbours, Rpc(joined=(topic,)))
-        self._graft(topic, known, self.habits.degree, now)
         self._fill(topic, now)
 
     def leave(self, topic: str, now: float) -> None:
@@ -159,17 +154,9 @@ class Mesh:
     def publish(self, message: Message, now: float) -> None:
         self._seen.add(named(message.id), now)
         self._shelf.put(message)
-        topic = message.topic
-        if topic in self.topics:
-            targets = set(self.topics[topic])
-        else:
-            targets = self._fanout.get(topic, (set[Address](), 0.0))[0]
-            self._fanout[topic] = targets, now + self.habits.fanout
-        if len(targets) < self.habits.degree:
-            targets |= set(self._some(self._listening(topic) - targets, self.habits.degree - len(targets)))
-            if topic not in self.topics:
-                self._fanout[topic] = targets, now + self.habits.fanout
-        self._tell(targets, Rpc(messages=(message,)))
+        members = self.topics.get(message.topic, set())
+        others = self._some(self._listening(message.topic) - members, self.habits.flood - len(members))
+        self._tell([*members, *others], Rpc(messages=(message,)))
 
     # -- what neighbours say
 
@@ -307,8 +294,6 @@ class Mesh:
             elif len(members) > self.habits.high:
                 self._thin(topic, members, now)
             self._anchor(topic, members, now)
-        for topic in [topic for topic, (_, until) in self._fanout.items() if until < now]:
-            del self._fanout[topic]
         self._spread_word()
         self._shelf.tick()
         self._backoff = {key: until for key, until in self._backoff.items() if until + _SLACK > now}
@@ -363,12 +348,12 @@ class Mesh:
         self._prune(topic, leaving, now)
 
     def _spread_word(self) -> None:
-        for topic in {*self.topics, *self._fanout}:
+        for topic, near in self.topics.items():
             ids = self._shelf.recent(topic, self.habits.windows)
             if ids:
-                near = self.topics.get(topic) or self._fanout.get(topic, (set[Address](), 0.0))[0]
                 listening = self._listening(topic)
-                others = self._some(listening - near, self.habits.told)
+                far = listening - near
+                others = self._some(far, max(self.habits.told, len(far) // 4))
                 others += [peer for peer in listening & near if self._neighbours[peer].ticks < self.habits.windows]
                 ids = self._some(ids, self.habits.asked)
                 self._tell(others, Rpc(have=((topic, tuple(ids)),)))

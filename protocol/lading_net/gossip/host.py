@@ -276,13 +276,9 @@ class MeshGossip:
         cutter = Cutter(LONGEST)
         while pieces := await read_piece(stream, cutter):
             for piece in pieces:
-                if not self._questions.take(stream.peer, self._now()):
-                    stream.reset()
-                    return
                 question = decode_question(piece)
-                if question.kind in (PUT_VALUE, ADD_PROVIDER):
-                    stream.reset()  # nobody's records are kept here
-                    return
+                if question.kind in (PUT_VALUE, ADD_PROVIDER) or not self._questions.take(stream.peer, self._now()):
+                    return  # nobody's records are kept here, and nobody is answered without end
                 asker = stream.peer_id
                 near = [] if question.kind == PING else self._table.nearest(spot(question.key), without=asker)
                 stream.write(encode_answer(question, near))
