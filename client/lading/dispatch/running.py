@@ -364,7 +364,8 @@ class Run:
         owner.directory.ended(attempt.offer.host)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
             self.parts.append(_part(attempt, wanted=wanted))
-        owner.later(asyncio.ensure_future(attempt.close()))
+        if not owner.funds.tab.waits(attempt):
+            owner.let_go([attempt])
 
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
@@ -413,7 +414,8 @@ class Run:
     def _report(self) -> None:
         if self.parts and not self.reported:
             self.reported = True
-            self.owner.on_end(self._ended())
+            owner, ended = self.owner, self._ended()
+            owner.funds.tab.when_signed(lambda: owner.on_end(ended))
 
     def _ended(self) -> Ended:
         state = self.state
