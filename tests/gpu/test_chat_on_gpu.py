@@ -64,4 +64,6 @@ def test_half_precision_is_another_class_and_is_seen(
     host: Host, auditor: LanguageModel, prompts: list[list[int]], precision: str
 ) -> None:
     """The same weights at half must be declared as such: they lie further behind than any f32 host."""
+    if (precision, host("f32").version.rpartition("-")[2]) == ("f16", "cpu"):
+        pytest.skip("the torch engine has no f16 on a processor")
     assert worst_margin(host(precision), auditor, prompts, 1.0) > LIMIT / 10
