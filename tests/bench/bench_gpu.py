@@ -10,12 +10,12 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-# What a benchmark ends with that lacks what it measures (see __main__).
-LACKING = 77
+LACKING = 77  # as __main__ reads it
 PARTS = ("audit", "speed", "costs")
 
 
@@ -23,7 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few jobs and a tiny model")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--only", choices=PARTS, help="measure this part")
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part; may be given again")
+    parser.add_argument("--seconds", type=float, help="for the audits, of which more time makes more")
     parser.add_argument("--out", type=Path, help="a folder for what the audits showed; build/audit by default")
     args = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -35,19 +36,20 @@ def main() -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         print("This machine has no CUDA device.", file=sys.stderr)
         return LACKING
-    parts = [args.only] if args.only else PARTS
+    parts = args.only or PARTS
     with tempfile.TemporaryDirectory() as folder:
         if "audit" in parts:
-            audits(args.device, args.quick, args.out)
+            audits(args.device, args.quick, args.seconds, args.out)
         if "speed" in parts or "costs" in parts:
             times(Path(folder), args.device, args.quick, parts)
     return 0
 
 
-def audits(device: str, quick: bool, out: Path | None) -> None:
+def audits(device: str, quick: bool, seconds: float | None, out: Path | None) -> None:
     from . import ROOT, gpu_audit, page
 
-    found = gpu_audit.run(device, gpu_audit.QUICK if quick else gpu_audit.FULL)
+    size = gpu_audit.QUICK if quick else gpu_audit.FULL
+    found = gpu_audit.run(device, size._replace(seconds=seconds or size.seconds))
     gpu_audit.told(found)
     if quick and out is None:
         return
@@ -57,7 +59,7 @@ def audits(device: str, quick: bool, out: Path | None) -> None:
     (folder / "gpu.json").write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
-def times(folder: Path, device: str, quick: bool, parts: list[str] | tuple[str, ...]) -> None:
+def times(folder: Path, device: str, quick: bool, parts: Sequence[str]) -> None:
     from . import gpu_costs, gpu_large, gpu_models, gpu_speed
     from .gpu_speed import Load, Subject
 
@@ -74,10 +76,10 @@ def times(folder: Path, device: str, quick: bool, parts: list[str] | tuple[str, 
         few = (Load(1, 8), Load(4, 4), Load(16, 2))
         stated = gpu_large.stated(shape, inner, 16, 128)
         for subject in (
-            Subject("chat", chat, "the chat model, f32", few if quick else (Load(1, 192), Load(4, 96), Load(16, 48))),
-            Subject("large", large, words, few if quick else (Load(1, 96), Load(4, 48), Load(16, 24)), stated),
+            Subject("chat", chat, "the chat model, f32", few if quick else (Load(1, 128), Load(4, 48), Load(16, 16))),
+            Subject("large", large, words, few if quick else (Load(1, 64), Load(4, 24), Load(16, 8)), stated),
         ):
-            asyncio.run(gpu_speed.measure(subject, 2 if quick else 4))
+            asyncio.run(gpu_speed.measure(subject, 2 if quick else 3))
 
 
 if __name__ == "__main__":

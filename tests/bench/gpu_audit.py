@@ -37,15 +37,18 @@ LEVELS = (0.5, 0.99, 0.999)
 
 
 class Size(NamedTuple):
-    """Over all processes of a precision: honest jobs at most, their seconds, and jobs of each cheat."""
+    """Over all processes of a precision: honest jobs at most, jobs of each cheat, and the seconds for all of it, after
+    which no further cheat is begun."""
 
     honest: int
-    seconds: float
     cheat: int
     processes: int
+    seconds: float
 
 
-FULL, QUICK = Size(4000, 75.0, 200, 3), Size(24, 60.0, 4, 2)
+FULL, QUICK = Size(6000, 150, 3, 200.0), Size(24, 4, 2, 600.0)
+# Of the seconds, those for honest jobs.
+HONEST_PART = 0.5
 
 
 class Part(NamedTuple):
@@ -58,13 +61,13 @@ class Part(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Jobs of one case; `seen` is by the auditor's device. `truth` says the key of the honest answers to the same."""
+    """Jobs of one case; `seen` is by the auditor's device, `true` what an honest host shows there of a cheat's jobs."""
 
     case: str
     kind: str  # "honest", "processor", "truth", "cheat"
-    sampling: bool
-    truth: str
     seen: dict[str, list[Seen]]
+    sampling: bool = False
+    true: Sequence[Seen] = ()
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -124,26 +127,27 @@ def run(device: str, size: Size) -> Outcome:
 
 
 def work(part: Part) -> list[Batch]:
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         spec = gpu_models.chat(Path(folder))
         stage = gpu_models.stage(spec, part.precision, part.device)
-        auditors: dict[str, LanguageModel] = {part.device: stage.true}  # type: ignore[dict-item]
+        auditors = _own(part, stage)
         if "cpu" in AUDITORS[part.precision]:
             auditors["cpu"] = gpu_models.opened(spec, part.precision, "cpu")
         card = gpu_models.Card(spec, part.precision, part.device)
-        found = _honest(part, stage, auditors)
+        found = _honest(part, stage, auditors, began + HONEST_PART * part.size.seconds)
         if "cpu" in auditors:
             found.append(_processor(part, stage, auditors["cpu"]))
-        return [*found, *_cheating(part, stage, card)]
+        return [*found, *_cheating(part, stage, card, began + part.size.seconds)]
 
 
-def _honest(part: Part, stage: Stage, auditors: dict[str, LanguageModel]) -> list[Batch]:
-    """Set-ups in turn, half a hundred jobs each, until all are done or the time is up."""
-    size, began, found = part.size, time.monotonic(), []
-    share = size.honest // size.processes
+def _honest(part: Part, stage: Stage, auditors: dict[str, LanguageModel], until: float) -> list[Batch]:
+    """Set-ups in turn, half a hundred jobs each at most, until all are done or the time is up."""
+    found = []
+    share = part.size.honest // part.size.processes
     left = {one.name: max(1, round(one.part * share)) for one in gpu_models.HONEST}
     turn = 0
-    while any(left.values()) and time.monotonic() - began < size.seconds:
+    while any(left.values()) and time.monotonic() < until:
         for one in gpu_models.HONEST:
             count = min(left[one.name], max(2, round(100 * one.part)))
             if not count:
@@ -151,7 +155,7 @@ def _honest(part: Part, stage: Stage, auditors: dict[str, LanguageModel]) -> lis
             left[one.name] -= count
             asked = cases.jobs(stage, count, f"honest {one.name} {part.precision} {part.number} {turn}")
             served = one.serve(stage, asked)
-            found.append(Batch(one.name, "honest", False, "", _audited(stage, auditors, asked, served)))
+            found.append(Batch(one.name, "honest", _audited(stage, auditors, asked, served)))
         turn += 1
     return found
 
@@ -163,26 +167,33 @@ def _processor(part: Part, stage: Stage, model: LanguageModel) -> Batch:
     count = max(2, part.size.cheat // part.size.processes)
     asked = cases.jobs(stage, count, f"processor {part.number}")
     served = Host(models.own_copy(model)).serve(asked)
-    return Batch(
-        "a host on the processor", "processor", False, "", _audited(stage, {part.device: stage.true}, asked, served)
-    )  # type: ignore[dict-item]
+    return Batch("a host on the processor", "processor", _audited(stage, _own(part, stage), asked, served))
 
 
-def _cheating(part: Part, stage: Stage, card: gpu_models.Card) -> list[Batch]:
-    found, truths = [], set[str]()
+def _cheating(part: Part, stage: Stage, card: gpu_models.Card, until: float) -> list[Batch]:
+    found, truths = [], dict[str, list[Seen]]()
     count = max(2, part.size.cheat // part.size.processes)
-    auditors: dict[str, LanguageModel] = {part.device: stage.true}  # type: ignore[dict-item]
+    auditors = _own(part, stage)
     for cheat in gpu_models.cheats(card):
+        if time.monotonic() > until:
+            print(f"{part.precision}: no time for {cheat.name}", file=sys.stderr, flush=True)
+            continue
         key = str(cheat.asked)
         asked = cases.jobs(stage, count, f"cheat {part.number}", cheat.asked)
         if key not in truths:
-            truths.add(key)
-            honest = Host(stage.model).serve(asked)
-            found.append(Batch("", "truth", False, key, _audited(stage, auditors, asked, honest)))
+            honest = _audited(stage, auditors, asked, Host(stage.model).serve(asked))
+            truths[key] = honest[part.device]
+            found.append(Batch("", "truth", honest))
         served = cheat.serve(stage, asked)
-        found.append(Batch(cheat.name, "cheat", cheat.sampling, key, _audited(stage, auditors, asked, served)))
-        print(f"{time.strftime('%H:%M:%S')} {part.precision}, {cheat.name}", file=sys.stderr, flush=True)
+        seen = _audited(stage, auditors, asked, served)
+        found.append(Batch(cheat.name, "cheat", seen, cheat.sampling, truths[key]))
     return found
+
+
+def _own(part: Part, stage: Stage) -> dict[str, LanguageModel]:
+    """The auditor of the host's own class."""
+    assert stage.engine is not None
+    return {part.device: stage.engine}
 
 
 def _audited(
@@ -265,21 +276,19 @@ def _levels(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _cheats(precision: str, device: str, found: Sequence[Batch], table: Limits) -> list[Caught]:
-    truths: dict[str, list[Seen]] = {}
-    for batch in found:
-        if batch.kind == "truth":
-            truths.setdefault(batch.truth, []).extend(batch.seen[device])
-    by_case: dict[str, tuple[Batch, list[Seen]]] = {}
+    by_case: dict[str, list[Batch]] = {}
     for batch in found:
         if batch.kind == "cheat":
-            by_case.setdefault(batch.case, (batch, []))[1].extend(batch.seen[device])
+            by_case.setdefault(batch.case, []).append(batch)
     caught = []
-    for case, (batch, seen) in by_case.items():
+    for case, batches in by_case.items():
+        seen = [one for batch in batches for one in batch.seen[device]]
+        true = [one for batch in batches for one in batch.true]
         kinds = [("forged", [one.forged() for one in seen])]
-        if not batch.sampling:
+        if not batches[0].sampling:
             kinds.insert(0, ("plain", seen))
         for kind, shown in kinds:
-            caught.append(_caught(f"torch-{precision}-{device}", case, kind, shown, truths[batch.truth], table))
+            caught.append(_caught(f"torch-{precision}-{device}", case, kind, shown, true, table))
     return caught
 
 

@@ -22,8 +22,8 @@ from .audit_cases import PLAIN, Stage
 from .audit_hosts import Host, Job, Served
 from .audit_models import Watched
 
-# What a host serves in that should have served in the other, and saves by it or not.
-SWAPPED = {"f32": "bf16", "bf16": "f16", "f16": "bf16"}
+# What a host serves in instead, whether it saves by it or not.
+SWAPPED = {"f32": ("bf16", "f16"), "bf16": ("f16",), "f16": ("bf16",)}
 
 
 class OnCard:
@@ -104,8 +104,8 @@ class Cheat(NamedTuple):
 
 
 def cheats(card: Card) -> tuple[Cheat, ...]:
-    other = SWAPPED[card.precision]
-    found = [Cheat(f"{other} for {card.precision}", _served_in(card, other))] if _can(card, other) else []
+    others = [other for other in SWAPPED[card.precision] if _can(card, other)]
+    found = [Cheat(f"{other} for {card.precision}", _served_in(card, other)) for other in others]
     for name, how in (("int8", models.int8), ("fp8", models.fp8), ("int4", models.int4)):
         found.append(Cheat(name, _altered(lambda inner, how=how: models.quantised(inner, how))))
     found.append(Cheat("KV int4", lambda stage, asked: Host(stage.model, stored=hosts.int4_rows).serve(asked)))

@@ -21,6 +21,7 @@ from bench.audit_results import limits, verdict
 JOBS = 16
 # Of two precisions of one model; a calibration of thousands of jobs gives a tighter one.
 WIDE_MARGIN, WIDE_CHUNK = 0.3, 0.05
+PLAIN_TO_SEE = ("int4", "fp8", "KV int4", "skipped layer", "wrong seed")
 
 
 class Court:
@@ -113,10 +114,11 @@ def test_what_a_cheat_computes_on_a_card_is_seen(courts: Callable[[EngineSpec], 
         changed = sum(one.ids != other.ids for one, other in zip(seen, true, strict=True))
         print(f"{precise.precision}, {cheat.name}: {caught} of {JOBS} guilty, {changed} with other tokens")
         assert court.guilty(true) == 0
-        if cheat.name in ("int4", "fp8", "KV int4", "skipped layer") or precise.precision == "f32":
-            # In f32 what a sampler's cheat left as it was was served as ordered.
-            assert caught >= (changed if cheat.sampling else JOBS), cheat.name
-        elif cheat.name == "wrong seed":
-            assert caught == JOBS
-        elif cheat.sampling:
-            assert caught >= changed // 2, cheat.name
+        if cheat.name in PLAIN_TO_SEE or (precise.precision == "f32" and cheat.name in ("int8", "bf16 for f32")):
+            assert caught == JOBS, cheat.name
+        elif cheat.sampling and precise.precision == "f32":
+            # What a sampler's cheat left as it was was served as ordered.
+            assert caught >= changed, cheat.name
+        elif cheat.name == "top-k 20 ignored":
+            # What lies within the slack of the cut passes, and a temperature that is a little off takes a long record.
+            assert caught >= changed // 3, cheat.name

@@ -12,7 +12,7 @@ import pytest
 from integration.engines.asking import Answer, ask, collect
 from lading_node.engines.child import ChildEngine
 from lading_node.engines.errors import EngineError
-from lading_node.engines.port import EngineSpec, Finished, Generate, Ready, Score, Scored
+from lading_node.engines.port import EngineSpec, Failed, Finished, Generate, Ready, Score, Scored
 from lading_node.hardware.discover import discover
 from lading_protocol.calibration import LEAST_CHUNK
 from lading_protocol.sketches import errors
@@ -130,10 +130,11 @@ def test_a_killed_engine_leaves_nothing_on_the_card(card: str, chat: EngineSpec,
 
     async def run() -> None:
         async with serving(chat, tmp_path) as (engine, ready):
-            working = asyncio.gather(*(collect(engine, order(number)) for number in range(4)))
+            working = asyncio.gather(*(collect(engine, order(number)) for number in range(16)))
             await asyncio.sleep(0.1)
             os.kill(ready.pid, 9)
-            assert all(not isinstance(answer.end, Finished) for answer in await working)
+            ends = [answer.end for answer in await working]
+            assert any(isinstance(end, Failed) and end.code == "engine_died" for end in ends), ends
         async with serving(chat, tmp_path) as (engine, _):
             whole(await collect(engine, order(1)))
 
