@@ -44,8 +44,9 @@ def hardware() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return (
-        f"{_processor()}, {cores} cores, {memory:.0f} GiB of memory, {_cards()}{platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}; {time.strftime('%Y-%m-%d')}, load average before: {load}"
+        f"{_processor()}, {cores} cores, {memory:.0f} GiB of memory, {_cards()}{platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}; {time.strftime('%Y-%m-%d')}, "
+        f"load average before: {load}"
     )
 
 
