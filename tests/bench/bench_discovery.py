@@ -198,16 +198,16 @@ def show_by_gossip(crowd: dict[str, Any]) -> None:
 def show_traffic(nets: list[dict[str, Any]], crowds: list[dict[str, Any]]) -> None:
     """The constants come from the smallest network; the larger ones say whether they hold there."""
     least = crowds[0]
-    constants = Constants(nets[0]["idle"] / 2, least["idle"], least["per_offer"] / OFFER, OFFER)
+    constants = Constants(nets[0]["idle"] / 2, least["idle"] / least["connections"], least["per_offer"] / OFFER, OFFER)
     for net in nets:
         expected = 2 * constants.beat
         say(f"links_{net['hosts']}", net["idle"], "B/s", reference=("the model", expected), note="2 coordinators, idle")
     for crowd in crowds:
-        size = crowd["hosts"]
-        note = f"{crowd['connections']:.0f} connections, idle"
-        say(f"gossip_{size}", crowd["idle"], "B/s", reference=("the model", constants.gossip), note=note)
+        size, near = crowd["hosts"], crowd["connections"]
+        note = f"{near:.0f} connections, idle"
+        say(f"gossip_{size}", crowd["idle"], "B/s", reference=("the model", gossiping(near, 0.0, constants)), note=note)
         rate = crowd["offers_per_second"]
-        told = gossiping(rate, constants)
+        told = gossiping(near, rate, constants)
         note = (
             f"{rate:.2f} offers a second; {crowd['per_offer'] / OFFER:.1f} bytes carried per byte that reaches a host"
         )

@@ -18,8 +18,8 @@ HEADERS = 1.5  # bytes carried for one of an offer that goes to one neighbour: s
 
 
 class Constants(msgspec.Struct, frozen=True):
-    """`beat`: a link to a coordinator, idle. `gossip`: all of the gossip's connections, idle: a host talks to its
-    neighbours, of which there are no more where there are more hosts. `spread`: bytes carried per byte that reaches a
+    """`beat`: a link to a coordinator, idle. `gossip`: a connection to a neighbour, idle; there are no more of them where
+    there are more hosts. `spread`: bytes carried per byte that reaches a
     host, in a topic of `offer` bytes each."""
 
     beat: float
@@ -66,16 +66,16 @@ def traffic(hosts: int, constants: Constants) -> Traffic:
     noticed = coordinators * constants.offer / NOTICE_SECONDS
     return Traffic(
         links=min(coordinators, MOST_LINKS) * constants.beat,
-        gossip=constants.gossip,
+        gossip=min(MOST_NEIGHBOURS, hosts - 1) * constants.gossip,
         own=min(FLOOD, MOST_NEIGHBOURS) * HEADERS * constants.offer / PUBLISH_SECONDS,
         offers=min(said, OFFER_BYTES) * constants.spread,
         notices=min(noticed, NOTICE_BYTES) * constants.spread,
     )
 
 
-def gossiping(offers_per_second: float, constants: Constants) -> float:
+def gossiping(neighbours: float, offers_per_second: float, constants: Constants) -> float:
     """Bytes per second of a host that hears so many offers; what a run of gossip alone is checked against."""
-    return constants.gossip + offers_per_second * constants.offer * constants.spread
+    return neighbours * constants.gossip + offers_per_second * constants.offer * constants.spread
 
 
 def memory(hosts: int, sizes: Sizes, links: float = MOST_NEIGHBOURS) -> Memory:

@@ -57,6 +57,9 @@ _ROOM = 32
 MOST_ANSWERS = 8
 """Streams of one neighbour with questions."""
 
+MOST_BYTES = 64 * 1024 * 1024
+"""Arrived and unread, or written and unsent, on all links."""
+
 KEEPALIVE_SECONDS = 30.0
 MEETING_SECONDS = 10.0
 QUESTIONS = Rate(burst=32, second=4)
@@ -93,10 +96,14 @@ class MeshGossip:
         network: NetworkKey | None = None,
     ) -> None:
         self._key = PrivateKey(secret if isinstance(secret, bytes) else secret.secret)
-        guard = Limits(links=MOST_LINKS + _ROOM)
-        self._transport = DirectTransport(
-            self._key, DirectSettings(keepalive=KEEPALIVE_SECONDS, guard=guard, network=network)
+        settings = DirectSettings(
+            keepalive=KEEPALIVE_SECONDS,
+            memory=MOST_BYTES,
+            queued=MOST_BYTES,
+            guard=Limits(links=MOST_LINKS + _ROOM),
+            network=network,
         )
+        self._transport = DirectTransport(self._key, settings)
         self.peer_id = self._transport.peer_id
         self._listen = Endpoint.parse(listen)
         self._bootstrap = tuple(_with_peer(text) for text in bootstrap)
