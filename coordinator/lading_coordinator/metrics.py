@@ -1,15 +1,29 @@
 """What the coordinator counts, in a registry of its own so that two may run in one process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # What every process counts for itself, and means the same by.
 _SEEN_BY_ALL = frozenset({"lading_hosts", "lading_offers", "lading_chain_up"})
+
+
+class _Refused:
+    """Counts that another part keeps, read when somebody looks."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily("lading_net_refused", "What the limits of the network kept out", labels=("kind",))
+        for kind, count in self._counts.items():
+            family.add_metric((kind,), count)
+        yield family
 
 
 class Metrics:
@@ -44,6 +58,10 @@ class Metrics:
         self.tokens_in, self.tokens_out = self.tokens.labels("input"), self.tokens.labels("output")
         self.first_of = cache(self.first_token.labels)
         self.jobs_of = cache(self.jobs.labels)
+
+    def show_refused(self, counts: Mapping[str, int]) -> None:
+        """Shows what the direct network keeps out, by kind, from now on."""
+        self.registry.register(_Refused(counts))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -18,6 +18,18 @@ from lading_net.core.quotas import Quotas, Rate
 from lading_net.core.scores import Scores
 from lading_protocol.ids import Address
 
+REFUSALS = {
+    "machine": "calls from machines that call too often",
+    "area": "calls from areas that call too often",
+    "handshakes": "callers who took their time while others waited",
+    "links": "links that nobody used when others came",
+    "streams": "streams of peers that open too many",
+    "pings": "pings of peers that ask too often",
+    "unread": "streams whose data piled up unread",
+    "unsent": "streams whose peer took nothing",
+}
+"""What limits keep out, by the kind that `refused` counts it as."""
+
 C = TypeVar("C")
 L = TypeVar("L")
 
@@ -46,7 +58,7 @@ class Guard(Generic[C, L]):
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.refused: Counter[str] = Counter()
+        self.refused = Counter(dict.fromkeys(REFUSALS, 0))
         self._callers: Crowd[C] = Crowd(limits.handshakes)
         self._links: Crowd[L] = Crowd(limits.links)
         self._machines: Quotas[bytes] = Quotas(limits.calls_of_machine)

@@ -6,7 +6,6 @@ Attackers call from 127.6.0.0/16 where it matters that they are elsewhere: the w
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from integration.net_direct.raw import DATA, PING, SYN, WINDOW, RawPeer, connect, frame, gone, opening
+from integration.net_direct.raw import DATA, PING, SYN, WINDOW, RawPeer, call_in_vain, connect, frame, gone, opening
 from integration.net_direct.support import ONE, THREE, TWO, Net, play, read_all
 from lading_net.core.guard import Limits as Guarded
 from lading_net.core.quotas import Rate
@@ -71,11 +70,7 @@ def test_a_machine_that_speaks_garbage_is_heard_ever_less(loop: str) -> None:
     async def scenario(net: Net) -> None:
         rate = Rate(burst=20, second=0.1, debt=20)
         one, two, where = await net.pair(DirectSettings(guard=Guarded(calls_of_machine=rate)))
-        for number in range(20):
-            reader, writer = await connect(where, "127.6.0.1")
-            writer.write(os.urandom(30 + number * 1000))
-            assert await gone(reader)
-            writer.close()
+        await call_in_vain(where, 20, "127.6.0.1")
         assert two.guard.refused["machine"] >= 10
         assert await ask(await one.dial(where), b"from elsewhere") == b"from elsewhere"
 
@@ -85,7 +80,7 @@ def test_a_machine_that_speaks_garbage_is_heard_ever_less(loop: str) -> None:
 @loops
 def test_who_may_not_call_is_reset_before_anything_is_made_for_it(loop: str) -> None:
     async def scenario(net: Net) -> None:
-        guarded = Guarded(calls_of_machine=Rate(burst=3, second=0.01))
+        guarded = Guarded(calls_of_machine=Rate(burst=3, second=0.01), call_failed=0, call_failed_area=0)
         one, two, where = await net.pair(DirectSettings(guard=guarded))
         made: list[object] = []
         inner = two._socket
@@ -95,11 +90,7 @@ def test_who_may_not_call_is_reset_before_anything_is_made_for_it(loop: str) -> 
             return inner(dialled, expect)
 
         two._socket = counted  # type: ignore[method-assign]
-        for _ in range(40):
-            _, writer = await connect(where, "127.6.0.1")
-            writer.write(b"\x13/multistream/1.0.0\n")
-            writer.close()
-        await asyncio.sleep(0.1)
+        await call_in_vain(where, 40, "127.6.0.1")
         assert len(made) == 3
         assert two.guard.refused["machine"] == 37
         assert await ask(await one.dial(where), b"from elsewhere") == b"from elsewhere"
@@ -112,10 +103,7 @@ def test_an_area_whose_machines_all_fail_is_heard_rarely_and_the_others_are_hear
         rate = Rate(burst=60, second=1, debt=50)
         one, two, where = await net.pair(DirectSettings(guard=Guarded(calls_of_area=rate)))
         for number in range(30):
-            reader, writer = await connect(where, f"127.6.1.{number + 1}")
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
-            assert await gone(reader)
-            writer.close()
+            await call_in_vain(where, 1, f"127.6.1.{number + 1}")
         assert two.guard.refused["area"] >= 20  # a failed call costs nine of sixty
         assert await ask(await one.dial(where), b"from elsewhere") == b"from elsewhere"
 
