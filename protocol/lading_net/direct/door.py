@@ -76,23 +76,13 @@ class Door:
 
 
 async def listening_sockets(host: str, port: int, family: int) -> list[socket.socket]:
-    """One for each address of the host. Raises OSError."""
+    """One for each address of the host, bound as the event loop binds them. Raises OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    made: list[socket.socket] = []
-    try:
-        for kind, _, protocol, _, address in dict.fromkeys(found):
-            one = socket.socket(kind, socket.SOCK_STREAM, protocol)
-            made.append(one)
-            one.setblocking(False)
-            if os.name == "posix":
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if kind == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind(address)
-            one.listen(_BACKLOG)
-    except OSError:
-        for one in made:
-            one.close()
-        raise
+    server = await loop.create_server(asyncio.Protocol, host, port, family=family, start_serving=False)
+    made = []
+    for one in server.sockets:  # uvloop's are no sockets to accept with
+        made.append(socket.socket(fileno=os.dup(one.fileno())) if os.name == "posix" else one.dup())
+        made[-1].setblocking(False)
+        made[-1].listen(_BACKLOG)
+    server.close()
     return made
