@@ -53,7 +53,9 @@ def _installed() -> bool:
 
 
 @contextlib.contextmanager
-def js_peer(node: str, program: str, given: dict[str, Any], *before: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def js_peer(
+    node: str, program: str, given: dict[str, Any], *before: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A program of the client's folder that runs until the block ends, and where it says that it listens."""
     pipe = subprocess.PIPE
     with subprocess.Popen([*before, node, program], cwd=CLIENT, stdin=pipe, stdout=pipe, text=True) as running:
