@@ -140,7 +140,12 @@ def test_what_a_caller_said_before_it_was_gone_arrives() -> None:
                 outer.connection_lost(None)
 
         outer.data_received = last_words  # type: ignore[method-assign]
+        onward = town.middle.link_to(town.host.address)
+        assert onward is not None
+        onward.pause_writing()
         stream.write(bytes(10_000))
+        await asyncio.sleep(0.05)
+        onward.resume_writing()
         await asyncio.wait_for(over.wait(), 5)
         assert sum(map(len, heard)) == 10_000
 
