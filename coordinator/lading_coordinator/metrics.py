@@ -26,6 +26,23 @@ class _Refused:
         yield family
 
 
+class Tally:
+    """A counter or gauge for what happens with every job: to count here costs a twentieth of counting there."""
+
+    __slots__ = ("_shown", "_waiting")
+
+    def __init__(self, shown: Counter | Gauge) -> None:
+        self._shown = shown
+        self._waiting = 0
+
+    def inc(self, amount: int = 1) -> None:
+        self._waiting += amount
+
+    def show(self) -> None:
+        amount, self._waiting = self._waiting, 0
+        self._shown.inc(amount)
+
+
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -55,15 +72,23 @@ class Metrics:
         self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)
 
         # Looking a child up by its labels costs more than to count: what every job needs is kept here.
-        self.tokens_in, self.tokens_out = self.tokens.labels("input"), self.tokens.labels("output")
+        self._tallies: list[Tally] = []
+        self.began, self.spending = self._tally(self.running), self._tally(self.spent)
+        self.tokens_in, self.tokens_out = (self._tally(self.tokens.labels(way)) for way in ("input", "output"))
         self.first_of = cache(self.first_token.labels)
-        self.jobs_of = cache(self.jobs.labels)
+        self.jobs_of = cache(lambda operation, code: self._tally(self.jobs.labels(operation, code)))
+
+    def _tally(self, shown: Counter | Gauge) -> Tally:
+        self._tallies.append(Tally(shown))
+        return self._tallies[-1]
 
     def show_refused(self, counts: Mapping[str, int]) -> None:
         """Shows what the direct network keeps out, by kind, from now on."""
         self.registry.register(_Refused(counts))
 
     def text(self) -> bytes:
+        for tally in self._tallies:
+            tally.show()
         return generate_latest(self.registry)
 
 

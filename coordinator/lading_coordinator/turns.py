@@ -201,7 +201,7 @@ class Turns:
         purse, signer = self._dispatcher.purse, payer.key.address
         key = ChannelKey(signer, known.host, known.terms, purse.epoch(signer, known.host, known.terms))
         held = purse.channel(key)
-        target = held.cumulative + self._dispatcher.reserved.get(key, 0) + need
+        target = held.cumulative + self._dispatcher.funds.pending(key) + need
         return target - max(held.locked, held.locked + payer.limit - purse.locked(signer))
 
 
