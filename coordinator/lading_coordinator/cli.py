@@ -71,7 +71,7 @@ def up(
     announce
         Multiaddrs that nodes are told instead, behind a port forwarding.
     gossip
-        Where the libp2p gossip listens; empty leaves gossip out.
+        Where gossip (libp2p) listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
     network_key
@@ -135,7 +135,6 @@ def _log(level: str) -> None:
         level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("libp2p").setLevel(logging.ERROR)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

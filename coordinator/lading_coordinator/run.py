@@ -1,4 +1,4 @@
-"""Starts a real coordinator: key, chain, direct link, libp2p and the lock on the data folder, then serves."""
+"""Starts a real coordinator: key, chain, direct link, gossip and the lock on the data folder, then serves."""
 
 import asyncio
 import contextlib
@@ -120,9 +120,9 @@ async def _gossip(
 ) -> tuple[Gossip | None, str]:
     if not settings.gossip:
         return None, ""
-    from lading_net.libp2p import Libp2pGossip
+    from lading_net.gossip import MeshGossip
 
-    gossip = Libp2pGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
+    gossip = MeshGossip(key, settings.gossip, await resolve(settings.bootstrap), network=network)
     await gossip.start()
     return gossip, _reachable(gossip.address)
 

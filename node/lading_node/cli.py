@@ -228,7 +228,7 @@ def up_command(
     coordinator
         Multiaddr of a coordinator to stay linked to.
     gossip_listen
-        Where the libp2p gossip listens; empty leaves gossip out.
+        Where gossip (libp2p) listens; empty leaves gossip out.
     bootstrap
         Multiaddr of any libp2p peer of the network.
     network_key
@@ -277,7 +277,7 @@ def up_command(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for noisy in ("libp2p", "asyncio", "httpx", "multiaddr"):
+    for noisy in ("asyncio", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
     def started(node: Node, port: int) -> None:

@@ -195,14 +195,14 @@ async def _reap(docker: str, scratch: Path) -> None:
 async def _with_gossip(
     doors: Doors, settings: NodeSettings, network: NetworkKey | None, stack: contextlib.AsyncExitStack
 ) -> Doors:
-    """py-libp2p is heavy and optional: without it, configured coordinators are enough."""
+    """Optional: configured coordinators are enough."""
     if not settings.gossip_listen:
         return doors
-    from lading_net.libp2p import Libp2pGossip
+    from lading_net.gossip import MeshGossip
 
     nearby = "" if network is not None else _nearby(settings)  # multicast would tell who must not know
     bootstrap = await resolve(settings.bootstrap)
-    gossip = Libp2pGossip(doors.key.secret, settings.gossip_listen, bootstrap, network=network, lan=nearby)
+    gossip = MeshGossip(doors.key.secret, settings.gossip_listen, bootstrap, network=network, lan=nearby)
     await gossip.start()
     stack.push_async_callback(gossip.close)
     return msgspec.structs.replace(doors, gossip=gossip)

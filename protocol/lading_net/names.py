@@ -75,7 +75,7 @@ async def _texts(name: str, servers: tuple[str, ...], port: int) -> list[str]:
         import dns.asyncresolver
         import dns.exception
     except ImportError:
-        hint = "Install it with: pip install 'lading[libp2p]'"
+        hint = "Install it with: pip install 'lading[discovery]'"
         raise NoSuchName("Names of this kind need dnspython, which is not installed.", hint=hint) from None
     try:
         resolver = dns.asyncresolver.Resolver(configure=not servers)

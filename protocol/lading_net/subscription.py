@@ -9,8 +9,7 @@ import asyncio
 import weakref
 from collections import deque
 
-MAX_GOSSIP_BYTES = 64 * 1024
-"""Larger messages are refused when published and dropped when they arrive. An offer is a few hundred bytes."""
+from lading_net.core.rpc import MAX_GOSSIP_BYTES as MAX_GOSSIP_BYTES
 
 QUEUE = 1_024
 """Messages a reader may lag behind."""

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import TOPIC_OFFERS
 
@@ -30,7 +30,7 @@ class Crowd:
     """One process: each host notes how long an offer took to it."""
 
     def __init__(self) -> None:
-        self.hosts: list[Libp2pGossip] = []
+        self.hosts: list[MeshGossip] = []
         self.delays: list[float] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -38,12 +38,12 @@ class Crowd:
         for nth in range(count):
             key = PrivateKey((first + nth + 1).to_bytes(32, "big"))
             known = [bootstrap] if bootstrap else [each.address for each in self.hosts[:1]]
-            host = Libp2pGossip(key, "/ip4/127.0.0.1/tcp/0", known)
+            host = MeshGossip(key, "/ip4/127.0.0.1/tcp/0", known)
             await host.start()
             self.hosts.append(host)
             self._tasks.append(asyncio.create_task(self._listen(host)))
 
-    async def _listen(self, host: Libp2pGossip) -> None:
+    async def _listen(self, host: MeshGossip) -> None:
         async for data in host.subscribe(TOPIC_OFFERS):
             self.delays.append(time.time() - float(data[:24]))
 
@@ -94,7 +94,7 @@ def measure(count: int, publications: int) -> dict[str, Any]:
                 break
             time.sleep(2)
         joined = time.monotonic() - began
-        time.sleep(20)  # until all have looked around and gone quiet
+        time.sleep(8)  # until all have looked around and gone quiet
         before = loopback_bytes(), _count(processes)
         time.sleep(IDLE_SECONDS)
         idle = (loopback_bytes() - before[0]) / IDLE_SECONDS / count

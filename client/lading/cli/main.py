@@ -34,9 +34,8 @@ app.command("lading_coordinator.cli:app", name="coordinator", help="Run a gatewa
 _EXTRAS = {
     "lading_node": "node",
     "lading_coordinator": "coordinator",
-    "libp2p": "libp2p",
-    "trio": "libp2p",
-    "multiaddr": "libp2p",
+    "dns": "discovery",
+    "zeroconf": "discovery",
     "onnx": "publisher",
     "jsonschema": "publisher",
     "onnxruntime": "node",

@@ -1,6 +1,6 @@
 """The direct link: libp2p's data path (TCP, multistream, Noise, yamux) on asyncio, small and fast; and its relay.
 
-Any libp2p peer with a secp256k1 identity can open a stream here. Discovery is `lading_net.libp2p`'s.
+Any libp2p peer with a secp256k1 identity can open a stream here. Discovery is `lading_net.gossip`'s.
 """
 
 from lading_net.direct.autonat import CallBack, Reached, ask_to_be_called

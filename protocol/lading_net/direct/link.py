@@ -99,6 +99,12 @@ class DirectLink:
         return (str(told[0]), int(told[1])) if told else None
 
     @property
+    def reached_at(self) -> str:
+        """This end's own address on the connection; "" where a relay stands between."""
+        told = self._pipe.get_extra_info("sockname")
+        return str(told[0]) if told else ""
+
+    @property
     def queued(self) -> int:
         """Bytes that streams wrote and that have not left yet."""
         return self._session.queued

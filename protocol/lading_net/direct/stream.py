@@ -79,6 +79,11 @@ class DirectStream:
         """See DirectLink.seen_at."""
         return self._link.seen_at
 
+    @property
+    def reached_at(self) -> str:
+        """See DirectLink.reached_at."""
+        return self._link.reached_at
+
     async def read(self) -> bytes:
         while (data := self.poll()) is None:
             if self._reader is not None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from factories import key
 from lading_net.direct import DirectSettings, DirectTransport
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 from lading_net.memory import MemoryNetwork
 from lading_net.private import NetworkKey
 from lading_node.node import Node
@@ -75,20 +75,20 @@ class Wharf:
     def __init__(self, network: NetworkKey | None) -> None:
         self.network = network
         self.transports: list[DirectTransport] = []
-        self.gossips: dict[str, Libp2pGossip] = {}
+        self.gossips: dict[str, MeshGossip] = {}
 
     async def gather(self, *names: str) -> None:
         """Brings up control planes that know the first of them."""
         for name in names:
             known = [one.address for one in self.gossips.values()][:1]
-            self.gossips[name] = made = Libp2pGossip(key(name), ANY_PORT, known, network=self.network)
+            self.gossips[name] = made = MeshGossip(key(name), ANY_PORT, known, network=self.network)
             await made.start()
 
     def transport(self, who: PrivateKey) -> DirectTransport:
         self.transports.append(DirectTransport(who, DirectSettings(network=self.network)))
         return self.transports[-1]
 
-    def gossip(self, who: PrivateKey) -> Libp2pGossip | None:
+    def gossip(self, who: PrivateKey) -> MeshGossip | None:
         return next((one for name, one in self.gossips.items() if key(name).address == who.address), None)
 
     async def close(self) -> None:
@@ -121,7 +121,7 @@ async def pier(network: NetworkKey | None = None, *names: str) -> AsyncIterator[
         await wharf.close()
 
 
-async def keep_advertising(node: Node, gossip: Libp2pGossip) -> None:
+async def keep_advertising(node: Node, gossip: MeshGossip) -> None:
     """A node does so every five minutes; a client that has just come should not wait for it."""
     while True:
         for advert in node.presence.adverts():

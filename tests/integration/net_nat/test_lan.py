@@ -11,10 +11,10 @@ from integration.net_nat.lab import Lab, Place, require_lab
 
 _PROGRAM = """
 import asyncio, json
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 
 async def main():
-    gossip = Libp2pGossip(bytes([{nth}]) * 32, "/ip4/0.0.0.0/tcp/4102", lan="{address}")
+    gossip = MeshGossip(bytes([{nth}]) * 32, "/ip4/0.0.0.0/tcp/4102", lan="{address}")
     await gossip.start()
     heard = gossip.subscribe("/t/1")
     while not gossip.peers():

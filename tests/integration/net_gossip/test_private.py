@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from factories import key
-from integration.net_libp2p.support import ANY_PORT, Hosts, heard, play, until
+from integration.net_gossip.support import ANY_PORT, Hosts, heard, play, until
 from lading_net.direct.multistream import proposal
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 from lading_net.private import NetworkKey
 
-pytest.importorskip("libp2p")
 KEY = NetworkKey(bytes(range(32)))
 
 
@@ -45,5 +42,5 @@ def test_members_hear_each_other_and_outsiders_get_no_byte() -> None:
 
 
 def test_the_key_is_in_nothing_that_a_log_may_show() -> None:
-    gossip = Libp2pGossip(key("one"), ANY_PORT, network=KEY)
-    assert KEY.text().split()[-1] not in repr(gossip._settings)
+    gossip = MeshGossip(key("one"), ANY_PORT, network=KEY)
+    assert KEY.text().split()[-1] not in repr(vars(gossip))

@@ -1,4 +1,4 @@
-"""The libp2p host over loopback: found from one address, heard by all, hard to kill, quick to close."""
+"""A gossip host over loopback: found from one address, heard by all, hard to kill, quick to close."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ import time
 import pytest
 
 from factories import key
-from integration.net_libp2p.support import ANY_PORT, TOPIC, Hosts, heard, play, until
+from integration.net_gossip.support import ANY_PORT, TOPIC, Hosts, heard, play, until
 from lading_net.direct import DirectTransport
-from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, MessageTooLarge, NetError, PortInUse
-from lading_net.libp2p import Libp2pGossip
+from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, NetError, PortInUse
+from lading_net.gossip import MeshGossip
 from lading_net.peer import Endpoint, PeerId
 from lading_net.protobuf import encode_field, encode_number
-from lading_net.subscription import MAX_GOSSIP_BYTES
 from lading_protocol.keys import PrivateKey
 
 NAMES = ["one", "two", "three", "four", "five"]
 
 
-async def mesh(hosts: Hosts) -> list[Libp2pGossip]:
+async def mesh(hosts: Hosts) -> list[MeshGossip]:
     """Five hosts, of which four know the first one's address only, all connected to all."""
     first = await hosts.up(NAMES[0])
     others = await asyncio.gather(*(hosts.up(name, first.address) for name in NAMES[1:]))
@@ -158,17 +157,6 @@ def test_only_what_its_sender_signed_is_heard() -> None:
     play(scenario)
 
 
-def test_too_large_a_message_is_refused_and_a_full_one_arrives() -> None:
-    async def scenario(hosts: Hosts) -> None:
-        one = await hosts.up("one")
-        two = await hosts.up("two", one.address)
-        with pytest.raises(MessageTooLarge):
-            await one.publish(TOPIC, bytes(MAX_GOSSIP_BYTES + 1))
-        await heard(two, one, bytes(MAX_GOSSIP_BYTES))
-
-    play(scenario)
-
-
 def test_bad_settings_are_refused_with_words() -> None:
     async def scenario(hosts: Hosts) -> None:
         one = await hosts.up("one")
@@ -211,30 +199,13 @@ def test_closing_is_final_quick_and_safe_at_any_moment() -> None:
     play(scenario)
 
 
-def test_the_host_rises_again_when_the_library_falls_over() -> None:
-    async def scenario(hosts: Hosts) -> None:
-        one = await hosts.up("one")
-        two = await hosts.up("two", one.address)
-        await heard(two, one, b"before")
-        address = one.address
-        host = one._host
-        assert host is not None
-        assert host._token is not None
-        host._token.run_sync_soon(lambda: 1 // 0)  # as deadly to trio as any bug inside the library
-        await until(lambda: two.peers() == [], "the fall is noticed")
-        await heard(two, one, b"after")
-        assert one.address == address
-
-    play(scenario)
-
-
 PROGRAM = f"""
 import asyncio, signal, sys
 from factories import key
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 
 async def main():
-    host = Libp2pGossip(key(sys.argv[1]), "{ANY_PORT}", sys.argv[2:])
+    host = MeshGossip(key(sys.argv[1]), "{ANY_PORT}", sys.argv[2:])
     await host.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -274,32 +245,6 @@ def test_a_process_ends_on_sigterm_without_a_word() -> None:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def test_importing_the_port_does_not_import_the_library() -> None:
-    code = "import sys, lading_net.libp2p; sys.exit('trio' in sys.modules or 'libp2p' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_who_leaves_a_topic_hears_nothing_until_it_is_back() -> None:
-    async def scenario(hosts: Hosts) -> None:
-        first = await hosts.up("one")
-        second = await hosts.up("two", first.address)
-        reader = second.subscribe(TOPIC)
-        await heard(second, first, b"before")
-        second.leave(TOPIC)
-        async for text in reader:  # what had arrived, and then it ends
-            assert text == b"before"
-        quiet = second._readers.add(TOPIC)  # would get what still arrives
-        await asyncio.sleep(0.5)
-        await first.publish(TOPIC, b"meanwhile")
-        await asyncio.sleep(0.5)
-        quiet.close()
-        assert [text async for text in quiet] == []
-        await first.publish(TOPIC, b"to nobody")  # and who left may still speak
-        await heard(second, first, b"after")
-
-    play(scenario)
 
 
 def test_a_flood_of_messages_drowns_nobody() -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from factories import key
-from lading_net.libp2p import Libp2pGossip
+from lading_net.gossip import MeshGossip
 from lading_net.private import NetworkKey
 
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"
@@ -16,17 +16,15 @@ TOPIC = "/lading/offers/1"
 
 class Hosts:
     def __init__(self) -> None:
-        self._made: list[Libp2pGossip] = []
+        self._made: list[MeshGossip] = []
 
-    def make(
-        self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None
-    ) -> Libp2pGossip:
-        self._made.append(Libp2pGossip(key(name), listen, bootstrap, network=network))
+    def make(self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None) -> MeshGossip:
+        self._made.append(MeshGossip(key(name), listen, bootstrap, network=network))
         return self._made[-1]
 
     async def up(
         self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None
-    ) -> Libp2pGossip:
+    ) -> MeshGossip:
         host = self.make(name, *bootstrap, listen=listen, network=network)
         await host.start()
         return host
@@ -52,13 +50,13 @@ def play(scenario: Callable[[Hosts], Awaitable[None]], seconds: float = 40) -> N
 async def until(true: Callable[[], bool], what: str, seconds: float = 20) -> None:
     try:
         async with asyncio.timeout(seconds):
-            while not true():  # noqa: ASYNC110  # real hosts change their minds in threads of their own
+            while not true():  # noqa: ASYNC110  # real sockets
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None
 
 
-async def heard(host: Libp2pGossip, speaker: Libp2pGossip, text: bytes, seconds: float = 20) -> None:
+async def heard(host: MeshGossip, speaker: MeshGossip, text: bytes, seconds: float = 20) -> None:
     """Publishes until it arrives: gossip may lose a message while the mesh still forms."""
     reader = host.subscribe(TOPIC)
     async with asyncio.timeout(seconds):

@@ -1,0 +1,75 @@
+"""One question and its answer on a stream of a link: who are you (identify), and whom do you know (Kademlia)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from lading_net.core.kademlia import (
+    FIND_NODE,
+    KAD,
+    LONGEST,
+    Contact,
+    Question,
+    decode_answer,
+    decode_endpoints,
+    encode_question,
+)
+from lading_net.core.rpc import Cutter
+from lading_net.direct import DirectLink, DirectStream
+from lading_net.direct.manners import IDENTIFY
+from lading_net.errors import BadMessage, NetTimeout, ProtocolViolation, StreamReset
+from lading_net.peer import Endpoint
+from lading_net.ports import Stream
+from lading_net.protobuf import decode_fields
+
+ANSWER_SECONDS = 5.0
+
+
+class Introduced(msgspec.Struct, frozen=True):
+    """What a peer says of itself; nothing of it is proved."""
+
+    endpoints: tuple[Endpoint, ...]
+    protocols: frozenset[str]
+
+
+async def introduced(link: DirectLink) -> Introduced:
+    """Raises NetError."""
+    data = await _asked(await link.open(IDENTIFY), b"")
+    try:
+        fields = decode_fields(data)
+    except ValueError:
+        raise BadMessage("The peer's introduction is malformed.") from None
+    protocols = (each.decode(errors="replace") for each in fields.get(3, [])[:64])
+    return Introduced(decode_endpoints(fields.get(2, [])), frozenset(protocols))
+
+
+async def nearest_of(link: DirectLink, key: bytes) -> list[Contact]:
+    """Whom the peer knows near to a key. Raises NetError."""
+    return decode_answer(await _asked(await link.open(KAD), encode_question(Question(FIND_NODE, key))))
+
+
+async def read_piece(stream: Stream, cutter: Cutter) -> list[bytes]:
+    """At least one piece; none once the peer has closed its side. Raises NetError."""
+    while data := await stream.read():
+        if pieces := cutter.feed(data):
+            return pieces
+    return []
+
+
+async def _asked(stream: DirectStream, question: bytes) -> bytes:
+    try:
+        if question:
+            stream.write(question)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            pieces = await read_piece(stream, Cutter(LONGEST))
+    except TimeoutError:
+        raise NetTimeout("The peer did not answer.") from None
+    except ProtocolViolation as error:
+        raise BadMessage(error.message) from None
+    finally:
+        stream.reset()
+    if not pieces:
+        raise StreamReset("The peer did not answer.")
+    return pieces[0]
