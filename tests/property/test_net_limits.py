@@ -188,9 +188,9 @@ def test_whatever_one_area_does_a_caller_from_elsewhere_is_let_in(flood: list[tu
 def test_a_peer_that_breaks_the_protocol_twice_is_left_alone_and_forgiven() -> None:
     guard: Guard[str, str] = Guard(Limits())
     peer = Address(b"p" * 20)
-    guard.blame(peer, b"m", Limits().violation, 0.0)
+    guard.blame(peer, Limits().violation, 0.0)
     assert guard.barred_for(peer, 0.0) == 0
-    guard.blame(peer, b"m", Limits().violation, 10.0)
+    guard.blame(peer, Limits().violation, 10.0)
     wait = guard.barred_for(peer, 10.0)
     assert 0 < wait < 3600
     assert guard.barred_for(peer, 10.0 + wait + 1) == 0

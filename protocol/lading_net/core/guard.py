@@ -105,10 +105,11 @@ class Guard(Generic[C, L]):
     def parts(self, link: L) -> None:
         self._links.leave(link)
 
-    def blame(self, peer: Address, machine: bytes, points: float, now: float) -> None:
+    def blame(self, peer: Address, points: float, now: float, machine: bytes | None = None) -> None:
         """For what it did on one link. Its machine, which others may share, pays with calls and is never barred."""
         self._scores.blame(peer, points, now)
-        self._machines.charge(machine, now, min(points / self.limits.barred, 1) * self.limits.barred_costs)
+        if machine is not None:
+            self._machines.charge(machine, now, min(points / self.limits.barred, 1) * self.limits.barred_costs)
 
     def barred_for(self, peer: Address, now: float) -> float:
         """Seconds for which this peer is left alone; 0: it is not."""

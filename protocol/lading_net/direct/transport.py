@@ -317,7 +317,7 @@ class DirectTransport:
         limits = self._settings.guard
         self.guard.parts(link)
         if points := limits.violation * link.violated + limits.excess * link.excess:
-            self.guard.blame(link.peer, link.machine, points, self._now())
+            self.guard.blame(link.peer, points, self._now(), link.machine)
         known = self._links.get(link.peer, [])
         if link in known:
             known.remove(link)
