@@ -1,22 +1,26 @@
-"""What a node's control traffic is at any size of the network: a few measured constants, and the rules that bound it.
+"""What a node's control traffic and memory are at any size of the network: a few measured constants, and the rules
+that bound it.
 
-Pure. Bytes are those on the wire, both ways, headers included; rates are per second and node.
+Pure. Bytes of traffic are those on the wire, both ways, headers included; rates are per second and node.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from lading_node.presence import MOST_LINKS, NOTICE_BYTES, OFFER_BYTES, PUBLISH_SECONDS
+from lading_node.presence import MAX_HEARD, MOST_LINKS, NOTICE_BYTES, OFFER_BYTES, PUBLISH_SECONDS
 
 HOSTS_PER_COORDINATOR = 100
 NOTICE_SECONDS = 30.0
-MOST_NEIGHBOURS = 8  # of a mesh; an offer to one of them costs about twice its size
+FLOOD = 32  # neighbours who hear at once what a node says itself (core.mesh.Habits)
+MOST_NEIGHBOURS = 24  # on average: a node dials 12, and is dialled by as many
+HEADERS = 1.5  # bytes carried for one of an offer that goes to one neighbour: signature, frame, packet, and its receipt
 
 
 class Constants(msgspec.Struct, frozen=True):
-    """`beat`: a link to a coordinator, idle. `gossip`: all of the gossip's connections, idle: a host talks to its mesh,
-    which grows no further. `spread`: bytes carried per byte that reaches a host, in a topic of `offer` bytes each."""
+    """`beat`: a link to a coordinator, idle. `gossip`: all of the gossip's connections, idle: a host talks to its
+    neighbours, of which there are no more where there are more hosts. `spread`: bytes carried per byte that reaches a
+    host, in a topic of `offer` bytes each."""
 
     beat: float
     gossip: float
@@ -36,6 +40,25 @@ class Traffic(msgspec.Struct, frozen=True):
         return self.links + self.gossip + self.own + self.offers + self.notices
 
 
+class Sizes(msgspec.Struct, frozen=True):
+    """`host`: without its gossip. `gossip`: without neighbours. `link`: one end of one. `offer`: one that is kept."""
+
+    host: float
+    gossip: float
+    link: float
+    offer: float
+
+
+class Memory(msgspec.Struct, frozen=True):
+    host: float
+    gossip: float
+    offers: float
+
+    @property
+    def total(self) -> float:
+        return self.host + self.gossip + self.offers
+
+
 def traffic(hosts: int, constants: Constants) -> Traffic:
     """Of a node that is linked to as many coordinators as it may be, one for each hundred hosts there are."""
     coordinators = max(1, hosts // HOSTS_PER_COORDINATOR)
@@ -44,7 +67,18 @@ def traffic(hosts: int, constants: Constants) -> Traffic:
     return Traffic(
         links=min(coordinators, MOST_LINKS) * constants.beat,
         gossip=constants.gossip,
-        own=MOST_NEIGHBOURS * 2 * constants.offer / PUBLISH_SECONDS,
+        own=min(FLOOD, MOST_NEIGHBOURS) * HEADERS * constants.offer / PUBLISH_SECONDS,
         offers=min(said, OFFER_BYTES) * constants.spread,
         notices=min(noticed, NOTICE_BYTES) * constants.spread,
     )
+
+
+def gossiping(offers_per_second: float, constants: Constants) -> float:
+    """Bytes per second of a host that hears so many offers; what a run of gossip alone is checked against."""
+    return constants.gossip + offers_per_second * constants.offer * constants.spread
+
+
+def memory(hosts: int, sizes: Sizes, links: float = MOST_NEIGHBOURS) -> Memory:
+    """Of a light node. It keeps the offers that it hears, up to a limit: among many it hears a sample."""
+    neighbours = min(links, hosts - 1)
+    return Memory(sizes.host, sizes.gossip + neighbours * sizes.link, min(hosts, MAX_HEARD) * sizes.offer)

@@ -1,19 +1,24 @@
-"""Hosts of the libp2p gossip, some to a process, and what their network carries.
+"""Hosts that gossip, some to a process: what their network carries at rest and with offers, and the memory of each.
 
 `python -m tests.bench.gossip_crowd N` measures N hosts; run it in a network namespace of its own, for it counts what
-crosses loopback. `... N --host FIRST BOOTSTRAP` is one of its processes, told "publish HOST" and "count" on its input.
+crosses loopback. `... --parts` measures what a host, a link and an offer that was heard take. `... N --hosts FIRST
+BOOTSTRAP` is one of the processes, told "publish HOST" and "count" on its input.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from factories import unsigned_offer
+from lading.dispatch.directory import Directory
 from lading_net.gossip import MeshGossip
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import TOPIC_OFFERS
@@ -22,8 +27,10 @@ from .processes import Program, program, say_ready
 
 OFFER = 600  # bytes of a signed offer with two endpoints, packed
 EACH = 25  # hosts to a process
-IDLE_SECONDS, PAUSE_SECONDS, JOIN_SECONDS = 30.0, 4.0, 240.0
+SETTLE_SECONDS, IDLE_SECONDS, JOIN_SECONDS = 20.0, 60.0, 120.0
+PUBLICATIONS, PAUSE_SECONDS = 20, 2.0
 ENOUGH = 8  # connections from which on a host counts as joined
+ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 
 
 class Crowd:
@@ -32,13 +39,14 @@ class Crowd:
     def __init__(self) -> None:
         self.hosts: list[MeshGossip] = []
         self.delays: list[float] = []
+        self._before = resident()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, count: int, first: int, bootstrap: str) -> None:
         for nth in range(count):
             key = PrivateKey((first + nth + 1).to_bytes(32, "big"))
             known = [bootstrap] if bootstrap else [each.address for each in self.hosts[:1]]
-            host = MeshGossip(key, "/ip4/127.0.0.1/tcp/0", known)
+            host = MeshGossip(key, ANY_PORT, known)
             await host.start()
             self.hosts.append(host)
             self._tasks.append(asyncio.create_task(self._listen(host)))
@@ -49,15 +57,19 @@ class Crowd:
 
     async def publish(self, host: int) -> None:
         data = f"{time.time():.6f}".ljust(24).encode() + bytes(OFFER - 24)
-        await self.hosts[host].publish(TOPIC_OFFERS, data)
+        await self.hosts[host % len(self.hosts)].publish(TOPIC_OFFERS, data)
 
     def told(self) -> dict[str, Any]:
         peers = [len(host.peers()) for host in self.hosts]
         found, self.delays = self.delays, []
-        return {"delays": found, "peers": peers, "cpu": time.process_time()}
+        memory = resident() - self._before
+        return {"delays": found, "peers": peers, "cpu": time.process_time(), "memory": memory}
 
 
 async def be_hosts(count: int, first: int, bootstrap: str) -> None:
+    warm = MeshGossip(bytes([9]) * 32, ANY_PORT)  # what the first one alone loads is nobody's share
+    await warm.start()
+    await warm.close()
     crowd = Crowd()
     await crowd.start(count, first, bootstrap)
     say_ready({"address": crowd.hosts[0].address})
@@ -78,45 +90,68 @@ def loopback_bytes() -> int:
     raise RuntimeError("there is no loopback")
 
 
-def measure(count: int, publications: int) -> dict[str, Any]:
-    """Joining, quiet, then an offer every few seconds."""
+def resident() -> int:
+    """Bytes of this process in memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# -- a whole crowd ----------------------------------------------------------------------------------------------------
+
+
+def measure(count: int) -> dict[str, Any]:
+    """Joining, quiet, then an offer every other second: nothing is measured before all have joined and gone quiet."""
     each = min(EACH, -(-count // 2))
     with ExitStack() as stack:
-        first, processes = "", list[Program]()
+        first, processes, began = "", list[Program](), time.monotonic()
         for nth in range(0, count, each):
             size = str(min(each, count - nth))
             started = stack.enter_context(program("-m", __spec__.name, size, "--hosts", str(nth), first))
             first = first or started.facts["address"]
             processes.append(started)
-        began = time.monotonic()
-        while min(peers := _count(processes)["peers"]) < min(ENOUGH, count - 1):
-            if time.monotonic() > began + JOIN_SECONDS:
-                break
-            time.sleep(2)
-        joined = time.monotonic() - began
-        time.sleep(8)  # until all have looked around and gone quiet
-        before = loopback_bytes(), _count(processes)
-        time.sleep(IDLE_SECONDS)
-        idle = (loopback_bytes() - before[0]) / IDLE_SECONDS / count
-        started_at, carried = time.monotonic(), loopback_bytes()
-        for nth in range(publications):
-            processes[nth % len(processes)].tell(["publish", nth % 5])
-            time.sleep(PAUSE_SECONDS)
-        time.sleep(PAUSE_SECONDS)
-        lasted = time.monotonic() - started_at
-        per_offer = ((loopback_bytes() - carried) / count - idle * lasted) / publications
+        joined = _wait_until_joined(processes, count) - began
+        time.sleep(SETTLE_SECONDS)
+        (idle, _), quiet = _rate(count, lambda: time.sleep(IDLE_SECONDS)), _count(processes)
+        busy, lasted = _rate(count, lambda: _publish(processes))
         after = _count(processes)
-        spent = (after["cpu"] - before[1]["cpu"]) / publications
     return {
         "hosts": count,
         "joined": joined,
-        "connections": sum(peers) / count,
+        "connections": sum(after["peers"]) / count,
         "idle": idle,
-        "per_offer": per_offer,
-        "cpu_per_offer": spent,
-        "wanted": publications * (count - 1),
+        "busy": busy,
+        "offers_per_second": PUBLICATIONS / lasted,
+        "per_offer": (busy - idle) * lasted / PUBLICATIONS,
+        "cpu_per_offer": (after["cpu"] - quiet["cpu"]) / PUBLICATIONS,
+        "memory": after["memory"] / count,
+        "wanted": PUBLICATIONS * (count - 1),
         "delays": sorted(after["delays"]),
     }
+
+
+def _wait_until_joined(processes: list[Program], count: int) -> float:
+    """When that was. A crowd that does not come together cannot be measured."""
+    until = time.monotonic() + JOIN_SECONDS
+    while min(peers := _count(processes)["peers"]) < min(ENOUGH, count - 1):
+        if time.monotonic() > until:
+            raise SystemExit(f"after {JOIN_SECONDS:.0f} s a host has {min(peers)} connections only")
+        time.sleep(0.5)
+    return time.monotonic()
+
+
+def _publish(processes: list[Program]) -> None:
+    for nth in range(PUBLICATIONS):
+        processes[nth % len(processes)].tell(["publish", nth])
+        time.sleep(PAUSE_SECONDS)
+    time.sleep(2 * PAUSE_SECONDS)
+
+
+def _rate(count: int, work: Any) -> tuple[float, float]:
+    """Bytes per second and host while the work is done, and its seconds."""
+    began, carried = time.monotonic(), loopback_bytes()
+    work()
+    lasted = time.monotonic() - began
+    return (loopback_bytes() - carried) / count / lasted, lasted
 
 
 def _count(processes: list[Program]) -> dict[str, Any]:
@@ -127,11 +162,43 @@ def _count(processes: list[Program]) -> dict[str, Any]:
         "delays": [delay for one in told for delay in one["delays"]],
         "peers": [peers for one in told for peers in one["peers"]],
         "cpu": sum(one["cpu"] for one in told),
+        "memory": sum(one["memory"] for one in told),
     }
+
+
+# -- what its parts take ----------------------------------------------------------------------------------------------
+
+
+async def parts() -> dict[str, float]:
+    """Bytes of a host without neighbours, of one end of a link, and of an offer that was heard."""
+    warm = MeshGossip(bytes([9]) * 32, ANY_PORT)
+    await warm.start()
+    before = resident()
+    hosts = [MeshGossip(PrivateKey((1_000 + nth).to_bytes(32, "big")), ANY_PORT, max_peers=0) for nth in range(80)]
+    for host in hosts:
+        await host.start()
+        host.subscribe(TOPIC_OFFERS)
+    alone = (resident() - before) / len(hosts)
+    before = resident()
+    await asyncio.gather(*(one._transport.dial(hosts[0].address, None) for one in hosts[1:]))
+    while len(hosts[0].peers()) < len(hosts) - 1:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(2)
+    link = (resident() - before) / (2 * (len(hosts) - 1))
+    before = resident()
+    heard = Directory(needs_beats=False)
+    for nth in range(4_096):
+        heard.put(unsigned_offer(nth.to_bytes(20, "big"), 1_000_000, 2_000_000))
+    offer = (resident() - before) / 4_096
+    for host in (warm, *hosts):
+        await host.close()
+    return {"host": alone, "link": link, "offer": offer}
 
 
 if __name__ == "__main__":
     if "--hosts" in sys.argv:
         asyncio.run(be_hosts(int(sys.argv[1]), int(sys.argv[3]), sys.argv[4]))
+    elif "--parts" in sys.argv:
+        say_ready(asyncio.run(parts()))
     else:
-        say_ready(measure(int(sys.argv[1]), 10))
+        say_ready(measure(int(sys.argv[1])))
