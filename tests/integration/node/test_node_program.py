@@ -177,6 +177,11 @@ async def voyage(harbour: Harbour) -> None:
     assert manifest.name in page(facts["status"])[1]
     text, ids = await gateway.ask(chat_request("What is 2 + 3?", max_tokens=60, temperature=0.0))
     assert text
+
+    async def accounted() -> bool:
+        return bool(gateway.ended)
+
+    await until(accounted, 5)  # once the last voucher is signed
     (ended,) = gateway.ended
     assert ended.cost == ended.parts[0].amount > 0
     assert len(ids) == ended.output_tokens
