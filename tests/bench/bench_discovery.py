@@ -50,7 +50,7 @@ async def be_devnet(count: int, rounds: int) -> None:
         await asyncio.sleep(IDLE_SECONDS)
         idle = (loopback_bytes() - carried) / IDLE_SECONDS / count
         delays = [await _found(net, nth) for nth in range(rounds)]
-    say_ready({"hosts": count, "idle": idle, "memory": held / count, "delays": delays})
+    say_ready({"hosts": count, "idle": idle, "memory": held, "delays": delays})
 
 
 async def _found(net: Devnet, nth: int) -> float:
@@ -220,19 +220,31 @@ def show_traffic(nets: list[dict[str, Any]], crowds: list[dict[str, Any]]) -> No
 
 
 def show_memory(nets: list[dict[str, Any]], crowds: list[dict[str, Any]], parts: dict[str, float]) -> None:
-    """A host's own part comes from the smallest network, that of its gossip from its parts measured alone."""
-    sizes = Sizes(nets[0]["memory"] / 1e6, parts["host"] / 1e6, parts["link"] / 1e6, parts["offer"] / 1e6)
+    """A host's own part is what the largest network takes more than the smallest, whose chain and coordinators are the
+    same; that of its gossip comes from its parts measured alone."""
+    least, most = nets[0], nets[-1]
+    host, rest = _line((least["hosts"], least["memory"]), (most["hosts"], most["memory"]))
+    sizes = Sizes(host / 1e6, parts["host"] / 1e6, parts["link"] / 1e6, parts["offer"] / 1e6)
     for net in nets:
-        note = "its share of the process with chain and coordinators"
-        say(f"memory_host_{net['hosts']}", net["memory"] / 1e6, "MB", reference=("the model", sizes.host), note=note)
+        told = (rest + net["hosts"] * host) / 1e6
+        note = f"{net['hosts']} hosts with a chain and two coordinators; {host / 1e6:.2f} MB a host"
+        say(f"memory_devnet_{net['hosts']}", net["memory"] / 1e6, "MB", reference=("the model", told), note=note)
     for crowd in crowds:
         told = memory(crowd["hosts"], sizes, crowd["connections"]).gossip
-        note = f"{crowd['connections']:.0f} connections"
+        note = f"a host, with {crowd['connections']:.0f} connections"
         say(f"memory_gossip_{crowd['hosts']}", crowd["memory"] / 1e6, "MB", reference=("the model", told), note=note)
     for size in MODELLED:
         told_all = memory(size, sizes)
         note = ", ".join(f"{name} {value:.2f}" for name, value in msgspec.structs.asdict(told_all).items())
         say(f"memory_{size}", told_all.total, "MB", note=f"the model: {note}")
+
+
+def _line(first: tuple[float, float], last: tuple[float, float]) -> tuple[float, float]:
+    """The slope and the beginning of the line through two points; all of it slope where they are one."""
+    if first == last:
+        return first[1] / first[0], 0.0
+    slope = (last[1] - first[1]) / (last[0] - first[0])
+    return slope, first[1] - slope * first[0]
 
 
 def main() -> None:

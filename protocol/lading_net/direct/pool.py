@@ -6,6 +6,7 @@ Decides which link must give way when something is used up. Knows nothing else o
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Protocol
 
 from lading_net.core.quotas import Quotas, Rate
@@ -13,6 +14,14 @@ from lading_net.core.quotas import Quotas, Rate
 OPENINGS = Rate(burst=8192, second=1024)
 _BUFFER = 256 * 1024
 _LARGE_BLOCK = 8 * 1024 * 1024
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """glibc returns memory to the system whenever 128 KiB are free at the end of its heap, and then each message of
+    64 KiB pays page faults to get it back. Freeing one large block raises that mark: see mallopt(3). Once, for the next
+    would come from the heap and stay there."""
+    bytearray(_LARGE_BLOCK)
 
 
 class Holder(Protocol):
@@ -65,9 +74,7 @@ class Pool:
         self.unread = self.queued = self.streams = 0
         self.links: set[Holder] = set()
         self.buffer = memoryview(bytearray(_BUFFER))
-        # glibc returns memory to the system whenever 128 KiB are free at the end of its heap, and then each message of
-        # 64 KiB pays page faults to get it back. Freeing one large block once raises that mark: see mallopt(3).
-        bytearray(_LARGE_BLOCK)
+        _keep_freed_memory()
 
     def relieve(self) -> None:
         while self.unread > self.most:

@@ -19,7 +19,6 @@ from lading_net.ports import Stream
 from lading_net.private import NetworkKey
 from lading_node.node import Node
 
-pytest.importorskip("libp2p")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]  # the other implementation's own
 
 
