@@ -47,8 +47,9 @@ class CourtTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What the chain holds and takes. Every deployment reads these numbers from here.
 
     `min_stake` and `bond` in wei. `slash_bps` of the stake is taken; of that, `reward_bps` go to jurors and
-    `finder_bps` to the accuser, `burn_bps` are destroyed, and the consumer is refunded from what is left. Windows and
-    times in seconds.
+    `finder_bps` to the accuser, `burn_bps` are destroyed, and the consumer is refunded from what is left. Each vote of
+    a juror sets `vote_deposit` (wei) of its surety aside, and loses it to the right side when it is outvoted in the
+    end. Windows and times in seconds.
     """
 
     min_stake: Wei = Wei(1_000 * _COIN)
@@ -64,6 +65,7 @@ class CourtTerms(msgspec.Struct, frozen=True, kw_only=True):
     reveal_window: int = 6 * _HOUR
     appeal_window: int = _DAY
     jail_time: int = 7 * _DAY
+    vote_deposit: Wei = Wei(10 * _COIN)
 
     @property
     def verdict_seconds(self) -> int:
