@@ -86,11 +86,15 @@ class Sea:
         self.terms = terms
 
     @classmethod
-    async def create(cls, seed: int = 0, conditions: Conditions | None = None, block_time: float = 2.0) -> "Sea":
+    async def create(
+        cls, seed: int = 0, conditions: Conditions | None = None, block_time: float = 2.0, appeal_window: int = 5
+    ) -> "Sea":
         network = MemoryNetwork(seed, conditions or Conditions(delay=0.01))
         chain = FakeChain(cls.now, inclusion_delay=block_time / 2, block_time=block_time)
         treasury = key("treasury")
-        record = await deploy(chain, treasury, Parameters.devnet())
+        devnet = Parameters.devnet()
+        court = msgspec.structs.replace(devnet.court, appeal_window=appeal_window)
+        record = await deploy(chain, treasury, msgspec.structs.replace(devnet, court=court))
         contracts = Contracts(chain, record)
         maker = key("maker")
         await contracts.registry.register(maker, AGENT)

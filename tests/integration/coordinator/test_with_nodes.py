@@ -44,6 +44,7 @@ class Port:
         await self.sea.contracts.coin.approve(owner, self.sea.record.staking, 3000 * COIN)
         consent = StakeConsent(owner.address).sign(self.sea.record.staking_domain, who).signature
         await staking.stake(owner, who.address, 3000 * COIN, consent)
+        await self.sea.contracts.coin.transfer(key("treasury"), who.address, 50 * COIN)  # the surety of its votes
         node = self.sea.node(name, coordinators=(self.endpoint,), **habits)
         self.nodes[name] = node
         self.tasks[name] = asyncio.create_task(node.run())
