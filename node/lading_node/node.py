@@ -18,6 +18,7 @@ from lading_node.audit import Auditor
 from lading_node.bonds import Bonds
 from lading_node.channels import Channels
 from lading_node.core.policy import Policy
+from lading_node.fees import Takings
 from lading_node.fleet import Fleet
 from lading_node.jobs import Desk
 from lading_node.jury import Juror
@@ -47,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True):
     `drain` is how many seconds running jobs get at a shutdown, `pace` tokens per second and job (0: no limit),
     `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none). `upnp`:
     ask the router to open our port. `appeal_bond` is the largest bond (wei) that is put up to appeal (0: none).
+    `audit_credit` is how many findings in a row an asker may leave unpaid (0: any number).
     """
 
     agents: tuple[Serving, ...] = ()
@@ -62,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True):
     anchor_every: float = 0.0
     upnp: bool = False
     appeal_bond: Wei = Wei(0)
+    audit_credit: int = 0
 
 
 class Node:
@@ -84,7 +87,8 @@ class Node:
         self.desk.pace = plan.pace
         self.collector = Collector(doors, self.channels, self.desk)
         self.presence = Presence(doors, self.agents, plan.coordinators)
-        self.auditor = Auditor(doors, self.agents)
+        self.takings = Takings(doors, self.channels, self.desk, self.agents, plan.audit_credit)
+        self.auditor = Auditor(doors, self.agents, self.takings)
         self.bonds = Bonds(doors, plan.appeal_bond)
         self.juror = Juror(doors, self.auditor, self.bonds, self.presence.link_to)
         self.standing = Standing(doors)

@@ -135,6 +135,11 @@ def sign_for(channel: Channel, cumulative: Wei) -> Channel:
     return msgspec.structs.replace(raised, written=min(channel.written, outstanding(raised)))
 
 
+def receive(channel: Channel, amount: Wei) -> Channel:
+    """`amount` of what is signed for pays for something else than jobs, and was earned with it."""
+    return msgspec.structs.replace(channel, earned=Wei(channel.earned + amount))
+
+
 def admit_to(channel: Channel, cumulative: Wei) -> Channel:
     """The payer says that it owes `cumulative` while nothing runs: believe it where our own account is lower.
 
