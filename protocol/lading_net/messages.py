@@ -28,7 +28,7 @@ class MessageStream(Generic[T]):
     `fold` makes one message of two that follow each other and are both at hand, or None where that cannot be.
     """
 
-    __slots__ = ("_ahead", "_arrived", "_decode", "_fold", "_frames", "stream")
+    __slots__ = ("_ahead", "_arrived", "_decode", "_fold", "_frames", "ended", "stream")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class MessageStream(Generic[T]):
         self._fold = fold
         self._frames = Frames()
         self._arrived: deque[bytes] = deque()
+        self.ended = False  # the peer has closed its side, and all was read
         self._ahead: T | None = None  # decoded, and not to be folded with what came before it
 
     def send(self, message: object) -> None:
@@ -63,17 +64,33 @@ class MessageStream(Generic[T]):
 
         Raises as Stream.read does, MessageTooLarge, and BadMessage for what the decoder refuses or a cut message.
         """
-        while self._ahead is None and not self._arrived:
-            data = await self.stream.read()
-            if not data:
-                if self._frames.pending:
-                    raise BadMessage("The peer's last message is cut off.")
+        while not self.waiting:
+            if self.ended:
                 return None
-            try:
-                self._arrived.extend(self._frames.feed(data))
-            except BadFrame as error:
-                self.stream.reset()
-                raise MessageTooLarge(error.message) from None
+            self._feed(await self.stream.read())
+        return self._next()
+
+    def poll(self) -> T | None:
+        """As recv(), but never waits: None also while there is nothing, and `ended` says which it is."""
+        while not self.waiting:
+            if self.ended or (data := self.stream.poll()) is None:
+                return None
+            self._feed(data)
+        return self._next()
+
+    def _feed(self, data: bytes) -> None:
+        if not data:
+            if self._frames.pending:
+                raise BadMessage("The peer's last message is cut off.")
+            self.ended = True
+            return
+        try:
+            self._arrived.extend(self._frames.feed(data))
+        except BadFrame as error:
+            self.stream.reset()
+            raise MessageTooLarge(error.message) from None
+
+    def _next(self) -> T:
         if self._ahead is not None:
             message, self._ahead = self._ahead, None
         else:

@@ -33,6 +33,15 @@ class Stream(Protocol):
         """
         ...
 
+    def poll(self) -> bytes | None:
+        """What read() would give at once, or None where it would wait. Raises as read() does."""
+        ...
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """Calls back whenever poll() has something new to say, from within the network's own turn; None ends that.
+        What is there already is not told: poll first. One watcher or one read() at a time."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Queues data and returns at once; call drain() after it wherever the amount is not bounded by something else.
 

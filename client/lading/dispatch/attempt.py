@@ -5,6 +5,7 @@ A cut stream, garbage and silence all become LinkLost, so that the job machine s
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,6 +21,7 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
 from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined, owed
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
+from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, SignedReceipt
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
@@ -39,7 +41,8 @@ class Stalled(StreamCut, frozen=True):
 
 
 class Attempt:
-    """`owed` is what the host has delivered in wei, `promised` what vouchers already cover of it.
+    """`owed` is what the host has delivered in wei, `promised` what is signed for of it or will be with the channel's
+    next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher.
 
     `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
     """
@@ -56,6 +59,8 @@ class Attempt:
         self.count = 0
         self.owed = Wei(0)
         self.promised = Wei(0)
+        self.unpaid = 0
+        self.ahead = attempt_amount(pick.offer.price, 0, 0, pick.offer.detail.credit)
         self.receipt: SignedReceipt | None = None
         self.marks: tuple[bytes, ...] = ()
         self.last: Event | None = None
@@ -70,26 +75,109 @@ class Attempt:
         self._weight = 1.0
         self._since: float | None = None
         self._cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self._take: Callable[[Event], bool] | None = None
+        self._over: asyncio.Future[Stalled | None]
+        self._timer: asyncio.TimerHandle | None = None
+        self._late_at: float | None = None
 
     def begin(self, failover: Failover, moved: int, weight: float) -> None:
         """Ask the host. `moved` is how often the stream has moved, `weight` that of its prompt."""
         self._failover, self._moved, self._weight = failover, moved, weight
         self._gaps = failover.gaps(self.offer.host)
         self.patience = failover.first_limit(self.offer.host, weight, moved)
-        self.opened_at = asyncio.get_running_loop().time()
+        self.opened_at = self._loop.time()
         self._send(self._opening)
 
     @property
     def seconds(self) -> float:
         """Since the host was asked."""
-        return asyncio.get_running_loop().time() - self.opened_at
+        return self._loop.time() - self.opened_at
 
-    def send_voucher(self, voucher: bytes) -> None:
-        self._send(Pay(voucher))
+    def send_voucher(self, voucher: bytes) -> bool:
+        """Whether it could be sent."""
+        return self._send(Pay(voucher))
+
+    @property
+    def over(self) -> bool:
+        """Its account is closed."""
+        return self.settling is not Settling.OPEN
 
     def send_cancel(self) -> None:
         self._cancelled = True
         self._send(Cancel())
+
+    # What the host says
+
+    async def flow(self, take: Callable[[Event], bool]) -> "Stalled | None":
+        """Hands on what the host says the moment it arrives, for as long as `take` says that it wants more.
+
+        Returns None then, and Stalled when nothing came for longer than this host usually takes. What `take` raises,
+        this raises.
+        """
+        over: asyncio.Future[Stalled | None] = self._loop.create_future()
+        self._over = over
+        self._take, self._since = take, self._loop.time()
+        try:
+            self._pump(waited=False)
+            if not over.done():
+                self._stream.watch(self._pump)
+                self._timer = self._loop.call_later(self.patience, self._look)
+            stalled = await over
+            if stalled is None:
+                self._since = None
+            return stalled
+        finally:
+            self._take = self._late_at = None
+            self._stream.watch(None)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _pump(self, *, waited: bool = True) -> None:
+        """Something has arrived."""
+        take, over = self._take, self._over
+        if take is None or over.done():
+            return
+        self._take = None  # what is done about it may call here again
+        try:
+            while (event := self._poll(waited=waited)) is not None:
+                waited = False
+                if not take(event):
+                    over.set_result(None)
+                    return
+        except BaseException as error:
+            over.set_exception(error)
+            return
+        self._take = take
+        if not waited:
+            self._since, self._late_at = self._loop.time(), None
+
+    def _poll(self, *, waited: bool) -> Event | None:
+        try:
+            message = self._messages.poll()
+        except LadingError as error:
+            return StreamCut(error.message)
+        if message is None:
+            return StreamCut("the host closed the stream") if self._messages.ended else None
+        if isinstance(message, Tokens | Joined) and (waited or not self.count):
+            self._note(self._loop.time())
+        return message
+
+    def _look(self) -> None:
+        """The patience of the moment when the timer was set is over: has the host been silent since?"""
+        if self._over.done():
+            return
+        now, since = self._loop.time(), self._since or 0.0
+        left = since + self.patience - now
+        if left > 1e-6:
+            self._late_at = None
+        elif self._late_at is None:  # see LOOK_SECONDS
+            self._late_at, left = now, min(max(-left, LOOK_SECONDS), LONGEST_LOOK)
+        else:
+            self._over.set_result(Stalled(f"nothing came for {now - since:.2g} s"))
+            return
+        self._timer = self._loop.call_later(left, self._look)
 
     async def next(self, patience: float | None = None) -> Event:
         """The host's next message, Stalled after `patience` seconds (by default its own), StreamCut at its end."""
@@ -100,16 +188,16 @@ class Attempt:
             else:
                 message = await self._messages.recv()
         except TimeoutError:
-            return Stalled(f"nothing came for {asyncio.get_running_loop().time() - (self._since or 0):.2g} s")
+            return Stalled(f"nothing came for {self._loop.time() - (self._since or 0):.2g} s")
         except LadingError as error:
             return StreamCut(error.message)
         if isinstance(message, Tokens | Joined) and (waited or not self.count):
-            self._note(asyncio.get_running_loop().time())
+            self._note(self._loop.time())
         self._since = None
         return StreamCut("the host closed the stream") if message is None else message
 
     async def _wait(self, patience: float) -> Heard | None:
-        clock = asyncio.get_running_loop().time
+        clock = self._loop.time
         began = clock()
         if self._since is None:
             self._since = began
@@ -153,7 +241,10 @@ class Attempt:
             async with asyncio.timeout(1.0):
                 await self._stream.close()
 
-    def _send(self, message: msgspec.Struct) -> None:
+    def _send(self, message: msgspec.Struct) -> bool:
         # A host that is gone cannot be told; the voucher is in the purse and waits for it there.
-        with contextlib.suppress(NetError):
+        try:
             self._messages.send(message)
+        except NetError:
+            return False
+        return True

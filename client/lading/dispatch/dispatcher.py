@@ -9,11 +9,13 @@ import random
 from collections.abc import AsyncGenerator, Callable
 
 from lading.core.failover import Failover, Limits
+from lading.dispatch.attempt import Attempt
 from lading.dispatch.directory import Directory
 from lading.dispatch.events import (
     Ask,
     Ended,
     Event,
+    Listener,
     Moved,
     Part,
     Payer,
@@ -25,6 +27,7 @@ from lading.dispatch.events import (
 )
 from lading.dispatch.funds import Funds
 from lading.dispatch.line import Line
+from lading.dispatch.mailbox import Mailbox
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
 from lading_contracts.deployment import Deployment
@@ -37,6 +40,7 @@ __all__ = [
     "Ended",
     "Event",
     "Limits",
+    "Listener",
     "Moved",
     "Part",
     "Payer",
@@ -70,7 +74,7 @@ class Dispatcher:
         self.rng = rng
         self.limits = limits or Limits()
         self.on_end = on_end
-        self.funds = Funds(purse, network)
+        self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
         self.line = Line()
         self._background: set[asyncio.Task[None]] = set()
@@ -80,24 +84,48 @@ class Dispatcher:
         """What running jobs may still cost (wei), by channel."""
         return self.funds.reserved
 
-    async def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
-        """The events of one job, Ended last. Closing the generator cancels the job.
+    async def carry(self, payer: Payer, ask: Ask, listener: Listener, job: JobId | None = None) -> None:
+        """One job from its beginning to its end; `listener` hears of it, Ended last. Cancelling this cancels the job.
 
         Raises NoHost, OutOfFunds, JobLost, Quarantined, BadRequest, PurseError.
         """
-        run = Run(self, payer, ask, job or JobId(self.rng.randbytes(32)))
+        run = Run(self, payer, ask, job or JobId(self.rng.randbytes(32)), listener)
         try:
-            async for event in run.events():
-                yield event
+            await run.carry()
         finally:
             run.abandon()
+
+    async def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
+        """As `carry`, for a caller that takes the events one by one. Closing the generator cancels the job."""
+        heard = Mailbox()
+        carrying = asyncio.ensure_future(self.carry(payer, ask, heard, job))
+        carrying.add_done_callback(heard.close)
+        try:
+            async for event in heard.events():
+                yield event
+            await carrying
+        finally:
+            carrying.cancel()
+            await asyncio.gather(carrying, return_exceptions=True)
 
     def later(self, work: "asyncio.Task[None]") -> None:
         """Keep a background task alive until it is done."""
         self._background.add(work)
         work.add_done_callback(self._background.discard)
 
+    def let_go(self, attempts: "list[Attempt]") -> None:
+        """Close the streams of attempts that are over."""
+        if attempts:
+            self.later(asyncio.ensure_future(_close(attempts)))
+
     async def close(self) -> None:
-        """Wait for cancelled jobs to be accounted for."""
+        """Wait for cancelled jobs to be accounted for, and sign for all that is owed."""
+        self.funds.tab.close()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+            self.funds.tab.close()
+
+
+async def _close(attempts: "list[Attempt]") -> None:
+    for attempt in attempts:
+        await attempt.close()

@@ -1,6 +1,7 @@
 """What is asked of a dispatcher, and what it says of a job while it runs: values only."""
 
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
@@ -72,16 +73,15 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Settling(Enum):
-    """How the account of an attempt stands. It is signed for once, on the way out of OPEN, and never again.
+    """How the account of an attempt stands. It is closed once, on the way out of OPEN, and never opened again.
 
-    SETTLED: all that is owed is promised. LATE: so too, but the host's last word did not come in time, and what it may
-    still say changes nothing. UNSIGNED: the purse failed, so less is promised than is owed; the host must bear it.
+    SETTLED: all that is owed is promised with the channel's next voucher. LATE: so too, but the host's last word did
+    not come in time, and what it may still say changes nothing.
     """
 
     OPEN = "open"
     SETTLED = "settled"
     LATE = "late"
-    UNSIGNED = "unsigned"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -124,6 +124,21 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 Event = Started | Piece | Rows | Moved | Ended
+
+
+class Listener(Protocol):
+    """Who hears of a job. Events come one by one, from within the network's own turn: nothing here may block."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it wants no more for now: then the host is not read until `drain` returns."""
+        ...
+
+    def hear(self, event: Event) -> None:
+        """What it raises ends the job."""
+        ...
+
+    async def drain(self) -> None: ...
 
 
 class Refusal(BadRequest):

@@ -8,7 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from lading.dispatch.attempt import Attempt, Stalled
-from lading.dispatch.events import Event, Moved
+from lading.dispatch.events import Moved
 from lading.errors import OutOfFunds, PurseError
 from lading_protocol.job import Deliver, Effect, Finished, Resume
 from lading_protocol.job import Event as HostEvent
@@ -28,9 +28,8 @@ class Race:
         after = run.owner.failover.hedge_after(attempt.offer.host, run.weight)
         self._hedge_at = None if after is None else attempt.opened_at + after
 
-    async def first_token(self) -> list[Event]:
-        """What the consumer hears up to the first token, or to the end of all attempts."""
-        events: list[Event] = []
+    async def first_token(self) -> None:
+        """Until the consumer has heard the first token, or of the end of all attempts."""
         try:
             while self._listening:
                 done, _ = await asyncio.wait(self._listening, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
@@ -38,11 +37,10 @@ class Race:
                     await self._hedge()
                 for task in done:
                     if (attempt := self._listening.pop(task, None)) is not None:
-                        events += await self._heard(attempt, task.result())
+                        await self._heard(attempt, task.result())
         finally:
             for task in self._listening:
                 task.cancel()
-        return events
 
     def _listen(self, attempt: Attempt) -> None:
         self._listening[asyncio.ensure_future(attempt.next())] = attempt
@@ -67,33 +65,31 @@ class Race:
             rival.begin(run.owner.failover, run.moves, run.weight)
             self._listen(rival)
 
-    async def _heard(self, attempt: Attempt, event: HostEvent) -> list[Event]:
+    async def _heard(self, attempt: Attempt, event: HostEvent) -> None:
         run = self._run
         if type(event) is Stalled and not self._listening:
             event = await run.hold(attempt, event)
         effects = attempt.apply(event, run.owner.network.court_domain, run.owner.clock())
         if any(isinstance(effect, Deliver | Finished) for effect in effects):
-            return self._won(attempt, effects)
-        if any(isinstance(effect, Resume) for effect in effects):
-            return self._gave_up(attempt, effects)
-        self._listen(attempt)
-        return []
+            self._won(attempt, effects)
+        elif any(isinstance(effect, Resume) for effect in effects):
+            self._gave_up(attempt, effects)
+        else:
+            self._listen(attempt)
 
-    def _won(self, attempt: Attempt, effects: list[Effect]) -> list[Event]:
+    def _won(self, attempt: Attempt, effects: list[Effect]) -> None:
         run = self._run
-        events: list[Event] = []
         for task, slower in self._listening.items():
             run.drop(slower, task)
-            events.append(Moved(slower.offer.host, "slower", "another host was first"))
+            run.listener.hear(Moved(slower.offer.host, "slower", "another host was first"))
         self._listening.clear()
         run.current, run.state = attempt, attempt.state
-        return events + run.tell(attempt, effects)
+        run.tell(attempt, effects)
 
-    def _gave_up(self, attempt: Attempt, effects: list[Effect]) -> list[Event]:
+    def _gave_up(self, attempt: Attempt, effects: list[Effect]) -> None:
         """The other one, if there is one, goes on alone."""
         run = self._run
         run.current, run.state = attempt, attempt.state
-        events = run.tell(attempt, effects)
+        run.tell(attempt, effects)
         for other in self._listening.values():
             run.current, run.state = other, other.state
-        return events

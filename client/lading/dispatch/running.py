@@ -5,7 +5,6 @@ whether to move is decided in core; what is owed, by the job machine of the prot
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +13,7 @@ from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import Want
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
-from lading.dispatch.events import Ask, Ended, Event, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
+from lading.dispatch.events import Ask, Ended, Listener, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
 from lading.dispatch.hedge import Race
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
@@ -58,13 +57,14 @@ MOST_REASONS = 16
 
 
 class Run:
-    def __init__(self, owner: "Dispatcher", payer: Payer, ask: Ask, job: JobId) -> None:
+    def __init__(self, owner: "Dispatcher", payer: Payer, ask: Ask, job: JobId, listener: Listener) -> None:
         request = ask.request
         if ask.emitted and (isinstance(request, EmbedRequest) or len(ask.emitted) > request.max_tokens):
             raise BadRequest("More tokens are there already than the answer may have.")
         self.owner = owner
         self.payer = payer
         self.ask = ask
+        self.listener = listener
         self.state: JobState = start(JobSpec(job, request, payer.key.address), ask.emitted)
         self.weight = weight_of(prompt_bound(request))
         self.parts: list[Part] = []
@@ -83,7 +83,7 @@ class Run:
         self.reported = False
         self.began = asyncio.get_running_loop().time()
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    async def carry(self) -> None:
         self.owner.failover.begin()
         while self.state.finish is Finish.RUNNING:
             if self._complete():
@@ -92,14 +92,11 @@ class Run:
             attempt = await self._open_next()
             if attempt is None:
                 continue
-            async for event in self._play(attempt):
-                yield event
-            assert self.current is not None
-            self.settle(self.current)
+            self.settle(await self._play(attempt))
         if self.dropping:
             await asyncio.wait(self.dropping, timeout=LAST_WORD_SECONDS)
         self._report()
-        yield self._ended()
+        self.listener.hear(self._ended())
 
     def _complete(self) -> bool:
         """Every token that was asked for is here, though the host did not live to say so."""
@@ -243,19 +240,23 @@ class Run:
                 return link
         return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
 
-    async def _play(self, attempt: Attempt) -> AsyncGenerator[Event, None]:
+    async def _play(self, attempt: Attempt) -> Attempt:
+        """Returns the attempt that was the last to run: where two raced, the winner."""
         self.current, self.state = attempt, attempt.state
         attempt.begin(self.owner.failover, self.moves, self.weight)
         if self.ask.hedge and not self.state.emitted and not isinstance(self.ask.request, EmbedRequest):
-            for event in await Race(self, attempt).first_token():
-                yield event
+            await Race(self, attempt).first_token()
             attempt = self.current
-        while self.state.attempt is not None and self.state.finish is Finish.RUNNING:
-            heard = await attempt.next()
-            if type(heard) is Stalled:
-                heard = await self.hold(attempt, heard)
-            for event in self._take(attempt, heard):
-                yield event
+        while self._goes_on():
+            if self.listener.full:
+                await self.listener.drain()
+            stalled = await attempt.flow(self._take)
+            if stalled is not None:
+                self._take(await self.hold(attempt, stalled))
+        return attempt
+
+    def _goes_on(self) -> bool:
+        return self.state.attempt is not None and self.state.finish is Finish.RUNNING
 
     async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
         """What a host says after all, or Stalled when the stream may leave it.
@@ -278,37 +279,39 @@ class Run:
             if type(event) is not Stalled:
                 return event
 
-    def _take(self, attempt: Attempt, heard: HostEvent) -> list[Event]:
-        owner = self.owner
+    def _take(self, heard: HostEvent) -> bool:
+        """What the running attempt's host says; whether more of it is wanted now."""
+        owner, attempt = self.owner, self.current
+        assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
         if isinstance(heard, Chunk | Done):
             owner.funds.pay(self.payer, attempt)
-        return self.tell(attempt, effects)
+        self.tell(attempt, effects)
+        return self._goes_on() and not self.listener.full
 
-    def tell(self, attempt: Attempt, effects: list[Effect]) -> list[Event]:
+    def tell(self, attempt: Attempt, effects: list[Effect]) -> None:
         """What the consumer hears of it."""
-        events: list[Event] = []
+        hear = self.listener.hear
         if not self.announced and self.state.attempt is not None and attempt.accepted:
             self.announced = True
-            events.append(Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens))
+            hear(Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens))
         for effect in effects:
             match effect:
                 case Deliver(first, ids, text, chances):
                     self._answered(attempt)
-                    events.append(Piece(first, ids, text, chances))
+                    hear(Piece(first, ids, text, chances))
                 case DeliverRows(width, data):
-                    events.append(Rows(width, data))
+                    hear(Rows(width, data))
                 case Resume(code, reason, blame):
                     self.announced = bool(self.state.emitted)
                     self.lose(attempt, code, reason, blame)
-                    events.append(Moved(attempt.offer.host, code, reason))
+                    hear(Moved(attempt.offer.host, code, reason))
                 case Finished():
                     self.owner.directory.worked(attempt.offer.host)
                     self.owner.directory.served(attempt.offer.host, attempt.seconds)
                 case _:
                     pass
-        return events
 
     def _answered(self, attempt: Attempt) -> None:
         """The first tokens of this host are here."""
@@ -361,7 +364,8 @@ class Run:
         owner.directory.ended(attempt.offer.host)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
             self.parts.append(_part(attempt, wanted=wanted))
-        owner.later(asyncio.ensure_future(attempt.close()))
+        if not owner.funds.tab.waits(attempt):
+            owner.let_go([attempt])
 
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
@@ -410,7 +414,8 @@ class Run:
     def _report(self) -> None:
         if self.parts and not self.reported:
             self.reported = True
-            self.owner.on_end(self._ended())
+            owner, ended = self.owner, self._ended()
+            owner.funds.tab.when_signed(lambda: owner.on_end(ended))
 
     def _ended(self) -> Ended:
         state = self.state

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 
-from lading_coordinator.workers.wire import CHUNK, GOOD, Lend, Listen, packed, read_frame, told
-from lading_net.errors import DialFailed, LinkClosed, ListenFailed, NetError, StreamReset
+from lading_coordinator.workers.borrowed_stream import BorrowedStream
+from lading_coordinator.workers.wire import Lend, Listen, packed, read_frame, told
+from lading_net.errors import DialFailed, LinkClosed, ListenFailed, NetError
 from lading_net.ports import Link, LinkCallback, StreamHandler
 from lading_protocol.framing import frame
 from lading_protocol.ids import Address, short
@@ -108,73 +110,20 @@ class BorrowedLink:
         self.beats = Beats(peer)
         self._path = path
 
-    async def open(self, protocol: str) -> "BorrowedStream":
+    async def open(self, protocol: str) -> BorrowedStream:
         if self.closed.is_set():
             raise LinkClosed("The link to the host is gone.")
         try:
-            reader, writer = await asyncio.open_unix_connection(self._path)
+            _, stream = await asyncio.get_running_loop().create_unix_connection(
+                lambda: BorrowedStream(self.peer, protocol), self._path
+            )
         except OSError as error:
             raise LinkClosed("The process that has the link to the host is gone.") from error
-        writer.write(packed(Lend(self.peer, protocol)))
-        return BorrowedStream(self.peer, protocol, reader, writer)
+        stream.write(packed(Lend(self.peer, protocol)))
+        return stream
 
     async def close(self) -> None:
         """The desk's link stays: it is not ours."""
-
-
-class BorrowedStream:
-    def __init__(
-        self, peer: Address, protocol: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.peer = peer
-        self.protocol = protocol
-        self._reader = reader
-        self._writer = writer
-        self._good = False
-        self._closed = False
-
-    async def read(self) -> bytes:
-        try:
-            if not self._good:
-                await self._check()
-            data = await self._reader.read(CHUNK)
-        except OSError as error:
-            raise StreamReset("the stream broke off") from error
-        if not data and self._closed:
-            self._writer.close()
-        return data
-
-    def write(self, data: bytes) -> None:
-        if self._writer.transport.is_closing():
-            raise StreamReset("the stream broke off")
-        self._writer.write(data)
-
-    async def drain(self) -> None:
-        try:
-            await self._writer.drain()
-        except OSError as error:
-            raise StreamReset("the stream broke off") from error
-
-    async def close(self) -> None:
-        self._closed = True
-        with contextlib.suppress(OSError, RuntimeError):
-            if self._reader.at_eof():
-                self._writer.close()
-            elif not self._writer.transport.is_closing():
-                self._writer.write_eof()
-
-    def reset(self) -> None:
-        self._writer.transport.abort()
-
-    async def _check(self) -> None:
-        """The first byte says whether the desk could open it; else the rest says why not."""
-        first = await self._reader.read(1)
-        if first == GOOD:
-            self._good = True
-            return
-        why = (first + await self._reader.read(CHUNK)).decode(errors="replace")
-        self.reset()
-        raise LinkClosed(why or "the link to the host is gone")
 
 
 class Beats:
@@ -195,6 +144,12 @@ class Beats:
             self._wake.clear()
             await self._wake.wait()
         return self._arrived.popleft()
+
+    def poll(self) -> bytes | None:
+        return self._arrived.popleft() if self._arrived else None
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        raise NetError("A heartbeat is read, not watched.")
 
     def write(self, data: bytes) -> None:
         raise NetError("Nothing is said to a host in its heartbeat.")

@@ -149,13 +149,20 @@ class _Overheard:
         self._frames = Frames()
         self.peer = stream.peer
         self.protocol = stream.protocol
+        self.watch = stream.watch
         self.write = stream.write
         self.drain = stream.drain
         self.close = stream.close
         self.reset = stream.reset
 
     async def read(self) -> bytes:
-        data = await self._stream.read()
+        return self._noted(await self._stream.read())
+
+    def poll(self) -> bytes | None:
+        data = self._stream.poll()
+        return data if data is None else self._noted(data)
+
+    def _noted(self, data: bytes) -> bytes:
         for message in self._frames.feed(data):
             self._harbour.heard(self.peer, message)
         return data

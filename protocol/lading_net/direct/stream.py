@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lading_net.direct import multistream
@@ -38,6 +39,7 @@ class DirectStream:
         "_link",
         "_negotiation",
         "_reader",
+        "_watcher",
         "abandoned",
         "flow",
         "protocol",
@@ -54,6 +56,7 @@ class DirectStream:
         self._cut: NetError | None = None  # why what arrived is not all that was sent
         self._ended = self._closed = False
         self._reader: asyncio.Future[None] | None = None
+        self._watcher: Callable[[], None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self.abandoned = False  # its handler has returned
         self.sweeps = 0
@@ -77,11 +80,7 @@ class DirectStream:
         return self._link.seen_at
 
     async def read(self) -> bytes:
-        while not self._chunks:
-            if self._cut is not None:
-                raise type(self._cut)(self._cut.message)
-            if self._ended:
-                return b""
+        while (data := self.poll()) is None:
             if self._reader is not None:
                 raise RuntimeError("another task is reading this stream")
             self._reader = asyncio.get_running_loop().create_future()
@@ -89,9 +88,19 @@ class DirectStream:
                 await self._reader
             finally:
                 self._reader = None
-        data = self._take()
-        self._link.consumed(self.flow, len(data))
         return data
+
+    def poll(self) -> bytes | None:
+        if self._chunks:
+            data = self._take()
+            self._link.consumed(self.flow, len(data))
+            return data
+        if self._cut is not None:
+            raise type(self._cut)(self._cut.message)
+        return b"" if self._ended else None
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        self._watcher = callback
 
     def write(self, data: bytes) -> None:
         if self._error is not None or self._closed:
@@ -207,7 +216,9 @@ class DirectStream:
         raise StreamClosed("The write side of this stream is closed.")
 
     def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
+        if self._watcher is not None:
+            self._watcher()
+        elif self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
     def _wake_drain(self) -> None:

@@ -99,6 +99,7 @@ class MemoryStream:
         self._protocol = protocol
         self._arrived: list[bytes] = []
         self._reader: asyncio.Future[None] | None = None
+        self._watcher: Callable[[], None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._unread = 0  # bytes we wrote that the twin has not read
         self._ended = False  # the peer closed its write side
@@ -114,10 +115,7 @@ class MemoryStream:
         return self._protocol
 
     async def read(self) -> bytes:
-        while not self._arrived:
-            if self._ended and not isinstance(self.error, StreamReset):
-                return b""
-            self._check()
+        while (data := self.poll()) is None:
             if self._reader is not None:
                 raise RuntimeError("another task is reading this stream")
             self._reader = self._link.loop.create_future()
@@ -125,6 +123,14 @@ class MemoryStream:
                 await self._reader
             finally:
                 self._reader = None
+        return data
+
+    def poll(self) -> bytes | None:
+        if not self._arrived:
+            if self._ended and not isinstance(self.error, StreamReset):
+                return b""
+            self._check()
+            return None
         data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
         self._arrived.clear()
         taken = self._link.path.fragment(len(data))
@@ -133,6 +139,9 @@ class MemoryStream:
             data = data[:taken]
         self.twin.consumed(len(data))
         return data
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        self._watcher = callback
 
     def write(self, data: bytes) -> None:
         self._check()
@@ -175,11 +184,11 @@ class MemoryStream:
     def feed(self, data: bytes) -> None:
         if self.error is None:
             self._arrived.append(data)
-            _wake(self._reader)
+            self._tell()
 
     def end(self) -> None:
         self._ended = True
-        _wake(self._reader)
+        self._tell()
         self._link.forget_if_done(self)
 
     def fail(self, error: NetError) -> None:
@@ -189,9 +198,15 @@ class MemoryStream:
         self.error = error
         if not isinstance(error, LinkClosed):
             self._arrived.clear()
-        _wake(self._reader)
+        self._tell()
         _wake(self._drainer)
         self._link.forget(self)
+
+    def _tell(self) -> None:
+        if self._watcher is not None:
+            self._watcher()
+        else:
+            _wake(self._reader)
 
     def consumed(self, size: int) -> None:
         self._unread -= size
