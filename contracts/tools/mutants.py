@@ -29,7 +29,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "src/Payments.sol": ("DisputeCoins", "market/Leases", "market/PromotionAuctions", "market/ShareAuctions"),
     "src/Staking.sol": ("Staking", "Lottery", "AuditCourt"),
     "src/AuditCourt.sol": ("AuditCourt", "Anchors", "DisputeCoins"),
-    "src/Committee.sol": ("AuditCourt", "LineageCourt", "Silence", "DisputeCoins", "Lottery"),
+    "src/Committee.sol": ("AuditCourt", "LineageCourt", "Silence", "Sureties", "DisputeCoins", "Lottery"),
     "src/AgentRegistry.sol": ("AgentRegistry", "Lineage", "RegistryAttacks", "RegistryFuzz"),
     "src/Leases.sol": ("market/Leases", "market/LeaseAttacks"),
     "src/PromotionAuctions.sol": ("market/PromotionAuctions", "market/PromotionAttacks", "market/PromotionPrices"),
