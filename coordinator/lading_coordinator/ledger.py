@@ -99,7 +99,7 @@ class Ledger:
             self._add(part.host, part.tokens, part.amount)
         self._metrics.tokens_in.inc(ended.prompt_tokens)
         self._metrics.tokens_out.inc(ended.output_tokens)
-        self._metrics.spent.inc(ended.cost)
+        self._metrics.spending.inc(ended.cost)
 
     async def run(self) -> None:
         """Writes groups for ever."""

@@ -34,7 +34,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, Done, EmbedRequest, Open
+from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, EmbedRequest, Open
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
@@ -95,8 +95,7 @@ class Run:
             self.settle(await self._play(attempt))
         if self.dropping:
             await asyncio.wait(self.dropping, timeout=LAST_WORD_SECONDS)
-        self._report()
-        self.listener.hear(self._ended())
+        self.listener.hear(self._report())
 
     def _complete(self) -> bool:
         """Every token that was asked for is here, though the host did not live to say so."""
@@ -285,7 +284,7 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if isinstance(heard, Chunk | Done):
+        if type(heard) is Chunk:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
@@ -383,7 +382,8 @@ class Run:
     def abandon(self) -> None:
         """The consumer is gone: cancel what runs, and account for it in the background."""
         if not self.live:
-            self._report()
+            if not self.reported:
+                self._report()
             return
         self.owner.later(asyncio.ensure_future(self._abandon()))
 
@@ -411,11 +411,13 @@ class Run:
         finally:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
-    def _report(self) -> None:
+    def _report(self) -> Ended:
+        ended = self._ended()
         if self.parts and not self.reported:
             self.reported = True
-            owner, ended = self.owner, self._ended()
+            owner = self.owner
             owner.funds.tab.when_signed(lambda: owner.on_end(ended))
+        return ended
 
     def _ended(self) -> Ended:
         state = self.state

@@ -5,8 +5,8 @@ that goes away cancels its task, and so the jobs within one step.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from typing import Protocol, TypeVar
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -60,8 +60,8 @@ class Doorman(Protocol):
 
     async def admit(self, api_key: str) -> Payer: ...
 
-    def working(self, payer: Payer) -> AbstractContextManager[None]:
-        """Counts an open request. Raises ApiError (429) when there are too many."""
+    def working(self, payer: Payer, count: int = 1) -> AbstractContextManager[None]:
+        """Counts so many jobs. Raises ApiError (429) when there are too many."""
         ...
 
 
@@ -92,7 +92,7 @@ class Gateway:
         """POST /v1/chat/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_chat(request.body)
-        plan = self._wished(self._plan(ask, "messages"), request, ask.wishes)
+        plan = self._plan(request, ask, "messages")
         usage, tools = ask.include_usage, ask.tools
         dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
         await self._talk(payer, plan, dialect, reply)
@@ -101,7 +101,7 @@ class Gateway:
         """POST /v1/completions"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_completion(request.body)
-        plan = self._wished(self._plan(ask, "prompt"), request, ask.wishes)
+        plan = self._plan(request, ask, "prompt")
         dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
         await self._talk(payer, plan, dialect, reply)
 
@@ -109,7 +109,7 @@ class Gateway:
         """POST /v1/responses"""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_response(request.body)
-        plan = self._wished(self._plan(ask.chat, "input"), request, ask.chat.wishes)
+        plan = self._plan(request, ask.chat, "input")
         await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
 
     async def call(self, request: Request, reply: Reply) -> None:
@@ -128,45 +128,42 @@ class Gateway:
         wanted = call_request(ask, 1)
         if ask.max_tokens is None:
             wanted = _bounded(wanted, entry, CALL_TOKENS)
-        plan = self._made(entry, ask.model, [wanted], "input", stream=ask.stream)
-        plan = self._wished(plan, request, ask.wishes)
+        plan = self._made(request, entry, [wanted], Told(ask.model, "input", ask.stream, ask.wishes))
         await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
 
-    def _plan(self, ask: ChatAsk, given: str) -> "Plan":
+    def _plan(self, request: Request, ask: ChatAsk, given: str) -> "Plan":
         """Raises ApiError."""
         entry = self.models.entry(ask.model, "chat")
         usual = self._terms.default_tokens
         wanted = chat_requests(ask, entry.agent, self._fresh(32), usual)
         if ask.max_tokens is None:
             wanted = [_bounded(one, entry, usual) for one in wanted]
-        return self._made(entry, ask.model, wanted, given, stream=ask.stream)
+        return self._made(request, entry, wanted, Told(ask.model, given, ask.stream, ask.wishes))
 
-    def _wished(self, plan: "Plan", request: Request, wishes: Wishes) -> "Plan":
+    def _made(self, request: Request, entry: Entry, wanted: Sequence[Streamed], told: "Told") -> "Plan":
         """As the consumer wants it done. Raises ApiError."""
-        insisted = read_headers(request.headers, self._usual)
-        wanted = tuple(
-            msgspec.structs.replace(
-                ask,
-                max_price=insisted.max_price,
-                filters=insisted.filters,
-                batch=insisted.batch or wishes.flex,
-                hedge=insisted.hedge,
-                emitted=wishes.emitted,
-            )
-            for ask in plan.wanted
+        insisted, wishes = read_headers(request.headers, self._usual), told.wishes
+        asks = tuple(
+            [
+                Ask(
+                    entry.agent,
+                    one,
+                    insisted.max_price,
+                    insisted.filters,
+                    insisted.batch or wishes.flex,
+                    wishes.emitted,
+                    insisted.hedge,
+                )
+                for one in wanted
+            ]
         )
-        return msgspec.structs.replace(plan, wanted=wanted, ids=insisted.ids and len(wanted) == 1)
-
-    def _made(self, entry: Entry, model: str, wanted: Sequence[Streamed], given: str, *, stream: bool) -> "Plan":
-        jobs = tuple(JobId(self._fresh(32)) for _ in wanted)
-        voice = Voice(jobs[0], int(self._clock()), model, f"lading-{entry.agent.hex()[:16]}")
-        return Plan(voice, jobs, tuple(Ask(entry.agent, one) for one in wanted), given, stream)
+        jobs = tuple([JobId(self._fresh(32)) for _ in wanted])
+        voice = Voice(jobs[0], int(self._clock()), told.model, f"lading-{entry.agent.hex()[:16]}")
+        return Plan(voice, jobs, asks, told.given, told.stream, insisted.ids and len(asks) == 1)
 
     async def _talk(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
         """Runs the jobs of a plan, and answers in a dialect."""
-        with ExitStack() as working:
-            for _ in plan.jobs:
-                working.enter_context(self._doorman.working(payer))
+        with self._doorman.working(payer, len(plan.jobs)):
             if plan.stream:
                 await self._stream(payer, plan, dialect, reply)
                 return
@@ -227,6 +224,15 @@ class Gateway:
             shares=tuple(Share(part.host, part.first, part.tokens, part.amount) for one in ended for part in one.parts),
             decimals=self._terms.decimals,
         )
+
+
+class Told(NamedTuple):
+    """What a request says beside what is sent to hosts; `given` is what it calls its prompt."""
+
+    model: str
+    given: str
+    stream: bool
+    wishes: Wishes
 
 
 class Plan(msgspec.Struct, frozen=True):
