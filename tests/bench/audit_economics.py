@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from statistics import fmean, stdev
 
 import msgspec
 
@@ -228,6 +229,7 @@ def _accusers(market: Market, runs: int) -> Iterator[Line]:
     stake, court = SHIPPED.court.min_stake, SHIPPED.court
     for by in Appellant:
         yield from _framing(stake, by)
+        yield from _framers(market, by, max(runs // 2, 3))
     for name, rules in (("", SHIPS), ("_forgiving", FORGIVING)):
         tallies = careers(HONEST_HOST, FRAMING, rules, market, max(runs // 4, 3))
         n = len(tallies)
@@ -270,6 +272,30 @@ def _framing(stake: Wei, by: Appellant) -> Iterator[Line]:
                 "jurors and accuser together, who lose its bond too, gain" if ring else "jurors gain, at another's bond"
             ),
         )
+
+
+def _framers(market: Market, by: Appellant, runs: int) -> Iterator[Line]:
+    """The same with the coordinator's own policy: what it accuses of, and whom it stops believing."""
+    for percent in (10, 30):
+        rules = msgspec.structs.replace(SHIPS, appeals=by)
+        tallies = careers(HONEST_HOST, Crowd(percent / 100, frame=True), rules, market, runs)
+        got = [one.framers / COIN for one in tallies]
+        cases = sum(one.acquitted + one.convicted for one in tallies) / len(tallies)
+        yield line(
+            f"framers_earn_{by.name.lower()}_{percent}",
+            fmean(got),
+            "coins",
+            bar=None if by is Appellant.NOBODY else "<= 0",
+            n=len(got),
+            note=f"colluding jurors, {percent} % of operators and auditors, at one honest host in {market.days} days; "
+            f"a wrong conviction is appealed by {by.value}; {cases:.0f} cases, "
+            f"{sum(one.convicted for one in tallies) / len(tallies):.2f} convictions; +-{_half(got):.3g}",
+        )
+
+
+def _half(values: list[float]) -> float:
+    """Half of the 95 % interval of their mean."""
+    return 1.96 * stdev(values) / len(values) ** 0.5
 
 
 def fee(slashed: Wei) -> Wei:
