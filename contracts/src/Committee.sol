@@ -370,22 +370,24 @@ abstract contract Committee is Payments, ICommittee {
             return;
         }
         d.phase = Phase.Void;
-        emit Voided(id, d.round);
+        // A coin that calls its payee lets it open the dispute again before the others are paid.
+        uint32 last = d.round;
+        emit Voided(id, last);
         _release(d);
-        for (uint32 n = d.firstRound; n <= d.round; ++n) {
+        for (uint32 n = d.firstRound; n <= last; ++n) {
             Round storage r = _rounds[id][n];
             _pay(id, r.backer, r.bond);
         }
-        _settleVoid(id, d);
+        _settleVoid(id, last, d.challenger);
     }
 
     /// @dev Of the one committee of a void dispute: who never opened its vote pays those who did.
-    function _settleVoid(bytes32 id, Dispute storage d) private {
-        Round storage r = _rounds[id][d.round];
+    function _settleVoid(bytes32 id, uint32 n, address challenger) private {
+        Round storage r = _rounds[id][n];
         uint256 pot = _forfeited(r, 0);
         uint256 opened = r.revealed;
-        _pay(id, d.challenger, opened == 0 ? pot : pot % opened);
-        _settleVotes(id, d.round, 0, opened == 0 ? 0 : pot / opened);
+        _pay(id, challenger, opened == 0 ? pot : pot % opened);
+        _settleVotes(id, n, 0, opened == 0 ? 0 : pot / opened);
     }
 
     /// @dev Bonds on the right side, and those of rounds that found no quorum, go back. The others go half to the opponent,
