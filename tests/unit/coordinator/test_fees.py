@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import key
-from lading.cli.context import write_key
+from lading.keyfile import write_key
 from lading_coordinator.core.fees import FeePolicy, affords, fee
 from lading_protocol.economics import AuditRates
 from lading_protocol.eip712 import unpack
