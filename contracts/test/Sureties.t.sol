@@ -140,6 +140,28 @@ contract SuretiesTest is CourtKit {
         eq(unsettled(), 0, "nothing stays");
     }
 
+    /// forge-config: default.fuzz.runs = 24
+    /// forge-config: long.fuzz.runs = 10000
+    function test_an_appellant_and_its_kin_never_judge(bytes32 entropy) public {
+        vm.assume(entropy != 0);
+        bytes32 id = openDispute(receipt());
+        address[] memory jurors = drawn(id);
+        // Five more operators of each juror's owner: somebody of them would be drawn nearly always.
+        for (uint256 i = 0; i < 15; ++i) {
+            enrolJuror(0x4000 + i, staking.ownerOf(jurors[i % 3]));
+        }
+        skip(1);
+        _vote(id, 0x29);
+        _appealAs(id, jurors[0]);
+        address[] memory second = drawnWith(id, entropy);
+        eq(second.length, 7, "seats");
+        for (uint256 i = 0; i < second.length; ++i) {
+            vm.assertTrue(
+                staking.ownerOf(second[i]) != staking.ownerOf(jurors[0]), "not itself, nor its owner's others"
+            );
+        }
+    }
+
     function test_a_minority_that_was_wrong_loses_bond_and_deposit() public {
         bytes32 id = openDispute(receipt());
         address[] memory jurors = drawn(id);
