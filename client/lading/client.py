@@ -57,7 +57,8 @@ class Client:
         *,
         network_key: str = "",
     ) -> Self:
-        """Ask hosts directly. `peers` are direct-link endpoints of any nodes or coordinators that know offers.
+        """Ask hosts directly. `peers` are direct-link endpoints of any nodes or coordinators that know offers; or where
+        anybody's control plane listens: then a model is named by its agent's id, and its hosts are looked for.
 
         `key` pays from its own deposit; signed vouchers are kept below `home`. `network_key` is the swarm key file of
         a private network. Raises NetError, ChainError.

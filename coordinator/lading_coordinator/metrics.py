@@ -1,15 +1,29 @@
 """What the coordinator counts, in a registry of its own so that two may run in one process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # What every process counts for itself, and means the same by.
 _SEEN_BY_ALL = frozenset({"lading_hosts", "lading_offers", "lading_chain_up"})
+
+
+class _Refused:
+    """Counts that another part keeps, read when somebody looks."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily("lading_net_refused", "What the limits of the network kept out", labels=("kind",))
+        for kind, count in self._counts.items():
+            family.add_metric((kind,), count)
+        yield family
 
 
 class Tally:
@@ -53,6 +67,10 @@ class Metrics:
         self.hosts = Gauge("lading_hosts", "Hosts with a live heartbeat", registry=self.registry)
         self.offers = Gauge("lading_offers", "Offers known", registry=self.registry)
         self.audits = Counter("lading_audits", "Audits by verdict", ("verdict",), registry=self.registry)
+        self.audit_fees = Counter(
+            "lading_audit_fees", "Findings of auditors, by whether they were paid", ("outcome",), registry=self.registry
+        )
+        self.audit_fees_wei = Counter("lading_audit_fees_wei", "Promised to auditors, in wei", registry=self.registry)
         self.disputes = Counter("lading_disputes", "Steps of disputes", ("step",), registry=self.registry)
         self.chain_up = Gauge("lading_chain_up", "1 while the chain answers", registry=self.registry)
         self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)
@@ -67,6 +85,10 @@ class Metrics:
     def _tally(self, shown: Counter | Gauge) -> Tally:
         self._tallies.append(Tally(shown))
         return self._tallies[-1]
+
+    def show_refused(self, counts: Mapping[str, int]) -> None:
+        """Shows what the direct network keeps out, by kind, from now on."""
+        self.registry.register(_Refused(counts))
 
     def text(self) -> bytes:
         for tally in self._tallies:

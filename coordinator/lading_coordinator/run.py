@@ -69,6 +69,7 @@ async def _serve(settings: CoordinatorSettings, ready: Callable[[Started], None]
         serve_the_unreachable(transport, settings, endpoints)
         async with _at_its_desk(settings, Outside(key, contracts, transport, gossip, endpoints), lock) as outside:
             coordinator = Coordinator(settings, outside)
+            coordinator.metrics.show_refused(transport.guard.refused)
             calm_collector()
             stop_on_signals(coordinator.stop)
             telling = asyncio.ensure_future(_tell(coordinator, gossip_address, ready))

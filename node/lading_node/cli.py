@@ -18,6 +18,7 @@ from lading_node import keyfile, store
 from lading_node import settings as settings_
 from lading_node.node import Node
 from lading_node.settings import NodeSettings
+from lading_node.status import turned_away_words
 
 if TYPE_CHECKING:
     from lading_node.engines.probe import Probe
@@ -407,7 +408,8 @@ async def status_command(*, http: int | None = None, as_json: Json = False) -> i
         emit(found, as_json)
     else:
         emit({"operator": found["operator"], "ready": found["ready"], **found["earnings"]}, as_json)
-        for reason in (*found["why_not_earning"], *found["notices"]):
+        crowd = turned_away_words(found.get("turned_away", {}))
+        for reason in (*found["why_not_earning"], *found["notices"], *([crowd] if crowd else [])):
             out.print(f"- {plain(reason)}", markup=False, soft_wrap=True)
     return 0 if found["ready"] else UNHEALTHY
 

@@ -229,6 +229,8 @@ class Presence:
         assert gossip is not None
         while True:
             self._publish.clear()
+            offers = [agent.offer for agent in self._agents if agent.offer is not None]
+            gossip.provide([one.agent for one in offers], offers[0].detail.endpoints if offers else ())
             for advert in self.adverts():
                 try:
                     await gossip.publish(TOPIC_OFFERS, encode(advert))

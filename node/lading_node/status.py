@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from lading_net.core.guard import REFUSALS
 from lading_node.agents import Agent
 from lading_node.channels import describe
 from lading_node.core.channel import Channel, outstanding
@@ -107,6 +108,7 @@ def status(node: Node) -> dict[str, Any]:
             for one in node.presence.coordinators
         ],
         "ways": [msgspec.to_builtins(way) for way in node.reach.ways()],
+        "turned_away": turned_away(node),
         "settling": _settling(node),
         "chain": {"trouble": node.chain_trouble},
         "stake": _stake(node),
@@ -115,7 +117,19 @@ def status(node: Node) -> dict[str, Any]:
             for duty in node.juror.duties.values()
         ],
         "audits": node.auditor.checked,
+        "audit_fees_wei": str(node.takings.taken),
     }
+
+
+def turned_away(node: Node) -> dict[str, int]:
+    """What the limits of the direct network kept out since the start, by kind; empty where there is no such network."""
+    return dict(node.doors.direct.guard.refused) if node.doors.direct is not None else {}
+
+
+def turned_away_words(counts: dict[str, int]) -> str:
+    """Empty while nobody was."""
+    told = [f"{count} {REFUSALS[kind]}" for kind, count in counts.items() if count]
+    return f"Turned away by the limits: {', '.join(told)}." if told else ""
 
 
 def _agent(agent: Agent) -> dict[str, Any]:
@@ -194,4 +208,11 @@ def metrics(node: Node) -> str:
             sum(one.linked for one in node.presence.coordinators),
         ),
     ]
-    return "".join(f"# HELP {n} {text}\n# TYPE {n} {kind}\n{n} {value}\n" for n, kind, text, value in values)
+    text = "".join(f"# HELP {n} {text}\n# TYPE {n} {kind}\n{n} {value}\n" for n, kind, text, value in values)
+    return text + _refused(turned_away(node))
+
+
+def _refused(counts: dict[str, int]) -> str:
+    name = "lading_net_refused_total"
+    head = f"# HELP {name} What the limits of the network kept out, by kind.\n# TYPE {name} counter\n"
+    return head + "".join(f'{name}{{kind="{kind}"}} {count}\n' for kind, count in counts.items()) if counts else ""

@@ -8,10 +8,11 @@ failure it names is declared in `lading_net.errors`. One thread, one event loop:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from lading_protocol.ids import Address as Address
+from lading_protocol.ids import AgentId
 
 
 class Stream(Protocol):
@@ -142,5 +143,9 @@ class Gossip(Protocol):
         ...
 
     def peers(self) -> list[Address]: ...
+
+    def provide(self, agents: Collection[AgentId], endpoints: Sequence[str]) -> None:
+        """From now on, those who ask for a host of these agents hear of us at these direct endpoints."""
+        ...
 
     async def close(self) -> None: ...

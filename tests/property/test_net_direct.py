@@ -16,7 +16,7 @@ from lading_net.clock import run_virtual
 from lading_net.direct.multistream import Dialler, Listener, proposal
 from lading_net.direct.noise import Credentials, Opener, Sealer, check_payload
 from lading_net.direct.upgrade import Upgrade
-from lading_net.direct.yamux import Dropped, Ended, Flow, Limits, Opened, Received, Session
+from lading_net.direct.yamux import Dropped, Ended, Event, Flow, Limits, Opened, Received, Session
 from lading_net.errors import BadEndpoint, HandshakeFailed, NetError
 from lading_net.peer import Endpoint, PeerId, base58_decode, base58_encode
 from lading_protocol.keys import PrivateKey
@@ -296,6 +296,39 @@ def test_a_hostile_peer_gets_a_typed_error_and_no_memory(data: bytes, cutting: l
     assert len(session.flows) <= 3
     assert session.unread <= 1000
     assert held <= len(data)
+
+
+busy = st.lists(frames() | st.integers(0, 400).map(lambda n: pack(">BBHII", 0, 1, 1, 2 * n + 1, 0)), max_size=80)
+
+
+@MANY
+@given(busy.map(b"".join), cuts)
+def test_turns_change_nothing_but_when_a_peer_is_heard(data: bytes, cutting: list[int]) -> None:
+    def plain(events: list[Event]) -> list[tuple[str, int, bytes]]:
+        return [
+            (type(one).__name__, one.flow.number if hasattr(one, "flow") else 0, getattr(one, "data", b""))
+            for one in events
+        ]
+
+    patient, hasty = Session(False), Session(False)
+    hasty._effort = 1 << 60
+    heard: list[Event] = []
+    expected: list[Event] = []
+    errors: list[str] = []
+    for session, into in ((patient, heard), (hasty, expected)):
+        try:
+            for part in cut(data, [size % 300 + 1 for size in cutting]):
+                into += session.receive(part)
+            while session.held_up:
+                events = session.go_on()
+                assert sum(isinstance(one, Opened) for one in events) <= 8
+                into += events
+        except NetError as error:
+            errors.append(error.message)
+    assert len(errors) in (0, 2)
+    assert len(set(errors)) <= 1
+    shorter = min(len(heard), len(expected)) if errors else max(len(heard), len(expected))
+    assert plain(heard)[:shorter] == plain(expected)[:shorter]
 
 
 @FEW

@@ -5,6 +5,7 @@ Runs the same dispatcher as a coordinator's gateway; holds the purse, so it must
 
 import asyncio
 import random
+import re
 import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -24,12 +25,12 @@ from lading.lock import FolderLock
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.registry import Terms
 from lading_contracts.rpc import open_chain
-from lading_net.errors import BadEndpoint, DialFailed, NetError
+from lading_net.errors import BadEndpoint, DialFailed, NetError, UnknownProtocol
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol.audit import assurance
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import JobId, TermsId, Wei, from_hex, to_hex
+from lading_protocol.ids import AgentId, JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
@@ -37,6 +38,7 @@ from lading_protocol.offers import KnownOffer, check_advert
 if TYPE_CHECKING:
     from lading.core.options import Options
 
+_AGENT = re.compile("0x[0-9a-f]{64}")
 _adverts = msgspec.msgpack.Decoder(Adverts)
 FRESH_SECONDS = 30.0
 # A sunset is announced days ahead.
@@ -205,11 +207,27 @@ class PeerRoute:
 
     async def _find(self, model: str) -> KnownOffer:
         """Any offer of the model. Raises UnknownModel."""
-        await self._refresh()
+        try:
+            await self._refresh()
+        except DialFailed:
+            if not _AGENT.fullmatch(model):
+                raise
+        if _AGENT.fullmatch(model) and not self._directory.candidates(AgentId(from_hex(model, 32))):
+            await self._look_for(AgentId(from_hex(model, 32)))
         for known in sorted(self._directory.offers(), key=lambda known: -known.offer.sequence):
             if model in (known.detail.name, to_hex(known.agent)):
                 return known
         raise UnknownModel(f"No peer knows an offer for {model!r}.")
+
+    async def _look_for(self, agent: AgentId) -> None:
+        """Asks the peers' control planes for hosts of the agent, and the hosts for their offers. Raises DialFailed."""
+        from lading_net.direct import DirectTransport
+        from lading_net.gossip.finding import find_hosts
+
+        if not isinstance(self._transport, DirectTransport):
+            return
+        found = await find_hosts(self._transport, self._peers, agent)
+        await asyncio.gather(*(self._ask(each) for one in found for each in one.texts), return_exceptions=True)
 
     async def _refresh(self) -> None:
         if time.monotonic() - self._asked_at < FRESH_SECONDS:
@@ -237,7 +255,11 @@ class PeerRoute:
             link = await self._transport.dial(endpoint, None)
             messages: MessageStream[Adverts] = MessageStream(await link.open(OFFERS), _adverts)
             messages.send(WantOffers())
-            answer = await messages.recv()
+            try:
+                answer = await messages.recv()
+            except UnknownProtocol:
+                await link.close()  # somebody's control plane: its owner's direct link, of the same id, is elsewhere
+                raise
             await messages.stream.close()
         if answer is None:
             raise NetError(f"{endpoint} sent no offers.")

@@ -1,7 +1,7 @@
 """Kademlia as values: the table of peers by distance, and what is said on its streams. Opens and times nothing.
 
-Source: libp2p's specification kad-dht. Only finding peers is served: offers are told by gossip, so that no record of
-strangers is kept here. Who is in the table has proved its id on a link; what it says of others is hearsay to try.
+Source: libp2p's specification kad-dht. Peers are found, and who provides what (`providers`); values of strangers
+are not kept. Who is in the table has proved its id on a link; what it says of others is hearsay to try.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Contact(msgspec.Struct, frozen=True):
 class Question(msgspec.Struct, frozen=True):
     kind: int
     key: bytes = b""
+    providers: tuple[Contact, ...] = ()
 
 
 def spot(key: bytes) -> int:
@@ -90,12 +91,13 @@ class Table:
 
 
 def encode_question(question: Question) -> bytes:
-    return _framed(encode_count(1, question.kind) + encode_field(2, question.key) + encode_count(10, 1))
-
-
-def encode_answer(question: Question, closer: Iterable[Contact]) -> bytes:
     body = encode_count(1, question.kind) + encode_field(2, question.key)
-    return _framed(body + b"".join(encode_field(8, _contact(one)) for one in closer) + encode_count(10, 1))
+    return _framed(body + _contacts(9, question.providers) + encode_count(10, 1))
+
+
+def encode_answer(question: Question, closer: Iterable[Contact], providers: Iterable[Contact] = ()) -> bytes:
+    body = encode_count(1, question.kind) + encode_field(2, question.key)
+    return _framed(body + _contacts(8, closer) + _contacts(9, providers) + encode_count(10, 1))
 
 
 def decode_question(data: bytes) -> Question:
@@ -104,14 +106,27 @@ def decode_question(data: bytes) -> Question:
         fields, counts = decode_message(data)
     except ValueError:
         raise BadMessage("The peer's question is malformed.") from None
-    return Question(counts.get(1, PUT_VALUE), fields.get(2, [b""])[-1])
+    return Question(counts.get(1, PUT_VALUE), fields.get(2, [b""])[-1], tuple(_named(fields.get(9, []))))
 
 
 def decode_answer(data: bytes) -> list[Contact]:
     """Those that it names and that we could dial. Raises BadMessage."""
+    return decode_providers(data)[1]
+
+
+def decode_providers(data: bytes) -> tuple[list[Contact], list[Contact]]:
+    """Who provides what was asked for, and who may know more of them. Raises BadMessage."""
     try:
         fields, _ = decode_message(data)
-        told = [decode_message(each)[0] for each in fields.get(8, [])[: 2 * NEAREST]]
+    except ValueError:
+        raise BadMessage("The peer's answer is malformed.") from None
+    return _named(fields.get(9, [])), _named(fields.get(8, []))
+
+
+def _named(packed: list[bytes]) -> list[Contact]:
+    """Those that we could dial. Raises BadMessage."""
+    try:
+        told = [decode_message(each)[0] for each in packed[: 2 * NEAREST]]
     except ValueError:
         raise BadMessage("The peer's answer is malformed.") from None
     found = []
@@ -136,6 +151,10 @@ def decode_endpoints(packed: Iterable[bytes]) -> tuple[Endpoint, ...]:
         if endpoint.via is None and endpoint.port:
             found[Endpoint(endpoint.kind, endpoint.host, endpoint.port)] = None
     return tuple(found)[:MOST_ENDPOINTS]
+
+
+def _contacts(number: int, all_: Iterable[Contact]) -> bytes:
+    return b"".join(encode_field(number, _contact(one)) for one in all_)
 
 
 def _contact(one: Contact) -> bytes:

@@ -102,6 +102,8 @@ class StreamPipe(asyncio.Transport):
         self._stream, self._socket = stream, socket
         self._loop = asyncio.get_running_loop()
         self._paused: asyncio.Task[None] | None = None
+        self._may_feed = asyncio.Event()
+        self._may_feed.set()
         self._closing = self._lost = False
 
     async def run(self, first: bytes) -> None:
@@ -112,6 +114,7 @@ class StreamPipe(asyncio.Transport):
             self._feed(first)
             while not self._lost and (data := await self._stream.read()):
                 self._feed(data)
+                await self._may_feed.wait()
         except NetError as failure:
             error = failure
         finally:
@@ -137,6 +140,12 @@ class StreamPipe(asyncio.Transport):
             self._loop.create_task(self._stream.close())
             self._loop.call_soon(self._lose, None)
             self._loop.call_later(_LINGER_SECONDS, self._stream.reset)
+
+    def pause_reading(self) -> None:
+        self._may_feed.clear()
+
+    def resume_reading(self) -> None:
+        self._may_feed.set()
 
     def abort(self) -> None:
         self._stream.reset()
@@ -171,6 +180,7 @@ class StreamPipe(asyncio.Transport):
     def _lose(self, error: NetError | None) -> None:
         if not self._lost:
             self._lost = True
+            self._may_feed.set()
             if self._paused is not None:
                 self._paused.cancel()
             self._socket.connection_lost(error)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, assert_never
 
 from lading_net.core.places import place
+from lading_net.core.quotas import Bucket
 from lading_net.direct import multistream, noise, yamux
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
@@ -27,8 +28,10 @@ _MESSAGES_A_TURN = 8  # sealed at once before other callbacks get their turn: ha
 _MESSAGES_AT_CLOSE = 64
 _WORTH_ITS_OWN = 8 * 1024  # bytes
 _FEW = 8
+_ENDED_A_TURN = 8
 _CLOSE_PATIENCE = 1.0
-_MOST_EXCESS = 1024  # streams refused before the link is given up
+_MOST_EXCESS = 1024  # streams and pings refused before the link is given up
+_MOST_UNHEARD = 64 * 1024  # bytes that wait to be looked at before no more are read
 
 
 class Pipe(Protocol):
@@ -37,6 +40,8 @@ class Pipe(Protocol):
     def writelines(self, pieces: Sequence[bytes], /) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
     def get_extra_info(self, name: str, default: object = None, /) -> Any: ...
 
 
@@ -63,18 +68,20 @@ class DirectLink:
         self._counted = 0  # of the pool's bytes, those that are ours
         self._counted_rest = (0, 0)  # and of what it counts now and then
         pool.links.add(self)
-        self._session = yamux.Session(dialled, settings.limits)
+        self._session = yamux.Session(dialled, settings.limits, self._admits)
         self._seal, self._open = keys[0].seal, keys[1].receive
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._error: LinkClosed | None = None
         self._when_over: Callable[[DirectLink], None] | None = None
         self._flush_due = self._held_up = self._asked = self._retired = False
+        self._turn_due = self._unheard = False  # more is to be looked at; meanwhile nothing is read
         self._heard = True
         self._bare = 0.0  # seconds without a stream
+        self._pings = Bucket(settings.pings, self._loop.time())
         self._machine = b""  # at the other end, as far as we see
         self.violated = False  # the protocol, by the peer
-        self.excess = 0  # streams that the peer opened too fast or too many
+        self.excess = 0  # streams and pings of the peer that were too fast or too many; forgotten by halves
         self._timer = self._loop.call_later(settings.keepalive, self._tick)
 
     @property
@@ -183,9 +190,15 @@ class DirectLink:
             self._abandon(error)
 
     def _plaintext_received(self, data: bytes) -> None:
+        self._happened(self._session.receive(data))
+
+    def _happened(self, events: list[yamux.Event]) -> None:
         session = self._session
-        for event in session.receive(data):
+        for event in events:
             self._apply(event)
+        if session.held_up and not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._go_on)
         self._count()
         if self._pool.unread > self._pool.most:
             self._pool.relieve()
@@ -194,17 +207,27 @@ class DirectLink:
         if self._waiting:
             self._admit()
 
+    def _go_on(self) -> None:
+        """Looks at more of what arrived, now that others had their turn."""
+        self._turn_due = False
+        if self._error is not None:
+            return
+        try:
+            self._happened(self._session.go_on())
+        except NetError as error:
+            self._abandon(error)
+            return
+        if self._unheard != (much := self._session.held > _MOST_UNHEARD):
+            self._unheard = much
+            (self._pipe.pause_reading if much else self._pipe.resume_reading)()
+
     def _apply(self, event: yamux.Event) -> None:
         match event:
             case yamux.Received(flow, payload):
                 flow.owner.arrived(payload)
             case yamux.Opened(flow):
-                stream = flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
-                self._count_rest()
-                if self._pool.admits(self._session.accepted - 1, self._from(), self._loop.time()):
-                    self.send(flow, multistream.HELLO)
-                else:
-                    self._refuse(stream)
+                flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
+                self.send(flow, multistream.HELLO)
             case yamux.Ended(flow):
                 flow.owner.ended()
             case yamux.Dropped(flow, ours):
@@ -215,16 +238,28 @@ class DirectLink:
             case _:
                 assert_never(event)
 
-    def _from(self) -> bytes:
+    @property
+    def machine(self) -> bytes:
+        """The place at the other end, as far as we see; of a relayed link, the peer."""
         if not self._machine:
             self._machine = place(self.seen_at[0]).machine if self.seen_at else self._peer
         return self._machine
 
-    def _refuse(self, stream: DirectStream) -> None:
+    def _admits(self, stream: bool) -> bool:
+        """Asked before anything is made for a stream, or a ping is answered."""
+        now, limits = self._loop.time(), self._settings.limits
+        if stream:
+            self._count_rest()
+            if self._pool.admits(self._session.accepted, limits.streams, self.machine, now):
+                return True
+        elif self._pings.take(now):
+            return True
+        else:
+            self._pool.refused["pings"] += 1
         self.excess += 1
-        stream.reset()
         if self.excess >= _MOST_EXCESS:
-            raise ProtocolViolation("The peer opens streams without end.")
+            raise ProtocolViolation("The peer opens streams or pings without end.")
+        return False
 
     def _count(self) -> None:
         """Keeps the pool's sum in step with what is unread here."""
@@ -386,6 +421,7 @@ class DirectLink:
         self._heard = False
         self._sweep()
         self._count_rest()
+        self.excess //= 2
         self._bare = 0.0 if self._session.flows else self._bare + self._settings.keepalive
         if self._retired and not self._session.flows:
             self._finish("Another link to the same peer took over.")
@@ -422,6 +458,15 @@ class DirectLink:
         self._end(LinkClosed(f"The link was given up: {error.message}"))
         self._pipe.abort()
 
+    def _fail(self, flows: deque[yamux.Flow], error: LinkClosed) -> None:
+        """A crowd of streams ends over several turns: each may have a handler that wakes."""
+        for _ in range(min(_ENDED_A_TURN, len(flows))):
+            flow = flows.popleft()
+            if flow.owner is not None:  # None when the peer broke the protocol in the same breath
+                flow.owner.fail(error, keep_arrived=True)
+        if flows:
+            self._loop.call_soon(self._fail, flows, error)
+
     def _end(self, error: LinkClosed) -> None:
         if self._error is not None:
             return
@@ -433,9 +478,7 @@ class DirectLink:
         self._pool.links.discard(self)
         if self._when_over is not None:
             self._when_over(self)
-        for flow in list(self._session.flows.values()):
-            if flow.owner is not None:  # None when the peer broke the protocol in the same breath
-                flow.owner.fail(error, keep_arrived=True)
+        self._fail(deque(self._session.flows.values()), error)
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

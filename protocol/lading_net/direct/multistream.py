@@ -38,14 +38,14 @@ def proposal(name: str) -> bytes:
 class _Lines:
     """Cuts bytes into tokens; refuses long ones before it holds them."""
 
-    __slots__ = ("_greeted", "held")
+    __slots__ = ("greeted", "held")
 
     def __init__(self) -> None:
         self.held = b""
-        self._greeted = False
+        self.greeted = False
 
     def next(self) -> str | None:
-        if not self._greeted:
+        if not self.greeted:
             return self._greeting()
         try:
             head = protobuf.decode_number(self.held, 0, 2)
@@ -72,7 +72,7 @@ class _Lines:
             raise ProtocolViolation("The peer does not speak multistream 1.0.")
         if len(self.held) < len(HELLO):
             return None
-        self._greeted = True
+        self.greeted = True
         self.held = self.held[len(HELLO) :]
         return self.next()
 
@@ -101,7 +101,8 @@ class Dialler:
 
 
 class Listener:
-    """Answers proposals. Send `HELLO` first, then whatever `receive` appends to `replies`."""
+    """Answers proposals. Send `HELLO`, at the latest when the peer has `greeted`, then whatever `receive` appends to
+    `replies`."""
 
     __slots__ = ("_knows", "_lines", "_tries", "agreed", "replies")
 
@@ -110,6 +111,11 @@ class Listener:
         self._tries, self._lines = 0, _Lines()
         self.agreed = ""
         self.replies = b""
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the peer speaks multistream."""
+        return self._lines.greeted
 
     def receive(self, data: bytes) -> bytes | None:
         """The bytes after the agreement once `agreed` is set, None until then. Raises ProtocolViolation."""

@@ -5,6 +5,7 @@ Decides which link must give way when something is used up. Knows nothing else o
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from typing import Protocol
 
@@ -43,13 +44,31 @@ class Holder(Protocol):
 
 class Pool:
     """`unread` bytes have arrived on all links together, `queued` wait to leave; beyond what is allowed, the fullest
-    link loses a stream. `streams` are those that peers have opened, at `openings` from one machine."""
+    link loses a stream. `streams` are those that peers have opened, at `openings` from one machine; `refused`
+    counts, by reason, what was not admitted or lost."""
 
-    __slots__ = ("_most_streams", "_openings", "buffer", "links", "most", "most_queued", "queued", "streams", "unread")
+    __slots__ = (
+        "_most_streams",
+        "_openings",
+        "buffer",
+        "links",
+        "most",
+        "most_queued",
+        "queued",
+        "refused",
+        "streams",
+        "unread",
+    )
 
     def __init__(
-        self, most: int, most_queued: int = 1 << 62, most_streams: int = 1 << 30, openings: Rate = OPENINGS
+        self,
+        most: int,
+        most_queued: int = 1 << 62,
+        most_streams: int = 1 << 30,
+        openings: Rate = OPENINGS,
+        refused: Counter[str] | None = None,
     ) -> None:
+        self.refused = Counter[str]() if refused is None else refused
         self._openings: Quotas[bytes] = Quotas(openings)
         self.most, self.most_queued, self._most_streams = most, most_queued, most_streams
         self.unread = self.queued = self.streams = 0
@@ -59,11 +78,16 @@ class Pool:
 
     def relieve(self) -> None:
         while self.unread > self.most:
+            self.refused["unread"] += 1
             max(self.links, key=lambda link: link.unread).shed()
         while self.queued > self.most_queued:
+            self.refused["unsent"] += 1
             max(self.links, key=lambda link: link.queued).shed_queued()
 
-    def admits(self, streams: int, machine: bytes, now: float) -> bool:
-        """Whether a link with so many streams may have another: as many as are left free for all others, and not faster
-        than any one machine may open them, whatever names it goes by."""
-        return streams < self._most_streams - self.streams and self._openings.take(machine, now)
+    def admits(self, streams: int, most: int, machine: bytes, now: float) -> bool:
+        """Whether a link with so many streams may have another: at most as many as are left free for all others, and
+        not faster than any one machine may open them, whatever names it goes by."""
+        if streams < min(most, self._most_streams - self.streams) and self._openings.take(machine, now):
+            return True
+        self.refused["streams"] += 1
+        return False

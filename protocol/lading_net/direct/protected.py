@@ -20,6 +20,7 @@ class _Hidden:
     def __init__(self, transport: asyncio.Transport, protector: Protector) -> None:
         self._transport, self._protector = transport, protector
         self.close, self.abort, self.get_extra_info = transport.close, transport.abort, transport.get_extra_info
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
 
     def write(self, data: bytes) -> None:
         if sent := self._protector.send(data):

@@ -8,6 +8,7 @@ relays to or for one who comes by relay himself: a way has one extra hop at most
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from lading_net.direct import relaywire as wire
 from lading_net.direct.link import DirectLink
 from lading_net.direct.relaywire import RelayMessage
 from lading_net.direct.stream import DirectStream
-from lading_net.errors import BadEndpoint, BadMessage, NetError
+from lading_net.errors import BadEndpoint, BadMessage, LinkClosed, NetError
 from lading_net.peer import Endpoint, PeerId
 from lading_net.ports import Stream, StreamHandler
 from lading_protocol.ids import Address
@@ -161,6 +162,10 @@ class Relay:
             async with asyncio.timeout(self._settings.duration), asyncio.TaskGroup() as group:
                 group.create_task(self._pump(one, other))
                 group.create_task(self._pump(other, one))
+        except* LinkClosed as ends:
+            _log.debug("an end of a relayed connection is gone: %s", ends.exceptions[0])
+            await _part(one, other)
+            await _part(other, one)
         except* (NetError, TimeoutError, _Spent) as ends:
             _log.debug("a relayed connection ends: %s", ends.exceptions[0])
             one.reset()
@@ -192,6 +197,15 @@ async def read_message(stream: Stream, held: bytes = b"") -> tuple[bytes, bytes]
             raise BadMessage("The peer's relay message is cut off.")
         held += data
     return found
+
+
+async def _part(source: DirectStream, sink: DirectStream) -> None:
+    """One of both is gone: what the other should have had of it still leaves, and then the end."""
+    with contextlib.suppress(NetError):
+        while data := source.poll():
+            sink.write(data)
+    await sink.close()
+    sink.abandoned = True
 
 
 def _refuse(stream: DirectStream, status: int) -> None:

@@ -26,6 +26,7 @@ class DirectSettings(msgspec.Struct, frozen=True):
     queued: int = 512 * 1024 * 1024  # and bytes written and unsent, before the fullest stream is reset
     streams: int = 16_384  # opened by peers on all links; a link may have as many as are left to the others
     openings: Rate = OPENINGS  # of streams from one machine; those beyond are reset, and a link with 1,024 such ends
+    pings: Rate = Rate(burst=32, second=4)  # of one link that are answered
     guard: GuardLimits = GuardLimits()
     bulk: frozenset[str] = frozenset({BLOB})  # protocols whose streams give way to all others of their link
     network: NetworkKey | None = None  # of a private network; both ends must have it

@@ -16,7 +16,7 @@ from lading_net.direct.noise import Credentials
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
-from lading_net.errors import HandshakeFailed, LinkClosed, NetError, NetTimeout
+from lading_net.errors import HandshakeFailed, NetError, NetTimeout
 from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
 
@@ -53,26 +53,18 @@ class LinkSocket(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         # Where a read fills the buffer and is told of at once, one buffer serves all links: nothing is kept in it.
         self._buffer = pool.buffer if sys.platform != "win32" else memoryview(bytearray(_OWN_BUFFER))
-        self.admitted: Callable[[str], bool] | None = None  # whether one who calls from there may come in
-        self.host = ""
         self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.host = (transport.get_extra_info("peername") or ("", 0))[0]
-        if self.ready.done() or (self.admitted is not None and not self.admitted(self.host)):
-            self.give_up(LinkClosed("It was turned away."))
+        if self.ready.done():  # its place was given to another meanwhile
+            self._transport.abort()
             return
-        raw = transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _NOTSENT_LOWAT is not None:
-                raw.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
-        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
         patience = self._settings.dial_timeout if self._dialled else self._settings.handshake_timeout
         self._timer = asyncio.get_running_loop().call_later(patience, self._too_late)
         self._pipe = self._piped(self._transport)
-        self._pipe.write(self._upgrade.start())
+        if first := self._upgrade.start():
+            self._pipe.write(first)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -117,6 +109,7 @@ class LinkSocket(asyncio.BufferedProtocol):
         if upgrade.remote is None:
             return
         self._stop_timer()
+        self._prepare()
         keys = (upgrade.sealer, upgrade.opener)
         link = self._link = DirectLink(
             upgrade.remote, self._dialled, keys, self._pipe, self._handler_of, self._settings, self._pool
@@ -124,6 +117,16 @@ class LinkSocket(asyncio.BufferedProtocol):
         self.ready.set_result(link)
         if upgrade.rest:
             link.first_received(upgrade.rest)
+
+    def _prepare(self) -> None:
+        """What a link needs of its connection, and what one who only calls is not worth."""
+        assert self._transport is not None
+        raw = self._transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _NOTSENT_LOWAT is not None:
+                raw.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT)
+        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
 
     def _piped(self, transport: asyncio.Transport) -> Wire:
         """What is between us and the wire: here, nothing."""

@@ -16,6 +16,7 @@ from lading_net.core.guard import Guard
 from lading_net.core.places import Place, place
 from lading_net.direct import manners
 from lading_net.direct.circuit import Reservation, StreamPipe, accept, connect, reserve
+from lading_net.direct.door import Door, listening_sockets
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials, Identity
 from lading_net.direct.pool import Pool
@@ -61,12 +62,13 @@ class DirectTransport:
         self._handlers: dict[str, StreamHandler] = {manners.IDENTIFY: self._introduce, manners.PING: manners.echo}
         self._listening: list[Endpoint] = []
         self._callbacks: list[LinkCallback] = []
-        self._servers: list[asyncio.Server] = []
+        self._doors: list[Door] = []
         self._links: dict[Address, list[DirectLink]] = {}
         self._dials: dict[str, asyncio.Task[DirectLink]] = {}
         self._arriving: set[LinkSocket] = set()
-        self._pool = Pool(self._settings.memory, self._settings.queued, self._settings.streams, self._settings.openings)
         self.guard: Guard[LinkSocket, DirectLink] = Guard(self._settings.guard)
+        sizes = (self._settings.memory, self._settings.queued, self._settings.streams)
+        self._pool = Pool(*sizes, self._settings.openings, self.guard.refused)
         self.when_brought: Callable[[DirectLink], Awaitable[None]] | None = None
         self._relayed: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -77,16 +79,13 @@ class DirectTransport:
             raise BadEndpoint(f"{endpoint} carries the id of another peer.")
         self._check_open()
         try:
-            server = await asyncio.get_running_loop().create_server(
-                self._arrival, where.host, where.port, family=_FAMILIES[where.kind], backlog=512
-            )
+            sockets = await listening_sockets(where.host, where.port, _FAMILIES[where.kind])
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise PortInUse(f"Port {where.port} of {where.host} is in use by another program.") from None
             raise ListenFailed(f"Cannot listen at {where.host} port {where.port}: {_reason(error)}.") from None
-        self._servers.append(server)
-        port = server.sockets[0].getsockname()[1]
-        self._listening.append(Endpoint(where.kind, where.host, port, self.peer_id))
+        self._doors.append(Door(sockets, self._admit))
+        self._listening.append(Endpoint(where.kind, where.host, self._doors[-1].port, self.peer_id))
         return str(self._listening[-1])
 
     async def dial(self, endpoint: str, expect: Address | None = None) -> DirectLink:
@@ -144,8 +143,8 @@ class DirectTransport:
 
     async def close(self) -> None:
         self._closed = True
-        for server in self._servers:
-            server.close()
+        for door in self._doors:
+            door.close()
         for task in list(self._dials.values()):
             task.cancel()
         await asyncio.gather(*self._dials.values(), return_exceptions=True)
@@ -158,9 +157,9 @@ class DirectTransport:
         for running in list(self._relayed):
             running.cancel()
         await asyncio.gather(*self._relayed, return_exceptions=True)
-        for server in self._servers:
-            await server.wait_closed()
-        self._servers.clear()
+        for door in self._doors:
+            await door.wait_closed()
+        self._doors.clear()
 
     async def _introduce(self, stream: Stream) -> None:
         caller = stream.seen_at if isinstance(stream, DirectStream) else None
@@ -168,25 +167,23 @@ class DirectTransport:
 
     # -- accepting
 
-    def _arrival(self) -> LinkSocket:
+    def _admit(self, host: str) -> LinkSocket | None:
+        where = place(host)
+        if self._closed or not self.guard.hears(where, self._now()):
+            return None
         arriving = self._socket(dialled=False, expect=None)
-        arriving.admitted = lambda host: self._admit(arriving, place(host))
-        arriving.ready.add_done_callback(lambda ready: self._arrived(arriving, ready))
+        leaving = self.guard.calls(arriving, where)
+        for one in leaving:
+            one.give_up(NetTimeout("It took its time, and others needed its place."))
+        if arriving in leaving:
+            return None
+        self._arriving.add(arriving)
+        arriving.ready.add_done_callback(lambda ready: self._arrived(arriving, where, ready))
         return arriving
 
-    def _admit(self, arriving: LinkSocket, where: Place) -> bool:
-        leaving = [arriving] if self._closed else self.guard.calls(arriving, where, self._now())
-        if arriving not in leaving:
-            self._arriving.add(arriving)
-        for one in leaving:
-            if one is not arriving:
-                one.give_up(LinkClosed("Others needed its place."))
-        return arriving not in leaving
-
-    def _arrived(self, arriving: LinkSocket, ready: asyncio.Future[DirectLink]) -> None:
+    def _arrived(self, arriving: LinkSocket, where: Place, ready: asyncio.Future[DirectLink]) -> None:
         self._arriving.discard(arriving)
         self.guard.called(arriving)
-        where = place(arriving.host)
         if (error := _seen(ready)) is not None:
             _log.debug("an inbound connection failed: %s", error)
             if isinstance(error, HandshakeFailed | NetTimeout):
@@ -320,7 +317,7 @@ class DirectTransport:
         limits = self._settings.guard
         self.guard.parts(link)
         if points := limits.violation * link.violated + limits.excess * link.excess:
-            self.guard.blame(link.peer, points, self._now())
+            self.guard.blame(link.peer, points, self._now(), link.machine)
         known = self._links.get(link.peer, [])
         if link in known:
             known.remove(link)

@@ -19,18 +19,21 @@ class Upgrade:
 
     def __init__(self, mine: noise.Credentials, dialled: bool, expect: Address | None = None) -> None:
         self._mine, self._dialled, self._expect = mine, dialled, expect
-        self._handshake: noise.Handshake
+        self._handshake: noise.Handshake | None = None
         self._choice = self._negotiation(noise.PROTOCOL)
         self._step = self._choose_security
         self._held = b""
+        self._greeted = dialled
+        self._proven: PeerId
         self.sealer: noise.Sealer
         self.opener: noise.Opener
         self.remote: PeerId | None = None
         self.rest = b""
 
     def start(self) -> bytes:
+        """Who was dialled waits: one who only holds a connection open is not worth a packet."""
         if not self._dialled:
-            return multistream.HELLO
+            return b""
         self._handshake = noise.Handshake(self._mine, True)
         return multistream.proposal(noise.PROTOCOL) + _framed(self._handshake.start())
 
@@ -48,6 +51,8 @@ class Upgrade:
         if isinstance(self._choice, multistream.Dialler):
             return b""
         replies, self._choice.replies = self._choice.replies, b""
+        if not self._greeted and self._choice.greeted:
+            self._greeted, replies = True, multistream.HELLO + replies
         return replies
 
     def _choose_security(self, data: bytes) -> bytes:
@@ -55,8 +60,6 @@ class Upgrade:
         replies = self._replies()
         if rest is None:
             return replies
-        if not self._dialled:  # its keys are made for a caller who got this far, and for nobody else
-            self._handshake = noise.Handshake(self._mine, False)
         self._step = self._shake_hands
         return replies + (self._shake_hands(rest) if rest else b"")
 
@@ -70,18 +73,22 @@ class Upgrade:
             if len(self._held) < stop:
                 break
             message, self._held = self._held[2:stop], self._held[stop:]
-            answer = self._handshake.receive(message)
+            handshake = self._handshake
+            if handshake is None:  # keys are made for a caller who got this far, and for nobody else
+                handshake = self._handshake = noise.Handshake(self._mine, False)
+            answer = handshake.receive(message)
             answers += _framed(answer) if answer else b""
-            if self._handshake.remote is not None:
-                return answers + self._secured(self._handshake.remote)
+            if handshake.remote is not None:
+                return answers + self._secured(handshake, handshake.remote)
         return answers
 
-    def _secured(self, remote: PeerId) -> bytes:
+    def _secured(self, handshake: noise.Handshake, remote: PeerId) -> bytes:
         if self._expect is not None and remote.address != self._expect:
             raise WrongPeer(f"Expected the peer 0x{self._expect.hex()}, found 0x{remote.address.hex()} ({remote}).")
-        assert self._handshake.sealer is not None
-        assert self._handshake.opener is not None
-        self.sealer, self.opener = self._handshake.sealer, self._handshake.opener
+        assert handshake.sealer is not None
+        assert handshake.opener is not None
+        self.sealer, self.opener = handshake.sealer, handshake.opener
+        self._proven = remote
         self._choice = self._negotiation(yamux.PROTOCOL)
         self._step = self._choose_muxer
         hello = multistream.proposal(yamux.PROTOCOL) if self._dialled else multistream.HELLO
@@ -97,7 +104,7 @@ class Upgrade:
             rest = self._choice.receive(message)
             replies += self._replies()
             if rest is not None:
-                self.rest, self.remote = rest, self._handshake.remote
+                self.rest, self.remote = rest, self._proven
         return self._sealed(replies) if replies else b""
 
     def _sealed(self, plaintext: bytes) -> bytes:

@@ -8,6 +8,7 @@ protocol name. See https://github.com/hashicorp/yamux/blob/master/spec.md.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -25,6 +26,9 @@ _SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
 _MAX_WINDOW = 2**32 - 1
 _LEAST_ROOM = 4 * HEADER_SIZE  # a smaller rest is left alone, rather than splitting a large write for it
 _MAX_CONTROL = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
+_EFFORT = 128  # for a peer, before others get their turn: what is of no use to us costs 1
+_OPENING = 16  # and a stream, with the task that serves it
+_TRIFLE = 64  # bytes: so many of smaller frames fit into one read that they are counted too
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -108,11 +112,24 @@ class GoneAway(msgspec.Struct, frozen=True, gc=False):
 Event = Opened | Received | Ended | Dropped | GoneAway
 
 
-class Session:
-    """One end of a yamux connection; the end that dialled takes odd stream ids."""
+class _Enough(Exception):
+    """The peer has had its turn."""
 
-    def __init__(self, dialled: bool, limits: Limits | None = None) -> None:
+
+class Session:
+    """One end of a yamux connection; the end that dialled takes odd stream ids.
+
+    `admits` says whether the peer may have another stream (True) or an answer to a ping (False); nothing is made for
+    what it refuses. While `held_up`, what arrives is only kept, until `go_on`.
+    """
+
+    def __init__(
+        self, dialled: bool, limits: Limits | None = None, admits: Callable[[bool], bool] = lambda _: True
+    ) -> None:
         self.limits = limits or Limits()
+        self._admits = admits
+        self._effort = _EFFORT
+        self.held_up = False
         self.flows: dict[int, Flow] = {}
         self.queued = 0
         self.unread = 0
@@ -288,39 +305,60 @@ class Session:
         events: list[Event] = []
         if self._held:
             data = self._held + data
+            if self.held_up:
+                self._held = data
+                return events
             self._held = b""
         at, end = 0, len(data)
-        while at < end:
-            if self._body:
-                size = min(self._body, end - at)
-                if self._body_flow is not None:
-                    self._deliver(self._body_flow, data[at : at + size], events)
-                at += size
-                self._body -= size
-                if not self._body and self._body_flow is not None:
-                    self._conclude(self._body_flow, self._body_flags, events)
-                continue
-            if end - at < HEADER_SIZE:
-                self._held = data[at:]
-                break
-            version, kind, flags, number, length = _HEADER.unpack_from(data, at)
-            at += HEADER_SIZE
-            if version:
-                raise ProtocolViolation("The peer speaks another version of yamux.")
-            if kind <= _WINDOW:
-                self._stream_frame(kind, flags, number, length, events)
-            else:
-                self._session_frame(kind, flags, number, length, events)
+        try:
+            while at < end:
+                if self._body:
+                    size = min(self._body, end - at)
+                    if self._body_flow is not None:
+                        self._deliver(self._body_flow, data[at : at + size], events)
+                    at += size
+                    self._body -= size
+                    if not self._body and self._body_flow is not None:
+                        self._conclude(self._body_flow, self._body_flags, events)
+                    continue
+                if end - at < HEADER_SIZE:
+                    self._held = data[at:]
+                    break
+                version, kind, flags, number, length = _HEADER.unpack_from(data, at)
+                at += HEADER_SIZE
+                if version:
+                    raise ProtocolViolation("The peer speaks another version of yamux.")
+                if kind <= _WINDOW:
+                    self._stream_frame(kind, flags, number, length, events)
+                else:
+                    self._session_frame(kind, flags, number, length, events)
+        except _Enough:
+            self._held = data[at - HEADER_SIZE :]
+            self.held_up = True
         return events
+
+    @property
+    def held(self) -> int:
+        """Bytes that arrived and were not looked at yet."""
+        return len(self._held)
+
+    def go_on(self) -> list[Event]:
+        """In a later turn: what was held up. Raises ProtocolViolation."""
+        self._effort, self.held_up = _EFFORT, False
+        return self.receive(b"")
 
     def _stream_frame(self, kind: int, flags: int, number: int, length: int, events: list[Event]) -> None:
         flow = self._accept(number, events) if flags & _SYN else self.flows.get(number)
         if flow is None:  # a stream that ended here before the peer knew: let its last frames pass
+            if not flags & _SYN:
+                self._spend(1)
             if kind == _DATA:
                 self._body, self._body_flow = length, None
             return
         if not flow.heard:
             self._first_answer(flow)
+        if length < _TRIFLE and not flags & _SYN:
+            self._spend(1)
         if kind == _DATA:
             if length > flow.receive_window or (length and flow.seen_end):
                 raise ProtocolViolation("The peer sent more than it was granted on a stream.")
@@ -340,7 +378,8 @@ class Session:
         if kind > _GO_AWAY or number:
             raise ProtocolViolation("The peer sent a frame that yamux does not know.")
         if kind == _PING:
-            if flags & _SYN:
+            self._spend(1)
+            if flags & _SYN and self._admits(False):
                 self._owe(_pack(0, _PING, _ACK, 0, value))
             return
         self._gone = True
@@ -349,8 +388,9 @@ class Session:
     def _accept(self, number: int, events: list[Event]) -> Flow | None:
         if not number or number % 2 == self._next % 2 or number <= self._last_theirs:
             raise ProtocolViolation("The peer opened a stream under a number that is not its to use.")
+        self._spend(_OPENING)
         self._last_theirs = number
-        if self._theirs >= self.limits.streams:
+        if not self._admits(True) or self._theirs >= self.limits.streams:
             self._owe(_pack(0, _WINDOW, _RST, number, 0))
             return None
         self._theirs += 1
@@ -382,6 +422,12 @@ class Session:
             self._forget_if_done(flow)
 
     # -- bookkeeping
+
+    def _spend(self, effort: int) -> None:
+        """Before a frame changes anything. Raises _Enough: the frame is looked at again in a later turn."""
+        if self._effort < effort:
+            raise _Enough
+        self._effort -= effort
 
     def _turn(self, flow: Flow) -> None:
         if not flow.ready:

@@ -7,13 +7,16 @@ import asyncio
 import msgspec
 
 from lading_net.core.kademlia import (
+    ADD_PROVIDER,
     FIND_NODE,
+    GET_PROVIDERS,
     KAD,
     LONGEST,
     Contact,
     Question,
     decode_answer,
     decode_endpoints,
+    decode_providers,
     encode_question,
 )
 from lading_net.core.rpc import Cutter
@@ -48,6 +51,19 @@ async def introduced(link: DirectLink) -> Introduced:
 async def nearest_of(link: DirectLink, key: bytes) -> list[Contact]:
     """Whom the peer knows near to a key. Raises NetError."""
     return decode_answer(await _asked(await link.open(KAD), encode_question(Question(FIND_NODE, key))))
+
+
+async def providers_of(link: DirectLink, key: bytes) -> tuple[list[Contact], list[Contact]]:
+    """Who provides what is under the key, and who may know more of them. Raises NetError."""
+    return decode_providers(await _asked(await link.open(KAD), encode_question(Question(GET_PROVIDERS, key))))
+
+
+async def provide_at(link: DirectLink, key: bytes, mine: Contact) -> None:
+    """Tells the peer that we provide what is under the key; nothing is answered. Raises NetError."""
+    stream = await link.open(KAD)
+    stream.write(encode_question(Question(ADD_PROVIDER, key, (mine,))))
+    await stream.drain()
+    await stream.close()
 
 
 async def read_piece(stream: Stream, cutter: Cutter) -> list[bytes]:

@@ -12,18 +12,20 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from lading_net.core.crowds import Crowd
 from lading_net.core.guard import Limits
 from lading_net.core.kademlia import (
     ADD_PROVIDER,
+    GET_PROVIDERS,
     KAD,
     LONGEST,
     PING,
     PUT_VALUE,
     Contact,
+    Question,
     Table,
     decode_question,
     encode_answer,
@@ -31,6 +33,7 @@ from lading_net.core.kademlia import (
 )
 from lading_net.core.mesh import Blame, Deliver, Mesh, Send
 from lading_net.core.places import place
+from lading_net.core.providers import Providers, provider_key
 from lading_net.core.quotas import Quotas, Rate
 from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, Cutter, decode_rpc, sign
 from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport
@@ -38,12 +41,14 @@ from lading_net.direct.manners import IDENTIFY, introduction
 from lading_net.direct.manners import PING as PINGED
 from lading_net.errors import BadEndpoint, LinkClosed, MessageTooLarge, NetError, ProtocolViolation
 from lading_net.gossip.asking import introduced, read_piece
+from lading_net.gossip.providing import Providing
 from lading_net.gossip.seeking import Seeker
 from lading_net.gossip.voices import Voice, Voices
 from lading_net.peer import Endpoint
 from lading_net.ports import Address, Link, Stream
 from lading_net.private import NetworkKey
 from lading_net.subscription import Subscription, Subscriptions
+from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
 
 if TYPE_CHECKING:
@@ -53,6 +58,9 @@ TICK_SECONDS = 1.0
 MOST_LINKS = 256
 _ROOM = 32
 """Links that may come while those whose places they take are still going."""
+
+MOST_KEY = 64
+"""Bytes of a key that is provided: a multihash."""
 
 MOST_ANSWERS = 8
 """Streams of one neighbour with questions."""
@@ -116,6 +124,8 @@ class MeshGossip:
         self._crowd: Crowd[DirectLink] = Crowd(MOST_LINKS)
         self._table = Table(self.peer_id)
         self._seeker = Seeker(self._transport, self._table, max_peers, lambda: self._mesh.starved)
+        self._providers = Providers()
+        self._providing = Providing(self._transport, self._seeker, self._providers)
         self._questions: Quotas[Address] = Quotas(QUESTIONS)
         self._seqno = time.time_ns()  # goes on where it was after a restart
         self._answering: Counter[Address] = Counter()
@@ -146,6 +156,7 @@ class MeshGossip:
             self._address = await self._transport.listen(str(self._listen))
             self._run(self._seeker.run(self._bootstrap))
             self._run(self._keep_ticking())
+            self._run(self._providing.run())
             if self._lan_address:
                 await self._look_nearby()
         except BaseException:
@@ -170,6 +181,9 @@ class MeshGossip:
         self._readers.leave(topic)
         self._mesh.leave(topic, self._now())
         self._act()
+
+    def provide(self, agents: Collection[AgentId], endpoints: Sequence[str]) -> None:
+        self._providing.set(map(provider_key, agents), endpoints)
 
     def peers(self) -> list[Address]:
         return [] if self._closed else self._voices.peers()
@@ -284,12 +298,22 @@ class MeshGossip:
         while pieces := await read_piece(stream, cutter):
             for piece in pieces:
                 question = decode_question(piece)
-                if question.kind in (PUT_VALUE, ADD_PROVIDER) or not self._questions.take(stream.peer, self._now()):
-                    return  # nobody's records are kept here, and nobody is answered without end
+                if question.kind == PUT_VALUE or not self._questions.take(stream.peer, self._now()):
+                    return  # nobody's values are kept here, and nobody is answered without end
+                if question.kind == ADD_PROVIDER:
+                    self._remember(stream, question)
+                    continue
                 asker = stream.peer_id
                 near = [] if question.kind == PING else self._table.nearest(spot(question.key), without=asker)
-                stream.write(encode_answer(question, near))
+                found = self._providers.of(question.key, self._now()) if question.kind == GET_PROVIDERS else []
+                stream.write(encode_answer(question, near, found))
             await stream.drain()
+
+    def _remember(self, stream: DirectStream, question: Question) -> None:
+        """What a peer says that it provides; of others nobody can speak."""
+        for one in question.providers:
+            if one.peer == stream.peer_id and stream.seen_at is not None and len(question.key) <= MOST_KEY:
+                self._providers.put(question.key, one, place(stream.seen_at[0]), self._now())
 
     async def _introduce(self, stream: Stream) -> None:
         assert isinstance(stream, DirectStream)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from lading_net.errors import LinkClosed, MessageTooLarge
 from lading_net.ports import Address
 from lading_net.subscription import MAX_GOSSIP_BYTES, Subscription, Subscriptions
+from lading_protocol.ids import AgentId
 
 if TYPE_CHECKING:
     from lading_net.memory.network import MemoryNetwork
@@ -20,6 +22,7 @@ class MemoryGossip:
         self.address = address
         self._readers = Subscriptions()
         self._closed = False
+        self.provided: dict[AgentId, tuple[str, ...]] = {}  # in memory nobody asks for it but tests
 
     async def publish(self, topic: str, data: bytes) -> None:
         if self._closed:
@@ -45,6 +48,9 @@ class MemoryGossip:
             return []
         others = (other.address for other in self._network.gossips() if other is not self)
         return [address for address in others if self._network.reachable(self.address, address)]
+
+    def provide(self, agents: Collection[AgentId], endpoints: Sequence[str]) -> None:
+        self.provided = {agent: tuple(endpoints) for agent in agents}
 
     async def close(self) -> None:
         self.stop()

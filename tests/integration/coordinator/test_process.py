@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from factories import key, network
+from integration.net_direct.raw import call_in_vain
 from lading.cli.main import main
 from lading_net.direct import DirectSettings, DirectTransport
 from lading_net.errors import HandshakeFailed
@@ -172,6 +173,10 @@ def test_several_workers_start_answer_and_stop(tmp_path: Path, daemons: list[Dae
     told = daemons[0].started()
     assert httpx.get(told["http"] + "/healthz").json() == {"status": "ok"}
     assert httpx.get(told["http"] + "/v1/models").json() == {"object": "list", "data": []}
+    asyncio.run(call_in_vain(told["endpoints"][0], 150, "127.8.0.1"))
+    counted = httpx.get(told["http"] + "/metrics").text
+    (refused,) = (line for line in counted.splitlines() if line.startswith('lading_net_refused_total{kind="machine"}'))
+    assert float(refused.split()[1]) > 10
     made = httpx.post(told["http"] + "/lading/v1/sessions", json={"payer": "0x" + "11" * 20}).json()
     headers = {"authorization": f"Bearer {made['api_key']}"}
     asked = httpx.post(told["http"] + "/v1/embeddings", json={"model": "m", "input": "x"}, headers=headers)

@@ -28,6 +28,18 @@ async def connect(where: str, source: str = "127.0.0.1") -> tuple[asyncio.Stream
     return await asyncio.open_connection("127.0.0.1", int(where.split("/")[4]), local_addr=(source, 0))
 
 
+async def call_in_vain(where: str, times: int, source: str) -> None:
+    """Speaks another language at the door; one after the other, so that a refusal is told from what came before it."""
+    for _ in range(times):
+        try:
+            reader, writer = await connect(where, source)
+        except OSError:
+            continue  # it was reset before we knew that it was there
+        writer.write(b"GET / HTTP/1.1\r\n" + os.urandom(20_000))
+        assert await gone(reader)
+        writer.close()
+
+
 async def gone(reader: asyncio.StreamReader, seconds: float = 5) -> bool:
     """Whether we are hung up on in time."""
     try:

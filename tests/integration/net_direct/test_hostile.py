@@ -6,7 +6,6 @@ Attackers call from 127.6.0.0/16 where it matters that they are elsewhere: the w
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,13 +13,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from integration.net_direct.raw import DATA, PING, SYN, WINDOW, RawPeer, connect, frame, gone, opening
+from integration.net_direct.raw import DATA, PING, SYN, WINDOW, RawPeer, call_in_vain, connect, frame, gone, opening
 from integration.net_direct.support import ONE, THREE, TWO, Net, play, read_all
 from lading_net.core.guard import Limits as Guarded
 from lading_net.core.quotas import Rate
 from lading_net.direct import DirectSettings, Limits
+from lading_net.direct.socket import LinkSocket
 from lading_net.errors import NetError, PeerBarred
 from lading_net.ports import Link, Stream
+from lading_protocol.ids import Address
 from lading_protocol.keys import PrivateKey
 
 loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -69,13 +70,87 @@ def test_a_machine_that_speaks_garbage_is_heard_ever_less(loop: str) -> None:
     async def scenario(net: Net) -> None:
         rate = Rate(burst=20, second=0.1, debt=20)
         one, two, where = await net.pair(DirectSettings(guard=Guarded(calls_of_machine=rate)))
-        for number in range(20):
-            reader, writer = await connect(where, "127.6.0.1")
-            writer.write(os.urandom(30 + number * 1000))
-            assert await gone(reader)
-            writer.close()
+        await call_in_vain(where, 20, "127.6.0.1")
         assert two.guard.refused["machine"] >= 10
         assert await ask(await one.dial(where), b"from elsewhere") == b"from elsewhere"
+
+    play(scenario, loop)
+
+
+@loops
+def test_who_may_not_call_is_reset_before_anything_is_made_for_it(loop: str) -> None:
+    async def scenario(net: Net) -> None:
+        guarded = Guarded(calls_of_machine=Rate(burst=3, second=0.01), call_failed=0, call_failed_area=0)
+        one, two, where = await net.pair(DirectSettings(guard=guarded))
+        made: list[object] = []
+        inner = two._socket
+
+        def counted(dialled: bool, expect: Address | None) -> LinkSocket:
+            made.append(None)
+            return inner(dialled, expect)
+
+        two._socket = counted  # type: ignore[method-assign]
+        await call_in_vain(where, 40, "127.6.0.1")
+        assert len(made) == 3
+        assert two.guard.refused["machine"] == 37
+        assert await ask(await one.dial(where), b"from elsewhere") == b"from elsewhere"
+
+    play(scenario, loop)
+
+
+def test_an_area_whose_machines_all_fail_is_heard_rarely_and_the_others_are_heard() -> None:
+    async def scenario(net: Net) -> None:
+        rate = Rate(burst=60, second=1, debt=50)
+        one, two, where = await net.pair(DirectSettings(guard=Guarded(calls_of_area=rate)))
+        for number in range(30):
+            await call_in_vain(where, 1, f"127.6.1.{number + 1}")
+        assert two.guard.refused["area"] >= 20  # a failed call costs nine of sixty
+        assert await ask(await one.dial(where), b"from elsewhere") == b"from elsewhere"
+
+    play(scenario)
+
+
+@loops
+def test_a_flood_of_pings_is_hung_up_on_and_its_machine_waits(loop: str) -> None:
+    async def scenario(net: Net) -> None:
+        guarded = Guarded(calls_of_machine=Rate(burst=300, second=1, debt=256))
+        one, two, where = await net.pair(DirectSettings(pings=Rate(burst=10, second=0.1), guard=guarded))
+        link = await one.dial(where)
+        for _ in range(2):
+            flood = await RawPeer.join(where, source="127.6.0.2")
+            flood.say(frame(PING, SYN, 0, 7) * 1034)
+            assert await flood.gone()
+            flood.close()
+        assert two.guard.refused["pings"] == 2 * 1024
+        with pytest.raises(OSError):  # under another name again
+            await RawPeer.join(where, source="127.6.0.2")
+        assert two.guard.refused["machine"] >= 1
+        assert await ask(link, b"after it") == b"after it"
+
+    play(scenario, loop)
+
+
+@loops
+def test_the_end_of_a_link_with_a_crowd_of_streams_holds_nobody_up(loop: str) -> None:
+    async def scenario(net: Net) -> None:
+        one, two, where = await net.pair()
+        link = await one.dial(where)
+        flood = await RawPeer.join(where, THREE, "127.6.0.1")
+        flood.say(b"".join(opening(number, data=b"x") for number in range(1, 4001, 2)))
+        await asyncio.sleep(0)
+        (hostile,) = two._links[THREE.address]
+        async with asyncio.timeout(10):
+            while len(hostile._tasks) < 2000:  # noqa: ASYNC110  # each is served by a task
+                await asyncio.sleep(0.01)
+        longest, waits = 0, 0
+        flood.writer.transport.abort()
+        while hostile._tasks:
+            before = len(hostile._tasks)
+            await asyncio.sleep(0)
+            longest, waits = max(longest, before - len(hostile._tasks)), waits + 1
+        assert longest <= 16
+        assert waits >= 125
+        assert await ask(link, b"after it") == b"after it"
 
     play(scenario, loop)
 

@@ -11,11 +11,13 @@ import msgspec
 import pytest
 
 from integration.net_direct.support import ANY_PORT, ONE, THREE, TWO, Net, play, read_all
-from lading_net.direct import DirectLink, DirectStream, DirectTransport, Relay, RelaySettings
+from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport, Relay, RelaySettings
 from lading_net.direct import relaywire as wire
 from lading_net.direct.relay import read_message
 from lading_net.errors import DialFailed, LinkClosed, NetError, StreamReset, WrongPeer
 from lading_net.peer import Endpoint
+from lading_net.ports import Stream
+from lading_net.private import NetworkKey
 from lading_protocol.keys import PrivateKey
 
 
@@ -41,8 +43,11 @@ class Curious(Relay):
 class Town:
     """A relay, a host with a place there that listens nowhere, and a caller. `way` leads to the host."""
 
-    def __init__(self, net: Net, settings: RelaySettings | None = None) -> None:
-        self.middle, self.host, self.caller = net.transport(THREE), net.transport(TWO), net.transport(ONE)
+    def __init__(
+        self, net: Net, settings: RelaySettings | None = None, network: tuple[NetworkKey | None, ...] = (None,) * 3
+    ) -> None:
+        keyed = zip((THREE, TWO, ONE), network, strict=True)
+        self.middle, self.host, self.caller = (net.transport(k, DirectSettings(network=n)) for k, n in keyed)
         self.where = ""
         self.relay = Curious(self.middle, lambda: (self.where,), time.time, settings)
         self.relay.open()
@@ -86,6 +91,63 @@ def test_both_ends_open_streams_and_the_relay_reads_nothing() -> None:
         assert len(town.relay.seen) > 4 * len(secret)
         assert b"nobody" not in town.relay.seen
         assert await town.caller.dial(town.way) is link
+
+    played(story)
+
+
+def test_a_relay_of_a_private_network_serves_those_who_have_its_key_only() -> None:
+    keys = NetworkKey(bytes(range(32))), NetworkKey(bytes(32))
+
+    async def scenario(net: Net) -> None:
+        town = Town(net, network=(keys[0],) * 3)
+        way = await town.settle()
+        link = await town.caller.dial(way)
+        secret = b"nobody else's business" * 1000
+        assert (link.relayed, await ask(link, secret)) == (True, secret)
+        assert b"nobody" not in town.relay.seen
+        for network in (None, keys[1]):
+            stranger = net.transport(PrivateKey(b"8" * 32), DirectSettings(network=network, dial_timeout=1))
+            with pytest.raises(NetError):
+                await stranger.dial(way)
+        assert town.relay.running == 1
+
+    play(scenario)
+
+
+def test_what_a_caller_said_before_it_was_gone_arrives() -> None:
+    async def story(town: Town) -> None:
+        heard: list[bytes] = []
+        over = asyncio.Event()
+
+        async def listen(stream: Stream) -> None:
+            try:
+                while data := await stream.read():
+                    heard.append(data)
+            finally:
+                over.set()
+
+        town.host.handle("/listen/1", listen)
+        link = await town.caller.dial(town.way)
+        stream = await link.open("/listen/1")
+        (outer,) = (one for one in town.middle.links() if one.peer == town.caller.address)
+        assert isinstance(outer, DirectLink)
+        received, sizes = outer.data_received, [0]
+
+        def last_words(data: bytes | memoryview) -> None:
+            sizes[0] += len(data)
+            received(data)
+            if sizes[0] > 10_000:
+                outer.connection_lost(None)
+
+        outer.data_received = last_words  # type: ignore[method-assign]
+        onward = town.middle.link_to(town.host.address)
+        assert onward is not None
+        onward.pause_writing()
+        stream.write(bytes(10_000))
+        await asyncio.sleep(0.05)
+        onward.resume_writing()
+        await asyncio.wait_for(over.wait(), 5)
+        assert sum(map(len, heard)) == 10_000
 
     played(story)
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,12 +35,38 @@ def node_program() -> str:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         missing("Node.js 20 is not installed, so there is no other implementation to talk to")
-    if not (CLIENT / "node_modules").exists():
+    if not _installed():
         install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock"]
         done = subprocess.run(install, cwd=CLIENT, capture_output=True, text=True, check=False)
         if done.returncode:
             missing(f"the packages of the JavaScript client cannot be installed: {done.stderr[-400:]}")
     return node
+
+
+def _installed() -> bool:
+    """Whether every package is there in the version that is pinned."""
+    for name, version in json.loads((CLIENT / "package.json").read_text())["dependencies"].items():
+        about = CLIENT / "node_modules" / name / "package.json"
+        if not about.exists() or json.loads(about.read_text())["version"] != version:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def js_peer(
+    node: str, program: str, given: dict[str, Any], *before: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A program of the client's folder that runs until the block ends, and where it says that it listens."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*before, node, program], cwd=CLIENT, stdin=pipe, stdout=pipe, text=True) as running:
+        try:
+            assert running.stdin is not None
+            assert running.stdout is not None
+            running.stdin.write(json.dumps(given))
+            running.stdin.close()
+            yield json.loads(running.stdout.readline())["endpoint"], running
+        finally:
+            running.kill()
 
 
 class Wharf:
@@ -103,11 +129,11 @@ async def keep_advertising(node: Node, gossip: MeshGossip) -> None:
         await asyncio.sleep(0.3)
 
 
-async def converse(node: Node, sea: Sea, wharf: Wharf, program: str) -> dict[str, Any]:
-    """Runs the client to its end; what it said, by kind."""
+async def converse(node: Node, sea: Sea, wharf: Wharf, program: str, way: str = "") -> dict[str, Any]:
+    """Runs the client to its end; what it said, by kind. It calls the node by `way`, or directly."""
     gossips = list(wharf.gossips.values())
     given = {
-        "direct": node.endpoints[0],
+        "direct": way or node.endpoints[0],
         "gossip": gossips[0].address if gossips else "",
         "far": str(gossips[-1].peer_id) if gossips else "",
         "secret": PAYER.secret.hex(),

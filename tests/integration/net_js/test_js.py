@@ -5,16 +5,14 @@ that is below, and another hand for all that is above.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
 from typing import Any
 
 import pytest
 
 from factories import key
 from integration.net_direct.support import ONE, Net, play, read_all
-from integration.net_js.pier import CLIENT, PAYER, converse, node_program, pier
+from integration.net_js.pier import PAYER, converse, js_peer, node_program, pier
 from lading_net.direct import DirectSettings
 from lading_net.peer import PeerId
 from lading_net.ports import Stream
@@ -88,14 +86,5 @@ def test_it_listens_and_we_dial(program: str, network: NetworkKey | None) -> Non
             assert await reading == answer
 
     given = {"secret": key("javascript").secret.hex(), "network_key": network.text() if network is not None else ""}
-    pipe = subprocess.PIPE
-    with subprocess.Popen([program, "server.mjs"], cwd=CLIENT, stdin=pipe, stdout=pipe, text=True) as server:
-        try:
-            assert server.stdin is not None
-            assert server.stdout is not None
-            server.stdin.write(json.dumps(given))
-            server.stdin.close()
-            where = json.loads(server.stdout.readline())["endpoint"]
-            play(scenario, "uvloop")
-        finally:
-            server.kill()
+    with js_peer(program, "server.mjs", given) as (where, _):
+        play(scenario, "uvloop")

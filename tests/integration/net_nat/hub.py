@@ -8,16 +8,19 @@ import threading
 from integration.net_nat.lab import Place
 from lading_coordinator.run import serve_the_unreachable
 from lading_coordinator.settings import CoordinatorSettings
-from lading_net.direct import DirectTransport, Relay
+from lading_net.direct import DirectSettings, DirectTransport, Relay
 from lading_net.ports import Stream
+from lading_net.private import NetworkKey
 from lading_protocol.keys import PrivateKey
 
 
 class Hub:
     """Until closed. `endpoint` is where it listens."""
 
-    def __init__(self, place: Place, settings: CoordinatorSettings | None = None) -> None:
-        self._place, self._settings = place, settings or CoordinatorSettings()
+    def __init__(
+        self, place: Place, settings: CoordinatorSettings | None = None, network: NetworkKey | None = None
+    ) -> None:
+        self._place, self._settings, self._network = place, settings or CoordinatorSettings(), network
         self.relay: Relay | None = None
         self._loop = asyncio.new_event_loop()
         self._up = threading.Event()
@@ -36,7 +39,7 @@ class Hub:
 
     async def _serve(self) -> None:
         self._done = asyncio.Event()
-        transport = DirectTransport(PrivateKey(b"h" * 32))
+        transport = DirectTransport(PrivateKey(b"h" * 32), DirectSettings(network=self._network))
         transport.handle("/echo/1", _echo)
         self.endpoint = await transport.listen(f"/ip4/{self._place.address}/tcp/4600")
         self.relay = serve_the_unreachable(transport, self._settings, (self.endpoint,))

@@ -48,7 +48,8 @@ class NamespaceLoop(asyncio.SelectorEventLoop):
         made = _socket(place)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
-        return await super().create_server(factory, sock=made, backlog=rest.get("backlog", 100))
+        serving = rest.get("start_serving", True)
+        return await super().create_server(factory, sock=made, backlog=rest.get("backlog", 100), start_serving=serving)
 
     async def create_datagram_endpoint(self, factory: Any, local_addr: Any = None, **rest: Any) -> Any:
         place = _here.get()

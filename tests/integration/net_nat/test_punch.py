@@ -11,8 +11,9 @@ import pytest
 
 from integration.net_nat.hub import Hub
 from integration.net_nat.lab import Lab, Nat, Place, require_lab
-from lading_net.direct import DirectLink, DirectTransport, Puncher
+from lading_net.direct import DirectLink, DirectSettings, DirectTransport, Puncher
 from lading_net.ports import Stream
+from lading_net.private import NetworkKey
 from lading_protocol.keys import PrivateKey
 
 ONE, TWO = PrivateKey(b"1" * 32), PrivateKey(b"2" * 32)
@@ -49,14 +50,14 @@ class Thread:
 class Home:
     """A host that is reached by relay only; `way` leads to it once `ready`."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, hub: Hub, network: NetworkKey | None) -> None:
+        self._hub, self._network = hub, network
         self.ready = threading.Event()
         self.done = threading.Event()
         self.way = ""
 
     async def run(self) -> None:
-        transport = DirectTransport(TWO)
+        transport = DirectTransport(TWO, DirectSettings(network=self._network))
         transport.handle("/echo/1", echo)
         Puncher(transport).open()
         link = await transport.dial(self._hub.endpoint)
@@ -66,9 +67,9 @@ class Home:
         await transport.close()
 
 
-async def call(hub: Hub, way: str) -> tuple[bool, bool, float]:
+async def call(hub: Hub, way: str, network: NetworkKey | None) -> tuple[bool, bool, float]:
     """Whether the link was relayed at first and in the end, and how long it took to get straight."""
-    transport = DirectTransport(ONE)
+    transport = DirectTransport(ONE, DirectSettings(network=network))
     Puncher(transport).open()
     await transport.dial(hub.endpoint)
     first = await transport.dial(way)
@@ -93,19 +94,25 @@ async def call(hub: Hub, way: str) -> tuple[bool, bool, float]:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "straight"),
-    [("restricted", "restricted", True), ("full cone", "restricted", True), ("symmetric", "symmetric", False)],
+    ("one", "other", "straight", "network"),
+    [
+        ("restricted", "restricted", True, None),
+        ("restricted", "restricted", True, NetworkKey(bytes(range(32)))),
+        ("full cone", "restricted", True, None),
+        ("symmetric", "symmetric", False, None),
+    ],
+    ids=["kept ports", "kept ports, private network", "full cone", "new ports"],
 )
-def test_two_homes(one: Nat, other: Nat, straight: bool) -> None:
+def test_two_homes(one: Nat, other: Nat, straight: bool, network: NetworkKey | None) -> None:
     require_lab()
     with Lab() as lab:
-        hub = Hub(lab.public("hub", "203.0.113.1", delay=0.005))
-        home = Home(hub)
+        hub = Hub(lab.public("hub", "203.0.113.1", delay=0.005), network=network)
+        home = Home(hub, network)
         host = Thread(lab.home("host", other, "203.0.113.10", delay=0.01), home.run)
         try:
             assert home.ready.wait(10)
             place = lab.home("caller", one, "203.0.113.20", delay=0.02)
-            first, last, took = Thread(place, lambda: call(hub, home.way)).result()
+            first, last, took = Thread(place, lambda: call(hub, home.way, network)).result()
             assert first is True
             assert last is not straight
             assert not straight or took < 3

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from factories import chat_request, key
+from integration.net_direct.raw import call_in_vain
 from lading import publisher, release
 from lading.blobs import BlobStore, serve_blobs
 from lading_contracts.deploy import Parameters, deploy
@@ -119,6 +120,12 @@ def page(url: str, path: str = "/status") -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+def main_says(*command: str) -> str:
+    call = "import sys; from lading.cli.main import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", call, *command], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 async def until(what, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not await what():  # noqa: ASYNC110
@@ -170,6 +177,11 @@ async def voyage(harbour: Harbour) -> None:
     assert manifest.name in page(facts["status"])[1]
     text, ids = await gateway.ask(chat_request("What is 2 + 3?", max_tokens=60, temperature=0.0))
     assert text
+
+    async def accounted() -> bool:
+        return bool(gateway.ended)
+
+    await until(accounted, 5)  # once the last voucher is signed
     (ended,) = gateway.ended
     assert ended.cost == ended.parts[0].amount > 0
     assert len(ids) == ended.output_tokens
@@ -207,6 +219,15 @@ async def voyage(harbour: Harbour) -> None:
     assert earned == ended.cost
     metrics = page(facts["status"], "/metrics")[1]
     assert f"lading_node_earned_wei {ended.cost}\n" in metrics
+    assert 'lading_net_refused_total{kind="machine"} 0\n' in metrics
+    await call_in_vain(json.loads(page(facts["status"])[1])["endpoints"][0], 150, "127.8.0.1")
+    metrics = page(facts["status"], "/metrics")[1]
+    refused = json.loads(page(facts["status"])[1])["turned_away"]
+    assert refused["machine"] > 10
+    assert f'lading_net_refused_total{{kind="machine"}} {refused["machine"]}\n' in metrics
+    port = facts["status"].split(":")[2].split("/")[0]
+    said = await asyncio.to_thread(main_says, "node", "status", "--http", port)
+    assert f"Turned away by the limits: {refused['machine']} calls from machines that call too often." in said
     assert page(facts["status"], "/nothing")[0] == 404
     assert again.end(signal.SIGTERM) == 0
     await transport.close()

@@ -78,7 +78,16 @@ def test_a_peer_that_speaks_something_else_is_named_a_failed_handshake(answer: b
         first.receive(answer)
 
 
+@pytest.mark.parametrize("said", [b"", multistream.HELLO[:-1], multistream.HELLO, multistream.proposal("/noise")])
+def test_a_caller_gets_no_more_than_it_says_itself(said: bytes) -> None:
+    second = listener()
+    assert second.start() == b""
+    answer = second.receive(said) if said else b""
+    assert answer == (said if said.endswith(b"\n") else b"")
+    assert second._handshake is None  # whose keys cost more than all that was said so far
+
+
 def test_a_dialler_that_knows_no_noise_is_declined_and_may_try_again() -> None:
     second = listener()
-    assert second.receive(multistream.proposal("/tls/1.0.0")) == multistream.NOT_AVAILABLE
+    assert second.receive(multistream.proposal("/tls/1.0.0")) == multistream.HELLO + multistream.NOT_AVAILABLE
     assert second.receive(multistream.token("/noise")) == multistream.token("/noise")

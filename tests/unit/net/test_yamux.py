@@ -252,8 +252,53 @@ def test_a_writer_who_never_drains_is_stopped() -> None:
 def test_a_peer_that_asks_and_never_reads_is_given_up() -> None:
     session = listener()
     session.receive(frame(PING, SYN, 0, 1) * 70_000)
+    for _ in range(512):
+        session.go_on()
     with pytest.raises(ProtocolViolation, match="does not read"):
-        session.receive(frame(PING, SYN, 0, 1))
+        session.go_on()
+
+
+@pytest.mark.parametrize(
+    ("one", "in_a_turn"),
+    [
+        (b"", 8),
+        (frame(PING, SYN, 0, 7), 128),
+        (frame(WINDOW, 0, 1, 1), 128),
+        (frame(WINDOW, RST, 99, 0), 128),
+        (data(1, b"x"), 128),
+        (data(77, b""), 128),
+    ],
+    ids=["streams", "pings", "small grants", "resets of nothing", "single bytes", "empty frames"],
+)
+def test_a_flood_is_looked_at_in_turns(one: bytes, in_a_turn: int) -> None:
+    session = listener()
+    accept(session)
+    amount = 1000
+    flood = one * amount or b"".join(frame(WINDOW, SYN, number, 0) for number in range(3, 3 + 2 * amount, 2))
+    session.receive(flood)
+    turns = 1
+    while session.held_up:
+        before = session.held
+        session.go_on()
+        assert before - session.held <= in_a_turn * len(flood) // amount
+        turns += 1
+    assert session.held == 0
+    assert turns >= amount // in_a_turn
+
+
+def test_nothing_is_made_for_what_the_owner_does_not_admit() -> None:
+    asked: list[bool] = []
+
+    def admits(stream: bool) -> bool:
+        asked.append(stream)
+        return len(asked) == 1
+
+    session = Session(False, admits=admits)
+    accept(session)
+    assert session.receive(data(3, b"refused", SYN) + frame(PING, SYN, 0, 9) + data(1, b"served")) != []
+    assert asked == [True, True, False]
+    assert list(session.flows) == [1]
+    assert everything(session) == frame(WINDOW, RST, 3, 0) + frame(WINDOW, ACK, 1, 0)
 
 
 @pytest.mark.parametrize(

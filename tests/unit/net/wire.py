@@ -49,6 +49,12 @@ class MemoryPipe:
     def close(self) -> None:
         self.abort()
 
+    def pause_reading(self) -> None:
+        """What was written is on its way already: there is no more to hold back."""
+
+    def resume_reading(self) -> None:
+        """See pause_reading."""
+
     def get_extra_info(self, name: str, default: object = None, /) -> object:
         return default
 

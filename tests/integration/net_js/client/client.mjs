@@ -15,21 +15,29 @@ const secret = unhex(given.secret)
 const settlement = domain(given.chain_id, unhex(given.settlement))
 const court = domain(given.chain_id, unhex(given.court))
 const peer = await makePeer(secret, given.network_key)
+// js-libp2p calls a connection limited when a relay stands between and says how much it carries.
+const evenRelayed = { runOnLimitedConnection: true }
 const me = addressOf(peer.peerId.publicKey.raw)
 
 // -- section 3: the direct link
 
 async function link () {
-  const met = new Promise((resolve) => peer.addEventListener('peer:identify', (event) => resolve(event.detail)))
+  const host = given.direct.split('/').at(-1) // not the relay on the way
+  const met = new Promise((resolve) => peer.addEventListener('peer:identify', ({ detail }) => {
+    if (detail.peerId.toString() === host) resolve(detail)
+  }))
   const connection = await peer.dial(multiaddr(given.direct))
   const { agentVersion, protocols, observedAddr } = await met
-  say('identified', { agentVersion, protocols, observed: observedAddr?.toString(), peer: connection.remotePeer.toString() })
+  say('identified', {
+    agentVersion, protocols, observed: observedAddr?.toString(), peer: connection.remotePeer.toString(),
+    way: connection.remoteAddr.toString(), limited: connection.limits !== undefined
+  })
   say('pinged', { ms: await peer.services.ping.ping(connection.remotePeer) })
   return connection
 }
 
 async function offers (connection) {
-  const messages = new Messages(await connection.newStream('/lading/offers/1'))
+  const messages = new Messages(await connection.newStream('/lading/offers/1', evenRelayed))
   await messages.send(['want_offers'])
   const [tag, adverts] = await messages.receive()
   check(tag === 'adverts' && adverts.length === 1, `expected one advert, got ${tag} ${adverts?.length}`)
@@ -63,7 +71,7 @@ async function job (connection, offer) {
     new Encoder().encode('open'), ...[1, id, 0, offer.id, me, 0].map((field) => new Encoder().encode(field)),
     asked, ...[[], lock, new Uint8Array(0)].map((field) => new Encoder().encode(field))
   ]
-  const messages = new Messages(await connection.newStream('/lading/job/1'))
+  const messages = new Messages(await connection.newStream('/lading/job/1', evenRelayed))
   await messages.send(join(Uint8Array.of(0x90 | opening.length), ...opening))
   const state = { ids: [], answer: '', rolling: sha256(join(text('lading/tokens/1'), id)), chunks: 0, signed: 0, marks: [], prompt: null }
   while (true) {
@@ -80,6 +88,7 @@ async function job (connection, offer) {
     } else throw new Error(`the host said ${tag}: ${rest}`)
   }
   await messages.stream.close()
+  while (await messages.bytes.read() !== null); // the host ends when it has the last voucher: then we may go
   say('answered', { text: state.answer, ids: state.ids, chunks: state.chunks, paid: String(state.paid) })
 }
 

@@ -16,15 +16,17 @@ const { ping } = await import('@libp2p/ping')
 const { kadDHT, passthroughMapper } = await import('@libp2p/kad-dht')
 const { gossipsub } = await import('@libp2p/gossipsub')
 const { preSharedKey } = await import('@libp2p/pnet')
+const { circuitRelayTransport } = await import('@libp2p/circuit-relay-v2')
 const { privateKeyFromRaw } = await import('@libp2p/crypto/keys')
 const { byteStream } = await import('@libp2p/utils')
 const { decode, encode } = await import('@msgpack/msgpack')
 
-export function makePeer (secret, networkKey, listen) {
+// `listen` is one address or several, `more` are services beside those that every peer has.
+export function makePeer (secret, networkKey, listen = [], more = {}) {
   return createLibp2p({
     privateKey: privateKeyFromRaw(secret),
-    addresses: { listen: listen ? [listen] : [] },
-    transports: [tcp()],
+    addresses: { listen: [listen].flat() },
+    transports: [tcp(), circuitRelayTransport()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     ...(networkKey ? { connectionProtector: preSharedKey({ psk: new TextEncoder().encode(networkKey) }) } : {}),
@@ -33,7 +35,8 @@ export function makePeer (secret, networkKey, listen) {
       identify: identify(),
       ping: ping(),
       dht: kadDHT({ protocol: '/ipfs/kad/1.0.0', clientMode: true, peerInfoMapper: passthroughMapper }),
-      pubsub: gossipsub({ allowPublishToZeroTopicPeers: true })
+      pubsub: gossipsub({ allowPublishToZeroTopicPeers: true }),
+      ...more
     }
   })
 }

@@ -1,0 +1,95 @@
+"""The door: sockets that listen, and who calls at them.
+
+A caller is judged by where it calls from before anything is made for it, and a few callers at most are looked at in one
+turn of the event loop, so that a crowd outside costs those inside little. Does not know why anybody is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from struct import pack
+
+_log = logging.getLogger(__name__)
+_BACKLOG = 512
+_CALLERS_A_TURN = 16
+_REST = (
+    0.02  # seconds in which callers gather, after one was refused: a flood wakes us seldom, and the others wait so long
+)
+_PAUSE = 0.2  # seconds without new callers, when the system has no room for one
+_RESET = pack("ii", 1, 0)  # SO_LINGER: a reset instead of an end in good order, and nothing is kept of the connection
+
+
+class Door:
+    """Asks `admit` for each caller's host, and connects it to the protocol that comes back, or resets it."""
+
+    def __init__(self, sockets: list[socket.socket], admit: Callable[[str], asyncio.BaseProtocol | None]) -> None:
+        self._sockets, self._admit = sockets, admit
+        self._entering: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+        self._listening = [loop.create_task(self._listen(each)) for each in sockets]
+
+    @property
+    def port(self) -> int:
+        return int(self._sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        for task in self._listening:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        await asyncio.gather(*self._listening, *self._entering, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
+
+    async def _listen(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            refused = False
+            try:
+                caller, address = await loop.sock_accept(listening)
+                for _ in range(_CALLERS_A_TURN):
+                    refused = not self._receive(caller, address[0]) or refused
+                    caller, address = listening.accept()
+                refused = not self._receive(caller, address[0]) or refused
+            except (BlockingIOError, ConnectionError):  # nobody else is there, or one has gone again
+                pass
+            except OSError as error:
+                _log.warning("nobody can be let in at the moment: %s", error)
+                await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_REST if refused else 0)
+
+    def _receive(self, caller: socket.socket, host: str) -> bool:
+        """Whether it may come in."""
+        protocol = self._admit(host)
+        if protocol is None:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            caller.close()
+            return False
+        task = asyncio.get_running_loop().create_task(self._enter(caller, protocol))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+        return True
+
+    async def _enter(self, caller: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, caller)
+        except OSError as error:
+            _log.debug("a caller was lost at the door: %s", error)
+            caller.close()
+
+
+async def listening_sockets(host: str, port: int, family: int) -> list[socket.socket]:
+    """One for each address of the host, bound as the event loop binds them. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asyncio.Protocol, host, port, family=family, start_serving=False)
+    made = []
+    for one in server.sockets:  # uvloop's are no sockets to accept with
+        made.append(socket.socket(fileno=os.dup(one.fileno())) if os.name == "posix" else one.dup())
+        made[-1].setblocking(False)
+        made[-1].listen(_BACKLOG)
+    server.close()
+    return made

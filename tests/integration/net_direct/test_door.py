@@ -1,0 +1,66 @@
+"""The door by itself: a few callers at a time, and refused ones gather before we look again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+
+from lading_net.direct.door import Door, listening_sockets
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_crowd_of_refused_callers_is_looked_at_in_bunches_with_rests_between(loop: str) -> None:
+    looked_at: list[float] = []
+
+    def admit(host: str) -> None:
+        assert host == "127.0.0.1"
+        looked_at.append(asyncio.get_running_loop().time())
+
+    async def scenario() -> None:
+        door = Door(await listening_sockets("127.0.0.1", 0, socket.AF_INET), admit)
+        callers = [socket.socket() for _ in range(120)]
+        for each in callers:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", door.port))
+        async with asyncio.timeout(10):
+            while len(looked_at) < 120:  # noqa: ASYNC110  # real sockets
+                await asyncio.sleep(0.01)
+        for each in callers:
+            each.setblocking(True)
+            with pytest.raises(ConnectionError):
+                each.recv(1)
+            each.close()
+        door.close()
+        await door.wait_closed()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        runner.run(scenario())
+    assert all(looked_at[at + 17] - looked_at[at] >= 0.015 for at in range(120 - 17))
+
+
+def test_who_is_admitted_waits_for_no_rest_and_meets_its_protocol() -> None:
+    async def scenario() -> None:
+        met: asyncio.Queue[str] = asyncio.Queue()
+
+        class Greeter(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                assert isinstance(transport, asyncio.Transport)
+                transport.write(b"come in")
+                met.put_nowait(transport.get_extra_info("peername")[0])
+
+        door = Door(await listening_sockets("localhost", 0, socket.AF_INET), lambda host: Greeter())
+        port = door.port
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+        for reader, writer in streams:
+            assert await reader.readexactly(7) == b"come in"
+            assert await met.get() == "127.0.0.1"
+            writer.close()
+        door.close()
+        await door.wait_closed()
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(scenario())
