@@ -18,8 +18,8 @@ HEADERS = 1.5  # bytes carried for one of an offer that goes to one neighbour: s
 
 
 class Constants(msgspec.Struct, frozen=True):
-    """`beat`: a link to a coordinator, idle. `gossip`: a connection to a neighbour, idle, of which there are no more
-    where there are more hosts. `spread`: bytes carried per byte that reaches a host, in a topic of `offer` bytes each."""
+    """`beat`: a link to a coordinator, idle. `gossip`: a connection to a neighbour, idle: there are no more of them
+    where there are more hosts. `spread`: bytes carried per byte that reaches a host, in a topic of such `offer`s."""
 
     beat: float
     gossip: float
