@@ -92,11 +92,11 @@ def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
 
 def _part(band: Band, orders: tuple[Order, Order, Order], far: int) -> tuple[Order, int, int] | None:
     """The order in which the band's entries of this bucket stand closest together, and how many they are at most."""
-    one, other, a, b = mix(band.aim)
+    one, other, a, b, unit = mix(band.aim)
     first, second = orders[one], orders[other]
     if not first.runs:
         return None
-    raw = band.limit // (far * TRUST)
+    raw = band.limit * unit // (far * TRUST)
     lowest, lowest2 = first.runs[0][0][0], second.runs[0][0][0]
     if a * lowest + b * lowest2 > raw:
         return None
