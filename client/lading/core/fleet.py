@@ -93,7 +93,9 @@ class Fleet:
             self._returned(host, now)
         if now > self._now:
             self._now = now
-        if host.full_until > now:
+        if free <= 0:
+            host.denied = 0
+        elif host.full_until > now:
             free = 0
         host.free, host.waiting, host.beat_at, host.drift = free, waiting, now, 0
         host.until = now + BEAT_LIMIT

@@ -39,8 +39,8 @@ class HostState:
     """What is known of a host. Times are the caller's clock, in seconds. (A msgspec.Struct is slower to change.)
 
     `drift` counts our jobs that began, less those that ended, since the last report; `slots` are what its offers name.
-    `refusals` are those in a row that its reports had not announced; until `full_until` it counts as full, whatever it
-    reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an entry of it.
+    `refusals` are those in a row that its reports had not announced, `denied` those since it last reported that it is
+    full; until `full_until` it counts as full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an entry of it.
     `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before any work.
     `spells` are stretches of time in which it could not be chosen, and why; those that last still are not among them.
     """
@@ -52,6 +52,7 @@ class HostState:
     busy: int = 0
     failures: int = 0
     refusals: int = 0
+    denied: int = 0
     full_until: float = 0.0
     shunned_until: float = 0.0
     barred: str = ""

@@ -23,8 +23,8 @@ FAR: Final = (1000, 1020, 1050)
 TRUST: Final = 4
 # How well a host stands: in a better grade it is chosen before all of a worse one, whatever they cost.
 READY, DOUBTED, FULL, FULL_DOUBTED, OUT = range(5)
-# Offers whose score is within this many tenths of the best one count as equal.
-BAND: Final = 11
+# Offers whose score is within this many tenths of the best one are near-ties: time decides among them, and price.
+BAND: Final = 13
 
 
 class Filters(msgspec.Struct, frozen=True):

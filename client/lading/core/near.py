@@ -1,7 +1,8 @@
-"""Among offers that cost about the same: the one that should answer first.
+"""Among offers that cost about the same: the one that should answer first, for its price.
 
 The first token comes after the queue, the part of the prompt that the host has not read before, and the way there. All
-compete by that one figure, so the host that knows a prompt is left as soon as its queue costs more than it saves.
+compete by that time, so the host that knows a prompt is left as soon as its queue costs more than it saves; and a host
+that asks more must be sooner by twice as much, so whoever asks less is never asked less.
 """
 
 from bisect import bisect_right
@@ -124,7 +125,8 @@ def _all(band: Band, part: tuple[Order, int, int]) -> list[Scored]:
 
 
 def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) -> tuple[Scored, float]:
-    """The one that should answer first, and in how many seconds. `read` gives bytes of the prompt by host.
+    """The one with the least time to the first token times the square of its price, and that time in seconds. `read`
+    gives bytes of the prompt by host.
 
     Those that have read nothing, beyond the first two, only count while reports are fresh.
     """
@@ -133,11 +135,12 @@ def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) 
     if not ages or sum(ages) > FRESH_SECONDS * len(ages):
         strangers = [one for one in found if one.entry.host.address not in read]
         found = strangers[:STALE_CHOICES] + [one for one in found if one.entry.host.address in read]
+    least = max(1, min(one.score for one in found))
+    waits = [wait(one, aim, read.get(one.entry.host.address, 0)) for one in found]
+    worth = [seconds * (one.score / least) ** 2 for one, seconds in zip(found, waits, strict=True)]
     # Of equals the one that was drawn first, that is by lot.
-    expected = [(wait(one, aim, read.get(one.entry.host.address, 0)), one.score) for one in found]
-    at = min(range(len(found)), key=expected.__getitem__)
-    chosen, seconds = found[at], expected[at][0]
-    return chosen, seconds
+    at = min(range(len(found)), key=worth.__getitem__)
+    return found[at], waits[at]
 
 
 def wait(one: Scored, aim: Aim, read: int) -> float:

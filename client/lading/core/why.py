@@ -134,13 +134,15 @@ def _score(known: KnownOffer, aim: Aim, host: HostState) -> int:
 def _outbid(choice: Choice, host: HostState, known: KnownOffer) -> tuple[str, str]:
     """It could have served: what it cost, against what the best cost."""
     aim = choice.aim
-    if _score(known, aim, host) * 10 <= choice.score * BAND:
-        if host.doubted:
-            return "doubted", "spot checks cast suspicion on this host, so that others with room come first"
-        return "speed", f"your price was fine; another host was expected to answer first, in {choice.seconds:.2f} s"
     bare = score(known.price, aim, 0, 0)
     paid = score(choice.price, aim, 0, 0) if choice.price is not None else 0
     above = 100 * (bare - paid) / paid if paid else 100.0
+    if _score(known, aim, host) * 10 <= choice.score * BAND:
+        if host.doubted:
+            return "doubted", "spot checks cast suspicion on this host, so that others with room come first"
+        if bare > paid:
+            return "price", f"your price was {above:.0f} % above that of the host that got the job"
+        return "speed", f"your price was fine; another host was expected to answer first, in {choice.seconds:.2f} s"
     if bare * 10 > choice.score * BAND:
         return "price", f"your price was {above:.0f} % above that of the host that got the job"
     if score(known.price, aim, host.failures, 0) * 10 > choice.score * BAND:

@@ -31,7 +31,7 @@ from lading_protocol.offers import KnownOffer
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
-FULL_SECONDS, MOST_FULL_SECONDS = 0.5, 8.0
+FULL_SECONDS, MOST_FULL_SECONDS, MOST_DENIED_SECONDS = 0.5, 8.0, 60.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
 SWEPT_AT_ONCE = 4096
@@ -163,15 +163,17 @@ class Directory:
 
     def worked(self, host: Address) -> None:
         state = self.host(host)
-        state.failures = state.refusals = 0
+        state.failures = state.refusals = state.denied = 0
 
     def full(self, host: Address, now: float) -> None:
         """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
-        the longer they are not believed."""
+        the longer they are not believed; much longer where no report in between owned up to it."""
         state = self.host(host)
         if state.beat_at is not None:
             state.refusals += 1
-            pause = min(FULL_SECONDS * 2 ** min(state.refusals, 16), MOST_FULL_SECONDS)
+            state.denied += 1
+            most = MOST_FULL_SECONDS if state.denied == 1 else MOST_DENIED_SECONDS
+            pause = min(FULL_SECONDS * 2 ** min(state.refusals + state.denied - 1, 16), most)
             self._fleet.full(state, now + pause, now)
 
     def failed(self, host: Address, now: float, *, blame: bool) -> None:
@@ -308,7 +310,7 @@ class Directory:
         """The first token of a job came after so long: what is expected of this host the next time."""
         host = self._fleet.hosts.get(pick.offer.host)
         if host is not None:
-            host.refusals = 0
+            host.refusals = host.denied = 0
         if host is None or host.room < 0:  # it stood in a queue
             return
         if pick.tokens < SHORT_TOKENS:

@@ -463,4 +463,4 @@ class World:
         near = np.flatnonzero(cost <= cost.min() * BAND / 10)
         known = [min(self.hosts[one].read.get(job.family, 0), job.shared) for one in near]
         wait = (job.prompt - np.array(known)) * PACE / self._speed[near] + self._ways[job.gateway][near]
-        return int(near[np.argmin(wait)])
+        return int(near[np.argmin(wait * cost[near] ** 2)])

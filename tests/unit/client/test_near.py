@@ -94,6 +94,45 @@ def test_what_was_seen_of_a_host_decides_between_equals() -> None:
     assert {picked(directory, f"{n}" + LONG, seed=n) for n in range(30)} == {HOSTS[0]}
 
 
+def faster(dearer: float, sooner: float) -> bool:
+    """Whether of two hosts the dearer one gets a job that it answers sooner."""
+    directory = Directory(needs_beats=True)
+    for host, price in zip(HOSTS, (1000, round(1000 * dearer)), strict=False):
+        directory.put(unsigned_offer(host, price, price))
+        directory.beat(host, 4, 0, NOW)
+    for host, pace in zip(HOSTS, (0.001, 0.001 / sooner), strict=False):
+        directory.host(host).pace = pace
+        directory.host(host).base = 1e-6
+    return picked(directory, LONG) == HOSTS[1]
+
+
+def test_a_dearer_host_must_be_sooner_by_the_square_and_never_dearer_than_the_band() -> None:
+    assert not faster(1.0 + 1e-3, 1.0)
+    assert faster(1.1, 1.25)
+    assert not faster(1.1, 1.17)
+    assert faster(1.29, 2.0)
+    assert not faster(1.31, 100.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_to_ask_less_never_loses_a_job(seed: int) -> None:
+    """Of up to eight offers all are compared: who had got a job gets it for a lower price, too."""
+    rng = random.Random(seed)
+    directory, prices = market(rng.randrange(2, 7)), {}
+    for host in directory.hosts():
+        prices[host] = rng.randrange(90, 130)
+        directory.put(unsigned_offer(host, prices[host], prices[host], sequence=2))
+        directory.host(host).pace = rng.choice([0.0001, 0.0004, 0.001])
+    winner = picked(directory, LONG)
+    lower = rng.randrange(1, prices[winner])
+    for host in directory.hosts():  # nobody has read it
+        directory.gone(host)
+        directory.beat(host, 4, 0, NOW)
+    directory.put(unsigned_offer(winner, lower, lower, sequence=3))
+    assert picked(directory, LONG) == winner
+
+
 # The index of prompts
 
 
