@@ -148,7 +148,8 @@ class Lading(Router):
     def __init__(self, machines: list[Machine], region: int, rng: random.Random) -> None:
         super().__init__(machines, region, rng)
         self.directory = Directory(needs_beats=True)
-        self.filters = Filters(near=REGIONS[region])
+        self.near = REGIONS[region]
+        self.filters = Filters(near=self.near)
         self.picks: dict[int, Pick] = {}
         self.addresses = [one.address for one in machines]
         for machine in machines:
@@ -182,7 +183,8 @@ class Lading(Router):
     def pick(self, job: Job, now: float, tried: set[int], emitted: int) -> int | None:
         request = ChatRequest((Message("user", job.text()),), job.output, SAMPLER)
         excluded = frozenset(self.addresses[host] for host in tried)
-        want = Want(request, None, excluded, self.filters, emitted)
+        filters = Filters(near=self.near, region=job.region) if job.region else self.filters
+        want = Want(request, None, excluded, filters, emitted)
         pick = self.directory.choose(AGENT, want, NOW + now, self.rng)
         if pick is None:
             return None

@@ -228,7 +228,8 @@ class World:
         job = run.job
         door = self.doors[job.gateway]
         band = Band.BATCH if job.batch else Band.INTERACTIVE
-        run.ticket = Ticket(job.tenant.to_bytes(2, "big"), LANE, band, job.prompt, job.output)
+        tenant = job.tenant.to_bytes(2, "big")
+        run.ticket = Ticket(tenant, LANE, band, job.prompt, job.output, wish=job.region.encode())
         answer = door.ask(run.ticket, self._room(), self.now, self.luck.random())
         if isinstance(answer, Shed):
             self._shed(run)
