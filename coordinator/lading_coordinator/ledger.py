@@ -82,6 +82,8 @@ class Ledger:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._shared = shared
+        # Who still holds accounts back hands them over before all is written.
+        self.before_flush: Callable[[], None] = lambda: None
         self._counted_at = 0.0
         self._earned: dict[Address, tuple[int, Wei]] = {}
         self._count_earned()
@@ -97,7 +99,7 @@ class Ledger:
             self._add(part.host, part.tokens, part.amount)
         self._metrics.tokens_in.inc(ended.prompt_tokens)
         self._metrics.tokens_out.inc(ended.output_tokens)
-        self._metrics.spent.inc(ended.cost)
+        self._metrics.spending.inc(ended.cost)
 
     async def run(self) -> None:
         """Writes groups for ever."""
@@ -113,6 +115,7 @@ class Ledger:
 
     async def flush(self) -> None:
         """Everything recorded so far is on disk when this returns. Raises LedgerFailed; nothing is lost then."""
+        self.before_flush()
         async with self._writing:  # a group that is on its way to the disk counts as recorded too
             self._wake.clear()
             group, self._waiting = self._waiting, []

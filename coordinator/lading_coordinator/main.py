@@ -171,6 +171,7 @@ class Coordinator:
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
         )
         self.dispatcher = self._dispatcher()
+        self.ledger.before_flush = self.dispatcher.funds.tab.sign_all
         self.turns = self._turns()
         self.records = Records(self.store, clock)
         self._auditing()

@@ -121,22 +121,22 @@ class Sessions:
         return Payer(seat.key, seat.payer, limit_of(seat.view))
 
     @contextlib.contextmanager
-    def working(self, payer: Payer) -> Iterator[None]:
-        """Counts an open request, running or waiting. Raises ApiError (429)."""
+    def working(self, payer: Payer, count: int = 1) -> Iterator[None]:
+        """Counts `count` jobs, running or waiting. Raises ApiError (429)."""
         who = payer.key.address
         mine = self._busy.get(who, 0)
-        if mine >= self._bounds.each or self._total >= self._bounds.all:
-            whose = "This API key has" if mine >= self._bounds.each else "The coordinator has"
+        if mine + count > self._bounds.each or self._total + count > self._bounds.all:
+            whose = "This API key has" if mine + count > self._bounds.each else "The coordinator has"
             raise ApiError(
                 429, "overloaded", f"{whose} too many requests open.", hint="Try again after 1 s.", retry_after=1
             )
-        self._busy[who] = mine + 1
-        self._total += 1
+        self._busy[who] = mine + count
+        self._total += count
         try:
             yield
         finally:
-            self._total -= 1
-            self._busy[who] -= 1
+            self._total -= count
+            self._busy[who] -= count
             if not self._busy[who]:
                 del self._busy[who]
 

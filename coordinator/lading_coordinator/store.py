@@ -18,6 +18,7 @@ from lading_coordinator.errors import FolderBusy, LedgerFailed
 Statement = tuple[str, Sequence[Any]]
 Step = str
 
+# Tables whose rows are long keep their rowid: SQLite spreads a long row of one without over several pages.
 TABLES = """
 create table if not exists written_by (id integer primary key, step integer not null) without rowid;
 create table if not exists sessions (
@@ -36,17 +37,17 @@ create table if not exists jobs (
     job blob primary key, signer blob not null, payer blob not null, agent blob not null, request blob, emitted blob,
     vectors blob, finish integer not null, prompt_tokens integer not null, output_tokens integer not null,
     cost text not null, ended real not null
-) without rowid;
+);
 create index if not exists jobs_by_end on jobs (ended);
 create index if not exists jobs_by_signer on jobs (signer, ended);
 create table if not exists parts (
     job blob not null, attempt integer not null, host blob not null, terms blob not null, first integer not null,
     tokens integer not null, amount text not null, receipt blob, leaf blob, round integer,
     primary key (job, attempt)
-) without rowid;
+);
 create table if not exists marks (
     job blob not null, attempt integer not null, marks blob not null, primary key (job, attempt)
-) without rowid;
+);
 create index if not exists parts_by_leaf on parts (leaf);
 create index if not exists parts_by_round on parts (round);
 create index if not exists parts_to_anchor on parts (job, attempt) where round is null and leaf is not null;

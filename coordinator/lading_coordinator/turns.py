@@ -8,13 +8,12 @@ import asyncio
 import hashlib
 import heapq
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 
 import msgspec
 
 from lading.core.matching import BEAT_LIMIT, output_bound
-from lading.dispatch import Ask, Dispatcher, Ended, Moved, Payer, Piece, Started
+from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
 from lading.dispatch.purse import ChannelKey
 from lading.errors import NoHost, OutOfFunds
@@ -68,30 +67,16 @@ class Turns:
         self._seen: dict[bytes, _Seen] = {}
         self._some = asyncio.Event()
 
-    async def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
-        """The job's events once it is its turn. Raises ApiError (429) beside what the dispatcher raises."""
+    async def carry(self, payer: Payer, ask: Ask, listener: Listener, job: JobId | None = None) -> None:
+        """The job once it is its turn. Raises ApiError (429) beside what the dispatcher raises."""
         ticket = _ticket(payer, ask)
-        prompt = output = 0
-        await self._turn(ticket, payer, ask)
+        heard = _Overheard(self, ticket, listener)
+        if not self._begins(ticket, payer, ask):
+            await self._wait(ticket)
         try:
             while True:
                 try:
-                    async with aclosing(self._dispatcher.run(payer, ask, job)) as events:
-                        async for event in events:
-                            match event:
-                                case Piece():
-                                    output += len(event.ids)
-                                case Started():
-                                    prompt = event.prompt_tokens
-                                    self._admission.taken(ticket)
-                                case Moved(host=host, code="busy"):
-                                    self._is_full(host)
-                                    self._seen.pop(ticket.lane, None)
-                                case Ended():
-                                    prompt, output = event.prompt_tokens, event.output_tokens
-                                case _:
-                                    pass
-                            yield event
+                    await self._dispatcher.carry(payer, ask, heard, job)
                     return
                 except NoHost as error:
                     if not is_full(error):
@@ -100,8 +85,9 @@ class Turns:
                     await self._wait(ticket)
         finally:
             if ticket.state == "running":
-                self._admission.finish(ticket, prompt, output, self._clock())
-                self._wake(ticket.lane)
+                self._admission.finish(ticket, heard.prompt, heard.output, self._clock())
+                if self._waiting:
+                    self._wake(ticket.lane)
 
     async def tend(self) -> None:
         """Starts who waits as room comes, and turns away who waited too long, for ever."""
@@ -117,7 +103,8 @@ class Turns:
 
     # Waiting
 
-    async def _turn(self, ticket: Ticket, payer: Payer, ask: Ask) -> None:
+    def _begins(self, ticket: Ticket, payer: Payer, ask: Ask) -> bool:
+        """Whether it is its turn at once. Raises ApiError (429), OutOfFunds."""
         now = self._clock()
         answer = self._admission.ask(ticket, self._room(ticket.lane, now), now, self._rng.random())
         if isinstance(answer, Shed):
@@ -131,7 +118,7 @@ class Turns:
                 self._admission.leave(ticket)
                 raise
             self._wake(ticket.lane)
-            await self._wait(ticket)
+        return ticket.state == "running"
 
     async def _wait(self, ticket: Ticket) -> None:
         if ticket.state == "running":
@@ -172,9 +159,14 @@ class Turns:
 
     # Room and money
 
-    def _is_full(self, host: Address) -> None:
+    def accepted(self, ticket: Ticket) -> None:
+        """A host has taken the job."""
+        self._admission.taken(ticket)
+
+    def was_full(self, ticket: Ticket, host: Address) -> None:
         """A host's refusal is the truth, whatever it last reported: somebody else was there first."""
         self._dispatcher.directory.full(host, self._clock())
+        self._seen.pop(ticket.lane, None)
 
     def _room(self, lane: bytes, now: float) -> Room:
         seen = self._seen.get(lane)
@@ -213,8 +205,42 @@ class Turns:
         purse, signer = self._dispatcher.purse, payer.key.address
         key = ChannelKey(signer, known.host, known.terms, purse.epoch(signer, known.host, known.terms))
         held = purse.channel(key)
-        target = held.cumulative + self._dispatcher.reserved.get(key, 0) + need
+        target = held.cumulative + self._dispatcher.funds.pending(key) + need
         return target - max(held.locked, held.locked + payer.limit - purse.locked(signer))
+
+
+class _Overheard:
+    """Listens for what the queue must know, and hands everything on."""
+
+    __slots__ = ("_listener", "_ticket", "_turns", "output", "prompt")
+
+    def __init__(self, turns: Turns, ticket: Ticket, listener: Listener) -> None:
+        self._turns = turns
+        self._ticket = ticket
+        self._listener = listener
+        self.prompt = self.output = 0
+
+    @property
+    def full(self) -> bool:
+        return self._listener.full
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case Piece():
+                self.output += len(event.ids)
+            case Started():
+                self.prompt = event.prompt_tokens
+                self._turns.accepted(self._ticket)
+            case Moved(host=host, code="busy"):
+                self._turns.was_full(self._ticket, host)
+            case Ended():
+                self.prompt, self.output = event.prompt_tokens, event.output_tokens
+            case _:
+                pass
+        self._listener.hear(event)
+
+    async def drain(self) -> None:
+        await self._listener.drain()
 
 
 def is_full(error: NoHost) -> bool:

@@ -25,24 +25,24 @@ _encode = msgspec.msgpack.Encoder().encode
 class MessageStream(Generic[T]):
     """Speaks to a peer over `stream`, which stays the caller's to close; `decoder` names what the peer may say.
 
-    `fold` makes one message of two that follow each other and are both at hand, or None where that cannot be.
+    `fold` makes fewer messages of those that came together, saying the same in the same order.
     """
 
-    __slots__ = ("_ahead", "_arrived", "_decode", "_fold", "_frames", "ended", "stream")
+    __slots__ = ("_decode", "_fold", "_frames", "_ready", "_refused", "ended", "stream")
 
     def __init__(
         self,
         stream: Stream,
         decoder: msgspec.msgpack.Decoder[T],
-        fold: Callable[[T, T], T | None] | None = None,
+        fold: Callable[[list[T]], list[T]] | None = None,
     ) -> None:
         self.stream = stream
         self._decode = decoder.decode
         self._fold = fold
         self._frames = Frames()
-        self._arrived: deque[bytes] = deque()
+        self._ready: deque[T] = deque()
+        self._refused = ""  # why what came after those is no message
         self.ended = False  # the peer has closed its side, and all was read
-        self._ahead: T | None = None  # decoded, and not to be folded with what came before it
 
     def send(self, message: object) -> None:
         """Queues a message. Raises MessageTooLarge before anything is written, and as Stream.write does."""
@@ -57,26 +57,30 @@ class MessageStream(Generic[T]):
     @property
     def waiting(self) -> bool:
         """Whether recv() has a message at hand and will not wait."""
-        return self._ahead is not None or bool(self._arrived)
+        return bool(self._ready)
 
     async def recv(self) -> T | None:
         """The next message, None once the peer has closed its side.
 
         Raises as Stream.read does, MessageTooLarge, and BadMessage for what the decoder refuses or a cut message.
         """
-        while not self.waiting:
+        while not self._ready:
+            if self._refused:
+                self._refuse()
             if self.ended:
                 return None
             self._feed(await self.stream.read())
-        return self._next()
+        return self._ready.popleft()
 
     def poll(self) -> T | None:
         """As recv(), but never waits: None also while there is nothing, and `ended` says which it is."""
-        while not self.waiting:
+        while not self._ready:
+            if self._refused:
+                self._refuse()
             if self.ended or (data := self.stream.poll()) is None:
                 return None
             self._feed(data)
-        return self._next()
+        return self._ready.popleft()
 
     def _feed(self, data: bytes) -> None:
         if not data:
@@ -85,35 +89,23 @@ class MessageStream(Generic[T]):
             self.ended = True
             return
         try:
-            self._arrived.extend(self._frames.feed(data))
+            arrived = self._frames.feed(data)
         except BadFrame as error:
             self.stream.reset()
             raise MessageTooLarge(error.message) from None
+        decode, messages = self._decode, []
+        try:
+            for one in arrived:
+                messages.append(decode(one))  # those before a bad one count
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._refused = f"The peer's message is not understood: {error}."
+        if self._fold is not None and len(messages) > 1:
+            messages = self._fold(messages)
+        self._ready.extend(messages)
 
-    def _next(self) -> T:
-        if self._ahead is not None:
-            message, self._ahead = self._ahead, None
-        else:
-            try:
-                message = self._decode(self._arrived.popleft())
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.stream.reset()
-                raise BadMessage(f"The peer's message is not understood: {error}.") from None
-        return self._folded(message, self._fold) if self._fold is not None and self._arrived else message
-
-    def _folded(self, message: T, fold: Callable[[T, T], T | None]) -> T:
-        while self._arrived:
-            try:
-                ahead = self._decode(self._arrived[0])
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                break  # it is refused when its turn comes: what came before it counts
-            self._arrived.popleft()
-            both = fold(message, ahead)
-            if both is None:
-                self._ahead = ahead
-                break
-            message = both
-        return message
+    def _refuse(self) -> None:
+        self.stream.reset()
+        raise BadMessage(self._refused)
 
     async def close(self) -> None:
         await self.stream.close()

@@ -164,20 +164,29 @@ def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
     return msgspec.structs.replace(state, attempt=attempt, attempts=state.attempts + 1, vectors=b"")
 
 
-def joined(first: Heard, second: Heard) -> Heard | None:
-    """One event that says what two messages in a row say, or None where there is none.
+def joined(messages: list[Heard]) -> list[Heard]:
+    """The same said in fewer events: token messages in a row are one.
 
     A receipt that a final one over the same tokens follows is not needed: what it would prove, the later one proves.
     """
-    if type(second) is Tokens:
-        if type(first) is Tokens:
-            return Joined([first, second])
-        if type(first) is Joined and len(first.frames) < MOST_JOINED:
-            first.frames.append(second)
-            return first
-    elif type(first) is Chunk and type(second) is Done and not second.marks:
-        return Done(second.receipt, first.marks)
-    return None
+    found: list[Heard] = []
+    frames: list[Tokens] = []
+    for message in messages:
+        if type(message) is Tokens and len(frames) < MOST_JOINED:
+            frames.append(message)
+            continue
+        if frames:
+            found.append(Joined(frames) if len(frames) > 1 else frames[0])
+            frames = []
+        if type(message) is Tokens:
+            frames.append(message)
+        elif type(message) is Done and found and type(before := found[-1]) is Chunk and not message.marks:
+            found[-1] = Done(message.receipt, before.marks)
+        else:
+            found.append(message)
+    if frames:
+        found.append(Joined(frames) if len(frames) > 1 else frames[0])
+    return found
 
 
 def owed(state: JobState) -> Wei:
@@ -277,15 +286,16 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
     ids: list[int] = []
     texts: list[str] = []
     chances: list[Chance] = []
+    plain = type(request) is ChatRequest
     rolling, lie = state.rolling, None
     for frame in frames:
-        if frame.first != due + len(ids):
-            lie = f"The host sent index {frame.first}, the next one is {due + len(ids)}."
-        elif frame.first + len(frame.ids) > request.max_tokens:
+        if frame.first != due:
+            lie = f"The host sent index {frame.first}, the next one is {due}."
+        elif (due := due + len(frame.ids)) > request.max_tokens:
             lie = f"The host sent more than the {request.max_tokens} tokens asked for."
         elif (rolling := roll(rolling, frame.ids)) != frame.rolling:
             lie = "The rolling hash does not match the tokens."
-        else:
+        elif not plain or type(frame) is not Tokens:
             lie = _odd(request, frame)
         if lie is not None:
             break
@@ -305,8 +315,6 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
 
 def _odd(request: Streamed, frame: Tokens) -> str | None:
     """What is wrong with a frame that is not of the plainest kind."""
-    if type(request) is ChatRequest and type(frame) is Tokens:
-        return None
     told = len(frame.chances) if isinstance(frame, WeighedTokens) else 0
     if told != (len(frame.ids) if isinstance(request, RichChat) and request.logprobs else 0):
         return f"The host told {told} logprobs with {len(frame.ids)} tokens."

@@ -35,8 +35,9 @@ def rolling_start(job: JobId) -> Digest:
 
 def roll(state: bytes, ids: Iterable[int]) -> Digest:
     """The rolling hash after `ids`, one step a token."""
+    sha = _sha256
     for i in ids:
-        state = _sha256(state + i.to_bytes(4, "big")).digest()
+        state = sha(state + i.to_bytes(4, "big")).digest()
     return Digest(state)
 
 

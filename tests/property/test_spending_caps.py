@@ -74,7 +74,7 @@ async def _story(jobs: list[tuple[int, float, int | None]], deaths: list[int | N
     async with world(*tricks, seed=limit) as w:
         w.purse.close()
         purse = w.purse = w.dispatcher.purse = Watched(":memory:", RECORD.settlement_domain)
-        w.dispatcher.funds = Funds(purse, RECORD)
+        w.dispatcher.funds = Funds(purse, RECORD, w.dispatcher.let_go)
         purse.limit, purse.owner = limit, w.dispatcher
         watching = asyncio.create_task(_watch(purse))
         payers = await asyncio.gather(*(_one(w, f"job {i}", limit, *job) for i, job in enumerate(jobs)))

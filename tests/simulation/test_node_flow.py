@@ -261,9 +261,9 @@ def test_a_partition_moves_the_job_and_both_hosts_are_paid() -> None:
         _, ids = await ask
         sea.network.heal()
         assert ids
+        await asyncio.sleep(150)
         ended = gateway.ended[0]
         assert [part.host == cut.address for part in ended.parts] == [True, False]
-        await asyncio.sleep(150)
         for part in ended.parts:
             channel = await sea.contracts.settlement.channel(ChannelKey(gateway.key.address, part.host, sea.terms))
             assert channel.redeemed == part.amount

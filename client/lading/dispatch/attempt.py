@@ -21,6 +21,7 @@ from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
 from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined, owed
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
+from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, SignedReceipt
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
@@ -40,7 +41,8 @@ class Stalled(StreamCut, frozen=True):
 
 
 class Attempt:
-    """`owed` is what the host has delivered in wei, `promised` what vouchers already cover of it.
+    """`owed` is what the host has delivered in wei, `promised` what is signed for of it or will be with the channel's
+    next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher.
 
     `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
     """
@@ -57,6 +59,8 @@ class Attempt:
         self.count = 0
         self.owed = Wei(0)
         self.promised = Wei(0)
+        self.unpaid = 0
+        self.ahead = attempt_amount(pick.offer.price, 0, 0, pick.offer.detail.credit)
         self.receipt: SignedReceipt | None = None
         self.marks: tuple[bytes, ...] = ()
         self.last: Event | None = None
@@ -90,8 +94,14 @@ class Attempt:
         """Since the host was asked."""
         return self._loop.time() - self.opened_at
 
-    def send_voucher(self, voucher: bytes) -> None:
-        self._send(Pay(voucher))
+    def send_voucher(self, voucher: bytes) -> bool:
+        """Whether it could be sent."""
+        return self._send(Pay(voucher))
+
+    @property
+    def over(self) -> bool:
+        """Its account is closed."""
+        return self.settling is not Settling.OPEN
 
     def send_cancel(self) -> None:
         self._cancelled = True
@@ -231,7 +241,10 @@ class Attempt:
             async with asyncio.timeout(1.0):
                 await self._stream.close()
 
-    def _send(self, message: msgspec.Struct) -> None:
+    def _send(self, message: msgspec.Struct) -> bool:
         # A host that is gone cannot be told; the voucher is in the purse and waits for it there.
-        with contextlib.suppress(NetError):
+        try:
             self._messages.send(message)
+        except NetError:
+            return False
+        return True

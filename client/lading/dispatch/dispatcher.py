@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncGenerator, Callable
 
 from lading.core.failover import Failover, Limits
+from lading.dispatch.attempt import Attempt
 from lading.dispatch.directory import Directory
 from lading.dispatch.events import (
     Ask,
@@ -73,7 +74,7 @@ class Dispatcher:
         self.rng = rng
         self.limits = limits or Limits()
         self.on_end = on_end
-        self.funds = Funds(purse, network)
+        self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
         self.line = Line()
         self._background: set[asyncio.Task[None]] = set()
@@ -112,7 +113,19 @@ class Dispatcher:
         self._background.add(work)
         work.add_done_callback(self._background.discard)
 
+    def let_go(self, attempts: "list[Attempt]") -> None:
+        """Close the streams of attempts that are over."""
+        if attempts:
+            self.later(asyncio.ensure_future(_close(attempts)))
+
     async def close(self) -> None:
-        """Wait for cancelled jobs to be accounted for."""
+        """Wait for cancelled jobs to be accounted for, and sign for all that is owed."""
+        self.funds.tab.close()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+            self.funds.tab.close()
+
+
+async def _close(attempts: "list[Attempt]") -> None:
+    for attempt in attempts:
+        await attempt.close()

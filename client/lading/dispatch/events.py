@@ -73,16 +73,15 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Settling(Enum):
-    """How the account of an attempt stands. It is signed for once, on the way out of OPEN, and never again.
+    """How the account of an attempt stands. It is closed once, on the way out of OPEN, and never opened again.
 
-    SETTLED: all that is owed is promised. LATE: so too, but the host's last word did not come in time, and what it may
-    still say changes nothing. UNSIGNED: the purse failed, so less is promised than is owed; the host must bear it.
+    SETTLED: all that is owed is promised with the channel's next voucher. LATE: so too, but the host's last word did
+    not come in time, and what it may still say changes nothing.
     """
 
     OPEN = "open"
     SETTLED = "settled"
     LATE = "late"
-    UNSIGNED = "unsigned"
 
 
 class Part(msgspec.Struct, frozen=True):

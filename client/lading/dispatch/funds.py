@@ -1,25 +1,24 @@
-"""The money of running jobs: cover before work, a voucher as work arrives, and one last word on each attempt.
+"""The money of running jobs: cover before work, payment as work arrives, and one last word on each attempt.
 
 The purse signs what it is told to; this module decides how much, and that nothing is signed for the same work twice.
 """
 
-import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lading.dispatch.events import Ask, Payer, Settling
 from lading.dispatch.purse import ChannelKey, Purse
-from lading.errors import OutOfFunds, PurseError
+from lading.dispatch.tab import Tab
+from lading.errors import OutOfFunds
 from lading_contracts.deployment import Deployment
-from lading_protocol.ids import Address, Wei, short
+from lading_protocol.ids import Address, Wei
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount, format_amount, worst_case
 
 if TYPE_CHECKING:
     from lading.dispatch.attempt import Attempt
-
-log = logging.getLogger(__name__)
 
 
 class Cover(msgspec.Struct, frozen=True):
@@ -33,9 +32,10 @@ class Cover(msgspec.Struct, frozen=True):
 class Funds:
     """`reserved` is what running attempts may still cost, by channel: vouchers for all must stay within the locks."""
 
-    def __init__(self, purse: Purse, network: Deployment) -> None:
+    def __init__(self, purse: Purse, network: Deployment, closed: Callable[[list["Attempt"]], None]) -> None:
         self._purse = purse
         self._network = network
+        self.tab = Tab(purse, closed)
         self.reserved: dict[ChannelKey, int] = {}
 
     def cover(self, payer: Payer, ask: Ask, offer: KnownOffer, done: int) -> Cover:
@@ -43,6 +43,8 @@ class Funds:
 
         Raises OutOfFunds, PurseError.
         """
+        if self.tab.trouble is not None:
+            raise self.tab.trouble
         key, need, target, room = self._asked(payer, ask, offer, done)
         held = self._purse.channel(key)
         if target <= held.locked:
@@ -72,7 +74,11 @@ class Funds:
         prompt, output = worst_case(ask.request, offer.detail.context)
         need = attempt_amount(offer.price, prompt, done, max(output - done, 0))
         room = held.locked + payer.limit - purse.locked(signer)
-        return key, need, held.cumulative + self.reserved.get(key, 0) + need, room
+        return key, need, held.cumulative + self.pending(key) + need, room
+
+    def pending(self, key: ChannelKey) -> int:
+        """What may still be added to the channel's last voucher for work that was begun (wei)."""
+        return self.reserved.get(key, 0) + self.tab.due(key)
 
     def _reserve(self, key: ChannelKey, need: int, lock: bytes) -> Cover:
         self.reserved[key] = self.reserved.get(key, 0) + need
@@ -85,27 +91,24 @@ class Funds:
             self.reserved[cover.key] = left
 
     def pay(self, payer: Payer, attempt: "Attempt") -> None:
-        """Promise what is owed and not yet promised; stored first, then sent. Raises PurseError."""
+        """Promise what is owed and not yet promised: with the channel's next voucher, or at once where the host is
+        about to wait for it."""
         more = attempt.owed - attempt.promised
-        if more > 0 and attempt.settling is Settling.OPEN:
-            voucher = self._purse.pay(payer.key, attempt.cover.key, more)
-            attempt.promised = Wei(attempt.promised + more)
-            attempt.send_voucher(voucher)
+        if more <= 0 or attempt.settling is not Settling.OPEN:
+            return
+        attempt.promised = attempt.owed
+        attempt.unpaid += more
+        self.tab.owe(payer.key, attempt, more)
+        if 2 * attempt.unpaid >= attempt.ahead:
+            self.tab.sign(attempt.cover.key)
 
     def settle(self, payer: Payer, attempt: "Attempt", *, late: bool) -> None:
-        """The last word on an attempt. Whatever the host says or asks for later, no higher voucher is signed for it.
-
-        A purse that fails now has promised too little, never too much: signing again later could promise twice.
-        """
+        """The last word on an attempt. Whatever the host says or asks for later, no higher voucher is signed for it."""
         if attempt.settling is not Settling.OPEN:
             return
-        try:
-            self.pay(payer, attempt)
-        except PurseError as error:
-            attempt.settling = Settling.UNSIGNED
-            due = attempt.owed - attempt.promised
-            log.error("host %s is owed %d wei that cannot be signed: %s", short(attempt.offer.host), due, error)
-        else:
-            attempt.settling = Settling.LATE if late else Settling.SETTLED
-        finally:
-            self.release(attempt.cover)
+        more = attempt.owed - attempt.promised
+        if more > 0:
+            attempt.promised = attempt.owed
+            self.tab.owe(payer.key, attempt, more)
+        attempt.settling = Settling.LATE if late else Settling.SETTLED
+        self.release(attempt.cover)

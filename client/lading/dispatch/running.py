@@ -95,8 +95,7 @@ class Run:
             self.settle(await self._play(attempt))
         if self.dropping:
             await asyncio.wait(self.dropping, timeout=LAST_WORD_SECONDS)
-        self._report()
-        self.listener.hear(self._ended())
+        self.listener.hear(self._report())
 
     def _complete(self) -> bool:
         """Every token that was asked for is here, though the host did not live to say so."""
@@ -364,7 +363,8 @@ class Run:
         owner.directory.ended(attempt.offer.host)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
             self.parts.append(_part(attempt, wanted=wanted))
-        owner.later(asyncio.ensure_future(attempt.close()))
+        if not owner.funds.tab.waits(attempt):
+            owner.let_go([attempt])
 
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
@@ -382,7 +382,8 @@ class Run:
     def abandon(self) -> None:
         """The consumer is gone: cancel what runs, and account for it in the background."""
         if not self.live:
-            self._report()
+            if not self.reported:
+                self._report()
             return
         self.owner.later(asyncio.ensure_future(self._abandon()))
 
@@ -410,10 +411,13 @@ class Run:
         finally:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
-    def _report(self) -> None:
+    def _report(self) -> Ended:
+        ended = self._ended()
         if self.parts and not self.reported:
             self.reported = True
-            self.owner.on_end(self._ended())
+            owner = self.owner
+            owner.funds.tab.when_signed(lambda: owner.on_end(ended))
+        return ended
 
     def _ended(self) -> Ended:
         state = self.state

@@ -56,6 +56,8 @@ SAMPLING = frozenset(
         "stop",
     }
 )
+# What a request without any of them asks for.
+USUAL = read_sampling({})
 SPOKEN = SAMPLING | {"model", "max_tokens", "n", "logprobs", "stream", "stream_options"}
 CHAT = SPOKEN | {
     "messages",
@@ -160,7 +162,7 @@ def _spoken(tree: dict[str, Any], messages: tuple[Message, ...]) -> ChatAsk:
         model=read_model(tree),
         messages=messages,
         max_tokens=read_whole(tree, "max_tokens", 1, MAX_TOKENS),
-        sampling=read_sampling(tree),
+        sampling=USUAL if SAMPLING.isdisjoint(tree) else read_sampling(tree),
         seed=read_whole(tree, "seed", -(2**63), 2**64 - 1),
         stop=read_stops(tree.get("stop")),
         stream=stream,

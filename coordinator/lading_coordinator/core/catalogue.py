@@ -42,6 +42,7 @@ class Catalogue:
         self._by_agent: dict[AgentId, Entry] = {}
         self._by_name: dict[str, list[Entry]] = {}
         self._withdrawn: dict[AgentId, str] = {}
+        self.version = 0  # grows with every change
         self.is_current: Callable[[Entry], bool] = lambda entry: False
         for entry in entries:
             self.add(entry)
@@ -50,6 +51,7 @@ class Catalogue:
         if entry.agent in self._by_agent:
             return
         self._by_agent[entry.agent] = entry
+        self.version += 1
         named = self._by_name.setdefault(entry.name, [])
         named.append(entry)
         named.sort(key=lambda one: (one.registered_at, one.agent))
@@ -57,6 +59,7 @@ class Catalogue:
     def withdraw(self, agent: AgentId, reason: str) -> None:
         """Its publisher took it back: it is listed and resolved no more, and only its name is still told."""
         self._withdrawn[agent] = reason
+        self.version += 1
 
     def get(self, agent: AgentId) -> Entry | None:
         return self._by_agent.get(agent)

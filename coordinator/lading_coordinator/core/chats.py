@@ -40,14 +40,16 @@ class ChatDialect:
         self._readers: list[CallReader] = [reader_of(tools) for _ in range(choices)] if tools is not None else []
         self._left = choices
         self._finishing = b""
-        head = encode(self._head("chat.completion.chunk"))[:-1]
-        self._before = [
-            b'data: %b,"choices":[{"index":%d,"delta":{"content":' % (head, index) for index in range(choices)
-        ]
-        tail = b',"usage":null' if include_usage else b""
-        self._after = b'},"logprobs":null,"finish_reason":null}]' + tail + b"}\n\n"
+        self._before: list[bytes] = []
+        self._after = b""
 
     def begin(self) -> bytes:
+        head = encode(self._head("chat.completion.chunk"))[:-1]
+        self._before = [
+            b'data: %b,"choices":[{"index":%d,"delta":{"content":' % (head, index) for index in range(self._choices)
+        ]
+        tail = b',"usage":null' if self._usage else b""
+        self._after = b'},"logprobs":null,"finish_reason":null}]' + tail + b"}\n\n"
         return b"".join([self._event(index, dict(_FIRST)) for index in range(self._choices)])
 
     def piece(self, index: int, text: str, chances: tuple[Chance, ...]) -> bytes:

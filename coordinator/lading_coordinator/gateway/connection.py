@@ -203,6 +203,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    @property
+    def full(self) -> bool:
+        return not self._room.is_set()
+
     async def drain(self) -> None:
         """Waits while the client's buffer is full."""
         if not self._room.is_set():

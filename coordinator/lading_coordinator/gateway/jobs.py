@@ -1,66 +1,62 @@
-"""The jobs behind one reply: watched for the metrics, and several at once as one stream of events."""
+"""The jobs behind one reply: each is heard by the metrics and by the answer, and where one fails all are cancelled."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from lading.dispatch import Ended, Moved, Piece, Rows
 from lading.dispatch.dispatcher import Event
 from lading_coordinator.gateway.watch import JobWatch
 
-Events = AsyncGenerator[Event, None]
-# Events of all jobs together that wait for a slow reader.
-MOST_WAITING = 16
+
+class Telling(Protocol):
+    """What becomes of the events of all jobs of a reply; `index` says whose one is."""
+
+    @property
+    def full(self) -> bool: ...
+
+    def tell(self, index: int, event: Event) -> None: ...
+
+    async def drain(self) -> None: ...
 
 
-async def watched(events: Events, watch: JobWatch) -> Events:
-    """A LadingError leaves it as an ApiError."""
-    with watch:
-        async with aclosing(events):
-            async for event in events:
-                match event:
-                    case Piece() | Rows():
-                        watch.first()
-                    case Moved():
-                        watch.moved(event)
-                    case Ended():
-                        watch.ended()
-                    case _:
-                        pass
-                yield event
+class Heard:
+    """Listens to one of them. Implements lading.dispatch.Listener."""
+
+    __slots__ = ("_index", "_telling", "_watch", "drain")
+
+    def __init__(self, telling: Telling, index: int, watch: JobWatch) -> None:
+        self._telling = telling
+        self._index = index
+        self._watch = watch
+        self.drain = telling.drain
+
+    @property
+    def full(self) -> bool:
+        return self._telling.full
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case Piece() | Rows():
+                self._watch.first()
+            case Moved():
+                self._watch.moved(event)
+            case Ended():
+                self._watch.ended()
+            case _:
+                pass
+        self._telling.tell(self._index, event)
 
 
-async def interleaved(jobs: Sequence[Events]) -> AsyncGenerator[tuple[int, Event], None]:
-    """The events of all jobs as they come, each with its job's index. Where one fails, all are cancelled."""
+async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All of them to their end."""
     if len(jobs) == 1:
-        async with aclosing(jobs[0]) as events:
-            async for one in events:
-                yield 0, one
+        await jobs[0]
         return
-    queue: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue(MOST_WAITING)
-    tasks = [asyncio.ensure_future(_pump(index, events, queue)) for index, events in enumerate(jobs)]
+    tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
-        left = len(tasks)
-        while left:
-            index, event = await queue.get()
-            if isinstance(event, Exception):
-                raise event
-            if event is None:
-                left -= 1
-            else:
-                yield index, event
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pump(index: int, events: Events, queue: "asyncio.Queue[tuple[int, Event | Exception | None]]") -> None:
-    try:
-        async with aclosing(events):
-            async for event in events:
-                await queue.put((index, event))
-    except Exception as error:
-        await queue.put((index, error))
-    else:
-        await queue.put((index, None))

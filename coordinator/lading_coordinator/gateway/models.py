@@ -16,6 +16,9 @@ from lading_protocol.offers import KnownOffer
 
 PLACES = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings"}
 CALL_PLACE = "/lading/v1/call"
+# For so long a release without a host stays the one that is meant, where another has one.
+MEANT_SECONDS = 0.1
+MOST_MEANT = 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,6 +49,7 @@ class Models:
         self._clock = clock
         self._terms = terms
         self._promoted = promoted
+        self._resolved: dict[str, tuple[Entry, int, float]] = {}
 
     async def show_all(self, request: Request, reply: Reply) -> None:
         """GET /v1/models"""
@@ -78,11 +82,21 @@ class Models:
             and one.offer.offer.expires > now
         ]
 
+    def _meant(self, model: str) -> Entry:
+        """What a name meant a moment ago it means still, unless the catalogue has changed."""
+        now, version = self._clock(), self._catalogue.version
+        found = self._resolved.get(model)
+        if found is None or found[1] != version or not 0 <= now - found[2] < MEANT_SECONDS:
+            if len(self._resolved) >= MOST_MEANT:
+                self._resolved.clear()
+            found = self._resolved[model] = (self._catalogue.resolve(model, self.alive), version, now)
+        return found[0]
+
     def alive(self, agent: AgentId) -> bool:
         return self._directory.serves(agent, self._clock())
 
     def entry(self, model: str, operation: str) -> Entry:
-        entry = self._catalogue.resolve(model, self.alive)
+        entry = self._meant(model)
         if operation not in entry.operations:
             done = [f"{name} at {PLACES.get(name, CALL_PLACE)}" for name in entry.operations]
             raise ApiError(

@@ -20,6 +20,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Pipe(Protocol):
     """The connection under a reply."""
 
+    @property
+    def full(self) -> bool: ...
+
     def write(self, data: bytes) -> None: ...
 
     async def drain(self) -> None: ...
@@ -75,6 +78,11 @@ class Reply:
         if self._chunked and not self._head:
             self._pieces.append(b"0\r\n\r\n")
         self.flush()
+
+    @property
+    def full(self) -> bool:
+        """Whether the client is slower than the answer."""
+        return self._pipe.full
 
     async def drain(self) -> None:
         """Waits while the client is slower than the answer."""

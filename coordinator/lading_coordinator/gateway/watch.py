@@ -25,7 +25,7 @@ class JobWatch:
 
     def __enter__(self) -> "JobWatch":
         self._began = time.perf_counter()
-        self._metrics.running.inc()
+        self._metrics.began.inc()
         return self
 
     def first(self) -> None:
@@ -44,7 +44,7 @@ class JobWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         refusal = as_api_error(error, self._given) if isinstance(error, LadingError) else None
-        self._metrics.running.dec()
+        self._metrics.began.inc(-1)
         self._metrics.jobs_of(self._operation, refusal.code if refusal else self._code).inc()
         if refusal is not None and refusal is not error:
             raise refusal from error

@@ -57,7 +57,7 @@ class Host:
         self.offer = known_offer(secret, price_in=5_000, price_out=7_000)
         self.trick = trick
         self.step = step
-        self.paid = 0
+        self.paid = self.left = 0
         self.opened: list[Open] = []
 
     async def serve(self, stream: Stream) -> None:
@@ -72,6 +72,7 @@ class Host:
             while (message := await messages.recv()) is not None:
                 if isinstance(message, Pay):
                     self._note(message.voucher)
+            self.left += 1
 
     async def _answer(self, messages: MessageStream[Open | Pay], ask: Open) -> None:
         at, first = len(ask.emitted), len(ask.emitted)
@@ -134,8 +135,14 @@ class Host:
 class World:
     def __init__(self, net: MemoryNetwork, hosts: list[Host], purse: Purse, dispatcher: Dispatcher) -> None:
         self.net, self.hosts, self.purse, self.dispatcher = net, hosts, purse, dispatcher
-        self.ended: list[Ended] = []
-        dispatcher.on_end = self.ended.append
+        self._ended: list[Ended] = []
+        dispatcher.on_end = self._ended.append
+
+    @property
+    def ended(self) -> list[Ended]:
+        """The accounts of all jobs, once what they come to is signed for."""
+        self.dispatcher.funds.tab.sign_all()
+        return self._ended
 
     async def ask(self, limit: int = 10**9, max_tokens: int = 100) -> list[Event]:
         request = chat_request(max_tokens=max_tokens)
@@ -144,7 +151,8 @@ class World:
         return [event async for event in self.dispatcher.run(payer, Ask(agent, request), job_id())]
 
     def promised(self, host: Host) -> int:
-        return self.purse.channel(ChannelKey(PAYER.address, host.key.address, host.offer.terms, 0)).cumulative
+        key = ChannelKey(PAYER.address, host.key.address, host.offer.terms, 0)
+        return next((channel.cumulative for other, channel in self.purse.channels(PAYER.address) if other == key), 0)
 
 
 @asynccontextmanager

@@ -327,35 +327,62 @@ def test_an_answer_that_the_consumer_has_whole_costs_nothing_and_more_than_that_
 
 
 @pytest.mark.parametrize("works_until", range(4))
-def test_a_purse_that_fails_promises_too_little_and_never_signs_for_the_same_work_again(works_until: int) -> None:
+def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_it_can(works_until: int) -> None:
     async def play() -> None:
         async with world(honest) as w:
-            real, calls = w.purse.pay, [0]
+            real, calls, whole = w.purse.pay, [0], True
 
             def pay(*arguments: object) -> bytes:
+                nonlocal whole
                 calls[0] += 1
                 if calls[0] > works_until:
+                    whole = False
                     raise PurseError("The disk is full.")
                 return real(*arguments)  # type: ignore[arg-type]
 
             w.purse.pay = pay  # type: ignore[method-assign]
             with suppress(LadingError):
                 await ask(w)
-            await w.dispatcher.close()
-            promised = w.promised(w.hosts[0])
+            await asyncio.sleep(0.1)
+            assert len(w.ended) == whole, "an account is reported when its vouchers are on the disk"
+            if not whole:
+                with pytest.raises(PurseError):
+                    await ask(w, "another")
             w.purse.pay = real  # type: ignore[method-assign]
-            await asyncio.sleep(60)
-            assert w.promised(w.hosts[0]) == promised
+            await asyncio.sleep(2)
             [account] = w.ended
             [part] = account.parts
-            price = w.hosts[0].offer.price
-            if works_until < 3:
-                assert part.settling is Settling.UNSIGNED
-                assert part.amount == promised < attempt_amount(price, 3, 0, part.tokens)
-            else:
-                assert part.settling is Settling.SETTLED
-                assert part.amount == promised == attempt_amount(price, 3, 0, len(ANSWER))
+            assert part.settling is Settling.SETTLED
+            assert part.amount == attempt_amount(w.hosts[0].offer.price, 3, 0, part.tokens)
+            assert w.promised(w.hosts[0]) == part.amount
+            await ask(w, "a third")
+            await asyncio.sleep(60)
+            assert w.promised(w.hosts[0]) == sum(ended.cost for ended in w.ended)
             assert w.dispatcher.reserved == {}
+
+    simulate(play)
+
+
+def test_answers_that_end_within_a_moment_are_paid_with_one_voucher() -> None:
+    async def play() -> None:
+        patient = Host(key("patient"), honest)
+        detail = msgspec.structs.replace(patient.offer.detail, credit=1000)
+        patient.offer = msgspec.structs.replace(patient.offer, detail=detail)
+        async with world(patient) as w:
+            await ask(w, "first")
+            real, signed = w.purse.pay, [0]
+
+            def pay(*arguments: object) -> bytes:
+                signed[0] += 1
+                return real(*arguments)  # type: ignore[arg-type]
+
+            w.purse.pay = pay  # type: ignore[method-assign]
+            await asyncio.sleep(1)
+            await asyncio.gather(*(ask(w, f"job {n}") for n in range(12)))
+            await asyncio.sleep(1)
+            assert signed[0] <= 2
+            assert patient.paid == w.promised(patient) == sum(ended.cost for ended in w.ended)
+            assert patient.left == len(patient.opened) == 13
 
     simulate(play)
 

@@ -188,18 +188,23 @@ class Host:
             self.refused += 1
             messages.send(Refuse("busy", f"All {self.habits.slots} slots of this host are taken.", 500))
             return
-        self.running += 1
         stopped = asyncio.Event()
         reader = asyncio.create_task(self._read(messages, stopped))
         try:
             attempt = _Attempt(self, messages, opening, known, stopped)
-            await (attempt.embed() if isinstance(opening.request, EmbedRequest) else attempt.chat())
+            await self._work(attempt, opening)
             await messages.drain()
             await messages.close()
-            await reader
+            await reader  # the last voucher is waited for, and takes no slot
+        finally:
+            reader.cancel()
+
+    async def _work(self, attempt: "_Attempt", opening: Open) -> None:
+        self.running += 1
+        try:
+            await (attempt.embed() if isinstance(opening.request, EmbedRequest) else attempt.chat())
         finally:
             self.running -= 1
-            reader.cancel()
 
     async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
         try:
