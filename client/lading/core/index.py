@@ -39,10 +39,13 @@ class HostState:
     """What is known of a host. Times are the caller's clock, in seconds. (A msgspec.Struct is slower to change.)
 
     `drift` counts our jobs that began, less those that ended, since the last report; `slots` are what its offers name.
-    `refusals` are those in a row that its reports had not announced, `denied` those since it last reported that it is
-    full; until `full_until` it counts as full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an entry of it.
-    `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before any work.
-    `spells` are stretches of time in which it could not be chosen, and why; those that last still are not among them.
+    `batch` of our running jobs would give way to others, unless it `stays`: it refused to, since it last reported.
+    `blind`: the last job went there although it was full by all that we knew. `refusals` are those in a row that its
+    reports had not announced, `denied` those since it last reported that it is full; until `full_until` it counts as
+    full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an
+    entry of it. `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before
+    any work. `spells` are stretches of time in which it could not be chosen, and why; those that last still are not
+    among them.
     """
 
     address: Address
@@ -51,6 +54,9 @@ class HostState:
     beat_at: float | None = None
     busy: int = 0
     failures: int = 0
+    batch: int = 0
+    stays: bool = False
+    blind: bool = False
     refusals: int = 0
     denied: int = 0
     full_until: float = 0.0
@@ -75,6 +81,11 @@ class HostState:
     def room(self) -> int:
         """Free slots after what we sent since the host said so; without reports, after all our own jobs there."""
         return (self.slots if self.beat_at is None else self.free) - self.drift
+
+    @property
+    def yields(self) -> bool:
+        """Whether it would stop a job for us, as far as we know."""
+        return self.batch > 0 and not self.stays and self.room + self.batch > 0
 
 
 class Entry:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from lading.core.index import Entry, Order, Plan, fits, mix
-from lading.core.matching import BAND, FAR, TRUST, Aim
+from lading.core.matching import BAND, FAR, TRUST, YIELDING, Aim
 from lading_protocol.ids import Address
 
 # How many are compared while reports are fresh, and when they are old: then many would run to the same host at once
@@ -148,7 +148,8 @@ def wait(one: Scored, aim: Aim, read: int) -> float:
     host = one.entry.host
     slots = one.entry.known.offer.slots
     room = host.room
-    queue = (host.waiting + 1 - room) * (host.service or SERVICE) / slots if room <= 0 else 0.0
+    waits = room <= 0 and host.grade != YIELDING
+    queue = (host.waiting + 1 - room) * (host.service or SERVICE) / slots if waits else 0.0
     busy = min(1.0, max(0, slots - room) / slots)
     tokens = max(0, aim.size - read) / BYTES_A_TOKEN
     return queue + tokens * (host.pace or PACE) * (1 + busy) + (host.base or WAY[one.steps])

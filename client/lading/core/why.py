@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from lading.core.index import HostState
-from lading.core.matching import BAND, FAR, FULL, OUT, TRUST, Aim, distance, score, unfit_for
+from lading.core.matching import BAND, FAR, OUT, TRUST, YIELDING, Aim, distance, score, unfit_for
 from lading.core.near import Chance
 from lading_protocol.ids import Address
 from lading_protocol.offers import KnownOffer
@@ -155,7 +155,7 @@ def _outbid(choice: Choice, host: HostState, known: KnownOffer) -> tuple[str, st
 def lasting(host: HostState, now: float) -> list[Spell]:
     """The spells that have not ended."""
     found = []
-    if FULL <= host.grade < OUT:
+    if YIELDING <= host.grade < OUT:
         found.append(("full", host.full_since, now))
     if host.beat_at is not None and host.until < now:
         found.append(("silent", host.until, now))

@@ -19,6 +19,7 @@ from lading.core.matching import (
     Want,
     aim_of,
     distance,
+    grades_of,
     rank,
     refusal_of,
     unfit_for,
@@ -155,11 +156,11 @@ class Directory:
                 self._fleet.doubt(self._fleet.host(host), doubted=host in doubted)
         self._doubted = doubted
 
-    def started(self, host: Address) -> None:
-        self._fleet.job(self.host(host), 1)
+    def started(self, host: Address, *, batch: bool = False) -> None:
+        self._fleet.job(self.host(host), 1, batch=batch)
 
-    def ended(self, host: Address) -> None:
-        self._fleet.job(self.host(host), -1)
+    def ended(self, host: Address, *, batch: bool = False) -> None:
+        self._fleet.job(self.host(host), -1, batch=batch)
 
     def worked(self, host: Address) -> None:
         state = self.host(host)
@@ -169,7 +170,10 @@ class Directory:
         """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
         the longer they are not believed; much longer where no report in between owned up to it."""
         state = self.host(host)
-        if state.beat_at is not None:
+        if state.blind:  # it had said so
+            state.stays = True
+            self._fleet.full(state, now, now)
+        elif state.beat_at is not None:
             state.refusals += 1
             state.denied += 1
             most = MOST_FULL_SECONDS if state.denied == 1 else MOST_DENIED_SECONDS
@@ -249,7 +253,7 @@ class Directory:
     def choose(self, agent: AgentId, want: Want, now: float, rng: Chance) -> Pick | None:
         """The host for a job, or None when no offer will do. The caller says `started` once the job is on its way."""
         aim = aim_of(want)
-        found = self._fleet.best(agent, aim, now)
+        found = self._fleet.best(agent, aim, now, grades_of(want))
         if found is None:
             self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)
             return None
@@ -285,7 +289,7 @@ class Directory:
 
     def has_host(self, agent: AgentId, want: Want, now: float) -> bool:
         """Whether `choose` would find a host. Notes nothing, as nobody gets the job."""
-        return self._fleet.best(agent, aim_of(want), now) is not None
+        return self._fleet.best(agent, aim_of(want), now, grades_of(want)) is not None
 
     def among(self, agent: AgentId, want: Want, hosts: Iterable[Address], now: float) -> list[Pick]:
         """Those of these hosts that can serve, best first, and last the best one of all."""
@@ -376,6 +380,7 @@ class Directory:
             sunset_at=self._sunsets.get(entry.known.terms, 0),
             doubted=state.doubted,
             region=entry.home.region,
+            yields=state.yields,
         )
 
     def _entries(self, host: Address) -> list[Entry]:

@@ -94,6 +94,54 @@ def test_what_was_seen_of_a_host_decides_between_equals() -> None:
     assert {picked(directory, f"{n}" + LONG, seed=n) for n in range(30)} == {HOSTS[0]}
 
 
+def test_a_full_host_with_a_batch_job_of_ours_comes_before_one_with_none() -> None:
+    directory = market(free=0)
+    directory.started(HOSTS[5], batch=True)
+    directory.beat(HOSTS[5], 0, 0, NOW)
+    assert {picked(directory, "hi", seed=n) for n in range(20)} == {HOSTS[5]}
+    directory.started(HOSTS[5])
+    assert picked(directory, "hi") != HOSTS[5], "it clears one slot only"
+    directory.ended(HOSTS[5])
+    directory.started(HOSTS[5])
+    directory.full(HOSTS[5], NOW)
+    assert picked(directory, "hi") != HOSTS[5], "it did not give way"
+    directory.beat(HOSTS[5], 0, 0, NOW + 0.5)
+    assert picked(directory, "hi", NOW + 0.5) == HOSTS[5]
+
+
+def test_who_lost_a_race_for_free_slots_clears_one_instead() -> None:
+    directory = market()
+    directory.started(HOSTS[5], batch=True)
+    directory.beat(HOSTS[5], 0, 0, NOW)
+    calm, rush = Want(chat_request()), Want(chat_request(), rush=True)
+    for n in range(20):
+        first, second = (directory.choose(AGENT, want, NOW, random.Random(n)) for want in (calm, rush))
+        assert first is not None
+        assert second is not None
+        assert (first.offer.host == HOSTS[5], second.offer.host == HOSTS[5]) == (False, True)
+
+
+def test_a_stopped_job_asks_no_host_that_has_no_room() -> None:
+    directory, idle = market(free=0), Want(chat_request(), idle=True)
+    assert directory.choose(AGENT, idle, NOW, random.Random(1)) is None
+    directory.beat(HOSTS[3], 1, 0, NOW)
+    pick = directory.choose(AGENT, idle, NOW, random.Random(1))
+    assert pick is not None
+    assert pick.offer.host == HOSTS[3]
+
+
+def test_a_full_host_that_refuses_may_have_room_a_moment_later() -> None:
+    """It had said that it is full: nothing that it says next is doubted."""
+    directory = market(2, free=0)
+    host = picked(directory, "hi")
+    directory.started(host)
+    directory.beat(host, 0, 0, NOW + 0.1)
+    directory.ended(host)
+    directory.full(host, NOW + 0.2)
+    directory.beat(host, 1, 0, NOW + 0.3)
+    assert picked(directory, "hi", NOW + 0.3) == host
+
+
 def faster(dearer: float, sooner: float) -> bool:
     """Whether of two hosts the dearer one gets a job that it answers sooner."""
     directory = Directory(needs_beats=True)
