@@ -18,6 +18,8 @@ from itertools import count
 
 import msgspec
 
+from lading_coordinator.core.shares import Allowed, Alone, Shares
+
 OUTPUT_WEIGHT = 2
 LONGEST_RETRY = 60
 # A slot that a job gave back is in its host's reports after this long.
@@ -134,10 +136,15 @@ class Lane(msgspec.Struct, eq=False):
 
 
 class Admission:
-    """All tickets of one gateway. The caller says what room there is; every method is O(log n) but for a full queue."""
+    """All tickets of one gateway. The caller says what room there is; every method is O(log n) but for a full queue.
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    With `shares` the bounds are those of several processes together.
+    """
+
+    def __init__(self, bounds: Bounds | None = None, shares: Shares | None = None) -> None:
         self.bounds = bounds or Bounds()
+        self._shares = shares or Alone()
+        self._all = self._most = Allowed(self.bounds.all, self.bounds.queue)
         self.running = 0
         self.waiting = 0
         self._lanes: dict[bytes, Lane] = {}
@@ -153,6 +160,13 @@ class Admission:
 
         Returns the waiting tickets that had to make way for it: they are turned away.
         """
+        self._most = self._shares.begin(self._all)
+        try:
+            return self._ask(ticket, room, now, roll)
+        finally:
+            self._shares.end()
+
+    def _ask(self, ticket: Ticket, room: Room, now: float, roll: float) -> list[Ticket] | Shed:
         lane = self._lane(ticket.lane)
         room = Room(room.slots, room.free, lane.batch)
         tenant = self._tenants.setdefault(ticket.tenant, Tenant())
@@ -172,6 +186,13 @@ class Admission:
 
     def next(self, lane_id: bytes, room: Room, now: float) -> list[Ticket]:
         """The waiting tickets that start now. Call it when one has ended, and when hosts have reported."""
+        self._most = self._shares.begin(self._all)
+        try:
+            return self._next(lane_id, room, now)
+        finally:
+            self._shares.end()
+
+    def _next(self, lane_id: bytes, room: Room, now: float) -> list[Ticket]:
         lane = self._lane(lane_id)
         started = [one for wish in list(lane.holds) if (one := self._look_again(lane, wish, room, now)) is not None]
         # Those that start now keep their slots for a while.
@@ -191,6 +212,7 @@ class Admission:
         lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
         ticket.state = "done"
         self.running -= 1
+        self._shares.note(self.running, self.waiting)
         lane.running -= 1
         lane.batch -= ticket.band is Band.BATCH
         tenant.running -= 1
@@ -267,7 +289,7 @@ class Admission:
 
     def _has_room(self, ticket: Ticket, lane: Lane, room: Room, now: float) -> bool:
         """A slot that is free, or, for interactive work, one that a batch job of ours would give up at its host."""
-        if ticket.wish in lane.holds or self.running >= self.bounds.all:
+        if ticket.wish in lane.holds or self.running >= self._most.running:
             return False
         if room.slots == 0:
             return True  # nobody waits for nobody: the dispatcher says why there is no host
@@ -279,7 +301,7 @@ class Admission:
     def _look_again(self, lane: Lane, wish: bytes, room: Room, now: float) -> Ticket | None:
         """One job finds out whether the hosts are still full, so that not everybody asks a full fleet."""
         hold = lane.holds[wish]
-        if hold.probe is not None or self.running >= self.bounds.all:
+        if hold.probe is not None or self.running >= self._most.running:
             return None
         if room.slots and not room.free and not lane.given_back and now - hold.at < hold.pause:
             return None
@@ -324,6 +346,7 @@ class Admission:
         lane.batch += ticket.band is Band.BATCH
         lane.given_back = max(0, lane.given_back - 1)
         self.running += 1
+        self._shares.note(self.running, self.waiting)
         lane.in_a_row = 0 if ticket.band is Band.BATCH else lane.in_a_row + 1
 
     def _pick(self, lane: Lane) -> Ticket | None:
@@ -368,6 +391,8 @@ class Admission:
         lane.tenants[ticket.band][ticket.tenant] += 1
         tenant.waiting += 1
         self.waiting += 1
+        self._shares.note(self.running, self.waiting)
+        self._shares.waits(ticket.tenant, 1)
         if queue[0] is ticket:
             self._show(lane, ticket.band, line)
 
@@ -383,6 +408,8 @@ class Admission:
             del tenants[ticket.tenant]
         tenant.waiting -= 1
         self.waiting -= 1
+        self._shares.note(self.running, self.waiting)
+        self._shares.waits(ticket.tenant, -1)
         if not queue:
             del lane.queues[ticket.band][line]
             if not lane.counts[ticket.band]:
@@ -393,7 +420,8 @@ class Admission:
     def _refusal(self, ticket: Ticket, lane: Lane, tenant: Tenant, roll: float) -> Shed | None:
         bounds, band = self.bounds, ticket.band
         retry = self._retry(ticket, lane)
-        if tenant.waiting >= bounds.queue_each or bounds.queue == 0:
+        elsewhere = self._shares.elsewhere(ticket.tenant)
+        if tenant.waiting + elsewhere >= bounds.queue_each or bounds.queue == 0:
             return Shed("queue_full", retry)
         low, high = bounds.shed_from[band], bounds.shed_full[band]
         chance = (self._saturation(ticket, lane) - low) / (high - low)
@@ -422,7 +450,7 @@ class Admission:
 
     def _make_way(self, ticket: Ticket, tenant: Tenant) -> list[Ticket] | Shed:
         """With a full queue, the newest ticket of whoever waits for most goes; batch work before interactive."""
-        if self.waiting < self.bounds.queue:
+        if self.waiting < self._most.waiting:
             return []
         heaviest = max(self._tenants, key=lambda one: self._tenants[one].waiting)
         victims = [
