@@ -116,8 +116,8 @@ class Outside(msgspec.Struct, frozen=True):
     `beacon` the settings name one.
 
     Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats, `door` is
-    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), `workers` gives
-    what each of the others answers when it is asked for something, and `shares` keep the limits of all together.
+    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), `workers`
+    gives what each of the others answers when it is asked for something, and `shares` keep the limits of all together.
     """
 
     key: PrivateKey

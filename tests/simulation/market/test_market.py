@@ -32,6 +32,8 @@ def test_five_thousand_hosts_the_best_price_is_found_and_nobody_waits_longer_for
     for name in OTHERS:
         assert ours.cost <= 0.8 * results[name].cost
         assert ours.p99 <= 1.25 * results[name].p99
+        assert ours.p50 <= results[name].p50
+        assert ours.good >= results[name].good
     assert ours.refusals <= 2.0
     assert ours.moves <= 1.3
     assert ours.shed == 0.0

@@ -81,7 +81,7 @@ class Counts:
     known: int = 0
     preempted: int = 0
     lost: float = 0.0  # host seconds of batch work that were done again
-    batch: float = 0.0
+    batch: float = 0.0  # host seconds that batch jobs had and have no more
     again: int = 0  # output tokens that a second host had to read
 
 
@@ -335,6 +335,8 @@ class World:
 
     def _leave(self, run: Run, host: Host) -> None:
         run.emitted = run.made(self.now, host.machine.speed)
+        if run.job.batch:
+            self.counts.batch += self.now - max(0.0, run.began)
         run.turn += 1
         del host.running[run.job.number]
         self._show(run.host)
