@@ -20,9 +20,9 @@ import msgspec
 from lading import __version__
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading.calibrations import published
-from lading.cli.context import load_key
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
+from lading.keyfile import load_key
 from lading_contracts.deployment import Contracts
 from lading_contracts.events import CloseStarted, Condemned, Event, TermsSunsetSet
 from lading_coordinator.agents import Agents

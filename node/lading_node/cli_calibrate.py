@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 from rich.markup import escape
 
+from lading import keyfile
 from lading.calibrations import merged
 from lading.cli import context
 from lading.cli.agent_publish import own_store
@@ -63,7 +64,7 @@ async def calibrate_command(
     if jobs < LEAST_JOBS:
         raise NotCalibrated(f"{jobs} jobs say nothing.", hint=f"Run {LEAST_JOBS} at least.")
     chosen = context.settings(home=home, key=key)
-    signer = context.load_key(chosen.key_path)
+    signer = keyfile.load_key(chosen.key_path)
     agent, manifest = packed(chosen, package, as_json)
     classes = pair(manifest, host, against)
     plan = Plan(jobs, tokens, seed, exact)

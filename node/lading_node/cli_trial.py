@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from lading import publisher, schemas
+from lading import keyfile, publisher, schemas
 from lading.cli import context
 from lading.cli.agent_publish import own_store
 from lading.cli.auctions import typed_agent
@@ -142,7 +142,7 @@ def packed(chosen: Settings, package: str, as_json: bool) -> tuple[AgentId, Mani
         agent = typed_agent(package)
         return agent, store.manifest(agent)
     project = publisher.load_project(path)
-    who = context.load_key(chosen.key_path).address if chosen.key_path.exists() else _NOBODY
+    who = keyfile.load_key(chosen.key_path).address if chosen.key_path.exists() else _NOBODY
     with transfer(f"packing {project.agent.name}") as progress:
         task = progress.tasks[0].id
         more = publisher.More(

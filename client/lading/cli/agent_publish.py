@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from lading import publisher
+from lading import keyfile, publisher
 from lading.blobs import BlobStore
 from lading.cli import context
 from lading.cli.auctions import typed_agent
@@ -110,7 +110,7 @@ async def publish(
         The agent's digest that this one derives from.
     """
     chosen = context.settings(**asdict(network), base_url=how.base_url)
-    mine = context.load_key(chosen.key_path)
+    mine = keyfile.load_key(chosen.key_path)
     project = publisher.load_project(folder)
     desk = await _desk(chosen, mine, how.to, how.dry_run)
     table = tuple(map(typed_party, how.party)) if how.party else publisher.parties(project, desk.mine.address)
@@ -150,7 +150,7 @@ async def update(
         The digest of the release before; what the coordinator says is current when left out.
     """
     chosen = context.settings(**asdict(network), base_url=how.base_url)
-    mine = context.load_key(chosen.key_path)
+    mine = keyfile.load_key(chosen.key_path)
     project = publisher.load_project(folder)
     desk = await _desk(chosen, mine, how.to, False)
     table = tuple(map(typed_party, how.party)) if how.party else publisher.parties(project, desk.mine.address)
@@ -195,7 +195,7 @@ async def yank(
     if not reason.strip() or not reason.isprintable() or len(reason) > 2000:
         raise BadSettings("The reason must be one line of at most 2,000 characters.", hint="Say it in a sentence.")
     chosen = context.settings(**asdict(network), base_url=base_url)
-    desk = await _desk(chosen, context.load_key(chosen.key_path), to, False)
+    desk = await _desk(chosen, keyfile.load_key(chosen.key_path), to, False)
     async with context.contracts(desk.chosen) as (_, record):
         paper = Yank(which, int(time.time() * 1000), sha256(reason.encode()))
         signed = paper.sign(record.registry_domain, desk.mine).pack()

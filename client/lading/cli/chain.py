@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from lading import keyfile
 from lading.cli import context
 from lading.cli.flags import ChainUrl, Json, Key, Record
 from lading.cli.output import UNHEALTHY, emit, emit_rows, err
@@ -116,7 +117,7 @@ async def deploy(
         raise BadSettings(
             f"{chosen.deployment_path} names contracts already.", hint="Keep them, give --deployment, or --replace it."
         )
-    signer = faucet_key(seed) if seed is not None else context.load_key(chosen.key_path)
+    signer = faucet_key(seed) if seed is not None else keyfile.load_key(chosen.key_path)
     endpoint = Endpoint(chosen.chain_url, chain_id)
     parameters = Parameters.devnet() if devnet else Parameters()
     if coin is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lading import publisher
+from lading import keyfile, publisher
 from lading.blobs import BlobStore
 from lading.cli import context
 from lading.cli.auctions import typed_share
@@ -55,7 +55,7 @@ def consent(
         after the next begins.
     """
     chosen = context.settings(**asdict(network))
-    mine = context.load_key(chosen.key_path)
+    mine = keyfile.load_key(chosen.key_path)
     record = deployments.load(chosen.deployment_path)
     who, table = _table(agent, party, publisher, parent)
     lines = [one for one in table if one.payee == mine.address]

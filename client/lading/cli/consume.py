@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from lading import keyfile
 from lading.answers import Bill, Delta, Notice
 from lading.cli import context
 from lading.cli.flags import Answer, BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
@@ -21,7 +22,7 @@ async def _client(**flags: object) -> Client:
     chosen = context.settings(**flags)
     if chosen.peers:
         record = deployments.load(chosen.deployment_path)
-        key = context.load_key(chosen.key_path)
+        key = keyfile.load_key(chosen.key_path)
         return await Client.peer_to_peer(
             record, chosen.chain_url, key, chosen.peers, chosen.home_path, network_key=chosen.network_key
         )

@@ -1,27 +1,23 @@
 """What commands share: reading settings, the key, what was typed, and opening the chain. Closes what it opened."""
 
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from lading import keyfile
 from lading.cli.flags import Network
 from lading.errors import BadSettings
 from lading.settings import Settings, read
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts, Deployment
-from lading_protocol.errors import BadKey
 from lading_protocol.ids import Address, address
 from lading_protocol.keys import PrivateKey
 from lading_protocol.pricing import format_amount, parse_amount
-
-PASSWORD = "LADING_PASSWORD"
 
 
 class Desk(msgspec.Struct, frozen=True):
@@ -43,42 +39,6 @@ class Desk(msgspec.Struct, frozen=True):
 
 def settings(**flags: Any) -> Settings:
     return read(Settings, "client", flags)
-
-
-def load_key(path: Path) -> PrivateKey:
-    """A key file holds 64 hexadecimal digits, or a keystore whose password is in LADING_PASSWORD. Raises BadKey."""
-    try:
-        text = path.read_text().strip()
-    except FileNotFoundError:
-        raise BadKey(f"There is no key file {path}.", hint="Make one: lading wallet new.") from None
-    except OSError as error:
-        raise BadKey(f"The key file {path} cannot be read ({error.strerror}).", hint="Name another: --key.") from error
-    except UnicodeDecodeError:
-        raise BadKey(f"{path} is no key file.", hint="It holds 64 hexadecimal digits, or a keystore.") from None
-    if text.startswith("{"):
-        from lading_contracts import keystore
-
-        return keystore.load(path, os.environ.get(PASSWORD, ""))
-    return PrivateKey.from_hex(text)
-
-
-def write_key(path: Path, key: PrivateKey, password: str = "") -> None:
-    """Readable by its owner only, encrypted when there is a password; never replaces one that is there.
-
-    Raises BadSettings, BadKeystore.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if password:
-        from lading_contracts import keystore
-
-        keystore.save(path, key, password)
-        return
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise BadSettings(f"{path} exists already.", hint="Choose another --key, or keep the one you have.") from None
-    with os.fdopen(handle, "w") as file:
-        file.write(key.secret.hex() + "\n")
 
 
 def moment(seconds: int, as_json: bool = False) -> int | str:
@@ -121,6 +81,6 @@ async def contracts(chosen: Settings) -> AsyncIterator[tuple[Contracts, Deployme
 async def desk(network: Network, **flags: Any) -> AsyncIterator[Desk]:
     """Settings, key and contracts in the order in which a person would want to hear that one is missing."""
     chosen = settings(**asdict(network), **flags)
-    mine = load_key(chosen.key_path)
+    mine = keyfile.load_key(chosen.key_path)
     async with contracts(chosen) as (chain, record):
         yield Desk(chain, record, mine, chosen)

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 from cyclopts import App, Parameter
 
+from lading import keyfile
 from lading.cli import context, history
 from lading.cli.flags import BaseUrl, DryRun, Home, Json, Key, Network
 from lading.cli.intent import Intent
@@ -56,7 +57,7 @@ async def import_(
         The file to read, or - for standard input.
     """
     if source != "-":
-        return _keep(context.load_key(Path(source).expanduser()), home, key, as_json)
+        return _keep(keyfile.load_key(Path(source).expanduser()), home, key, as_json)
     return _keep(PrivateKey.from_hex(sys.stdin.read()), home, key, as_json)
 
 
@@ -345,6 +346,6 @@ async def _ask_session(chosen: Settings, payer: Address) -> dict[str, str]:
 
 def _keep(fresh: PrivateKey, home: str | None, key: str | None, as_json: bool) -> int:
     chosen = context.settings(home=home, key=key)
-    context.write_key(chosen.key_path, fresh, os.environ.get(context.PASSWORD, ""))
+    keyfile.write_key(chosen.key_path, fresh, os.environ.get(keyfile.PASSWORD, ""))
     emit({"address": to_hex(fresh.address), "key_file": str(chosen.key_path)}, as_json)
     return 0

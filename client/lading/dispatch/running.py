@@ -34,7 +34,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, Done, EmbedRequest, Open
+from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, EmbedRequest, Open
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
@@ -286,7 +286,7 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if isinstance(heard, Chunk | Done):
+        if type(heard) is Chunk:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full

@@ -100,8 +100,6 @@ class Tab:
 
     def sign_all(self) -> None:
         """Everything that is due. What cannot be signed is tried again later."""
-        if not self._due and not self._reports:
-            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -6,15 +6,17 @@
 
 import asyncio
 import sys
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import httpx
 import msgspec
 
 from lading_coordinator.errors import CoordinatorError
 from lading_coordinator.settings import CoordinatorSettings
 from lading_protocol.keys import PrivateKey
 from lading_protocol.transcript import sha256
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_ANSWER = 4096
 PATIENCE = 10.0
@@ -85,10 +87,13 @@ QUICKNET = Network(
 class DrandBeacon:
     """Asks `urls` in their order until one gives a value that holds."""
 
-    def __init__(self, network: Network, urls: tuple[str, ...], http: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, network: Network, urls: tuple[str, ...], http: "httpx.AsyncClient | None" = None) -> None:
+        import httpx  # heavy, and only coordinators that ask drand need it
+
         self._network = network
         self._urls = urls
         self._http = http or httpx.AsyncClient(timeout=PATIENCE, follow_redirects=False)
+        self._failures = (httpx.HTTPError, httpx.InvalidURL)
         self.name = f"drand {network.chain[:16]}"
 
     def round_at(self, moment: float) -> int:
@@ -113,7 +118,7 @@ class DrandBeacon:
                 body = await self._read(path)
         except TimeoutError:
             raise BeaconFailed(f"{url} does not answer within {PATIENCE:g} s.") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except self._failures as error:
             raise BeaconFailed(f"{url} cannot be reached ({type(error).__name__}).") from error
         return await asyncio.shield(checked(read_round(body, number), self._network))
 

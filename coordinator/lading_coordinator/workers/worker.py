@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from lading.cli.context import load_key
+from lading.keyfile import load_key
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain

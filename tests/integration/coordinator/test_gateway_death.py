@@ -18,6 +18,7 @@ from integration.coordinator.town import ANY_PORT, COIN, Town
 from lading import Client
 from lading.answers import Bill, Delta, Notice, Piece
 from lading.core.options import Options
+from lading.dispatch.tab import TAB_SECONDS
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.direct import DirectTransport
@@ -89,10 +90,11 @@ class Desk:
         self.signer = made.session
         return made.api_key
 
-    def promised(self) -> int:
-        """All that was ever signed here, as it stands on the disk."""
+    async def promised(self) -> int:
+        """All that was ever signed here, as it stands on the disk a moment later."""
         from lading.dispatch import Purse
 
+        await asyncio.sleep(5 * TAB_SECONDS)
         purse = Purse(self.town.folder / self.name / "purse.sqlite", self.town.record.settlement_domain)
         total = sum(channel.cumulative for _, channel in purse.channels(self.signer))
         purse.close()
@@ -176,7 +178,7 @@ def price(town: Town) -> Price:
     return known.price
 
 
-def check_paid_once(first: Desk, second: int, reader: Reader, unbroken: Bill) -> None:
+async def check_paid_once(first: Desk, second: int, reader: Reader, unbroken: Bill) -> None:
     """The first gateway signed for no token that the second was asked for; the second for what it delivered."""
     cost = price(first.town)
     prompt = unbroken.prompt_tokens
@@ -187,7 +189,7 @@ def check_paid_once(first: Desk, second: int, reader: Reader, unbroken: Bill) ->
     [there] = delivered
     assert 0 < there < LENGTH
     most = attempt_amount(cost, prompt, 0, there)
-    assert first.promised() <= most
+    assert await first.promised() <= most
 
 
 @pytest.mark.parametrize("at", [1, 20, 40])
@@ -198,14 +200,14 @@ def test_another_coordinator_goes_on_and_every_token_is_paid_once(tmp_path: Path
             keys = [await first.session(), await second.session()]
             async with Client.through(second.url, keys[1]) as alone:
                 unbroken = await whole(alone)
-            before = second.promised()
+            before = await second.promised()
             async with Client.through(first.url, keys[0], [(second.url, keys[1])]) as client:
                 answer = client.chat("storyteller", PROMPT, Options(seed=7))
                 reader = await Reader(at, first.kill).read(answer)
             assert reader.text == unbroken.text
             assert reader.bill.finish == unbroken.bill.finish == "stop"
             assert reader.notices >= 1
-            check_paid_once(first, second.promised() - before, reader, unbroken.bill)
+            await check_paid_once(first, await second.promised() - before, reader, unbroken.bill)
 
     asyncio.run(story())
 
@@ -217,11 +219,11 @@ def test_the_same_coordinator_goes_on_once_it_is_back(tmp_path: Path) -> None:
             api_key = await only.session()
             async with Client.through(only.url, api_key) as client:
                 unbroken = await whole(client)
-                paid = only.promised()
+                paid = await only.promised()
 
                 async def restart() -> None:
                     await only.kill()
-                    there.append(only.promised() - paid)
+                    there.append(await only.promised() - paid)
                     await only.start()
                     for host in only.town.hosts:
                         await only.welcome(host)
@@ -229,7 +231,7 @@ def test_the_same_coordinator_goes_on_once_it_is_back(tmp_path: Path) -> None:
                 there: list[int] = []
                 reader = await Reader(30, restart).read(client.chat("storyteller", PROMPT, Options(seed=7)))
                 assert reader.text == unbroken.text
-                second = only.promised() - paid - there[0]
+                second = await only.promised() - paid - there[0]
                 assert reader.bill.cost == second
                 rest = [n for n in range(LENGTH + 1) if attempt_amount(price(only.town), 0, n, LENGTH - n) == second]
                 assert 0 < rest[0] < LENGTH

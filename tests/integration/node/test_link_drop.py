@@ -60,6 +60,7 @@ async def voyage() -> None:
         (busy,) = [node for node in nodes if node.desk.running]
         wharf.cut(gateway.key.address, busy.address)
         assert await asyncio.wait_for(answering, 20) == whole
+        await asyncio.sleep(0.1)  # an account is told of when it is signed for
         parts = gateway.ended[-1].parts
         assert [part.host for part in parts] == [busy.address, *(node.address for node in nodes if node is not busy)]
         assert sum(part.tokens for part in parts) == len(whole[1])

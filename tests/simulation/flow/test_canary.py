@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from factories import key
-from lading.cli.context import write_key
+from lading.keyfile import write_key
 from lading_protocol.audit import Verdict
 from lading_protocol.economics import AuditRates
 from simulation.flow.answers import question

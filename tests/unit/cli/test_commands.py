@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lading import keyfile
 from lading.cli import context, output
 from lading.cli.main import app, main
 from lading.errors import BadSettings
@@ -206,10 +207,10 @@ def test_a_key_file_is_the_owners_only_and_never_replaced(
     address = json.loads(capsys.readouterr().out)["address"]
     assert "correct horse" not in locked.read_text()
     assert locked.stat().st_mode & 0o777 == 0o600
-    assert "0x" + context.load_key(locked).address.hex() == address
+    assert "0x" + keyfile.load_key(locked).address.hex() == address
     monkeypatch.setenv("LADING_PASSWORD", "wrong horse")
     with pytest.raises(LadingError) as caught:
-        context.load_key(locked)
+        keyfile.load_key(locked)
     assert caught.value.code == "bad_keystore"
     assert output.exit_code(caught.value) == 2
 

@@ -363,6 +363,19 @@ def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_
     simulate(play)
 
 
+def test_every_answer_is_paid_a_moment_after_its_end_though_nobody_looks() -> None:
+    async def play() -> None:
+        async with world(honest) as w:
+            cost = 0
+            for n in range(3):
+                cost += ended(await ask(w, f"job {n}")).cost
+                await asyncio.sleep(0.1)
+                assert w.hosts[0].paid == cost
+                assert w.hosts[0].left == n + 1, "its stream is closed, too"
+
+    simulate(play)
+
+
 def test_answers_that_end_within_a_moment_are_paid_with_one_voucher() -> None:
     async def play() -> None:
         patient = Host(key("patient"), honest)

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from factories import key
-from lading.cli.context import write_key
 from lading.cli.main import main
 from lading.core.audit_record import AuditRecord, faults_of
 from lading.core.audit_words import told
+from lading.keyfile import write_key
 from lading_protocol.economics import AuditRates
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import from_hex, to_hex

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from factories import key
-from lading.cli.context import write_key
+from lading.keyfile import write_key
 from lading_coordinator.audits.records import Audit
 from lading_coordinator.core.conduct import Kind
 from lading_protocol.audit import Verdict
