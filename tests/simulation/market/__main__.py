@@ -69,7 +69,9 @@ def main() -> int:
         with_, without = (spike.result() for spike in spikes)
     took = time.monotonic() - begun
     results = [played[policy][0] for policy in ALL if policy not in DEAR]
-    print(f"{chosen.hosts:,} hosts, {chosen.seconds:g} s, seed {chosen.seed}: {_held(took, BAR_SECONDS)} s to play\n")
+    cpu = sum(result.cpu for result, _ in played.values()) + with_.cpu + without.cpu
+    print(f"{chosen.hosts:,} hosts, {chosen.seconds:g} s, seed {chosen.seed}")
+    print(f"{_held(took, BAR_SECONDS)} s to play, {cpu:.0f} s of CPU in two processes\n")
     print(table(results))
     print(f"\nAll policies, on the jobs that came from second {shape.warm:g} to {until:g} of that trace\n")
     print(samples_table([played[policy][1] for policy in ALL]))
