@@ -68,7 +68,10 @@ def band_of(plan: Plan, grade: int, aim: Aim, best: int, now: float) -> Band:
 
 def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
     """Up to `count` of a band, each as likely as the other; all of them where there are no more."""
-    parts = [part for orders, far in band.plan[band.grade] if (part := _part(band, orders, far)) is not None]
+    parts, mixed = [], mix(band.aim)
+    for orders, far in band.plan[band.grade]:
+        if orders[0].runs and (part := _part(band, orders, far, mixed)) is not None:
+            parts.append(part)
     ends = list(accumulate(size for _, size, _ in parts))
     total = ends[-1] if ends else 0
     if total <= count * DRAWS:
@@ -91,12 +94,12 @@ def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
     return found
 
 
-def _part(band: Band, orders: tuple[Order, Order, Order], far: int) -> tuple[Order, int, int] | None:
+def _part(
+    band: Band, orders: tuple[Order, Order, Order], far: int, mixed: tuple[int, int, int, int, int]
+) -> tuple[Order, int, int] | None:
     """The order in which the band's entries of this bucket stand closest together, and how many they are at most."""
-    one, other, a, b, unit = mix(band.aim)
+    one, other, a, b, unit = mixed
     first, second = orders[one], orders[other]
-    if not first.runs:
-        return None
     raw = band.limit * unit // (far * TRUST)
     lowest, lowest2 = first.runs[0][0][0], second.runs[0][0][0]
     if a * lowest + b * lowest2 > raw:
