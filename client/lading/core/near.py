@@ -6,7 +6,7 @@ that asks more must be sooner by twice as much, so whoever asks less is never as
 """
 
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final, Protocol
 
 import msgspec
@@ -119,11 +119,14 @@ def _shuffled(found: list[Scored], count: int, rng: Chance) -> list[Scored]:
 
 def _all(band: Band, part: tuple[Order, int, int]) -> list[Scored]:
     order, size, far = part
+    steps, aim = FAR.index(far), band.aim
+    limit = band.limit // far
     found = []
-    for _, (_, _, entry) in zip(range(size), order, strict=False):
-        score = band.take(entry, far)
-        if score is not None:
-            found.append(Scored(entry, score, FAR.index(far)))
+    for _, _, entry in islice(order, size):
+        # Most of them cost too much after all: that is seen without a call.
+        score = (aim.prompt * entry.inp + aim.output * entry.out) * TRUST
+        if score <= limit and (taken := band.take(entry, far)) is not None:
+            found.append(Scored(entry, taken, steps))
     return found
 
 
