@@ -19,7 +19,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the consumer's and publisher's commands need. Paths may begin with `~`; empty means below `home`.
 
-    `base_url` and `api_key` reach a coordinator's gateway; `peers` are direct-link endpoints for going peer to peer.
+    `base_url` and `api_key` reach a coordinator's gateway; `also` are others, each as ADDRESS=KEY, that go on with an
+    answer when it is gone; `peers` are direct-link endpoints for going peer to peer.
     `network_key` is the swarm key file of a private network.
     """
 
@@ -29,8 +30,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str = ""
     base_url: str = "http://127.0.0.1:8600"
     api_key: str = ""
+    also: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     network_key: str = ""
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """The address and the API key of each other coordinator. Raises BadSettings."""
+        found = [one.rpartition("=")[::2] for one in self.also]
+        for at, (where, key) in enumerate(found):
+            if not where or not key:
+                raise BadSettings(f"The coordinator {self.also[at]!r} has no key.", hint="Write it as ADDRESS=KEY.")
+        return found
 
     @property
     def home_path(self) -> Path:

@@ -31,7 +31,8 @@ class Holding(msgspec.Struct, frozen=True):
 
 class Estate(msgspec.Struct, frozen=True):
     """All that belongs to one address, in wei. `at_hosts` is locked in channels and not redeemed; `in_auctions` are
-    deposits and best bids; `leased` is what its leases as a tenant hold for it."""
+    deposits and best bids; `leased` is what its leases as a tenant hold for it; `sureties` is what its operators may
+    set aside for votes."""
 
     coins: int
     free: int
@@ -39,6 +40,7 @@ class Estate(msgspec.Struct, frozen=True):
     earned: int
     royalties: int
     staked: int
+    sureties: int
     in_auctions: int
     leased: int
     unpaid: int
@@ -120,6 +122,11 @@ class Books:
             earned=self.settlement.hosts[who],
             royalties=self.settlement.royalties_of(who),
             staked=self.staking.stakes_of(who),
+            sureties=sum(
+                court.sureties[operator]
+                for court in (self.court, self.lineage_court)
+                for operator in self.staking.operators_of(who)
+            ),
             in_auctions=self.share_auctions.deposits_of(who) + self.promotion_auctions.deposits_of(who),
             leased=self.leases.held_for(who),
             unpaid=sum(amount for (_, payee), amount in self.unpaid.items() if payee == who),

@@ -98,12 +98,21 @@ class Committee(Payments):
         return await self._write(signer, "tally", dispute)
 
     async def appeal(self, signer: Signer, dispute: bytes) -> TxReceipt:
-        """By the side that lost, with twice the last bond (needs an allowance: see Coin.allow)."""
+        """By the side that lost or a juror whom the ruling outvoted, with twice the last bond (needs an allowance: see
+        Coin.allow)."""
         return await self._write(signer, "appeal", dispute)
 
     async def execute(self, signer: Signer, dispute: bytes) -> TxReceipt:
         """After the appeal window; by anyone."""
         return await self._write(signer, "execute", dispute)
+
+    async def lodge(self, signer: Signer, juror: Address, amount: int) -> TxReceipt:
+        """Adds to the surety of an operator that somebody has staked for; by anyone (needs an allowance)."""
+        return await self._write(signer, "lodge", juror, amount)
+
+    async def take_back(self, signer: Signer, juror: Address, amount: int) -> TxReceipt:
+        """By the operator's owner: what no vote has set aside."""
+        return await self._write(signer, "takeBack", juror, amount)
 
     # --- views ---
 
@@ -118,6 +127,10 @@ class Committee(Payments):
     async def vote(self, dispute: bytes, round_: int, juror: Address) -> Vote:
         seated, verdict, commitment = (await self._view("votes", dispute, round_, juror))[0]
         return Vote(seated, Verdict(verdict), commitment)
+
+    async def surety_of(self, juror: Address) -> Wei:
+        """What its next votes can set aside."""
+        return Wei((await self._view("suretyOf", juror))[0])
 
     async def params(self) -> CourtParams:
         """Under which a dispute would be opened now."""

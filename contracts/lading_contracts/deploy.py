@@ -66,6 +66,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         receipt_max_age=7 * _DAY,
         jail_time=_COURT.jail_time,
         answer_window=3 * _DAY,
+        vote_deposit=_COURT.vote_deposit,
     )
     market: MarketParams = MarketParams(
         share_deposit=Wei(50 * _COIN),
@@ -102,7 +103,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     def in_units(self, decimals: int) -> "Parameters":
         """The same for a coin of `decimals` decimals, when these amounts are meant in units of 18 decimals."""
-        court = msgspec.structs.replace(self.court, bond=_rescaled(self.court.bond, decimals))
+        court = msgspec.structs.replace(
+            self.court,
+            bond=_rescaled(self.court.bond, decimals),
+            vote_deposit=_rescaled(self.court.vote_deposit, decimals),
+        )
         market = msgspec.structs.replace(
             self.market,
             share_deposit=_rescaled(self.market.share_deposit, decimals),

@@ -19,6 +19,7 @@ class CourtParams(msgspec.Struct, frozen=True, kw_only=True):
     """For both courts; field order is the contract's. `bond` in wei; windows, ages and jail in seconds.
 
     Shares in hundredths of a percent: `slash_bps` of the stake; `reward_bps`, `finder_bps`, `burn_bps` of the slash.
+    `vote_deposit` (wei) is what each vote sets aside of its juror's surety.
     """
 
     bond: Wei
@@ -35,6 +36,7 @@ class CourtParams(msgspec.Struct, frozen=True, kw_only=True):
     receipt_max_age: int
     jail_time: int
     answer_window: int
+    vote_deposit: Wei
 
 
 class MarketParams(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,7 +141,18 @@ WORDS: dict[str, tuple[str, str]] = {
     "AlreadyOpened": ("You disputed this attempt already, or its host was convicted of it", "Follow that dispute."),
     "WrongPhase": ("The dispute is not in the phase for this", "Look at its phase and deadlines."),
     "NoSeat": ("This account has no unused seat in this round", "Only drawn jurors vote, once."),
-    "MayNotAppeal": ("Only the side that lost may appeal, twice in all", "Nothing to do: the ruling stands."),
+    "MayNotAppeal": (
+        "Only the side that lost and jurors whom the ruling outvoted may appeal, twice in all",
+        "Nothing to do: the ruling stands.",
+    ),
+    "NoSurety": (
+        "The juror's surety is smaller than that",
+        "Lodge more for it (lading stake lodge), or wait until its open disputes are over.",
+    ),
+    "NotYours": (
+        "Only who owns an operator, the first to stake for it, has a surety of it",
+        "Stake for the operator first, or send it from its owner's account.",
+    ),
     "NotContestable": (
         "The agent has a parent already, is not younger than the one claimed, or this contest is open or decided",
         "Look at the agent's lineage and at the contest.",

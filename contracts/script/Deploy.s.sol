@@ -105,7 +105,8 @@ contract Deploy {
             appealWindow: 1 days,
             receiptMaxAge: 7 days,
             jailTime: 7 days,
-            answerWindow: 7 days
+            answerWindow: 7 days,
+            voteDeposit: 10 * COIN
         });
     }
 

@@ -12,7 +12,7 @@ import {IStaking} from "./interfaces/IStaking.sol";
 
 /// @title Committees of operators that rule by commit and reveal
 /// @notice Owns draw, votes, rulings, appeals and bonds. What a case is about, who owns the accused and what a verdict does is
-/// its courts' business. Holds only bonds of open disputes and what a payee could not be paid.
+/// its courts' business. Holds only sureties, bonds and deposits of open disputes, and what a payee could not be paid.
 abstract contract Committee is Payments, ICommittee {
     using Coins for IERC20;
 
@@ -42,7 +42,8 @@ abstract contract Committee is Payments, ICommittee {
         bytes32 subject;
     }
 
-    /// @dev Whoever armed the round put `bond` on `side`; it may be lost once the round is `ruled`.
+    /// @dev Whoever armed the round put `bond` on `side`; it may be lost once the round is `ruled`. Each vote has `deposit` of its
+    /// juror's surety.
     struct Round {
         address backer;
         uint96 bond;
@@ -54,12 +55,15 @@ abstract contract Committee is Payments, ICommittee {
         uint8 honest;
         uint40 commitBy;
         uint40 revealBy;
+        uint96 deposit;
         address[] jurors;
     }
 
     IStaking public immutable staking;
     IParameters public immutable parameters;
 
+    /// @inheritdoc ICommittee
+    mapping(address juror => uint256) public suretyOf;
     mapping(bytes32 id => Dispute) internal _disputes;
     mapping(bytes32 id => mapping(uint32 round => Round)) internal _rounds;
     mapping(bytes32 id => mapping(uint32 round => mapping(address juror => Vote))) private _votes;
@@ -84,7 +88,7 @@ abstract contract Committee is Payments, ICommittee {
         // Every appeal makes 2n + 1 of n.
         uint256 size = ((uint256(p.committeeSize) + 1) << d.appeals) - 1;
         bytes32 seed = keccak256(abi.encode(entropy, id, d.round));
-        address[] memory jurors = Lottery.pick(staking, seed, size, d.pool, d.asOf, _excluded(d));
+        address[] memory jurors = Lottery.pick(staking, seed, size, d.pool, d.asOf, _excluded(id, d));
         if (jurors.length < p.quorum) {
             _noQuorum(id, d);
             return;
@@ -94,6 +98,7 @@ abstract contract Committee is Payments, ICommittee {
         r.jurors = jurors;
         r.commitBy = uint40(block.timestamp) + p.commitWindow;
         r.revealBy = r.commitBy + p.revealWindow;
+        r.deposit = p.voteDeposit;
         for (uint256 i = 0; i < jurors.length; ++i) {
             _votes[id][d.round][jurors[i]].seated = true;
         }
@@ -107,6 +112,10 @@ abstract contract Committee is Payments, ICommittee {
         require(block.timestamp < r.commitBy, TooLate(r.commitBy));
         Vote storage vote = _votes[id][d.round][msg.sender];
         require(vote.seated && vote.commitment == 0 && commitment != 0, NoSeat(msg.sender));
+        uint256 deposit = r.deposit;
+        uint256 surety = suretyOf[msg.sender];
+        require(surety >= deposit, NoSurety(msg.sender, deposit));
+        suretyOf[msg.sender] = surety - deposit;
         vote.commitment = commitment;
         ++r.committed;
         emit Committed(id, d.round, msg.sender);
@@ -157,8 +166,7 @@ abstract contract Committee is Payments, ICommittee {
         Dispute storage d = _in(id, Phase.Ruled);
         require(block.timestamp < d.appealBy, TooLate(d.appealBy));
         bool guilty = d.verdict == GUILTY;
-        bool lost = guilty ? _speaksForAccused(d, msg.sender) : msg.sender == d.challenger;
-        require(lost && d.appeals < MAX_APPEALS, MayNotAppeal(msg.sender));
+        require(_lost(id, d, msg.sender) && d.appeals < MAX_APPEALS, MayNotAppeal(msg.sender));
         IParameters.CourtParams memory p = _paramsOf(d);
         ++d.appeals;
         uint96 bond = p.bond << d.appeals;
@@ -175,6 +183,24 @@ abstract contract Committee is Payments, ICommittee {
         d.phase = Phase.Closed;
         uint256 reward = _carryOut(id, d);
         _settleBonds(id, d, reward);
+    }
+
+    /// @inheritdoc ICommittee
+    function lodge(address juror, uint96 amount) external {
+        require(_ownerOf(juror) != address(0), NotYours(juror));
+        suretyOf[juror] += amount;
+        emit Lodged(juror, msg.sender, amount);
+        coin.pull(msg.sender, amount);
+    }
+
+    /// @inheritdoc ICommittee
+    function takeBack(address juror, uint96 amount) external {
+        require(_ownerOf(juror) == msg.sender, NotYours(juror));
+        uint256 surety = suretyOf[juror];
+        require(surety >= amount, NoSurety(juror, amount));
+        suretyOf[juror] = surety - amount;
+        emit TakenBack(juror, msg.sender, amount);
+        _send(msg.sender, amount);
     }
 
     /// @inheritdoc ICommittee
@@ -300,14 +326,25 @@ abstract contract Committee is Payments, ICommittee {
         return who == d.accused || who == _accusedOwner(d.accused);
     }
 
-    /// @dev The parties, the consumer, and whoever owns one of them. Owners count as of the arming, except the accused's, which
-    /// cannot change: a party that finds itself an owner after the randomness is known excludes nobody.
-    function _excluded(Dispute storage d) private view returns (address[8] memory out) {
+    /// @dev Whether the ruling went against `who`: the side that lost, and the jurors who said otherwise.
+    function _lost(bytes32 id, Dispute storage d, address who) private view returns (bool) {
+        if (d.verdict == GUILTY ? _speaksForAccused(d, who) : who == d.challenger) return true;
+        uint8 said = _votes[id][d.round][who].verdict;
+        return said != 0 && said != d.verdict;
+    }
+
+    /// @dev The parties, the appellant, the consumer, and whoever owns one of them. Owners count as of the arming, except the
+    /// accused's, which cannot change: a party that finds itself an owner after the randomness is known excludes nobody.
+    function _excluded(bytes32 id, Dispute storage d) private view returns (address[10] memory out) {
         address owner = _accusedOwner(d.accused);
         out[0] = d.accused;
         out[1] = owner == d.accused ? _ownerThen(d, owner) : owner;
         out[2] = d.challenger;
         out[3] = _ownerThen(d, d.challenger);
+        if (d.appeals != 0) {
+            out[8] = _rounds[id][d.round].backer;
+            out[9] = _ownerThen(d, out[8]);
+        }
         if (d.signer == address(0)) return out;
         out[4] = d.signer;
         out[5] = _ownerThen(d, d.signer);
@@ -333,16 +370,28 @@ abstract contract Committee is Payments, ICommittee {
             return;
         }
         d.phase = Phase.Void;
-        emit Voided(id, d.round);
+        // A coin that calls its payee lets it open the dispute again before the others are paid.
+        uint32 last = d.round;
+        emit Voided(id, last);
         _release(d);
-        for (uint32 n = d.firstRound; n <= d.round; ++n) {
+        for (uint32 n = d.firstRound; n <= last; ++n) {
             Round storage r = _rounds[id][n];
             _pay(id, r.backer, r.bond);
         }
+        _settleVoid(id, last, d.challenger);
+    }
+
+    /// @dev Of the one committee of a void dispute: who never opened its vote pays those who did.
+    function _settleVoid(bytes32 id, uint32 n, address challenger) private {
+        Round storage r = _rounds[id][n];
+        uint256 pot = _forfeited(r, 0);
+        uint256 opened = r.revealed;
+        _pay(id, challenger, opened == 0 ? pot : pot % opened);
+        _settleVotes(id, n, 0, opened == 0 ? 0 : pot / opened);
     }
 
     /// @dev Bonds on the right side, and those of rounds that found no quorum, go back. The others go half to the opponent,
-    /// half to the jurors who voted as ruled, in whatever round.
+    /// half to the jurors who voted as ruled, in whatever round. A juror whose appeal prevailed is the opponent.
     function _settleBonds(bytes32 id, Dispute storage d, uint256 pot) private {
         address opponent = d.verdict == GUILTY ? d.challenger : _accusedOwner(d.accused);
         uint256 toOpponent = 0;
@@ -350,21 +399,54 @@ abstract contract Committee is Payments, ICommittee {
         for (uint32 n = d.firstRound; n <= d.round; ++n) {
             Round storage r = _rounds[id][n];
             winners += d.verdict == GUILTY ? r.guilty : r.honest;
+            pot += _forfeited(r, d.verdict);
             if (r.ruled && r.side != d.verdict) {
                 toOpponent += r.bond / 2;
                 pot += r.bond - r.bond / 2;
             } else {
+                if (n != d.firstRound && r.side == d.verdict && !_speaksForAccused(d, r.backer)) opponent = r.backer;
                 _pay(id, r.backer, r.bond);
             }
         }
         _pay(id, opponent, toOpponent + pot % winners);
         uint256 each = pot / winners;
         for (uint32 n = d.firstRound; n <= d.round; ++n) {
-            address[] storage jurors = _rounds[id][n].jurors;
-            for (uint256 i = 0; i < jurors.length; ++i) {
-                address juror = jurors[i];
-                if (_votes[id][n][juror].verdict == d.verdict) _pay(id, _ownerOf(juror), each);
-            }
+            _settleVotes(id, n, d.verdict, each);
         }
+    }
+
+    /// @dev What the votes of a round lose: all who were outvoted or never opened, where the round ruled; elsewhere half of what
+    /// was never opened. Otherwise whoever sees that it will be outvoted would rather say nothing.
+    function _forfeited(Round storage r, uint8 verdict) private view returns (uint256) {
+        uint256 deposit = r.deposit;
+        uint256 silent = r.committed - r.revealed;
+        if (!r.ruled) return silent * (deposit / 2);
+        return (silent + (verdict == GUILTY ? r.honest : r.guilty)) * deposit;
+    }
+
+    /// @dev Frees what the votes of a round do not lose, and pays `each` to the owners of those who were right: who voted as
+    /// ruled, or, where nothing was (0), all who opened.
+    function _settleVotes(bytes32 id, uint32 n, uint8 verdict, uint256 each) private {
+        Round storage r = _rounds[id][n];
+        uint256 deposit = r.deposit;
+        bool ruled = r.ruled;
+        address[] storage jurors = r.jurors;
+        for (uint256 i = 0; i < jurors.length; ++i) {
+            address juror = jurors[i];
+            Vote storage vote = _votes[id][n][juror];
+            uint8 said = vote.verdict;
+            if (said == 0) {
+                if (!ruled && vote.commitment != 0) _free(id, juror, deposit - deposit / 2);
+                continue;
+            }
+            bool right = verdict == 0 || said == verdict;
+            if (right || !ruled) _free(id, juror, deposit);
+            if (right) _pay(id, _ownerOf(juror), each);
+        }
+    }
+
+    function _free(bytes32 id, address juror, uint256 amount) private {
+        suretyOf[juror] += amount;
+        emit Freed(id, juror, amount);
     }
 }

@@ -15,7 +15,7 @@ library Lottery {
     /// @notice Up to `size` distinct operators among the `pool` that were active when `moment` ended; all of them when there are
     /// fewer and the network is small. Nobody in `out` judges, and nothing that somebody in `out` owns. `seed` must be fresh for
     /// every call.
-    function pick(IStaking staking, bytes32 seed, uint256 size, uint256 pool, uint40 moment, address[8] memory out)
+    function pick(IStaking staking, bytes32 seed, uint256 size, uint256 pool, uint40 moment, address[10] memory out)
         internal
         returns (address[] memory jurors)
     {
@@ -35,7 +35,7 @@ library Lottery {
         }
     }
 
-    function _among(address who, address[8] memory out) private pure returns (bool) {
+    function _among(address who, address[10] memory out) private pure returns (bool) {
         for (uint256 i = 0; i < out.length; ++i) {
             if (out[i] == who) return true;
         }

@@ -43,6 +43,7 @@ contract Parameters is IParameters {
         require(p.receiptMaxAge <= first.receiptMaxAge, BadParams());
         require(uint256(p.rewardBps) + p.finderBps <= uint256(first.rewardBps) + first.finderBps, BadParams());
         require(uint256(p.bond) * 4 >= first.bond && p.bond <= uint256(first.bond) * 4, BadParams());
+        require(p.voteDeposit >= first.voteDeposit && p.voteDeposit <= uint256(first.voteDeposit) * 4, BadParams());
         _pushCourt(p);
     }
 
@@ -94,6 +95,7 @@ contract Parameters is IParameters {
     /// @dev What every version must be, the first one too.
     function _pushCourt(CourtParams memory p) private {
         require(p.bond != 0 && p.bond <= type(uint96).max >> MAX_APPEALS, BadParams());
+        require(p.voteDeposit != 0 && p.voteDeposit <= p.bond, BadParams());
         require(p.slashBps != 0 && p.slashBps <= WHOLE_BPS && p.burnBps >= MIN_BURN_BPS, BadParams());
         require(uint256(p.burnBps) + p.rewardBps + p.finderBps <= WHOLE_BPS, BadParams());
         require(p.committeeSize <= MAX_COMMITTEE && p.quorum <= p.committeeSize, BadParams());

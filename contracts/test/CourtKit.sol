@@ -13,7 +13,10 @@ abstract contract CourtKit is Kit {
     bytes32 internal constant SALT = keccak256("salt");
     uint96 internal constant HOST_STAKE = 1_000 * COIN;
     uint256 internal constant BANKROLL = 10_000 * uint256(COIN);
+    uint96 internal constant LODGED = 100 * COIN;
     address internal challenger = address(0xCA11);
+    /// @dev All who have lodged a surety.
+    address[] internal sitters;
 
     function jurorKey(uint256 i) internal pure returns (uint256) {
         return 0x2000 + i;
@@ -26,6 +29,7 @@ abstract contract CourtKit is Kit {
     /// @dev The host and `n` jurors stake; the challenger and this contract can pay bonds.
     function enrol(uint256 n) internal {
         staking.stake(host, HOST_STAKE, sign65(HOST_KEY, staking.stakeConsentDigest(address(this))));
+        lodgeFor(host);
         for (uint256 i = 0; i < n; ++i) {
             enrolJuror(jurorKey(i), jurorOwner(i));
         }
@@ -43,6 +47,40 @@ abstract contract CourtKit is Kit {
         coin.approve(address(staking), MIN_STAKE);
         vm.prank(owner);
         staking.stake(vm.addr(key), MIN_STAKE, consent);
+        lodgeFor(vm.addr(key));
+    }
+
+    function lodgeFor(address juror) internal {
+        _lodge(court, juror);
+        if (address(sitting()) != address(court)) _lodge(sitting(), juror);
+    }
+
+    function _lodge(ICommittee on, address juror) private {
+        if (on.suretyOf(juror) != 0) return;
+        if (address(on) == address(sitting())) sitters.push(juror);
+        coin.approve(address(on), type(uint256).max);
+        on.lodge(juror, LODGED);
+    }
+
+    /// @dev What the court holds beside its jurors' sureties.
+    function unsettled() internal view returns (uint256) {
+        return coin.balanceOf(address(sitting())) - sureties();
+    }
+
+    /// @dev What the votes of a dispute have set aside since the round `first`.
+    function setAside(bytes32 id, uint32 first) internal view returns (uint256 sum) {
+        uint32 last = sitting().disputes(id).round;
+        for (uint32 n = first; n <= last; ++n) {
+            for (uint256 i = 0; i < sitters.length; ++i) {
+                if (sitting().votes(id, n, sitters[i]).commitment != 0) sum += sitting().paramsOf(id).voteDeposit;
+            }
+        }
+    }
+
+    function sureties() internal view returns (uint256 sum) {
+        for (uint256 i = 0; i < sitters.length; ++i) {
+            sum += sitting().suretyOf(sitters[i]);
+        }
     }
 
     function receipt() internal view returns (IAuditCourt.Receipt memory r) {

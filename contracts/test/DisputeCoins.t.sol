@@ -51,7 +51,7 @@ contract DisputeCoinsTest is CourtKit {
         court.execute(id);
         uint256 slashed = HOST_STAKE / 2;
         eq(coin.balanceOf(Coins.SINK), slashed - slashed * 3_000 / 10_000 - receipt().amount, "destroyed");
-        eq(coin.balanceOf(address(court)), 0, "nothing stays");
+        eq(unsettled(), 0, "nothing stays");
         eq(coin.balanceOf(address(staking)), staking.slashable(host) + 8 * MIN_STAKE, "stakes conserved");
     }
 
@@ -98,7 +98,7 @@ contract DisputeCoinsTest is CourtKit {
             dollar.freeze(payees[i], false);
             if (unpaid != 0) _collect(payees[i], elsewhere ? address(0xE15E) : payees[i], unpaid);
         }
-        eq(coin.balanceOf(address(court)), 0, "nothing stays");
+        eq(unsettled(), 0, "nothing stays");
         if (elsewhere) eq(coin.balanceOf(address(0xE15E)), waiting, "collected elsewhere");
     }
 
@@ -120,6 +120,6 @@ contract DisputeCoinsTest is CourtKit {
         court.tally(id);
         vm.assertTrue(court.disputes(id).phase == ICommittee.Phase.Void, "void");
         eq(court.unpaid(challenger), courtParams().bond, "waits");
-        eq(coin.balanceOf(address(court)), courtParams().bond, "and is there");
+        eq(unsettled(), courtParams().bond, "and is there");
     }
 }

@@ -64,7 +64,7 @@ contract GasCourtTest is LineageKit {
         _report("gas_dispute_draw_3", draw, 285_000);
         _report("gas_dispute_commit_and_reveal", votes / 3, 130_000);
         _report("gas_dispute_tally", tally, 60_000);
-        _report("gas_dispute_execute_guilty", execute, 340_000);
+        _report("gas_dispute_execute_guilty", execute, 370_000);
         _report("gas_verdict_by_three", open + draw + votes + tally + execute, 1_400_000);
     }
 

@@ -45,7 +45,8 @@ abstract contract Kit is MoneyKit {
             appealWindow: 1 days,
             receiptMaxAge: 3 days,
             jailTime: 30 days,
-            answerWindow: 2 days
+            answerWindow: 2 days,
+            voteDeposit: COIN
         });
     }
 

@@ -19,7 +19,7 @@ contract LineageCourtTest is LineageKit {
     }
 
     function _isEmpty() private view {
-        eq(coin.balanceOf(address(lineage)), 0, "nothing stays");
+        eq(unsettled(), 0, "nothing stays");
     }
 
     function _notContestable(address who, bytes32 agent, bytes32 parent) private {
@@ -216,7 +216,8 @@ contract LineageCourtTest is LineageKit {
         vm.assertEq(parentOf(CHILD), PARENT, "adopted");
         // Three jurors of the first round and nine of the third said so.
         uint256 half = 3 * bond() / 2;
-        eq(coin.balanceOf(MAKER), BANKROLL + half + half % 12, "all back, half of what the other put up");
+        uint256 pot = half + 7 * uint256(courtParams().voteDeposit);
+        eq(coin.balanceOf(MAKER), BANKROLL + half + pot % 12, "all back, half of what the other put up");
         eq(coin.balanceOf(deriver), BANKROLL - 3 * bond(), "all lost");
         _isEmpty();
     }

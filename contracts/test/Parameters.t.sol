@@ -130,6 +130,9 @@ contract ParametersTest is CourtKit {
         p.bond = p.bond / 4 - 1;
         _refused(p, "bond");
         p = courtParams();
+        p.voteDeposit -= 1;
+        _refused(p, "what a wrong vote costs");
+        p = courtParams();
         p.burnBps = 999;
         _refused(p, "burn");
         p = courtParams();
@@ -159,6 +162,12 @@ contract ParametersTest is CourtKit {
         p = courtParams();
         p.bond = 4 * p.bond + 1;
         _refused(p, "bond");
+        p = courtParams();
+        p.voteDeposit = 4 * p.voteDeposit + 1;
+        _refused(p, "what a vote costs");
+        p = courtParams();
+        (p.bond, p.voteDeposit) = (p.bond / 4, p.bond / 4 + 1);
+        _refused(p, "a vote risks no more than a bond");
         p = courtParams();
         (p.committeeSize, p.quorum) = (8, 5);
         _refused(p, "committee");
@@ -193,6 +202,7 @@ contract ParametersTest is CourtKit {
         p.committeeSize = 2 + p.committeeSize % 6;
         p.quorum = 2 + p.quorum % 6;
         p.bond = p.bond % (50 * COIN);
+        p.voteDeposit = p.voteDeposit % (6 * COIN);
         p.slashBps %= 6_000;
         p.burnBps %= 8_000;
         p.rewardBps %= 3_000;
@@ -206,6 +216,7 @@ contract ParametersTest is CourtKit {
         vm.assertLe(dispute + p.receiptMaxAge, parameters.longestDispute() + parameters.oldestReceipt(), "horizon");
         vm.assertTrue(staking.cooldown() > parameters.longestDispute() + parameters.oldestReceipt(), "stake stays");
         vm.assertLe(p.slashBps, first.slashBps, "slash");
+        vm.assertTrue(p.voteDeposit >= first.voteDeposit && p.voteDeposit <= p.bond, "what a wrong vote costs");
         vm.assertLe(1_000, p.burnBps, "burn");
         vm.assertLe(p.committeeSize, 2 * p.quorum - 1, "a majority");
         vm.assertTrue(p.quorum >= first.quorum && p.committeeSize >= first.committeeSize, "committee");
@@ -244,7 +255,7 @@ contract ParametersTest is CourtKit {
 
     function test_deployment_refuses_what_contradicts_itself() public {
         IParameters.CourtParams memory p;
-        for (uint256 i = 0; i < 14; ++i) {
+        for (uint256 i = 0; i < 16; ++i) {
             p = courtParams();
             if (i == 0) p.bond = 0;
             if (i == 1) p.bond = (type(uint96).max >> 2) + 1;
@@ -260,6 +271,8 @@ contract ParametersTest is CourtKit {
             if (i == 11) p.commitWindow = 0;
             if (i == 12) p.answerWindow = 0;
             if (i == 13) p.receiptMaxAge = 0;
+            if (i == 14) p.voteDeposit = 0;
+            if (i == 15) p.voteDeposit = p.bond + 1;
             vm.expectRevert(IParameters.BadParams.selector);
             new Parameters(address(timelock), p, marketParams());
         }
@@ -300,7 +313,7 @@ contract ParametersTest is CourtKit {
         pastAppeal(id);
         court.execute(id);
         eq(staking.slashable(host), HOST_STAKE / 2, "half");
-        eq(coin.balanceOf(address(court)), 0, "nothing stays");
+        eq(unsettled(), 0, "nothing stays");
         (,,,, uint40 jailedUntil,) = staking.operators(host);
         eq(jailedUntil, vm.getBlockTimestamp() + 30 days, "jailed as it opened");
     }

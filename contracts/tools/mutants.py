@@ -22,6 +22,7 @@ from forge import ROOT, binary
 
 # What is mutated, and the test files that guard it. Only they, and what they import, are compiled.
 MONEY = ("Settlement", "Channels", "Pools", "Twin", "Deposits", "Attacks", "BadTokens")
+COMMITTEE = ("AuditCourt", "LineageCourt", "Silence", "Sureties", "CourtReentrancy", "DisputeCoins", "Lottery")
 GUARDS: dict[str, tuple[str, ...]] = {
     "src/Settlement.sol": MONEY,
     "src/Rows.sol": MONEY,
@@ -29,7 +30,7 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "src/Payments.sol": ("DisputeCoins", "market/Leases", "market/PromotionAuctions", "market/ShareAuctions"),
     "src/Staking.sol": ("Staking", "Lottery", "AuditCourt"),
     "src/AuditCourt.sol": ("AuditCourt", "Anchors", "DisputeCoins"),
-    "src/Committee.sol": ("AuditCourt", "LineageCourt", "Silence", "DisputeCoins", "Lottery"),
+    "src/Committee.sol": COMMITTEE,
     "src/AgentRegistry.sol": ("AgentRegistry", "Lineage", "RegistryAttacks", "RegistryFuzz"),
     "src/Leases.sol": ("market/Leases", "market/LeaseAttacks"),
     "src/PromotionAuctions.sol": ("market/PromotionAuctions", "market/PromotionAttacks", "market/PromotionPrices"),

@@ -32,6 +32,7 @@ from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.disputes import Disputes
+from lading_coordinator.audits.fees import Fees, Till
 from lading_coordinator.audits.lessons import Bench, Lessons
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
@@ -42,6 +43,7 @@ from lading_coordinator.core.admission import Admission
 from lading_coordinator.core.admission import Bounds as Queue
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
+from lading_coordinator.core.fees import FeePolicy
 from lading_coordinator.core.shares import Shares
 from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.gateway.asgi import AsgiBridge
@@ -60,7 +62,7 @@ from lading_coordinator.metrics import Metrics, merged
 from lading_coordinator.peers import Index, announce, settle_handler
 from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
-from lading_coordinator.settings import CoordinatorSettings
+from lading_coordinator.settings import CoordinatorSettings, amount_of
 from lading_coordinator.standing import Standing
 from lading_coordinator.store import Store
 from lading_coordinator.turns import Turns
@@ -244,6 +246,17 @@ class Coordinator:
     def _limits(self, agent: AgentId, numeric: str) -> Tolerance | None:
         return calibration.limits(self.tables, self._spec(agent), numeric, numeric)
 
+    def _fees(self) -> Fees | None:
+        """None where nothing is paid, and in workers, which ask no auditor."""
+        settings, outside = self.settings, self.outside
+        if not settings.audit_pay or self.place.role is Role.WORKER:
+            return None
+        decimals = outside.contracts.deployment.decimals
+        most, epoch = (amount_of(name, settings, decimals) for name in ("audit_pay_most", "audit_pay_epoch"))
+        policy = FeePolicy(round(settings.audit_pay * 1_000_000), most, epoch)
+        till = Till(outside.key, self.purse, outside.contracts.settlement, self.store)
+        return Fees(till, policy, self.metrics, outside.clock, settings.audit_epoch)
+
     def _auditing(self) -> None:
         settings, outside = self.settings, self.outside
         policy = Policy(outside.rates, least_ppm=settings.rate_ppm, opening_pause=settings.audit_opening_pause)
@@ -265,7 +278,14 @@ class Coordinator:
             fresh=fresh,
         )
         bench = Bench(
-            self.records, self.ledger, self.directory, self.standing, self.conduct, self.canaries, self.metrics
+            self.records,
+            self.ledger,
+            self.directory,
+            self.standing,
+            self.conduct,
+            self.canaries,
+            self.metrics,
+            self._fees(),
         )
         self.lessons = Lessons(bench)
         self.checks = Checks(bench, outside.transport, policy, clock, patience=settings.audit_patience)

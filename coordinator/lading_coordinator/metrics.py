@@ -53,6 +53,10 @@ class Metrics:
         self.hosts = Gauge("lading_hosts", "Hosts with a live heartbeat", registry=self.registry)
         self.offers = Gauge("lading_offers", "Offers known", registry=self.registry)
         self.audits = Counter("lading_audits", "Audits by verdict", ("verdict",), registry=self.registry)
+        self.audit_fees = Counter(
+            "lading_audit_fees", "Findings of auditors, by whether they were paid", ("outcome",), registry=self.registry
+        )
+        self.audit_fees_wei = Counter("lading_audit_fees_wei", "Promised to auditors, in wei", registry=self.registry)
         self.disputes = Counter("lading_disputes", "Steps of disputes", ("step",), registry=self.registry)
         self.chain_up = Gauge("lading_chain_up", "1 while the chain answers", registry=self.registry)
         self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)

@@ -200,7 +200,7 @@ class Index:
                 await self._agents.learn(known.agent, host)
 
     def _count(self) -> None:
-        self._metrics.hosts.set(sum(1 for state in self._directory.hosts().values() if state.beat_at is not None))
+        self._metrics.hosts.set(self._directory.linked)
         self._metrics.offers.set(self._directory.size)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:

@@ -7,6 +7,9 @@ import msgspec
 from msgspec import Meta
 
 from lading_coordinator.errors import BadSettings
+from lading_protocol.errors import BadAmount
+from lading_protocol.ids import Wei
+from lading_protocol.pricing import parse_amount
 
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -41,6 +44,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     `audit_beacon_blocks` blocks after the anchor are combined where blocks serve. A host has `audit_opening_pause`
     between two askings for its sketch. `audit_epoch` is the epoch of suspicion and of orders. `audit_canary_key` is
     the key file of an operator of one's own, under whose name known faults test the auditors; empty: there are none.
+    An auditor gets the share `audit_pay` of an audited job's price for its finding (0: nothing), at most what it asks
+    itself for as many prompt tokens and `audit_pay_most` coins; all get `audit_pay_epoch` coins an epoch at most. It
+    comes out of the deposit of this coordinator's own account.
     """
 
     home: str = "~/.lading/coordinator"
@@ -78,6 +84,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     audit_opening_pause: Positive = 300.0
     audit_epoch: Positive = 86_400.0
     audit_canary_key: str = ""
+    audit_pay: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    audit_pay_most: str = "0.01"
+    audit_pay_epoch: str = "10"
     default_tokens: Annotated[int, Meta(ge=1, le=131072)] = 512
     tls_cert: str = ""
     tls_key: str = ""
@@ -126,3 +135,11 @@ def check(settings: CoordinatorSettings) -> None:
         )
     if not settings.chain_url.startswith(("http://", "https://")):
         raise BadSettings(f"The setting coordinator.chain_url is {settings.chain_url!r}.", hint="Give an http(s) URL.")
+
+
+def amount_of(name: str, settings: CoordinatorSettings, decimals: int) -> Wei:
+    """A setting in whole coins, in wei. Raises BadSettings."""
+    try:
+        return parse_amount(getattr(settings, name), decimals)
+    except BadAmount as error:
+        raise BadSettings(f"The setting coordinator.{name} is wrong: {error}") from None

@@ -113,7 +113,7 @@ class Standing:
 
         Those whose turn was longest ago: keys without a stake are free, and must not drown the chain in questions.
         """
-        barred = [host for host, state in self._directory.hosts().items() if state.barred]
+        barred = self._directory.barred()
         self._asked = {host: self._asked.get(host, 0.0) for host in barred}
         turn = sorted(barred, key=lambda host: self._asked[host])[:BARRED_AT_ONCE]
         asked = self._dirty | set(turn)

@@ -83,6 +83,10 @@ create table if not exists pools (digest blob primary key, stakes blob not null)
 create table if not exists papers (
     leaf blob not null, auditor blob not null, finding blob not null, primary key (leaf, auditor)
 ) without rowid;
+create table if not exists audit_fees (
+    leaf blob not null, auditor blob not null, amount text not null, at real not null, primary key (leaf, auditor)
+) without rowid;
+create index if not exists audit_fees_by_time on audit_fees (at);
 create table if not exists askings (
     leaf blob primary key, tries integer not null, opened integer not null, at real not null
 ) without rowid;

@@ -71,7 +71,8 @@ class Books:
             if record.payer == who:
                 channel = await self._contracts.settlement.channel(key)
                 locked += channel.locked - channel.redeemed
-        return Estate(known.coins, known.free + locked, known.earned, known.royalties, known.staked)
+        staked = known.staked + known.sureties
+        return Estate(known.coins, known.free + locked, known.earned, known.royalties, staked)
 
     def holdings(self) -> tuple[books.Holding, ...]:
         """For each contract that holds coins: its balance, and the sum of all claims on it."""

@@ -23,6 +23,7 @@ from lading_protocol.receipts import StakeConsent
 
 CHAIN_ID = 31_415
 STAKE = 1_000 * COIN
+SURETY = 30 * COIN
 NODE_SETTINGS = """\
 [node]
 data = "{data}"
@@ -97,12 +98,16 @@ class Theatre:
             await chain_faucet(endpoint, faucet_key("demo"), party.cold.address, record, gas=GAS, coins=coins)
 
     async def stake(self, host: Party) -> None:
-        """The cold owner stakes for the key on the machine, which consents; its earnings go to the cold one too."""
+        """The cold owner stakes for the key on the machine, which consents, and lodges the surety of its votes; its
+        earnings go to the cold one too."""
         assert host.cold is not None
         staking = self.contracts.staking
         consent = StakeConsent(host.cold.address).sign(self.contracts.deployment.staking_domain, host.key).signature
         await self.contracts.coin.approve(host.cold, self.contracts.deployment.staking, STAKE)
         await staking.stake(host.cold, host.address, STAKE, consent)
+        court = self.contracts.court
+        await self.contracts.coin.approve(host.cold, court.address, SURETY)
+        await court.lodge(host.cold, host.address, SURETY)
         await self.contracts.settlement.set_payout(host.key, host.address, host.cold.address)
 
     # Programs

@@ -20,6 +20,7 @@ from lading_node.agents import Agent
 from lading_node.core.casework import conclude, holds, mismatch, opening_size, rerun_chat, rerun_embed
 from lading_node.engines.port import Embed, Embedded, Engine, Failed, Score, Scored
 from lading_node.errors import CaseMismatch, NodeError
+from lading_node.fees import Takings
 from lading_node.ports import Doors, Package
 from lading_protocol import audit
 from lading_protocol.audit import Tolerance
@@ -32,6 +33,7 @@ from lading_protocol.messages import (
     Case,
     Check,
     EmbedRequest,
+    Fee,
     Finding,
     Refuse,
     Reveal,
@@ -111,9 +113,10 @@ class Rerun(msgspec.Struct, frozen=True):
 
 
 class Auditor:
-    def __init__(self, doors: Doors, agents: Sequence[Agent]) -> None:
+    def __init__(self, doors: Doors, agents: Sequence[Agent], takings: Takings) -> None:
         self._doors = doors
         self._agents = agents
+        self._takings = takings
         self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._duty = asyncio.Semaphore(1)
         self._lines: dict[Address, asyncio.Lock] = {}
@@ -131,7 +134,7 @@ class Auditor:
         try:
             async with line:
                 while (ask := await self._next(messages)) is not None:
-                    await self._answer(messages, ask)
+                    await (self._paid(ask, peer) if isinstance(ask, Fee) else self._answer(messages, ask, peer))
         except TimeoutError:
             return
         finally:
@@ -143,11 +146,18 @@ class Auditor:
         async with asyncio.timeout(CHECK_SECONDS):
             return await messages.recv()
 
-    async def _answer(self, messages: MessageStream[ToAuditor], ask: ToAuditor) -> None:
+    async def _paid(self, fee: Fee, peer: Address) -> None:
+        try:
+            await self._takings.take(fee, peer)
+        except LadingError as error:
+            log.warning("a fee of %s is not good: %s", short(peer), error)
+
+    async def _answer(self, messages: MessageStream[ToAuditor], ask: ToAuditor, peer: Address) -> None:
         """One case: our numbers are sealed before the host's are seen, and shown after."""
         try:
             if not isinstance(ask, Check):
                 raise CaseMismatch("Something was opened that nobody asked for.")
+            self._takings.admit(peer)
             async with self._turns:
                 rerun = await self._rerun(ask.case, only_served=True)
             salt = self._doors.rng.randbytes(32)
@@ -162,6 +172,7 @@ class Auditor:
             await messages.drain()
             return
         self.checked += 1
+        self._takings.found(peer)
         messages.send(finding)
         messages.send(Reveal(salt, rerun.margins))
         await send_sketch(messages, rerun.sketch)

@@ -103,10 +103,10 @@ async def calibrate(
         means = await asyncio.to_thread(means_here)
         hosts = []
         for threads in range(1, MOST_THREADS + 1):
-            limits = Limits(slots=SLOTS, threads=threads)
+            limits = Limits(slots=SLOTS, threads=threads, device=True)
             hosts.append(await stack.enter_async_context(_opened(manifest, classes.host, folder, limits, means)))
         auditor, ready = await stack.enter_async_context(
-            _opened(manifest, classes.auditor, folder, Limits(slots=SLOTS), means)
+            _opened(manifest, classes.auditor, folder, Limits(slots=SLOTS, device=True), means)
         )
         shown = [one async for one in _every([host for host, _ in hosts], auditor, plan, told)]
     return measured(shown), (_words(hosts[0][1]), _words(ready))

@@ -17,6 +17,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Link
 from lading_net.sketches import receive_sketch
 from lading_node.audit import Abstained, Auditor
+from lading_node.bonds import Bonds
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.errors import CaseMismatch
 from lading_node.ports import Doors
@@ -47,10 +48,13 @@ class Duty(msgspec.Struct):
 
 
 class Juror:
-    """`link_to` finds or dials a link to a peer; it may fail."""
+    """`link_to` finds or dials a link to a peer; it may fail. `bonds` puts up what votes and appeals take."""
 
-    def __init__(self, doors: Doors, auditor: Auditor, link_to: Callable[[Address], Awaitable[Link]]) -> None:
+    def __init__(
+        self, doors: Doors, auditor: Auditor, bonds: Bonds, link_to: Callable[[Address], Awaitable[Link]]
+    ) -> None:
         self._doors = doors
+        self._bonds = bonds
         self._auditor = auditor
         self._link_to = link_to
         self._votes: dict[tuple[Digest, int], Vote] = {}
@@ -80,8 +84,8 @@ class Juror:
 
     def _draw(self, dispute: Digest, round: int, number: int) -> None:
         vote = self._votes.get((dispute, round))
-        stage = vote.stage if vote is not None else ""
-        self.duties.setdefault((dispute, round), Duty(dispute, Seat(round, number, stage)))
+        seat = Seat(round, number) if vote is None else Seat(round, number, vote.stage, vote.verdict)
+        self.duties.setdefault((dispute, round), Duty(dispute, seat))
         self._wake.set()
 
     async def run(self) -> None:
@@ -126,6 +130,7 @@ class Juror:
             case Next.COMMIT:
                 vote = self._votes[duty.dispute, duty.seat.round]
                 if not any((await court.vote(duty.dispute, duty.seat.round, key.address)).commitment):
+                    await self._bonds.ready(duty.dispute)
                     sealed = _ballot(vote).commitment(duty.dispute, duty.seat.round, key.address)
                     await court.commit(key, duty.dispute, sealed)
                 await self._advance_vote(duty, vote, "committed")
@@ -137,6 +142,9 @@ class Juror:
                 await self._advance_vote(duty, vote, "revealed")
             case Next.TALLY:
                 await court.tally(key, duty.dispute)
+            case Next.APPEAL:
+                assert dispute is not None
+                await self._appeal(duty, dispute, head.timestamp)
             case Next.EXECUTE:
                 await court.execute(key, duty.dispute)
         return False
@@ -165,6 +173,13 @@ class Juror:
         )
         await self._advance_vote(duty, vote, "decided")
 
+    async def _appeal(self, duty: Duty, found: Dispute, now: int) -> None:
+        """Bring a larger committee, once it is clear that the host does not."""
+        if await self._bonds.worth_it(duty.dispute, found, now):
+            duty.note = f"outvoted; {await self._bonds.appeal(duty.dispute, found)}"
+            duty.seat = msgspec.structs.replace(duty.seat, stage="outvoted")
+            log.warning("dispute %s: %s", short(duty.dispute), duty.note)
+
     def _abstain(self, duty: Duty, why: str) -> None:
         log.warning("no vote in dispute %s: %s", short(duty.dispute), why)
         duty.seat, duty.note = msgspec.structs.replace(duty.seat, stage="abstained"), f"abstained: {why}"
@@ -173,7 +188,7 @@ class Juror:
         vote = msgspec.structs.replace(vote, stage=stage, at=self._doors.clock())
         await self._doors.ledger.put_vote(vote)
         self._votes[duty.dispute, duty.seat.round] = vote
-        duty.seat, duty.note = msgspec.structs.replace(duty.seat, stage=stage), stage
+        duty.seat, duty.note = msgspec.structs.replace(duty.seat, stage=stage, said=vote.verdict), stage
         self._wake.set()
 
     async def _fetch(self, duty: Duty) -> tuple[Case, bytes | None]:
@@ -214,7 +229,7 @@ async def _opened(messages: MessageStream[FromChallenger], case: object) -> byte
 def _docket(dispute: Dispute | None) -> Docket | None:
     if dispute is None:
         return None
-    named = {name: getattr(dispute, name) for name in Docket.__struct_fields__ if name != "phase"}
+    named = {name: int(getattr(dispute, name)) for name in Docket.__struct_fields__ if name != "phase"}
     return Docket(phase=Phase(dispute.phase), **named)
 
 

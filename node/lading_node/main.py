@@ -29,7 +29,7 @@ from lading_net.private import NetworkKey, network_key
 from lading_node import settings as settings_
 from lading_node.agents import Serving
 from lading_node.disk import Identity
-from lading_node.engines.factory import CHILDREN, Means, open_engine
+from lading_node.engines.factory import CHILDREN, Means, has_card, open_engine
 from lading_node.engines.pool import Pool
 from lading_node.engines.port import Engine, EngineSpec
 from lading_node.engines.probe import probe_machine
@@ -81,7 +81,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         scratch = settings.folder / "engines"
         scratch.mkdir(exist_ok=True)
         pool = await _pool(settings, stack) if settings.ray else None
-        means = await _means(settings, scratch)
+        means = await _means(settings, scratch, pool)
         doors = Doors(
             key=key,
             transport=transport,
@@ -141,7 +141,7 @@ async def _device_classes(pool: Pool | None) -> Callable[[EngineSpec], str]:
     return lambda spec: serving_class(found.devices, spec.device)
 
 
-async def _means(settings: NodeSettings, scratch: Path) -> Means:
+async def _means(settings: NodeSettings, scratch: Path, pool: Pool | None) -> Means:
     """Tests the tiers of isolation: only those that passed count from here on."""
     if settings.docker:
         await _reap(settings.docker, scratch)
@@ -149,7 +149,8 @@ async def _means(settings: NodeSettings, scratch: Path) -> Means:
     for one in probes:
         log.info("isolation tier %s: %s", one.tier, "passed" if one.passed else "; ".join(one.failed))
     passed = tuple(one.tier for one in probes if one.passed)
-    return Means(passed, settings.require_isolation, settings.docker, settings.endpoints)
+    card = has_card() if pool is None else None
+    return Means(passed, settings.require_isolation, settings.docker, settings.endpoints, card)
 
 
 def _engines(scratch: Path, means: Means, pool: Pool | None, most: int) -> Callable[[EngineSpec], Engine]:

@@ -7,7 +7,7 @@ import os
 from contextlib import closing
 
 from lading_node.engines.errors import EngineError
-from lading_node.engines.factory import NO_MEANS, Means
+from lading_node.engines.factory import Means, has_card
 from lading_node.engines.port import Tier
 
 DOCKER = "LADING_NODE_DOCKER"
@@ -26,6 +26,6 @@ def means_here() -> Means:
         with closing(Dock(url)) as dock:
             runtimes = dock.about().get("Runtimes") or {}
     except (ImportError, EngineError):
-        return NO_MEANS
+        return Means(card=has_card())
     tiers: tuple[Tier, ...] = ("W", "P", "C", "G") if "runsc" in runtimes else ("W", "P", "C")
-    return Means(tiers=tiers, docker=url)
+    return Means(tiers=tiers, docker=url, card=has_card())

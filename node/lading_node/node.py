@@ -15,8 +15,10 @@ from lading_net.speech import serve_speech
 from lading_node.agents import Serving
 from lading_node.anchors import Anchors
 from lading_node.audit import Auditor
+from lading_node.bonds import Bonds
 from lading_node.channels import Channels
 from lading_node.core.policy import Policy
+from lading_node.fees import Takings
 from lading_node.fleet import Fleet
 from lading_node.jobs import Desk
 from lading_node.jury import Juror
@@ -30,7 +32,7 @@ from lading_node.standing import Standing
 from lading_node.terms import TermsWatch
 from lading_node.watch import Watch
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address
+from lading_protocol.ids import Address, Wei
 from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS, OPENING
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     `drain` is how many seconds running jobs get at a shutdown, `pace` tokens per second and job (0: no limit),
     `chain_poll` seconds between looks at the chain, `anchor_every` seconds between roots of receipts (0: none). `upnp`:
-    ask the router to open our port.
+    ask the router to open our port. `appeal_bond` is the largest bond (wei) that is put up to appeal (0: none).
+    `audit_credit` is how many findings in a row an asker may leave unpaid (0: any number).
     """
 
     agents: tuple[Serving, ...] = ()
@@ -60,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True):
     chain_poll: float = 1.0
     anchor_every: float = 0.0
     upnp: bool = False
+    appeal_bond: Wei = Wei(0)
+    audit_credit: int = 0
 
 
 class Node:
@@ -82,8 +87,10 @@ class Node:
         self.desk.pace = plan.pace
         self.collector = Collector(doors, self.channels, self.desk)
         self.presence = Presence(doors, self.agents, plan.coordinators)
-        self.auditor = Auditor(doors, self.agents)
-        self.juror = Juror(doors, self.auditor, self.presence.link_to)
+        self.takings = Takings(doors, self.channels, self.desk, self.agents, plan.audit_credit)
+        self.auditor = Auditor(doors, self.agents, self.takings)
+        self.bonds = Bonds(doors, plan.appeal_bond)
+        self.juror = Juror(doors, self.auditor, self.bonds, self.presence.link_to)
         self.standing = Standing(doors)
         self.anchors = Anchors(doors.ledger, doors.contracts, doors.key, plan.anchor_every)
         self.terms = TermsWatch(doors.contracts, self.agents, doors.clock)
@@ -129,7 +136,7 @@ class Node:
         self.endpoints = self.reach.endpoints()
         try:
             async with asyncio.TaskGroup() as group:
-                chainside = (self.settler, self.juror, self.standing, self.anchors, self.terms, self.watch)
+                chainside = (self.settler, self.juror, self.bonds, self.standing, self.anchors, self.terms, self.watch)
                 parts = (self.fleet, self.releases, self.presence, self.reach, self.collector, *chainside)
                 tasks = [group.create_task(part.run()) for part in parts]
                 self.started.set()
@@ -175,6 +182,8 @@ class Node:
                 self.standing.accused(event, self.address)
             case events.Drawn():
                 self.juror.hear(event)
+            case events.Ruled():
+                self.bonds.hear(event)
             case events.Staked() | events.Unstaked() | events.Slashed() | events.Jailed() | events.UnstakeRequested():
                 if event.operator == self.address:
                     self.standing.look()

@@ -64,7 +64,7 @@ class StoredPackages:
             if agent not in self._in_use:
                 self._in_use[agent] = self._store.hold(agent)
         endpoint = self._endpoints.get(agent, "")
-        runtime = choose_runtime(manifest, lambda engine: lacking(engine, self._means, endpoint))
+        runtime = choose_runtime(manifest, lambda runtime: lacking(runtime, self._means, endpoint))
         spec = engine_spec(manifest, runtime, place, self._limits)
         if runtime.engine == "openai-http":
             spec = msgspec.structs.replace(spec, endpoint=endpoint)
@@ -88,14 +88,14 @@ class StoredPackages:
             raise NoPackage(f"The package of agent {short(agent)} is not here and cannot be had: {why}") from error
 
 
-def choose_runtime(manifest: Manifest, lacks: Callable[[str], str]) -> Runtime:
+def choose_runtime(manifest: Manifest, lacks: Callable[[Runtime], str]) -> Runtime:
     """The first that this machine runs: a manifest lists them in order of preference. Raises NoPackage.
 
-    `lacks` says what is missing for an engine, "" when nothing is.
+    `lacks` says what is missing for one, "" when nothing is.
     """
     reasons = []
     for runtime in manifest.runtimes:
-        if not (why := lacks(runtime.engine)):
+        if not (why := lacks(runtime)):
             return runtime
         reasons.append(f"{runtime.engine}: {why}")
     raise NoPackage(f"This node cannot run {manifest.name!r}: {'; '.join(reasons)}.", hint="")

@@ -51,9 +51,12 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `require_isolation`: no model is served where the self-test of its tier failed. `docker` is the socket of a
     container engine, such as unix:///var/run/docker.sock (empty: agents in images are not served).
     `endpoints` are OpenAI-compatible servers, tables of url, model, key, continues and takes in the file.
-    `redeem_threshold` is in whole coins. `anchor_every`: how often a root over new receipts is put on the chain (0:
-    never). `follow`: whether an agent gives way to the later releases that its publisher points to. `upnp`: whether a
-    home router is asked to open our port. `lan`: whether peers are looked for in the local network, by multicast.
+    `redeem_threshold` is in whole coins, and so is `appeal_bond`: the largest bond that the operator key puts up to
+    appeal a conviction, of this node or one that outvoted its own re-run as a juror (0: it never does).
+    `audit_credit`: how many findings in a row an asker may leave unpaid before it gets no more (0: any number).
+    `anchor_every`: how often a root over new receipts is put on the chain (0: never). `follow`: whether an agent
+    gives way to the later releases that its publisher points to. `upnp`: whether a home router is asked to open our
+    port. `lan`: whether peers are looked for in the local network, by multicast.
     """
 
     data: str = "~/.lading/node"
@@ -93,6 +96,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain: Annotated[float, Meta(ge=0)] = 20.0
     chain_poll: Annotated[float, Meta(gt=0)] = 1.0
     anchor_every: Annotated[float, Meta(ge=0)] = 600.0
+    appeal_bond: str = "200"
+    audit_credit: Annotated[int, Meta(ge=0)] = 256
 
     @property
     def folder(self) -> Path:
@@ -161,6 +166,8 @@ def plan(settings: NodeSettings, agents: tuple[Serving, ...], decimals: int, out
         chain_poll=settings.chain_poll,
         anchor_every=settings.anchor_every,
         upnp=settings.upnp,
+        appeal_bond=_amount("node.appeal_bond", settings.appeal_bond, decimals),
+        audit_credit=settings.audit_credit,
     )
 
 

@@ -115,6 +115,7 @@ def status(node: Node) -> dict[str, Any]:
             for duty in node.juror.duties.values()
         ],
         "audits": node.auditor.checked,
+        "audit_fees_wei": str(node.takings.taken),
     }
 
 

@@ -145,7 +145,7 @@ async def opened(
         place = Path(folder) / "agent"
         manifest = await asyncio.to_thread(store.materialise, agent, place)
         have = means if means is not None else await asyncio.to_thread(means_here)
-        runtime = choose_runtime(manifest, lambda engine: lacking(engine, have))
+        runtime = choose_runtime(manifest, lambda runtime: lacking(runtime, have))
         spec = engine_spec(manifest, runtime, place, limits or Limits(slots=1))
         scratch = Path(folder) / "engines"
         scratch.mkdir()

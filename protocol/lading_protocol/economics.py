@@ -4,6 +4,7 @@ Amounts are wei, shares are millionths (ppm) where a program sets them and fract
 rounding decides who gains; where one must be rounded it is in the cheat's favour. docs/economics.md tells it in words.
 """
 
+from enum import Enum
 from fractions import Fraction
 from math import ceil, comb, floor
 
@@ -15,6 +16,8 @@ MILLION = 1_000_000
 _BPS = 10_000
 _COIN = 10**18
 _HOUR, _DAY = 3_600, 86_400
+# As often as the court lets rulings be appealed.
+MOST_APPEALS = 2
 # Powers are kept to so many binary places, rounded up.
 _PLACES = 1 << 96
 
@@ -47,8 +50,9 @@ class CourtTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What the chain holds and takes. Every deployment reads these numbers from here.
 
     `min_stake` and `bond` in wei. `slash_bps` of the stake is taken; of that, `reward_bps` go to jurors and
-    `finder_bps` to the accuser, `burn_bps` are destroyed, and the consumer is refunded from what is left. Windows and
-    times in seconds.
+    `finder_bps` to the accuser, `burn_bps` are destroyed, and the consumer is refunded from what is left. Each vote of
+    a juror sets `vote_deposit` (wei) of its surety aside, and loses it to the right side when it is outvoted in the
+    end. Windows and times in seconds.
     """
 
     min_stake: Wei = Wei(1_000 * _COIN)
@@ -64,6 +68,7 @@ class CourtTerms(msgspec.Struct, frozen=True, kw_only=True):
     reveal_window: int = 6 * _HOUR
     appeal_window: int = _DAY
     jail_time: int = 7 * _DAY
+    vote_deposit: Wei = Wei(10 * _COIN)
 
     @property
     def verdict_seconds(self) -> int:
@@ -78,13 +83,13 @@ class Shipped(msgspec.Struct, frozen=True, kw_only=True):
     """All that the honesty condition depends on and a program sets.
 
     `escrow` is for how many seconds pay can be forfeited after it was earned: none, because a voucher pays whoever
-    holds it and no court can take it back. `audit_pay` is what an auditor gets for a finding, beside a juror's reward.
+    holds it and no court can take it back. `audit_pay_ppm` of a job's price is what an auditor gets for a finding.
     """
 
     rates: AuditRates = AuditRates()
     court: CourtTerms = CourtTerms()
     escrow: int = 0
-    audit_pay: Wei = Wei(0)
+    audit_pay_ppm: int = 100_000
 
 
 SHIPPED = Shipped()
@@ -222,36 +227,100 @@ def fee_for_audits(pay: Wei, price: Wei, rate_ppm: int, rates: AuditRates) -> in
 # ---- false accusers, and clients
 
 
+class Appellant(Enum):
+    """Who appeals a wrong conviction, as often as the court lets it."""
+
+    HOST = "the host"
+    MINORITY = "an honest juror, if one sits"
+    NOBODY = "nobody"
+
+
 class Frame(msgspec.Struct, frozen=True):
     """What comes of one audit of an honest receipt when colluders accuse: the chance that a court hears of it, that the
-    stake is lost in the end, and what accuser (its bond) and colluders (jurors' pay) may expect from it, in wei."""
+    stake is lost in the end, and what accuser (its bond) and colluding jurors may expect from it, in wei.
+
+    `ring` is what a case brings to jurors and accuser when they are one gang, which needs no auditor to accuse.
+    """
 
     accused: Fraction
     slashed: Fraction
     accuser: Fraction
     colluders: Fraction
+    ring: Fraction
 
 
-def frame(colluding_ppm: int, stake: Wei, appeals: int, rules: Shipped = SHIPPED, juror_loss: int = 0) -> Frame:
-    """A false accusation of a host that appeals, if need be, `appeals` times.
+def frame(colluding_ppm: int, stake: Wei, by: Appellant, rules: Shipped = SHIPPED) -> Frame:
+    """A false accusation of an honest host of which the share `colluding_ppm` of auditors and jurors is part.
 
-    It is slashed only when every committee errs. The accuser's bond is lost when one does not. Jurors share
-    `reward_bps` of a slash. While a wrong vote costs them nothing (`juror_loss`, wei), it is to colluders a lottery
-    ticket that somebody else paid.
+    It is slashed only when every committee errs. While a wrong vote costs nothing (`vote_deposit` 0) a case is a
+    lottery ticket to them that somebody else paid.
     """
-    r, court = share(colluding_ppm), rules.court
+    r = share(colluding_ppm)
     accused = framed(r, share(rules.rates.reaudit_ppm))
-    wrong = Fraction(1)
-    for n in range(appeals + 1):
-        wrong *= 1 - convicted(1 - r, court, n)
-    slashed, reward = court.slash(stake), Fraction(court.reward_bps, _BPS)
-    fee = Fraction(court.finder_bps, _BPS) * slashed
+    case = _rounds(_Jury(r, by, rules.court, rules.court.slash(stake)), 0, 0, 0, 0)
     return Frame(
         accused=accused,
-        slashed=accused * wrong,
-        accuser=accused * (wrong * fee - (1 - wrong) * court.bond),
-        colluders=accused * (wrong * reward * slashed - (1 - wrong) * r * court.committee_size * juror_loss),
+        slashed=accused * case.slashed,
+        accuser=accused * case.accuser,
+        colluders=accused * case.jurors,
+        ring=case.accuser + case.jurors,
     )
+
+
+def frames_from(stake: Wei, by: Appellant, *, ring: bool = False, rules: Shipped = SHIPPED) -> int | None:
+    """The smallest share of colluders, in whole percent, at which framing brings more than it costs; None: at none."""
+    for percent in range(1, 100):
+        found = frame(percent * 10_000, stake, by, rules)
+        if (found.ring if ring else found.colluders) > 0:
+            return percent
+    return None
+
+
+class _Jury(msgspec.Struct, frozen=True):
+    colluding: Fraction
+    by: Appellant
+    court: CourtTerms
+    slashed: Wei
+
+
+class _Case(msgspec.Struct, frozen=True):
+    """Expected of a case: that the stake is lost, what its accuser and what colluding jurors get or lose (wei)."""
+
+    slashed: Fraction
+    accuser: Fraction
+    jurors: Fraction
+
+
+def _rounds(jury: _Jury, appeals: int, liars: int, honest: int, bonds: int) -> _Case:
+    """From the draw of a committee on, after `appeals` whose committees had `liars` and `honest` in all; those who
+    appealed have `bonds` (wei) at stake. Over every number of colluders that can be drawn."""
+    court, r = jury.court, jury.colluding
+    size = ((court.committee_size + 1) << appeals) - 1
+    slashed = accuser = jurors = Fraction(0)
+    for drawn in range(size + 1):
+        chance = comb(size, drawn) * r**drawn * (1 - r) ** (size - drawn)
+        so_far = liars + drawn, honest + size - drawn
+        if drawn < max(size // 2 + 1, court.quorum):
+            case = _Case(Fraction(0), Fraction(-court.bond), Fraction(-court.vote_deposit * so_far[0]))
+        elif appeals < MOST_APPEALS and _appealed(jury.by, size - drawn):
+            case = _rounds(jury, appeals + 1, *so_far, bonds + (court.bond << (appeals + 1)))
+        else:
+            case = _convicted(jury, so_far[1], bonds)
+        slashed, accuser = slashed + chance * case.slashed, accuser + chance * case.accuser
+        jurors += chance * case.jurors
+    return _Case(slashed, accuser, jurors)
+
+
+def _appealed(by: Appellant, honest: int) -> bool:
+    return by is Appellant.HOST or (by is Appellant.MINORITY and honest > 0)
+
+
+def _convicted(jury: _Jury, honest: int, bonds: int) -> _Case:
+    """All colluders voted as ruled: they share the reward, what honest jurors lost, and half of the lost bonds; the
+    accuser has its fee and the other half."""
+    court, slashed = jury.court, jury.slashed
+    reward, fee = Fraction(court.reward_bps * slashed, _BPS), Fraction(court.finder_bps * slashed, _BPS)
+    return _Case(Fraction(1), fee + Fraction(bonds, 2), reward + court.vote_deposit * honest + Fraction(bonds, 2))
 
 
 def harm(done: Wei, spent: Wei) -> Fraction:

@@ -5,8 +5,9 @@ On the wire a struct is its ABI words (32 bytes a field, as hashed) followed by 
 Payers sign and hosts verify a voucher a chunk, so what depends only on a class or a domain is worked out once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from struct import Struct, error
 from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -17,6 +18,9 @@ from lading_protocol.ids import Address, Digest, Signature
 from lading_protocol.keys import PrivateKey, keccak256, recover
 
 S = TypeVar("S", bound="Signable")
+_SIZES = {"address": 20, "bytes32": 32}
+# How the module struct writes a value of a type in its word; integers of other sizes are written as bytes.
+_WORDS = {"address": "12x20s", "bytes32": "32s", "uint8": "31xB", "uint32": "28xI", "uint64": "24xQ"}
 
 
 class Sol(msgspec.Struct, frozen=True):
@@ -64,9 +68,11 @@ class Signable(msgspec.Struct, frozen=True):
 
     def words(self) -> bytes:
         """ABI encoding of the fields: 32 bytes each, in order. Raises BadAmount when a number does not fit."""
-        return b"".join(
-            [encode(value) for encode, value in zip(_plan(type(self)).encoders, astuple(self), strict=True)]
-        )
+        plan, values = _plan(type(self)), astuple(self)
+        packed = plan.layout.pack(values)
+        if packed is None:
+            return b"".join([encode(value) for encode, value in zip(plan.encoders, values, strict=True)])
+        return packed
 
     def digest(self, domain: Domain) -> Digest:
         return keccak256(_prefix(domain) + keccak256(_plan(type(self)).type_hash + self.words()))
@@ -170,10 +176,40 @@ class _Codec(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
+class _Layout:
+    """All words of a struct packed at once, where every field is of the plainest kind."""
+
+    __slots__ = ("_pack", "_plain", "_sized", "_wide")
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._sized = [(at, _SIZES[kind]) for at, kind in enumerate(kinds) if kind in _SIZES]
+        self._wide = [(at, int(kind[4:]) // 8) for at, kind in enumerate(kinds) if kind not in _WORDS]
+        self._plain = [at for at, kind in enumerate(kinds) if kind.startswith("uint")]
+        wide = {kinds[at]: f"{32 - size}x{size}s" for at, size in self._wide}
+        self._pack = Struct(">" + "".join([(_WORDS | wide)[kind] for kind in kinds])).pack
+
+    def pack(self, given: tuple[Any, ...]) -> bytes | None:
+        """None for what has to be looked at field by field: it is refused there, or is right in a rarer way."""
+        values = list(given)
+        for at, size in self._sized:
+            if len(values[at]) != size:
+                return None
+        for at in self._plain:
+            if type(values[at]) is not int:
+                return None
+        try:
+            for at, size in self._wide:
+                values[at] = values[at].to_bytes(size, "big")
+            return self._pack(*values)
+        except (OverflowError, error):
+            return None
+
+
 class _Plan(NamedTuple):
     """What signing needs to know of a struct's class."""
 
     type_hash: bytes
+    layout: _Layout
     encoders: tuple[Callable[[Any], bytes], ...]
     decoders: tuple[Callable[[bytes], Any], ...]
 
@@ -181,7 +217,8 @@ class _Plan(NamedTuple):
 @cache
 def _plan(struct: type[Signable]) -> _Plan:
     codecs = [_uint(kind) if kind.startswith("uint") else _fixed(kind) for _, kind in _fields(struct)]
-    return _Plan(type_hash(struct), tuple(one.encode for one in codecs), tuple(one.decode for one in codecs))
+    layout = _Layout([kind for _, kind in _fields(struct)])
+    return _Plan(type_hash(struct), layout, tuple(one.encode for one in codecs), tuple(one.decode for one in codecs))
 
 
 def _uint(kind: str) -> _Codec:

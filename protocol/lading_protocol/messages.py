@@ -435,8 +435,16 @@ class Reveal(Wire, frozen=True, tag="reveal"):
     margins: Annotated[bytes, Meta(max_length=4 * MAX_TOKENS)]
 
 
+class Fee(Wire, frozen=True, tag="fee"):
+    """What a finding is paid with, on its stream after the last Sketch: a voucher of the asker's own channel with the
+    auditor, and the lock behind it when it may not be on chain yet. Only to who names the feature audit_fee."""
+
+    voucher: Packed
+    lock: OptionalPaper = b""
+
+
 FromChallenger = Case | Sketch | Unopened | Refuse
-ToAuditor = Check | Sketch | Unopened
+ToAuditor = Check | Sketch | Unopened | Fee
 FromAuditor = Sealed | Finding | Reveal | Sketch | Refuse
 FromOpener = Sketch | Refuse
 

@@ -14,6 +14,7 @@ TEMPLATE_OVERHEAD = 256
 # Words around tools, and how much longer JSON can become when a template writes it with spaces and escapes.
 TOOLS_OVERHEAD = 1024
 JSON_GROWTH = 4
+_latest: list[tuple[Request | None, int]] = [(None, 0)]
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -36,6 +37,14 @@ def attempt_amount(price: Price, prompt_tokens: int, first: int, output_tokens: 
 
 def prompt_bound(request: Request) -> int:
     """The most prompt tokens that a request can honestly have: no token is shorter than a byte."""
+    known, bound = _latest[0]
+    if known is not request:  # a job asks several times in a row
+        bound = _bound_of(request)
+        _latest[0] = request, bound
+    return bound
+
+
+def _bound_of(request: Request) -> int:
     if isinstance(request, ChatRequest):
         turns = sum([_bytes_of(m.content) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages])
         return turns + TEMPLATE_OVERHEAD + (_rich_bound(request) if isinstance(request, RichChat) else 0)

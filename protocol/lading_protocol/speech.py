@@ -13,7 +13,8 @@ from msgspec import Meta
 from lading_protocol import OLDEST, VERSION
 
 SPEECH = "/lading/speech/1"
-FEATURES: tuple[str, ...] = ("call_back", "relay", "straighten")
+AUDIT_FEE = "audit_fee"
+FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", "relay", "straighten")
 
 Feature = Annotated[str, Meta(max_length=32)]
 Number = Annotated[int, Meta(ge=1, le=1 << 16)]

@@ -17,6 +17,8 @@ from . import ROOT, page
 from .report import BadLine, Line, emit, read, table
 
 LIMIT_SECONDS = 1800.0
+# What a benchmark ends with where the device that it is about is not there: nothing is wrong, and nothing measured.
+LACKING = 77
 # Four configurations of half an hour and more, each kept once it is measured: see bench_audit.
 LIMITS = {"audit": 4 * 3600.0}
 
@@ -30,11 +32,12 @@ def commands() -> dict[str, list[str]]:
 
 
 class Outcome:
-    """What a benchmark found, and what went wrong in it, in words."""
+    """What a benchmark found, and what went wrong in it, in words. `lacking`: its device is not in this machine."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.trouble = ""
+        self.lacking = False
 
 
 def run(arguments: list[str], limit: float = LIMIT_SECONDS) -> Outcome:
@@ -59,6 +62,8 @@ def run(arguments: list[str], limit: float = LIMIT_SECONDS) -> Outcome:
         code = process.wait()
         if time.monotonic() - began >= limit:
             outcome.trouble = f"it was not done after {limit / 60:.0f} minutes"
+        elif code == LACKING and not outcome.lines:
+            outcome.lacking = True
         elif code:
             outcome.trouble = f"it ended with {code}"
         elif not outcome.lines:
@@ -99,11 +104,12 @@ def main() -> int:
         more += ["--from-nothing"] if chosen.from_nothing and name == "demo" else []
         outcomes[name] = run([*known[name], *more], LIMITS.get(name, LIMIT_SECONDS))
     for name, outcome in outcomes.items():
-        print(f"\n{name}" + (f": CRASHED, {outcome.trouble}" if outcome.trouble else ""))
+        lacking = ": not measured, this machine has no device for it" if outcome.lacking else ""
+        print(f"\n{name}" + (f": CRASHED, {outcome.trouble}" if outcome.trouble else lacking))
         print(table(outcome.lines))
     print(f"\n{machine}")
     if chosen.write:
-        whole = {name: outcome.lines for name, outcome in outcomes.items() if not outcome.trouble}
+        whole = {name: outcome.lines for name, outcome in outcomes.items() if outcome.lines and not outcome.trouble}
         page.write(chosen.write, whole, machine)
         print(f"written to {chosen.write}")
     return 1 if any(outcome.trouble for outcome in outcomes.values()) else 0

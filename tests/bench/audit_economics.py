@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from statistics import fmean, stdev
 
 import msgspec
 
 from lading_protocol.economics import (
     MILLION,
     SHIPPED,
+    Appellant,
     AuditRates,
     Temptation,
     break_even,
     detection,
     fee_for_audits,
     frame,
+    frames_from,
     harm,
     least_canaries,
     least_rate,
@@ -31,7 +34,6 @@ from lading_protocol.ids import Wei
 
 from .audit_strategies import (
     AUDIT_COST_PPM,
-    AUDIT_PAY_PPM,
     CHEATS,
     CLEARING,
     COIN,
@@ -39,13 +41,13 @@ from .audit_strategies import (
     FORGIVING,
     FP8,
     FRAMING,
+    FREE_VOTES,
     HOME,
     HONEST_HOST,
     INT4,
     INT8,
     INTEREST_PPM,
     JOB,
-    JUROR_LOSS,
     LARGE,
     RENAMING,
     REPLAY,
@@ -225,17 +227,9 @@ def _conditions() -> Iterator[Line]:
 def _accusers(market: Market, runs: int) -> Iterator[Line]:
     """Framing: what colluders expect from it, what it costs who accuses, and what it does to the host."""
     stake, court = SHIPPED.court.min_stake, SHIPPED.court
-    for name, appeals, loss in (("", 2, 0), ("_unappealed", 0, 0), ("_juror_loss", 2, JUROR_LOSS)):
-        one = frame(THIRD, stake, appeals, juror_loss=loss)
-        yield line(
-            f"framing_pays{name}",
-            float(one.colluders / COIN),
-            "coins per audit",
-            bar="<= 0",
-            note=f"30 % colluders accuse an honest host that appeals {appeals} times; of its audits "
-            f"{float(one.accused):.3f} end in court, {float(one.slashed):.2g} in a slash; an outvoted juror loses "
-            f"{loss / COIN:g} coins",
-        )
+    for by in Appellant:
+        yield from _framing(stake, by)
+        yield from _framers(market, by, max(runs // 2, 3))
     for name, rules in (("", SHIPS), ("_forgiving", FORGIVING)):
         tallies = careers(HONEST_HOST, FRAMING, rules, market, max(runs // 4, 3))
         n = len(tallies)
@@ -253,21 +247,71 @@ def _accusers(market: Market, runs: int) -> Iterator[Line]:
         )
 
 
+def _framing(stake: Wei, by: Appellant) -> Iterator[Line]:
+    """By who appeals: what colluding jurors expect of an audit, and from which share of them on it pays."""
+    name = by.name.lower()
+    who = f"a wrong conviction is appealed by {by.value}"
+    for suffix, rules in (("", SHIPPED), ("_free_votes", FREE_VOTES)):
+        one = frame(THIRD, stake, by, rules)
+        yield line(
+            f"framing_pays_{name}{suffix}",
+            float(one.colluders / COIN),
+            "coins per audit",
+            bar=None if suffix or by is Appellant.NOBODY else "<= 0",
+            note=f"30 % colluders accuse an honest host; {who}; of its audits {float(one.accused):.3f} end in court, "
+            f"{float(one.slashed):.2g} in a slash; an outvoted juror loses {rules.court.vote_deposit / COIN:g} coins",
+        )
+    for suffix, ring in (("", False), ("_with_the_accuser", True)):
+        yield line(
+            f"framing_pays_from_{name}{suffix}",
+            frames_from(stake, by, ring=ring),
+            "% of jurors",
+            bar=None if by is Appellant.NOBODY else ">= 31",
+            note=f"{who}; the smallest share of colluders at which "
+            + (
+                "jurors and accuser together, who lose its bond too, gain" if ring else "jurors gain, at another's bond"
+            ),
+        )
+
+
+def _framers(market: Market, by: Appellant, runs: int) -> Iterator[Line]:
+    """The same with the coordinator's own policy: what it accuses of, and whom it stops believing."""
+    for percent in (10, 30):
+        rules = msgspec.structs.replace(SHIPS, appeals=by)
+        tallies = careers(HONEST_HOST, Crowd(percent / 100, frame=True), rules, market, runs)
+        got = [one.framers / COIN for one in tallies]
+        cases = sum(one.acquitted + one.convicted for one in tallies) / len(tallies)
+        yield line(
+            f"framers_earn_{by.name.lower()}_{percent}",
+            fmean(got),
+            "coins",
+            bar=None if by is Appellant.NOBODY else "<= 0",
+            n=len(got),
+            note=f"colluding jurors, {percent} % of operators and auditors, at one honest host in {market.days} days; "
+            f"a wrong conviction is appealed by {by.value}; {cases:.0f} cases, "
+            f"{sum(one.convicted for one in tallies) / len(tallies):.2f} convictions; +-{_half(got):.3g}",
+        )
+
+
+def _half(values: list[float]) -> float:
+    """Half of the 95 % interval of their mean."""
+    return 1.96 * stdev(values) / len(values) ** 0.5
+
+
 def fee(slashed: Wei) -> Wei:
     return Wei(slashed * SHIPPED.court.finder_bps // 10_000)
 
 
 def _auditors() -> Iterator[Line]:
     """The verifier's dilemma: an audit costs its prefill; what does looking bring, and not looking cost?"""
-    cost, pay = of_price(AUDIT_COST_PPM), of_price(AUDIT_PAY_PPM)
-    for name, paid in (("", SHIPPED.audit_pay), ("_repaired", pay)):
-        yield line(
-            f"auditor_earns{name}",
-            100 * (paid - cost) / JOB,
-            "% of a job's price",
-            bar=">= 0",
-            note="per audit, against 0 for one that refuses every case; a re-run costs 6 % of the job's price",
-        )
+    cost, pay = of_price(AUDIT_COST_PPM), of_price(SHIPPED.audit_pay_ppm)
+    yield line(
+        "auditor_earns",
+        100 * (pay - cost) / JOB,
+        "% of a job's price",
+        bar=">= 0",
+        note="per audit, against 0 for one that refuses every case; a re-run costs 6 % of the job's price",
+    )
     kappa = least_canaries(cost, pay, Wei(pay * 1_000), MILLION)
     yield line(
         "least_canaries",

@@ -138,8 +138,9 @@ SHIPS = Rules()
 # What ships is compared with what it replaced, and with what is still to come: docs/economics.md says why.
 FORGETFUL = Rules(policy=Policy(rates=AuditRates(clean_audits_to_base=90)), window=16, suspect_days=1)
 FORGIVING = Rules(strikes_false=0)
-AUDIT_PAY_PPM, AUDIT_COST_PPM = 100_000, 60_000
-JUROR_LOSS = Wei(COIN)
+AUDIT_COST_PPM = 60_000
+# The court before a wrong vote cost anything, to compare with.
+FREE_VOTES = msgspec.structs.replace(SHIPPED, court=msgspec.structs.replace(SHIPPED.court, vote_deposit=Wei(0)))
 
 
 def of_price(ppm: int, price: Wei = JOB) -> Wei:

@@ -29,7 +29,7 @@ from lading_coordinator.core.audits import (
 from lading_coordinator.core.conduct import STRIKES, AuditorRecord, host_bar, resting, struck_off
 from lading_protocol.audit import Verdict, is_picked
 from lading_protocol.conduct import Honest, Sums, suspicion
-from lading_protocol.economics import SHIPPED, CourtTerms
+from lading_protocol.economics import MOST_APPEALS, SHIPPED, Appellant, CourtTerms
 from lading_protocol.ids import Address
 
 DAY = 86_400
@@ -74,7 +74,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     `window` are the epochs (days) for which suspicion and long records count; suspicion lasts `suspect_days`.
     `bars_accused`: no jobs while a dispute is open. An auditor whose accusations the court contradicted `strikes_false`
-    times is never asked again (0: it always is). `escrow_days` of pay are lost with a conviction.
+    times is never asked again (0: it always is). `escrow_days` of pay are lost with a conviction. `appeals` says who
+    appeals the conviction of an innocent.
     """
 
     policy: Policy = Policy()
@@ -84,10 +85,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     bars_accused: bool = False
     strikes_false: int = STRIKES
     escrow_days: float = 0.0
+    appeals: Appellant = Appellant.HOST
 
 
 class Tally(msgspec.Struct):
-    """What a career came to. `forfeited` jobs were served and not paid; `acquitted` disputes cost the accuser."""
+    """What a career came to. `forfeited` jobs were served and not paid; `acquitted` disputes cost the accuser.
+    `framers` is what colluding jurors got and lost by cases against an innocent of the least stake (wei)."""
 
     jobs: int = 0
     cheated: int = 0
@@ -101,6 +104,7 @@ class Tally(msgspec.Struct):
     names: int = 1
     missed: int = 0
     barred_on: int = -1
+    framers: int = 0
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -349,14 +353,27 @@ class Career:
         return self.tally.jobs
 
     def _rule(self, true: bool) -> bool:
-        """Whether the host is convicted in the end: an innocent one appeals as often as it can."""
-        terms, size = self._rules.court, self._rules.court.committee_size
-        for _ in range(1 if true else 3):
+        """Whether the host is convicted in the end: an innocent's conviction is appealed as often as may be."""
+        terms, size, by = self._rules.court, self._rules.court.committee_size, self._rules.appeals
+        lied = honest = bonds = 0
+        for appeals in range(MOST_APPEALS + 1):
             jurors = self._rng.sample(range(OPERATORS), size)
             liars = sum(juror < self._crowd.colluding * OPERATORS for juror in jurors)
+            lied, honest = lied + liars, honest + size - liars
             wrong = liars >= max(size // 2 + 1, terms.quorum)
             guilty = self._crowd.frame if wrong else true
             if not guilty:
+                self._pay_framers(true, -lied * terms.vote_deposit)
                 return False
+            appealed = by is Appellant.HOST or (by is Appellant.MINORITY and liars < size)
+            if true or not appealed or appeals == MOST_APPEALS:
+                break
+            bonds += terms.bond << (appeals + 1)
             size = 2 * size + 1
+        reward = terms.slash(terms.min_stake) * terms.reward_bps // 10_000
+        self._pay_framers(true, reward + honest * terms.vote_deposit + bonds // 2)
         return True
+
+    def _pay_framers(self, true: bool, amount: int) -> None:
+        if self._crowd.frame and not true:
+            self.tally.framers += amount

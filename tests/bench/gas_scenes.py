@@ -274,10 +274,11 @@ async def anchor(stage: Stage) -> None:
 
 async def dispute(stage: Stage) -> None:
     staking, court, record = stage.contracts.staking, stage.contracts.court, stage.contracts.deployment
-    operators = [await stage.actor(f"operator {number}", staking) for number in range(8)]
+    operators = [await stage.actor(f"operator {number}", staking, court) for number in range(8)]
     accused, challenger = operators[0], await stage.actor("challenger", court)
     for operator in operators:
         await staking.stake(operator, operator.address, 2_000 * COIN)
+        await court.lodge(operator, operator.address, 50 * COIN)
     (consumer,) = await payers(stage, 1)
     terms = await agreed(stage)
     ids = keccak256(b"job"), 1, keccak256(b"request"), AGENT, terms, accused.address, consumer.address, 0
@@ -308,7 +309,7 @@ async def dispute(stage: Stage) -> None:
     )
     await stage.measure("gas_dispute_tally", court.tally(challenger, id_), Words())
     await stage.skip((await court.params()).appeal_window + 1)
-    words = "slash, burn, rewards of three jurors and finder, refund to the consumer"
+    words = "slash, burn, rewards of three jurors and finder, their deposits free again, refund to the consumer"
     await stage.measure("gas_dispute_execute", court.execute(challenger, id_), Words(words, lot=True))
     parts = [f"gas_dispute_{step}" for step in ("open", "draw", "commit", "reveal", "tally", "execute")]
     words = "all ten transactions, from open to execute"

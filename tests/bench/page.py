@@ -29,6 +29,7 @@ TITLES = {
     "failover": "Streams whose hosts die, stall and lie",
     "gas": "Gas of the settlement's verbs",
     "gateway": "The gateway beside nginx, the Rust routers, LiteLLM and aiohttp",
+    "gpu": "On a graphics card: audits, and the torch engine against a bare loop",
     "match": "Choosing among 100,000 offers against a numpy scan",
     "network": "The network against TLS over TCP and py-libp2p",
     "node": "A node against the bare engine loop",
@@ -43,8 +44,9 @@ def hardware() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return (
-        f"{_processor()}, {cores} cores, {memory:.0f} GiB of memory, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}; {time.strftime('%Y-%m-%d')}, load average before: {load}"
+        f"{_processor()}, {cores} cores, {memory:.0f} GiB of memory, {_cards()}{platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}; {time.strftime('%Y-%m-%d')}, "
+        f"load average before: {load}"
     )
 
 
@@ -74,6 +76,14 @@ def markdown(lines: Sequence[Line]) -> str:
         cells = (what, value, reference, ratio, bar, str(one.n))
         rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(rows)
+
+
+def _cards() -> str:
+    """The graphics cards whose driver is loaded, each with a comma behind it."""
+    models = []
+    for told in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        models += [row.partition(":")[2].strip() for row in told.read_text().splitlines() if row.startswith("Model")]
+    return "".join(f"{model}, " for model in models)
 
 
 def _processor() -> str:

@@ -59,9 +59,9 @@ def test_an_honest_gpu_host_passes_the_audit(
     assert worst_margin(host("f32"), auditor, prompts, temperature) < LIMIT / 10
 
 
-@pytest.mark.parametrize("precision", ["bf16", "f16"])
 def test_half_precision_is_another_class_and_is_seen(
-    host: Host, auditor: LanguageModel, prompts: list[list[int]], precision: str
+    host: Host, auditor: LanguageModel, prompts: list[list[int]]
 ) -> None:
-    """The same weights at half must be declared as such: they lie further behind than any f32 host."""
-    assert worst_margin(host(precision), auditor, prompts, 1.0) > LIMIT / 10
+    """The same weights at half must be declared as such: they lie further behind than any f32 host. (f16 has three bits
+    more, and takes the states to be seen: test_audits_on_gpu.)"""
+    assert worst_margin(host("bf16"), auditor, prompts, 1.0) > LIMIT / 10

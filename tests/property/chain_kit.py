@@ -42,6 +42,7 @@ PARAMETERS = Parameters(
         receipt_max_age=100,
         jail_time=30,
         answer_window=15,
+        vote_deposit=Wei(3),
     ),
     market=MarketParams(
         share_deposit=Wei(5),

@@ -52,8 +52,11 @@ DISPUTES: Strategy = st.one_of(
     op("vote", case, st.lists(verdict, min_size=2, max_size=15)),
     op("tally", case),
     op("appeal", mostly("alice", "host1", "weaver", "maker"), case),
+    op("appeal", operator, case),
     op("execute", case),
     op("collect_unpaid", mostly("alice", "host1"), st.sampled_from(COURTS)),
+    op("lodge", owner, operator, st.sampled_from(COURTS), st.sampled_from((0, 1, 3, 5))),
+    op("take_back", owner, operator, st.sampled_from(COURTS), st.sampled_from((0, 1, 5, 9))),
     op("mine", st.integers(1, 2)),
     op("mine", mostly(1, 260)),
     wait(1, WINDOWS.appeal_window, WINDOWS.commit_window, WINDOWS.answer_window),
@@ -173,6 +176,12 @@ class CourtArea(Area):
     def _appeal(self, who: str, case: Any) -> Call:
         return Call(case[0], "appeal", who, (self.dispute(case),))
 
+    def _lodge(self, payer: str, operator: str, court: str, amount: int) -> Call:
+        return Call(court, "lodge", payer, (key(operator).address, amount))
+
+    def _take_back(self, who: str, operator: str, court: str, amount: int) -> Call:
+        return Call(court, "takeBack", who, (key(operator).address, amount))
+
     def _execute(self, case: Any) -> Call:
         return Call(case[0], "execute", "stranger", (self.dispute(case),))
 
@@ -230,7 +239,7 @@ def court_views(area: CourtArea) -> list[Step]:
     for who in people:
         asked += [("staking", view, who) for view in ("operators", "ownerOf", "slashable", "isActive")]
         asked += [("staking", "ownerAt", who, moment) for moment in (OPENING - 1, OPENING, area.now)]
-        asked += [(court, "unpaid", who) for court in COURTS]
+        asked += [(court, view, who) for court in COURTS for view in ("unpaid", "suretyOf")]
     for place in range(len(OPERATORS) + 1):
         asked += [("staking", "operatorAt", place)]
         asked += [("staking", "candidate", place, moment) for moment in (OPENING, OPENING + 1, area.now)]

@@ -106,6 +106,8 @@ async def same_stakes(books: Books, contracts: Contracts) -> None:
     for operator, found in books.staking.operators.items():
         assert await contracts.staking.operator(operator) == found
         assert await contracts.staking.is_active(operator) == books.staking.active[operator]
+        assert await contracts.court.surety_of(operator) == books.court.sureties[operator]
+        assert await contracts.lineage_court.surety_of(operator) == books.lineage_court.sureties[operator]
 
 
 async def same_disputes(ledger: CourtLedger, court: Any) -> None:

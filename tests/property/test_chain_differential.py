@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from lading_contracts import abi, events
 from lading_contracts.committee import Verdict
 from property.chain_kit import AGENT, CHILD, PARAMETERS
-from property.court_operations import DISPUTES, GOVERNANCE, STAKING, CourtArea, court_views, governance_views
+from property.court_operations import DISPUTES, GOVERNANCE, OPERATORS, STAKING, CourtArea, court_views, governance_views
 from property.market_operations import AUCTIONS, BASES, LEASES, LENGTH, MarketArea, auction_views, lease_views
 from property.money_operations import COIN, MONEY, MoneyArea, money_views
 from property.operations import ENOUGH, Step, compare_views, play
 from property.registry_operations import DIGESTS, NOTICE, REGISTRY, RegistryArea, registry_views
-from property.twin_chains import Outcome, Twins
+from property.twin_chains import STAKES, Outcome, Twins
 
 SOME = 60
 
@@ -156,6 +156,27 @@ def test_an_innocent_host_keeps_its_stake_alike(twins: Twins) -> None:
     ])  # fmt: skip
     assert refused(outcomes) == []
     assert {"Stands", "Executed", "Paid"} <= set(run.happened(outcomes))
+
+
+def test_a_minority_undoes_a_frame_up_alike(twins: Twins) -> None:
+    """Two of three say guilty; the third, whoever it is, appeals, and the next committee finds it right."""
+    case = ("court", "alice", 0)
+    run = Play(twins, "court", "money")
+    outcomes = run([
+        ("open", "alice", 0, "good"),
+        *[("mine", 2), ("draw", case)],
+        ("vote", case, [Verdict.GUILTY, Verdict.HONEST, Verdict.GUILTY]),
+        ("tally", case),
+        *[("appeal", operator, case) for operator in OPERATORS],
+        *[("mine", 2), ("draw", case), ("vote", case, [Verdict.HONEST] * 7), ("tally", case)],
+        ("wait", PARAMETERS.court.appeal_window),
+        ("execute", case),
+        *[("take_back", owner, operator, "court", 10) for operator, owner in STAKES.items()],
+    ])  # fmt: skip
+    names = refused(outcomes)
+    assert names.count("NoSurety") == 2, "who framed cannot take back what it lost"
+    assert "Appealed" in run.happened(outcomes)
+    assert "Slashed" not in run.happened(outcomes)
 
 
 def test_a_hidden_parent_is_found_alike(twins: Twins) -> None:

@@ -157,6 +157,8 @@ class Stage:
             paper = StakeConsent(key(owner).address).digest(deployment.staking_domain)
             consent = key(operator).sign_digest(paper)
             await contracts.staking.stake(key(owner), key(operator).address, 80, consent)
+            for court in (contracts.court, contracts.lineage_court):
+                await court.lodge(key(owner), key(operator).address, 10)
         return deployment
 
 

@@ -86,11 +86,15 @@ class Sea:
         self.terms = terms
 
     @classmethod
-    async def create(cls, seed: int = 0, conditions: Conditions | None = None, block_time: float = 2.0) -> "Sea":
+    async def create(
+        cls, seed: int = 0, conditions: Conditions | None = None, block_time: float = 2.0, appeal_window: int = 5
+    ) -> "Sea":
         network = MemoryNetwork(seed, conditions or Conditions(delay=0.01))
         chain = FakeChain(cls.now, inclusion_delay=block_time / 2, block_time=block_time)
         treasury = key("treasury")
-        record = await deploy(chain, treasury, Parameters.devnet())
+        devnet = Parameters.devnet()
+        court = msgspec.structs.replace(devnet.court, appeal_window=appeal_window)
+        record = await deploy(chain, treasury, msgspec.structs.replace(devnet, court=court))
         contracts = Contracts(chain, record)
         maker = key("maker")
         await contracts.registry.register(maker, AGENT)
@@ -175,7 +179,7 @@ class Gateway:
         self.transport = transport or cast(Sea, sea).network.transport(self.key)
         self.directory = Directory(needs_beats=True)
         self.purse = Purse(":memory:", sea.record.settlement_domain)
-        self.ended: list[Ended] = []
+        self._ended: list[Ended] = []
         self.dispatcher = Dispatcher(
             self.transport,
             self.directory,
@@ -184,10 +188,16 @@ class Gateway:
             sea.now,
             random.Random(7),
             limits or Limits(first=10.0, between=4.0),
-            self.ended.append,
+            self._ended.append,
         )
         self.payer = Payer(self.key, self.key.address, Wei(1000 * COIN))
         self.endpoint = ""
+
+    @property
+    def ended(self) -> list[Ended]:
+        """The accounts of all jobs, once what they come to is signed for."""
+        self.dispatcher.funds.tab.sign_all()
+        return self._ended
 
     async def start(self, endpoint: str = "/ip4/10.9.9.9/tcp/4100") -> str:
         self.transport.handle(HEARTBEAT, self._beats)

@@ -23,7 +23,7 @@ from bench.audit_strategies import (
 )
 from bench.audit_world import Career, Cheat, Crowd, Rules
 from lading_coordinator.core.audits import Policy
-from lading_protocol.economics import AuditRates
+from lading_protocol.economics import Appellant, AuditRates
 
 HONEST_SHARE = 0.1
 MONTH = msgspec.structs.replace(HOME, days=30)
@@ -99,6 +99,16 @@ def test_false_accusers_cost_the_coordinator_bonds_until_they_are_struck_off() -
     loose, strict = (of(HONEST_HOST, FRAMING, rules, days=30) for rules in (FORGIVING, SHIPS))
     assert sum(one.acquitted for one in strict.tallies) < sum(one.acquitted for one in loose.tallies)
     assert sum(one.accused for one in strict.tallies) < sum(one.accused for one in loose.tallies) / 2
+
+
+def test_framing_loses_jurors_their_deposits_where_somebody_appeals() -> None:
+    """And gains where nobody does, so that this test can tell."""
+    crowd = {by: msgspec.structs.replace(FORGIVING, appeals=by) for by in Appellant}
+    got = {
+        by: sum(one.framers for one in of(HONEST_HOST, FRAMING, rules, days=30).tallies) for by, rules in crowd.items()
+    }
+    assert got[Appellant.HOST] < 0
+    assert got[Appellant.MINORITY] < 0 < got[Appellant.NOBODY]
 
 
 def test_the_same_seed_gives_the_same_career() -> None:

@@ -39,6 +39,8 @@ from simulation.node_world import COIN, Gateway, Sea
 
 JURORS = ("juror1", "juror2", "juror3")
 STAKE = 2000 * COIN
+# What the operator key holds beside: the surety of its votes comes from it.
+SPARE = 50 * COIN
 
 
 def case_of(ended: Ended) -> Case:
@@ -49,7 +51,7 @@ def case_of(ended: Ended) -> Case:
 
 async def stake(sea: Sea, who: str) -> None:
     signer = key(who)
-    await sea.contracts.coin.transfer(key("treasury"), signer.address, STAKE)
+    await sea.contracts.coin.transfer(key("treasury"), signer.address, STAKE + SPARE)
     await sea.contracts.coin.allow(signer, sea.record.staking, STAKE)
     await sea.contracts.staking.stake(signer, signer.address, STAKE)
 
@@ -66,18 +68,22 @@ class Trial:
         self.shown = 0
 
     @classmethod
-    async def begin(cls, folder: Path, host_seed: str) -> "Trial":
-        trial = cls(await Sea.create(), folder)
+    async def begin(
+        cls, folder: Path, host_seed: str, *, framers: tuple[str, ...] = (), host_bond: int = 0, **plan: object
+    ) -> "Trial":
+        """`framers` run another model than the host's, and so find it guilty whatever it does."""
+        trial = cls(await Sea.create(appeal_window=20), folder)
         await trial.sea.fund(trial.gateway.key)
         trial.gateway.transport.handle(CASE, trial.show)
         endpoint = (await trial.gateway.start(),)
         for name in ("host", *JURORS):
             await stake(trial.sea, name)
-        await trial.up("host", endpoint, seed=host_seed)
+        await trial.up("host", endpoint, seed=host_seed, appeal_bond=Wei(host_bond))
         await trial.gateway.offers(1)
         await trial.gateway.ask(chat_request("Tell me of the sea.", max_tokens=60))
         for number, name in enumerate(JURORS):
-            await trial.up(name, endpoint, folder=folder / name if name == "juror1" else None, rng=number)
+            kept, seed = folder / name if name == "juror1" else None, "other" if name in framers else "toy"
+            await trial.up(name, endpoint, folder=kept, rng=number, seed=seed, **plan)
         await trial.gateway.offers(4)
         return trial
 
@@ -199,6 +205,84 @@ def test_a_juror_killed_between_commit_and_reveal_still_reveals(tmp_path: Path) 
         await asyncio.sleep(120)
         vote = await court.vote(dispute, drawn.round, key("juror1").address)
         assert vote.verdict is Verdict.GUILTY
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_one_honest_juror_of_three_brings_seven_and_is_paid(tmp_path: Path) -> None:
+    """Two of three frame a host whose key holds no bond. The third waits for it in vain and appeals itself."""
+
+    async def main() -> None:
+        framers = ("juror2", "juror3")
+        trial = await Trial.begin(tmp_path, "toy", framers=framers, appeal_bond=Wei(400 * COIN))
+        sea, court, coin = trial.sea, trial.sea.contracts.court, trial.sea.contracts.coin
+        bond = (await court.params()).bond
+        await coin.transfer(key("treasury"), key("juror1").address, 2 * bond)
+        dispute = await trial.accuse()
+        for name in (f"honest{n}" for n in range(5)):
+            await stake(sea, name)
+            await trial.up(name, (trial.gateway.endpoint,))
+        async with asyncio.timeout(60):
+            while (found := await court.dispute(dispute)) is None or not found.appeals:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+        assert await coin.balance(key("juror1").address) < 2 * bond
+        await asyncio.sleep(6)
+        await court.draw(trial.gateway.key, dispute)
+        assert len(await court.jurors(dispute, found.round)) == 7
+        await asyncio.sleep(120)
+        found = await court.dispute(dispute)
+        assert found is not None
+        assert (found.phase, found.verdict, found.honest) == (Phase.CLOSED, Verdict.HONEST, 5)
+        deposit = (await court.params()).vote_deposit
+        assert await court.surety_of(key("juror1").address) == 3 * deposit, "its vote was right"
+        for name in framers:
+            lost = 3 * deposit - await court.surety_of(key(name).address)
+            assert lost == 2 * deposit, "outvoted in both rounds"
+        assert await coin.balance(key("juror1").address) > 2 * bond + bond // 2
+        host = await sea.contracts.staking.operator(key("host").address)
+        assert host is not None
+        assert host.stake == STAKE
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_a_host_appeals_its_conviction_with_what_its_key_holds(tmp_path: Path) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "smaller", host_bond=200 * COIN)
+        court, coin = trial.sea.contracts.court, trial.sea.contracts.coin
+        await coin.transfer(key("treasury"), key("host").address, 200 * COIN)
+        dispute = await trial.accuse()
+        async with asyncio.timeout(60):
+            while (found := await court.dispute(dispute)) is None or not found.appeals:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+        await asyncio.sleep(6)
+        await court.draw(trial.gateway.key, dispute)
+        await asyncio.sleep(120)
+        found = await court.dispute(dispute)
+        assert found is not None
+        assert (found.phase, found.verdict, found.appeals) == (Phase.CLOSED, Verdict.GUILTY, 1)
+        assert await coin.balance(key("host").address) <= SPARE, "the cheat's bond is gone"
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_without_coins_a_juror_says_why_it_does_not_vote(tmp_path: Path) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "toy")
+        coin, juror = trial.sea.contracts.coin, key("juror2")
+        await coin.transfer(juror, key("treasury").address, await coin.balance(juror.address) - 9 * COIN)
+        dispute = await trial.accuse()
+        await asyncio.sleep(10)
+        (duty,) = trial.nodes["juror2"].juror.duties.values()
+        assert "takes a surety of 10" in duty.note
+        await coin.transfer(key("treasury"), juror.address, COIN)
+        await asyncio.sleep(120)
+        found = await trial.sea.contracts.court.dispute(dispute)
+        assert found is not None
+        assert (found.phase, found.verdict, found.honest) == (Phase.CLOSED, Verdict.HONEST, 3)
         await trial.end()
 
     run_virtual(main())

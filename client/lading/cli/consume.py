@@ -9,7 +9,7 @@ import msgspec
 from lading import keyfile
 from lading.answers import Bill, Delta, Notice
 from lading.cli import context
-from lading.cli.flags import Answer, BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
+from lading.cli.flags import Also, Answer, BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
 from lading.cli.output import emit_rows, err, out, plain
 from lading.client import Client
 from lading.core.options import Options
@@ -26,7 +26,7 @@ async def _client(**flags: object) -> Client:
         return await Client.peer_to_peer(
             record, chosen.chain_url, key, chosen.peers, chosen.home_path, network_key=chosen.network_key
         )
-    return Client.through(chosen.base_url, chosen.api_key)
+    return Client.through(chosen.base_url, chosen.api_key, chosen.others)
 
 
 async def run(
@@ -43,6 +43,7 @@ async def run(
     receipt: Path | None = None,
     base_url: BaseUrl = None,
     api_key: str | None = None,
+    also: Also = None,
     peer: Peers = None,
     home: Home = None,
     key: Key = None,
@@ -83,7 +84,7 @@ async def run(
     given = None if operation is None else _json(text)
     pieces: list[str] = []
     where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
-    async with await _client(base_url=base_url, api_key=api_key, peers=peer, **where) as client:
+    async with await _client(base_url=base_url, api_key=api_key, also=also, peers=peer, **where) as client:
         if operation is None:
             told = client.chat(model, turns, options)
         else:

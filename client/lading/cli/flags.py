@@ -18,6 +18,10 @@ Record = Annotated[str | None, Parameter(help="The network's deployment record (
 ChainUrl = Annotated[str | None, Parameter(help="The chain's JSON-RPC address.")]
 Key = Annotated[str | None, Parameter(help="The key file (default in the home folder).")]
 BaseUrl = Annotated[str | None, Parameter(help="The coordinator's address.")]
+Also = Annotated[
+    list[str] | None,
+    Parameter(negative="", help="ADDRESS=KEY of a coordinator that goes on when the first is gone (repeatable)."),
+]
 Peers = Annotated[
     list[str] | None, Parameter(negative="", help="Go peer to peer through this direct-link endpoint (repeatable).")
 ]

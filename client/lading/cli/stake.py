@@ -1,4 +1,4 @@
-"""`lading stake`: what an operator has at stake, from its cold owner's side."""
+"""`lading stake`: what an operator has at stake, and its surety as a juror, from its cold owner's side."""
 
 import time
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from lading.cli.flags import DryRun, Json, Network
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows
 from lading.errors import BadSettings
-from lading_protocol.ids import Address, from_hex, to_hex
+from lading_protocol.ids import Address, Digest, from_hex, to_hex
 
 app = App(name="stake", help="What your operators have at stake.")
 Operator = Annotated[str | None, Parameter(help="The operator's 0x address (default your own).")]
@@ -120,6 +120,94 @@ async def unjail(
 
 
 @app.command
+async def lodge(
+    amount: str,
+    /,
+    *,
+    operator: Operator = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    """Lodge a surety, out of which an operator's votes as a juror take their deposits.
+
+    Parameters
+    ----------
+    amount
+        In tokens, such as 30.
+    """
+    async with context.desk(network) as desk:
+        which, wei = _operator(desk, operator), desk.wei(amount)
+        intent = Intent(desk.chain, desk.me)
+        court = desk.record.court
+        if await desk.chain.coin.allowance(desk.me.address, court) < wei:
+            words = f"Allow the audit court {to_hex(court)} to take {desk.money(wei)}."
+            intent.will(words, lambda c: c.coin.allow(desk.me, court, wei))
+        words = f"Lodge {desk.money(wei)} as the surety of {to_hex(which)}; a vote that is outvoted loses its deposit."
+        intent.will(words, lambda c: c.court.lodge(desk.me, which, wei))
+        if await intent.carry_out(dry_run, as_json):
+            emit(await _shown(desk, which, as_json), as_json)
+    return 0
+
+
+@app.command
+async def take_back(
+    amount: str,
+    /,
+    *,
+    operator: Operator = None,
+    network: Network = Network(),
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    """Take back of an operator's surety what no vote has set aside.
+
+    Parameters
+    ----------
+    amount
+        In tokens, such as 30.
+    """
+    async with context.desk(network) as desk:
+        which, wei = _operator(desk, operator), desk.wei(amount)
+        intent = Intent(desk.chain, desk.me)
+        words = f"Take {desk.money(wei)} of the surety of {to_hex(which)} back."
+        intent.will(words, lambda c: c.court.take_back(desk.me, which, wei))
+        if await intent.carry_out(dry_run, as_json):
+            emit(await _shown(desk, which, as_json), as_json)
+    return 0
+
+
+@app.command
+async def appeal(
+    dispute: str, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
+) -> int:
+    """Appeal a ruling: as who lost it (an operator, its owner, the accuser), or as a juror whom it outvoted.
+
+    Parameters
+    ----------
+    dispute
+        Its 0x id, as `lading audit show` names it.
+    """
+    async with context.desk(network) as desk:
+        court, id_ = desk.chain.court, _dispute(dispute)
+        found = await court.dispute(id_)
+        if found is None:
+            raise BadSettings(f"The court knows no dispute {to_hex(id_)}.", hint="lading audit show JOB names it.")
+        bond = (await court.params_of(id_)).bond << (found.appeals + 1)
+        intent = Intent(desk.chain, desk.me)
+        if await desk.chain.coin.allowance(desk.me.address, court.address) < bond:
+            words = f"Allow the audit court {to_hex(court.address)} to take {desk.money(bond)}."
+            intent.will(words, lambda c: c.coin.allow(desk.me, court.address, bond))
+        words = (
+            f"Appeal with a bond of {desk.money(bond)}: a larger committee rules anew, and who is wrong loses its bond."
+        )
+        intent.will(words, lambda c: c.court.appeal(desk.me, id_))
+        if await intent.carry_out(dry_run, as_json):
+            emit({"dispute": to_hex(id_), "bond": desk.money(bond, as_json), "appeals": found.appeals + 1}, as_json)
+    return 0
+
+
+@app.command
 async def show(*, operator: Operator = None, network: Network = Network(), as_json: Json = False) -> int:
     """Show the stakes that you own, or one operator's."""
     async with context.desk(network) as desk:
@@ -144,6 +232,7 @@ async def _shown(desk: Desk, operator: Address, as_json: bool) -> dict[str, Any]
         "leaving": desk.money(found.unbonding, as_json),
         "leaves_at": context.moment(found.unlock_at if found.unbonding else 0, as_json),
         "disputes": found.open_disputes,
+        "surety": desk.money(await desk.chain.court.surety_of(operator), as_json),
         "state": "active"
         if active
         else f"jailed until {context.moment(found.jailed_until)}"
@@ -154,6 +243,13 @@ async def _shown(desk: Desk, operator: Address, as_json: bool) -> dict[str, Any]
 
 def _operator(desk: Desk, typed: str | None) -> Address:
     return desk.me.address if typed is None else context.typed_address(typed, "operator")
+
+
+def _dispute(typed: str) -> Digest:
+    try:
+        return Digest(from_hex(typed, 32))
+    except ValueError as error:
+        raise BadSettings(f"That is no dispute's id: {error}.", hint="It is 0x and 64 digits.") from None
 
 
 def _signature(typed: str) -> bytes:

@@ -145,7 +145,9 @@ def _court(court: Court, now: float) -> Iterator[str]:
     if court.phase in ("ruled", "closed") and court.seats:
         yield f"    the jury: {court.guilty} guilty, {court.honest} honest, of {court.seats} seats"
     if court.phase == "ruled":
-        yield f"    the loser may appeal {_ahead(court.appeal_by, now)}; stake is slashed only after that"
+        until = _ahead(court.appeal_by, now)
+        yield f"    who lost or was outvoted may appeal {until}; stake is slashed only after that"
+        yield f"    lading stake appeal {court.dispute}"
 
 
 def when(moment: float) -> str:

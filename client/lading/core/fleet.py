@@ -18,10 +18,13 @@ MOST_SPELLS: Final = 64
 
 
 class Fleet:
-    """With `needs_beats` only hosts that report can be chosen."""
+    """With `needs_beats` only hosts that report can be chosen. `barred` are those that are kept out, `linked` how many
+    report."""
 
     def __init__(self, *, needs_beats: bool) -> None:
         self.hosts: dict[Address, HostState] = {}
+        self.barred: dict[Address, None] = {}
+        self.linked = 0
         self._needs_beats = needs_beats
         self._stalls: dict[AgentId, Stall] = {}
         self._regained: deque[HostState] = deque()
@@ -40,6 +43,7 @@ class Fleet:
     def forget(self, host: HostState) -> None:
         """A host without offers."""
         del self.hosts[host.address]
+        self.barred.pop(host.address, None)
 
     # Offers
 
@@ -89,6 +93,8 @@ class Fleet:
     def beat(self, address: Address, free: int, waiting: int, now: float) -> None:
         host = self.hosts.get(address) or self.host(address)
         came = host.beat_at is None or now > host.until
+        if host.beat_at is None:
+            self.linked += 1
         if came:
             self._returned(host, now)
         if now > self._now:
@@ -107,11 +113,16 @@ class Fleet:
     def gone(self, host: HostState) -> None:
         if host.beat_at is not None:
             host.left_at = host.beat_at
+            self.linked -= 1
         host.beat_at, host.until = None, FOREVER
         self._regrade(host)
 
     def bar(self, host: HostState, why: str) -> None:
         host.barred = why
+        if why:
+            self.barred[host.address] = None
+        else:
+            self.barred.pop(host.address, None)
         self._regrade(host)
 
     def doubt(self, host: HostState, *, doubted: bool) -> None:

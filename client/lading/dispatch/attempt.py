@@ -19,7 +19,7 @@ from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
-from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined, owed
+from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Owe, Resume, apply, joined
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, SignedReceipt
@@ -228,9 +228,11 @@ class Attempt:
         if current is not None and current.number == self.number:
             self.accepted = current.accepted is not None
             self.count = current.count
-            self.owed = max(self.owed, owed(self.state))
             if current.receipt is not None:
                 self.receipt, self.marks = current.receipt, current.marks
+        for effect in effects:
+            if type(effect) is Owe:
+                self.owed = max(self.owed, effect.amount)
         if self.state.finish is Finish.CANCELLED and not self._cancelled:
             self.state = msgspec.structs.replace(self.state, attempt=None, finish=Finish.RUNNING)
             return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]

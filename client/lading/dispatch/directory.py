@@ -232,6 +232,15 @@ class Directory:
     def hosts(self) -> dict[Address, HostState]:
         return dict(self._fleet.hosts)
 
+    def barred(self) -> list[Address]:
+        """The hosts that are kept out."""
+        return list(self._fleet.barred)
+
+    @property
+    def linked(self) -> int:
+        """How many hosts report."""
+        return self._fleet.linked
+
     def agents(self) -> list[AgentId]:
         return [agent for agent, slot in self._slots.items() if slot]
 

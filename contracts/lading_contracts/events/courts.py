@@ -143,3 +143,23 @@ class Paid(Event, frozen=True):
 class Voided(Event, frozen=True):
     id: Digest
     round: int
+
+
+class Lodged(Event, frozen=True):
+    juror: Address
+    from_: Address
+    amount: Wei
+
+
+class TakenBack(Event, frozen=True):
+    juror: Address
+    owner: Address
+    amount: Wei
+
+
+class Freed(Event, frozen=True):
+    """What a vote had set aside is part of its juror's surety again."""
+
+    id: Digest
+    juror: Address
+    amount: Wei

@@ -54,6 +54,7 @@ class Round(msgspec.Struct, frozen=True):
     honest: int = 0
     commit_by: int = 0
     reveal_by: int = 0
+    deposit: int = 0
     jurors: tuple[Address, ...] = ()
 
 
@@ -66,6 +67,7 @@ class CommitteeModel(PaymentsModel, ABC):
         self._cases: Book[bytes, Case] = Book(world, Case())
         self._rounds: Book[tuple[bytes, int], Round] = Book(world, Round())
         self._votes: Book[tuple[bytes, int, Address], Vote] = Book(world, _NO_VOTE)
+        self._sureties: Book[Address, int] = Book(world, 0)
 
     # --- what a court decides ---
 
@@ -96,7 +98,7 @@ class CommitteeModel(PaymentsModel, ABC):
         types = ("bytes32", "bytes32", "uint32")
         seed = keccak256(abi.encode(types, (self.world.block_hash(case.draw_block), id_, case.round)))
         listed = self._staking.active_at(case.as_of)
-        jurors = pick(listed, seed, size, self._excluded(case), self._owner_of)
+        jurors = pick(listed, seed, size, self._excluded(id_, case), self._owner_of)
         if len(jurors) < p.quorum:
             self._no_quorum(id_, case)
             return
@@ -104,7 +106,8 @@ class CommitteeModel(PaymentsModel, ABC):
         reveal_by = commit_by + p.reveal_window
         self._cases[id_] = replace(case, phase=Phase.VOTING)
         held = self._rounds[id_, case.round]
-        self._rounds[id_, case.round] = replace(held, jurors=jurors, commit_by=commit_by, reveal_by=reveal_by)
+        held = replace(held, jurors=jurors, commit_by=commit_by, reveal_by=reveal_by, deposit=p.vote_deposit)
+        self._rounds[id_, case.round] = held
         for juror in jurors:
             self._votes[id_, case.round, juror] = replace(_NO_VOTE, seated=True)
         self.emit("Drawn", id_, case.round, jurors, commit_by, reveal_by)
@@ -115,6 +118,8 @@ class CommitteeModel(PaymentsModel, ABC):
         require(self.world.now < held.commit_by, "TooLate", held.commit_by)
         vote = self._votes[id_, case.round, sender]
         require(vote.seated and not any(vote.commitment) and any(commitment), "NoSeat", sender)
+        require(self._sureties[sender] >= held.deposit, "NoSurety", sender, held.deposit)
+        self._sureties[sender] -= held.deposit
         self._votes[id_, case.round, sender] = replace(vote, commitment=Digest(commitment))
         self._rounds[id_, case.round] = replace(held, committed=held.committed + 1)
         self.emit("Committed", id_, case.round, sender)
@@ -157,8 +162,10 @@ class CommitteeModel(PaymentsModel, ABC):
         case = self._in(id_, Phase.RULED)
         require(self.world.now < case.appeal_by, "TooLate", case.appeal_by)
         guilty = case.verdict is Verdict.GUILTY
-        losers = (case.accused, self._accused_owner(case.accused)) if guilty else (case.challenger,)
-        require(sender in losers and case.appeals < _MAX_APPEALS, "MayNotAppeal", sender)
+        losers = self._accused_side(case) if guilty else (case.challenger,)
+        said = self._votes[id_, case.round, sender].verdict
+        lost = sender in losers or said not in (Verdict.NONE, case.verdict)
+        require(lost and case.appeals < _MAX_APPEALS, "MayNotAppeal", sender)
         case = replace(case, appeals=case.appeals + 1)
         bond = self._params(case).bond << case.appeals
         case = self._pledge(sender, id_, case, Verdict.HONEST if guilty else Verdict.GUILTY, bond)
@@ -171,6 +178,19 @@ class CommitteeModel(PaymentsModel, ABC):
         require(self.world.now >= case.appeal_by, "TooEarly", case.appeal_by)
         self._cases[id_] = replace(case, phase=Phase.CLOSED)
         self._settle_bonds(id_, case, self._carry_out(id_, case))
+
+    def lodge(self, sender: Address, juror: Address, amount: int) -> None:
+        require(self._owner_of(juror) != ZERO_ADDRESS, "NotYours", juror)
+        self._sureties[juror] += amount
+        self.emit("Lodged", juror, sender, amount)
+        self._pull(sender, amount)
+
+    def take_back(self, sender: Address, juror: Address, amount: int) -> None:
+        require(self._owner_of(juror) == sender, "NotYours", juror)
+        require(self._sureties[juror] >= amount, "NoSurety", juror, amount)
+        self._sureties[juror] -= amount
+        self.emit("TakenBack", juror, sender, amount)
+        self._send(sender, amount)
 
     # --- views ---
 
@@ -187,6 +207,9 @@ class CommitteeModel(PaymentsModel, ABC):
 
     def votes(self, _sender: Address, id_: bytes, round_: int, juror: Address) -> tuple[Any, ...]:
         return astuple(self._votes[id_, round_, juror])
+
+    def surety_of(self, _sender: Address, juror: Address) -> int:
+        return self._sureties[juror]
 
     def params(self, _sender: Address) -> tuple[Any, ...]:
         return astuple(self._parameters.court_params(self._parameters.court_version()))
@@ -244,15 +267,19 @@ class CommitteeModel(PaymentsModel, ABC):
     def _owner_of(self, operator: Address) -> Address:
         return self._staking.owner_of(self.address, operator)
 
-    def _excluded(self, case: Case) -> set[Address]:
-        """The parties, the consumer, and whoever owned one of them when the round was armed."""
+    def _accused_side(self, case: Case) -> tuple[Address, Address]:
+        return case.accused, self._accused_owner(case.accused)
+
+    def _excluded(self, id_: bytes, case: Case) -> set[Address]:
+        """The parties, the appellant, the consumer, and whoever owned one of them when the round was armed."""
 
         def owner_then(who: Address) -> Address:
             return self._staking.owner_at(self.address, who, case.as_of)
 
         owner = self._accused_owner(case.accused)
         out = {case.accused, owner_then(owner) if owner == case.accused else owner}
-        for who in (case.challenger, case.signer, case.payer):
+        appellant = self._rounds[id_, case.round].backer if case.appeals else ZERO_ADDRESS
+        for who in (case.challenger, case.signer, case.payer, appellant):
             out |= {who, owner_then(who)}
         return out - {ZERO_ADDRESS}
 
@@ -266,6 +293,13 @@ class CommitteeModel(PaymentsModel, ABC):
         self._release(case)
         for n in range(case.first_round, case.round + 1):
             self._pay(id_, self._rounds[id_, n].backer, self._rounds[id_, n].bond)
+        self._settle_void(id_, case)
+
+    def _settle_void(self, id_: bytes, case: Case) -> None:
+        held = self._rounds[id_, case.round]
+        pot, opened = _forfeited(held, Verdict.NONE), held.revealed
+        self._pay(id_, case.challenger, pot % opened if opened else pot)
+        self._settle_votes(id_, case.round, Verdict.NONE, pot // opened if opened else 0)
 
     def _settle_bonds(self, id_: bytes, case: Case, pot: int) -> None:
         guilty = case.verdict is Verdict.GUILTY
@@ -275,13 +309,41 @@ class CommitteeModel(PaymentsModel, ABC):
         for n in rounds:
             held = self._rounds[id_, n]
             winners += held.guilty if guilty else held.honest
+            pot += _forfeited(held, case.verdict)
             if held.ruled and held.side != case.verdict:
                 to_opponent += held.bond // 2
                 pot += held.bond - held.bond // 2
             else:
+                brought = n != case.first_round and held.side == case.verdict
+                if brought and held.backer not in self._accused_side(case):
+                    opponent = held.backer
                 self._pay(id_, held.backer, held.bond)
         self._pay(id_, opponent, to_opponent + pot % winners)
         for n in rounds:
-            for juror in self._rounds[id_, n].jurors:
-                if self._votes[id_, n, juror].verdict is case.verdict:
-                    self._pay(id_, self._owner_of(juror), pot // winners)
+            self._settle_votes(id_, n, case.verdict, pot // winners)
+
+    def _settle_votes(self, id_: bytes, n: int, verdict: Verdict, each: int) -> None:
+        held = self._rounds[id_, n]
+        for juror in held.jurors:
+            vote = self._votes[id_, n, juror]
+            if vote.verdict is Verdict.NONE:
+                if not held.ruled and any(vote.commitment):
+                    self._free(id_, juror, held.deposit - held.deposit // 2)
+                continue
+            right = verdict in (Verdict.NONE, vote.verdict)
+            if right or not held.ruled:
+                self._free(id_, juror, held.deposit)
+            if right:
+                self._pay(id_, self._owner_of(juror), each)
+
+    def _free(self, id_: bytes, juror: Address, amount: int) -> None:
+        self._sureties[juror] += amount
+        self.emit("Freed", id_, juror, amount)
+
+
+def _forfeited(held: Round, verdict: Verdict) -> int:
+    """What the votes of a round lose; see the contract."""
+    silent = held.committed - held.revealed
+    if not held.ruled:
+        return silent * (held.deposit // 2)
+    return (silent + (held.honest if verdict is Verdict.GUILTY else held.guilty)) * held.deposit

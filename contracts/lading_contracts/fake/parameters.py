@@ -36,7 +36,8 @@ class ParametersModel(Model):
             and p.receipt_max_age <= first.receipt_max_age
             and p.reward_bps + p.finder_bps <= first.reward_bps + first.finder_bps
         )
-        require(within and fairer and first.bond <= 4 * p.bond <= 16 * first.bond, "BadParams")
+        dear = first.vote_deposit <= p.vote_deposit <= 4 * first.vote_deposit
+        require(within and fairer and dear and first.bond <= 4 * p.bond <= 16 * first.bond, "BadParams")
         self._push_court(p)
 
     def set_market(self, sender: Address, values: tuple[Any, ...]) -> None:
@@ -92,6 +93,7 @@ class ParametersModel(Model):
     def _push_court(self, p: CourtParams) -> None:
         sound = (
             0 < p.bond <= MAX_U96 >> _MAX_APPEALS
+            and 0 < p.vote_deposit <= p.bond
             and 0 < p.slash_bps <= _WHOLE_BPS
             and p.burn_bps >= _MIN_BURN_BPS
             and p.burn_bps + p.reward_bps + p.finder_bps <= _WHOLE_BPS

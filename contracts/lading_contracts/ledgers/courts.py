@@ -37,17 +37,20 @@ class CourtLedger:
     def __init__(self, journal: Journal) -> None:
         self.disputes: Ledger[Digest, Dispute] = Ledger(journal, _NEVER)
         self.pots: Amounts[Digest] = Amounts(journal)
-        """Bonds, and what a slash brought, until they are paid."""
+        """Bonds, deposits of votes, and what a slash brought, until they are paid or free again."""
+        self.sureties: Amounts[Address] = Amounts(journal)
+        """What each juror's next votes can set aside."""
         self.bonds: Amounts[Digest] = Amounts(journal)
         """The bond of each dispute, under the parameters that it was opened with."""
-        self._bond: Amounts[str] = Amounts(journal)
+        self._deposits: Amounts[Digest] = Amounts(journal)
+        self._now: Amounts[str] = Amounts(journal)
         self._owners: Ledger[AgentId, Address] = Ledger(journal, ZERO_ADDRESS)
 
     def note(self, event: events.Event) -> None:
         """An event of this court, or one of the registry or the parameters that it depends on."""
         match event:
             case events.CourtParamsSet(params=params):
-                self._bond["now"] = params.bond
+                self._now["bond"], self._now["deposit"] = params.bond, params.vote_deposit
             case events.AgentRegistered(agent=agent, owner=owner):
                 self._owners[agent] = owner
             case events.Opened(id=id_, challenger=challenger, receipt=receipt):
@@ -72,12 +75,16 @@ class CourtLedger:
                 self._change(id_, phase=Phase.CLOSED)
             case events.Paid(id=id_, amount=amount):
                 self.pots.add(id_, -amount)
+            case events.Lodged(juror=juror, amount=amount):
+                self.sureties.add(juror, amount)
+            case events.TakenBack(juror=juror, amount=amount):
+                self.sureties.add(juror, -amount)
             case _:
                 self._note_round(event)
 
     def owed(self) -> int:
-        """What the court must hold for disputes; payments that a coin refused are the books' business."""
-        return self.pots.total()
+        """What the court must hold for disputes and jurors; payments that a coin refused are the books' business."""
+        return self.pots.total() + self.sureties.total()
 
     # --- inside ---
 
@@ -87,8 +94,11 @@ class CourtLedger:
                 self._change(id_, draw_block=draw_block)
             case events.Drawn(id=id_, jurors=jurors, commit_by=commit_by, reveal_by=reveal_by):
                 self._change(id_, phase=Phase.VOTING, seats=len(jurors), commit_by=commit_by, reveal_by=reveal_by)
-            case events.Committed(id=id_):
+            case events.Committed(id=id_, juror=juror):
                 self._change(id_, committed=self.disputes[id_].committed + 1)
+                self._set_aside(id_, juror, self._deposits[id_])
+            case events.Freed(id=id_, juror=juror, amount=amount):
+                self._set_aside(id_, juror, -amount)
             case events.Revealed(id=id_, verdict=verdict):
                 found = self.disputes[id_]
                 guilty, honest = found.guilty + (verdict == Verdict.GUILTY), found.honest + (verdict == Verdict.HONEST)
@@ -102,13 +112,17 @@ class CourtLedger:
             case _:
                 pass
 
+    def _set_aside(self, id_: Digest, juror: Address, amount: int) -> None:
+        self.sureties.add(juror, -amount)
+        self.pots.add(id_, amount)
+
     def _change(self, id_: Digest, **fields: object) -> None:
         self.disputes[id_] = replace(self.disputes[id_], **fields)
 
     def _open(self, id_: Digest, phase: Phase, accused: Address, challenger: Address) -> None:
         round_ = self.disputes[id_].round + 1
         self.disputes[id_] = replace(_NEVER, phase=phase, round=round_, accused=accused, challenger=challenger)
-        self.bonds[id_] = self._bond["now"]
+        self.bonds[id_], self._deposits[id_] = self._now["bond"], self._now["deposit"]
         self.pots.add(id_, self.bonds[id_])
 
     def _arm(self, id_: Digest, draw_block: int, bond: int) -> None:

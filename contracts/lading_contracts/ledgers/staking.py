@@ -50,6 +50,9 @@ class StakingLedger:
         """All that Staking must hold."""
         return sum(found.stake + found.unbonding for found in self.operators.values())
 
+    def operators_of(self, owner: Address) -> list[Address]:
+        return [operator for operator, found in self.operators.items() if found.owner == owner]
+
     def stakes_of(self, owner: Address) -> int:
         return sum(found.stake + found.unbonding for found in self.operators.values() if found.owner == owner)
 

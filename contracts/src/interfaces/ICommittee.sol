@@ -7,7 +7,8 @@ import {IPayments} from "./IPayments.sol";
 /// @title Committees of operators that rule by commit and reveal
 /// @notice What both courts share: a committee drawn by later randomness among operators that have no part in the case, sealed
 /// votes, a quorum, appeals to larger committees, and bonds. Silence never convicts: a round without a quorum gives the bonds
-/// back. A dispute keeps the parameters under which it was opened.
+/// back. A vote needs a surety that its juror has lodged before: whoever is outvoted in the end loses what the vote had set
+/// aside. A dispute keeps the parameters under which it was opened.
 interface ICommittee is IPayments {
     /// @notice None: never opened. Drawing: waits for the block whose hash draws the committee. Voting: commits, then reveals.
     /// Ruled: waits for an appeal. Closed: executed, for ever. Void: no quorum, bonds are back; may be opened again. Asked: a
@@ -64,9 +65,14 @@ interface ICommittee is IPayments {
     error TooLate(uint256 deadline);
     /// @notice The caller has no seat in this round, or used it.
     error NoSeat(address caller);
+    /// @notice The juror's surety is less than this. Lodge more.
+    error NoSurety(address juror, uint256 needed);
+    /// @notice Only who owns the operator (who staked for it first) has a surety to lodge or take back.
+    error NotYours(address juror);
     /// @notice The reveal does not open the commitment, or the verdict is neither 1 (honest) nor 2 (guilty).
     error BadReveal();
-    /// @notice Only the side that lost may appeal (for a host: the operator or its owner), and at most twice in all.
+    /// @notice Only the side that lost may appeal (for a host: the operator or its owner), or a juror whom the ruling outvoted,
+    /// and at most twice in all.
     error MayNotAppeal(address caller);
 
     /// @notice The block hash was out of reach: a later block draws.
@@ -81,6 +87,10 @@ interface ICommittee is IPayments {
     /// @notice Paid out of bonds and slash: to a juror's owner, the accused's owner, the challenger or an appellant.
     event Paid(bytes32 indexed id, address indexed to, uint256 amount);
     event Voided(bytes32 indexed id, uint32 round);
+    event Lodged(address indexed juror, address indexed from, uint256 amount);
+    event TakenBack(address indexed juror, address indexed owner, uint256 amount);
+    /// @notice What a vote had set aside is part of its juror's surety again. What is not freed was lost, and is paid to others.
+    event Freed(bytes32 indexed id, address indexed juror, uint256 amount);
 
     /// @notice Draws the committee from the hash of the draw block; anyone may send, the outcome is the same. Picks among the
     /// operators that were active in the second before the dispute (or appeal) was armed, whatever became of them since, except
@@ -89,7 +99,9 @@ interface ICommittee is IPayments {
     function draw(bytes32 id) external;
 
     /// @notice A juror's sealed vote: keccak256(abi.encode(id, round, juror, verdict, evidence, salt)). Binds the juror, so a
-    /// copied commitment can never be revealed. Once.
+    /// copied commitment can never be revealed. Once. Sets a deposit aside from the juror's surety. It is lost by a vote that is
+    /// not the final ruling, and by one that is never opened, in every round that ruled; without a quorum, only by one that is
+    /// never opened, and only half of it.
     function commit(bytes32 id, bytes32 commitment) external;
 
     /// @notice Opens the caller's commitment, after the commit window or when all have committed.
@@ -100,18 +112,28 @@ interface ICommittee is IPayments {
     /// @notice Counts, as soon as nobody can reveal any more or the time is up; anyone may send.
     function tally(bytes32 id) external;
 
-    /// @notice Appeals the ruling, by the side that lost, with twice the last bond: a committee of 2n+1 is drawn anew.
+    /// @notice Appeals the ruling, by the side that lost or a juror whom it outvoted, with twice the last bond: a committee of 2n+1
+    /// is drawn anew, without the appellant.
     function appeal(bytes32 id) external;
 
     /// @notice Carries out the ruling after the appeal window; anyone may send. Bonds of the side that was right go back; bonds
-    /// of the other go half to the opponent, half to the jurors who voted as ruled.
+    /// of the other go half to the opponent (to the juror who brought the appeal that prevailed, if one did), half to the jurors
+    /// who voted as ruled; they also get the deposits that are lost. In a void dispute those get them who opened their votes.
     function execute(bytes32 id) external;
+
+    /// @notice Adds coins to the surety of an operator that somebody has staked for; by anyone (needs an allowance).
+    function lodge(address juror, uint96 amount) external;
+
+    /// @notice Pays of the surety what no vote has set aside, to the operator's owner and by it.
+    function takeBack(address juror, uint96 amount) external;
 
     // ---- views
 
     function disputes(bytes32 id) external view returns (DisputeView memory);
     function jurorsOf(bytes32 id, uint32 round) external view returns (address[] memory);
     function votes(bytes32 id, uint32 round, address juror) external view returns (Vote memory);
+    /// @notice What a juror's next votes can set aside.
+    function suretyOf(address juror) external view returns (uint256);
     /// @notice The parameters under which a dispute would be opened now.
     function params() external view returns (IParameters.CourtParams memory);
     /// @notice The parameters under which this dispute is carried out.

@@ -7,7 +7,8 @@ pragma solidity 0.8.37;
 interface IParameters {
     /// @notice For both courts. A slash takes `slashBps` of what the host has staked. Of the slash, `rewardBps` go to the jurors
     /// of the majority, `finderBps` to the challenger, at least `burnBps` are destroyed, the consumer gets its payment back from
-    /// what is left, and the rest is destroyed too. Windows, ages and jail in seconds.
+    /// what is left, and the rest is destroyed too. Each vote sets `voteDeposit` of its juror's surety aside. Windows, ages and
+    /// jail in seconds.
     struct CourtParams {
         uint96 bond;
         uint16 slashBps;
@@ -23,6 +24,7 @@ interface IParameters {
         uint32 receiptMaxAge;
         uint32 jailTime;
         uint32 answerWindow;
+        uint96 voteDeposit;
     }
 
     /// @notice For the auctions. Deposits and reserve in wei. Of what a promotion brings, `lineageBps` go to the owner of the
@@ -47,7 +49,8 @@ interface IParameters {
 
     /// @notice Writes the next version. Against the accused nothing may get worse than at deployment: windows, draw delay, committee
     /// and quorum at least as large (windows and delay at most twice), slash, jail, receipt age and what jurors and challenger
-    /// together gain from a slash at most as large, bond within a fourth and four times, at least a tenth of a slash destroyed.
+    /// together gain from a slash at most as large, bond within a fourth and four times, a vote's deposit as large to four times
+    /// and no more than the bond, at least a tenth of a slash destroyed.
     function setCourt(CourtParams calldata params) external;
 
     /// @notice Writes the next version. Deposits and reserve within a tenth and ten times of deployment's, at most 32 slots, at

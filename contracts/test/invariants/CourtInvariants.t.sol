@@ -25,6 +25,11 @@ contract CourtHandler is CourtKit {
     /// @notice Set when an open dispute's parameters were not those that it had opened with.
     bool public retunedWrongly;
     mapping(bytes32 id => bytes32) private openedWith;
+    mapping(bytes32 id => uint32) private firstRound;
+    /// @notice Set when a surety shrank other than by its owner's taking back or by sealing a vote, or when a ruling did not free
+    /// exactly the votes that agree with it.
+    bool public pledgedWrongly;
+    uint256 public forfeits;
 
     constructor() {
         deployAll();
@@ -35,6 +40,7 @@ contract CourtHandler is CourtKit {
         }
         enrol(JURORS);
         staking.stake(_hostOf(1), HOST_STAKE, sign65(0x601, staking.stakeConsentDigest(address(this))));
+        lodgeFor(_hostOf(1));
         skip(1);
     }
 
@@ -85,12 +91,14 @@ contract CourtHandler is CourtKit {
         if (!known[id]) ids.push(id);
         known[id] = true;
         openedWith[id] = keccak256(abi.encode(court.params()));
+        firstRound[id] = court.disputes(id).round;
     }
 
     /// @notice The governor, anywhere within the bounds.
     function retune(uint256 seed) external {
         IParameters.CourtParams memory p = courtParams();
         p.bond = uint96(bound(seed, p.bond / 4, p.bond * 4));
+        p.voteDeposit = uint96(bound(seed >> 16, p.voteDeposit, p.bond < 4 * COIN ? p.bond : 4 * COIN));
         p.slashBps = uint16(bound(seed >> 32, 1, p.slashBps));
         p.rewardBps = uint16(bound(seed >> 64, 0, p.rewardBps));
         p.committeeSize = uint8(bound(seed >> 96, 3, 7));
@@ -144,21 +152,76 @@ contract CourtHandler is CourtKit {
 
     function appeal(uint256 seed) external {
         bytes32 id = _id(seed);
-        bool guilty = court.disputes(id).verdict == GUILTY;
-        if (!guilty) vm.prank(challenger);
-        try court.appeal(id) {} catch {}
+        ICommittee.DisputeView memory d = court.disputes(id);
+        address who = d.verdict == GUILTY ? address(this) : challenger;
+        // Now and then a juror, whom the ruling may have outvoted.
+        if (seed % 2 == 0 && d.seats != 0) who = court.jurorsOf(id, d.round)[(seed >> 8) % d.seats];
+        coin.transfer(who, who == address(this) ? 0 : 4 * uint256(court.paramsOf(id).bond));
+        vm.prank(who);
+        coin.approve(address(court), type(uint256).max);
+        bool lost = who == challenger || who == address(this) || _outvoted(id, d, who);
+        vm.prank(who);
+        try court.appeal(id) {
+            if (!lost) pledgedWrongly = true;
+        } catch {}
+    }
+
+    function _outvoted(bytes32 id, ICommittee.DisputeView memory d, address who) private view returns (bool) {
+        uint8 said = court.votes(id, d.round, who).verdict;
+        return said != 0 && said != d.verdict;
+    }
+
+    function lodge(uint256 seed, bool back) external {
+        address juror = operators[seed % operators.length];
+        uint96 amount = uint96(bound(seed >> 8, 0, 3 * COIN));
+        if (!back) {
+            court.lodge(juror, amount);
+            return;
+        }
+        uint256 before = court.suretyOf(juror);
+        vm.prank(seed % 4 == 0 ? challenger : staking.ownerOf(juror));
+        try court.takeBack(juror, amount) {
+            if (seed % 4 == 0 || amount > before) pledgedWrongly = true;
+        } catch {}
     }
 
     function execute(uint256 seed) external {
         bytes32 id = _id(seed);
         ICommittee.DisputeView memory d = court.disputes(id);
         uint256 before = staking.slashable(d.accused);
-        try court.execute(id) {} catch {}
+        uint256[] memory held_ = _sureties();
+        try court.execute(id) {
+            _checkSureties(id, held_);
+        } catch {}
         uint256 lost = before - staking.slashable(d.accused);
         if (lost == 0) return;
         ++slashes;
         bool due = d.phase == ICommittee.Phase.Ruled && d.verdict == GUILTY && vm.getBlockTimestamp() >= d.appealBy;
         if (!due || !_someRoundConvicted(id, d.round) || lost > before / 2) slashedWrongly = true;
+    }
+
+    function _sureties() private view returns (uint256[] memory held_) {
+        held_ = new uint256[](operators.length);
+        for (uint256 i = 0; i < held_.length; ++i) {
+            held_[i] = court.suretyOf(operators[i]);
+        }
+    }
+
+    /// @dev Every vote as ruled came back whole, and nobody got more than all its votes had set aside.
+    function _checkSureties(bytes32 id, uint256[] memory held_) private {
+        ICommittee.DisputeView memory d = court.disputes(id);
+        uint256 deposit = court.paramsOf(id).voteDeposit;
+        for (uint256 i = 0; i < held_.length; ++i) {
+            (uint256 right, uint256 all) = (0, 0);
+            for (uint32 n = firstRound[id]; n <= d.round; ++n) {
+                ICommittee.Vote memory v = court.votes(id, n, operators[i]);
+                if (v.commitment != 0) ++all;
+                if (v.verdict == d.verdict) ++right;
+            }
+            uint256 freed = court.suretyOf(operators[i]) - held_[i];
+            if (freed < right * deposit || freed > all * deposit) pledgedWrongly = true;
+            if (freed < all * deposit) ++forfeits;
+        }
     }
 
     function unstake(uint256 seed, bool finish) external {
@@ -208,13 +271,17 @@ contract CourtHandler is CourtKit {
         }
     }
 
-    /// @dev The court owes the bonds of every round of every dispute that is neither closed nor void.
+    /// @dev The court owes the bonds and the votes' deposits of every round of every dispute that is neither closed nor void, and
+    /// everybody's surety.
     function bonds() external view returns (uint256 held, uint256 owed) {
         held = coin.balanceOf(address(court));
         for (uint256 i = 0; i < ids.length; ++i) {
             ICommittee.DisputeView memory d = court.disputes(ids[i]);
-            if (_isOpen(d.phase)) owed += uint256(court.paramsOf(ids[i]).bond) * ((2 << d.appeals) - 1);
+            if (!_isOpen(d.phase)) continue;
+            owed += uint256(court.paramsOf(ids[i]).bond) * ((2 << d.appeals) - 1);
+            owed += setAside(ids[i], firstRound[ids[i]]);
         }
+        owed += sureties();
     }
 
     function activeListIsRight() external view returns (bool) {
@@ -292,7 +359,7 @@ contract CourtInvariants is CourtKit {
     /// forge-config: default.invariant.depth = 150
     /// forge-config: long.invariant.runs = 2000
     /// forge-config: long.invariant.depth = 256
-    function invariant_C1_to_C7() external view {
+    function invariant_C1_to_C8() external view {
         _C1_stakes_conserved();
         _C2_court_holds_exactly_the_open_bonds();
         _C3_no_slash_without_quorum_and_window();
@@ -300,6 +367,7 @@ contract CourtInvariants is CourtKit {
         _C5_active_list_is_right();
         _C6_the_past_is_kept();
         _C7_open_disputes_keep_their_parameters();
+        _C8_only_wrong_votes_cost();
     }
 
     /// @notice The same handler convicts when it is driven straight: the campaign can reach a slash.
@@ -315,6 +383,20 @@ contract CourtInvariants is CourtKit {
         handler.wait(1 days - 1);
         handler.execute(0);
         eq(handler.slashes(), 1, "convicted");
+        eq(handler.forfeits(), 0, "all agreed");
+    }
+
+    /// @notice And takes the deposit of a juror who is outvoted.
+    function test_the_handler_reaches_a_forfeit() external {
+        handler.open(0);
+        handler.draw(0, 1);
+        handler.commitAll(0, 0x14); // honest, guilty, guilty
+        handler.revealAll(0, 0);
+        handler.tally(0);
+        handler.wait(1 days - 1);
+        handler.wait(1 days - 1);
+        handler.execute(0);
+        eq(handler.forfeits(), 1, "one of three");
     }
 
     function _C1_stakes_conserved() private view {
@@ -345,5 +427,9 @@ contract CourtInvariants is CourtKit {
 
     function _C7_open_disputes_keep_their_parameters() private view {
         vm.assertTrue(!handler.retunedWrongly(), "C7: paramsOf an open dispute");
+    }
+
+    function _C8_only_wrong_votes_cost() private view {
+        vm.assertTrue(!handler.pledgedWrongly(), "C8: only a vote that is outvoted or never opened costs its deposit");
     }
 }

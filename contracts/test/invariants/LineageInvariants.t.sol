@@ -13,6 +13,7 @@ contract LineageHandler is LineageKit {
     uint256 private constant JURORS = 5;
     bytes32[] public ids;
     mapping(bytes32 id => bool) private known;
+    mapping(bytes32 id => uint32) private firstRound;
     uint256 public adoptions;
     /// @notice Set when an agent got a parent otherwise than by a contest that was not answered or by a majority that said so.
     bool public adoptedWrongly;
@@ -46,6 +47,7 @@ contract LineageHandler is LineageKit {
         try lineage.contest(_agent((seed >> 8) % AGENTS), _agent(parent), EVIDENCE) returns (bytes32 id) {
             if (!known[id]) ids.push(id);
             known[id] = true;
+            firstRound[id] = lineage.disputes(id).round;
         } catch {}
     }
 
@@ -143,7 +145,8 @@ contract LineageHandler is LineageKit {
 
     // ---- what the invariants read
 
-    /// @dev The challenger's bond while it waits; with an answer one more, and the appeals' doubled ones.
+    /// @dev The challenger's bond while it waits; with an answer one more, the appeals' doubled ones, and the votes' deposits; and
+    /// everybody's surety.
     function bonds() external view returns (uint256 held, uint256 owed) {
         held = coin.balanceOf(address(lineage));
         for (uint256 i = 0; i < ids.length; ++i) {
@@ -151,8 +154,9 @@ contract LineageHandler is LineageKit {
             if (d.phase == ICommittee.Phase.Asked) owed += bond();
             bool open = d.phase == ICommittee.Phase.Drawing || d.phase == ICommittee.Phase.Voting
                 || d.phase == ICommittee.Phase.Ruled;
-            if (open) owed += bond() * (2 << d.appeals);
+            if (open) owed += bond() * (2 << d.appeals) + setAside(ids[i], firstRound[ids[i]]);
         }
+        owed += sureties();
     }
 
     function lineageIsSound() external view returns (bool) {

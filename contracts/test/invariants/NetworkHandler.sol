@@ -30,6 +30,7 @@ contract NetworkHandler {
     bytes32[] public leaseIds;
     uint32[] public epochs;
     mapping(bytes32 id => IAuditCourt.Receipt) private _receipts;
+    mapping(bytes32 id => uint32) private _firstRound;
     mapping(bytes32 terms => IAgentRegistry.Party[]) private _parties;
     IAgentRegistry.Party[] private _base;
     bool public governorMovedMoney;
@@ -54,6 +55,8 @@ contract NetworkHandler {
             net.staking.stake(who, 1_500 * COIN, "");
             vm.prank(who);
             net.settlement.deposit(1_000 * COIN);
+            vm.prank(who);
+            net.court.lodge(who, 5_000 * COIN);
         }
         vm.prank(people[1]);
         net.registry.setPolicy(4, 1);
@@ -91,7 +94,13 @@ contract NetworkHandler {
         address operator = people[(seed >> 8) % PEOPLE];
         amount = uint96(amount % (2_000 * uint256(COIN)) + 1);
         bytes memory call;
-        uint256 verb = (seed >> 24) % 4;
+        uint256 verb = (seed >> 24) % 6;
+        if (verb > 3) {
+            if (verb == 4) call = abi.encodeCall(net.court.lodge, (operator, amount / 20));
+            else call = abi.encodeCall(net.court.takeBack, (operator, amount / 20));
+            _as(who, address(net.court), call);
+            return;
+        }
         if (verb == 0) call = abi.encodeCall(net.staking.stake, (operator, amount, ""));
         else if (verb == 1) call = abi.encodeCall(net.staking.requestUnstake, (operator, amount));
         else if (verb == 2) call = abi.encodeCall(net.staking.finishUnstake, (operator));
@@ -116,6 +125,7 @@ contract NetworkHandler {
             bytes32 id = net.court.disputeId(r.host, r.job, r.attempt, who);
             if (_receipts[id].issuedAt == 0) disputes.push(id);
             _receipts[id] = r;
+            _firstRound[id] = net.court.disputes(id).round;
         }
     }
 
@@ -132,6 +142,7 @@ contract NetworkHandler {
             _vote(id, d, seed);
         } else if (d.phase == ICommittee.Phase.Ruled) {
             address loser = d.verdict == GUILTY ? d.accused : d.challenger;
+            if ((seed >> 24) % 4 == 0) loser = people[(seed >> 32) % PEOPLE];
             if ((seed >> 8) % 4 == 0) _as(loser, address(net.court), abi.encodeCall(net.court.appeal, (id)));
             if (block.timestamp >= d.appealBy) {
                 net.court.execute(id);
@@ -226,6 +237,7 @@ contract NetworkHandler {
         IParameters.CourtParams memory p;
         (, p) = net.parameters.court();
         p.bond = uint96(seed % (800 * uint256(COIN)) + 1);
+        p.voteDeposit = uint96((seed >> 64) % (40 * uint256(COIN)) + 1);
         p.slashBps = uint16((seed >> 96) % 10_001);
         p.appealWindow = uint32((seed >> 112) % 200_000);
         bytes memory call = abi.encodeCall(net.parameters.setCourt, (p));
@@ -244,7 +256,8 @@ contract NetworkHandler {
     function steal(uint256 seed) external {
         address host = people[seed % PEOPLE];
         bytes32 terms = termsAt[(seed >> 8) % termsAt.length];
-        uint256 verb = (seed >> 24) % 12;
+        uint256 verb = (seed >> 24) % 13;
+        if (verb == 12) _as(thief, address(net.court), abi.encodeCall(net.court.takeBack, (host, COIN)));
         if (verb == 0) _as(thief, address(net.settlement), abi.encodeCall(net.settlement.setPayout, (host, thief)));
         if (verb == 1) {
             _as(thief, address(net.settlement), abi.encodeCall(net.settlement.startClose, (host, host, terms, 0)));
@@ -290,6 +303,17 @@ contract NetworkHandler {
 
     function leaseCount() external view returns (uint256) {
         return leaseIds.length;
+    }
+
+    /// @notice What the votes of a dispute have set aside.
+    function setAside(bytes32 id) external view returns (uint256 sum) {
+        uint32 last = net.court.disputes(id).round;
+        for (uint32 n = _firstRound[id]; n <= last; ++n) {
+            for (uint256 i = 0; i < PEOPLE; ++i) {
+                bool cast = net.court.votes(id, n, people[i]).commitment != 0;
+                if (cast) sum += net.court.paramsOf(id).voteDeposit;
+            }
+        }
     }
 
     function partiesOf(bytes32 terms) external view returns (IAgentRegistry.Party[] memory) {
@@ -371,14 +395,21 @@ contract NetworkHandler {
 
     function _vote(bytes32 id, ICommittee.DisputeView memory d, uint256 seed) private {
         address[] memory jurors = net.court.jurorsOf(id, d.round);
-        uint8 verdict = uint256(id) % 3 == 0 ? 1 : GUILTY;
         address juror = jurors[(seed >> 40) % jurors.length];
         if (d.committed < d.seats && block.timestamp < d.commitBy) {
-            bytes32 sealed_ = net.court.voteCommitment(id, d.round, juror, verdict, SALT, SALT);
-            _as(juror, address(net.court), abi.encodeCall(net.court.commit, (id, sealed_)));
+            for (uint256 i = 0; i < jurors.length; ++i) {
+                // Mostly they agree; now and then one is outvoted, or says nothing.
+                uint256 whim = (seed >> (8 * i)) % 6;
+                if (whim == 0) continue;
+                uint8 verdict = uint256(id) % 3 == 0 || whim == 1 ? 1 : GUILTY;
+                bytes32 sealed_ = net.court.voteCommitment(id, d.round, jurors[i], verdict, SALT, SALT);
+                _as(jurors[i], address(net.court), abi.encodeCall(net.court.commit, (id, sealed_)));
+            }
         } else {
             for (uint256 i = 0; i < jurors.length; ++i) {
-                _as(jurors[i], address(net.court), abi.encodeCall(net.court.reveal, (id, verdict, SALT, SALT)));
+                for (uint8 said = 1; said <= GUILTY; ++said) {
+                    _as(jurors[i], address(net.court), abi.encodeCall(net.court.reveal, (id, said, SALT, SALT)));
+                }
             }
             if ((seed >> 48) % 4 == 0 && block.timestamp < d.revealBy) vm.warp(d.revealBy);
             _as(juror, address(net.court), abi.encodeCall(net.court.tally, (id)));

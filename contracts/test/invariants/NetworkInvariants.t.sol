@@ -40,7 +40,7 @@ contract NetworkInvariants {
     /// @dev The campaign is worth something only if it gets where money moves between the contracts.
     function test_the_handler_reaches_what_matters() public {
         uint256 seed = 1;
-        for (uint256 i = 0; i < 2_500; ++i) {
+        for (uint256 i = 0; i < 6_000; ++i) {
             seed = uint256(keccak256(abi.encode(seed)));
             _step(seed);
             if (
@@ -125,7 +125,12 @@ contract NetworkInvariants {
             bool open = d.phase == ICommittee.Phase.Drawing || d.phase == ICommittee.Phase.Voting
                 || d.phase == ICommittee.Phase.Ruled;
             // The first bond and each appeal's, which doubles.
-            if (open) bonds += uint256(net.court.paramsOf(id).bond) * ((2 << d.appeals) - 1);
+            if (!open) continue;
+            bonds += uint256(net.court.paramsOf(id).bond) * ((2 << d.appeals) - 1);
+            bonds += handler.setAside(id);
+        }
+        for (uint256 i = 0; i < handler.PEOPLE(); ++i) {
+            bonds += net.court.suretyOf(handler.people(i));
         }
         vm.assertEq(net.coin.balanceOf(address(net.court)), bonds, "N3: the audit court");
         vm.assertEq(net.coin.balanceOf(address(net.lineageCourt)), 0, "N3: the lineage court");

@@ -117,7 +117,8 @@ abstract contract MarketKit {
             appealWindow: 1 days,
             receiptMaxAge: 3 days,
             jailTime: 30 days,
-            answerWindow: 1 days
+            answerWindow: 1 days,
+            voteDeposit: COIN
         });
     }
 

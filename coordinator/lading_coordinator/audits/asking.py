@@ -5,12 +5,14 @@ auditor's word count for nothing. Whom to ask, and what to conclude, is decided 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from math import isclose, isfinite
 
 import msgspec
 
+from lading_coordinator.audits.fees import Fees
 from lading_coordinator.ledger import Ledger
 from lading_net.errors import LinkClosed, NetError
 from lading_net.messages import MessageStream
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 _from_auditor = msgspec.msgpack.Decoder(FromAuditor)
 _from_opener = msgspec.msgpack.Decoder(FromOpener)
 OPENING_SECONDS = 30.0
+FEE_SECONDS = 15.0
 
 
 class Distrusted(LadingError):
@@ -55,11 +58,17 @@ class Distrusted(LadingError):
 
 class Asking:
     """An auditor has `patience` seconds for a re-run. `noted` hears of every receipt whose host was asked to
-    open, and whether it did."""
+    open, and whether it did. `fees` pays who has found something; None: nobody is paid."""
 
     def __init__(
-        self, transport: Transport, ledger: Ledger, patience: float, noted: Callable[[bytes, bool], None]
+        self,
+        transport: Transport,
+        ledger: Ledger,
+        patience: float,
+        noted: Callable[[bytes, bool], None],
+        fees: Fees | None = None,
     ) -> None:
+        self._fees = fees
         self._transport = transport
         self._ledger = ledger
         self._patience = patience
@@ -75,12 +84,26 @@ class Asking:
                 link = await self._link(auditor)
                 messages: MessageStream[FromAuditor] = MessageStream(await link.open(AUDIT), _from_auditor)
                 finding = await self._converse(messages, host, leaf, case)
-                await messages.close()
-                return finding
         except TimeoutError:
             return cannot_say(leaf, "silent", f"no answer within {self._patience:g} s")
         except LadingError as error:
             return cannot_say(leaf, error.code, error.message)
+        await self._reward(link, messages, auditor, finding, case)
+        return finding
+
+    async def _reward(
+        self, link: Link, messages: MessageStream[FromAuditor], auditor: KnownOffer, finding: Finding, case: Case
+    ) -> None:
+        """Every finding alike, right or wrong, of a canary or not: whoever is paid learns nothing from it."""
+        with contextlib.suppress(LadingError, TimeoutError):
+            async with asyncio.timeout(FEE_SECONDS):
+                if self._fees is not None and finding.verdict != Verdict.UNKNOWN:
+                    receipt = unpack(Receipt, case.receipt).value
+                    fee = await self._fees.pay(link, auditor, finding.receipt, receipt)
+                    if fee is not None:
+                        messages.send(fee)
+                        await messages.drain()
+                await messages.close()
 
     async def _converse(
         self, messages: MessageStream[FromAuditor], host: KnownOffer | None, leaf: bytes, case: Case

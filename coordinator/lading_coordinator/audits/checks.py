@@ -46,7 +46,7 @@ class Checks:
         self._bench = bench
         self._records = bench.records
         self._lessons = Lessons(bench)
-        self._asking = Asking(transport, bench.ledger, patience, self._opened)
+        self._asking = Asking(transport, bench.ledger, patience, self._opened, bench.fees)
         self._policy = policy
         self._clock = clock
         self.hold = hold

@@ -10,6 +10,7 @@ import msgspec
 from lading.dispatch import Directory
 from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.conduct import Conduct, Pair
+from lading_coordinator.audits.fees import Fees
 from lading_coordinator.audits.records import Audit, Records
 from lading_coordinator.core.audits import Asked, Opinion, is_silent, must_ask_again, outvoted
 from lading_coordinator.core.conduct import Kind
@@ -34,6 +35,7 @@ class Bench(msgspec.Struct, frozen=True):
     conduct: Conduct
     canaries: Canaries
     metrics: Metrics
+    fees: Fees | None = None
 
 
 class Lessons:

@@ -6,7 +6,17 @@ Pure. The shell looks the facts up; the order of the checks is that of docs/prot
 import msgspec
 
 from lading_node.core.asked import bias_fault
-from lading_node.core.channel import Channel, admit_to, cover, promise_lock, read_lock, read_voucher, unpaid_cap, why
+from lading_node.core.channel import (
+    Channel,
+    admit_to,
+    cover,
+    lent_cap,
+    promise_lock,
+    read_lock,
+    read_voucher,
+    unpaid_cap,
+    why,
+)
 from lading_protocol import OLDEST, VERSION
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
@@ -146,6 +156,12 @@ def _check_money(
     owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
     if owing > cap:
         return Refuse("unpaid", f"Work worth {owing} wei on this channel was never paid; at most {cap} wei may be.")
+    if opening.emitted and channel.lent > (cap := lent_cap(channel, offer.price)):
+        return Refuse(
+            "unproven",
+            f"Prompts worth {channel.lent} wei were read here for answers that are said to have begun elsewhere; "
+            f"at most {cap} wei may be, as much as was paid. Begin answers here, too.",
+        )
     return Admitted(admit_to(channel, Wei(signed)), voucher, lock)
 
 

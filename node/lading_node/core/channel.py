@@ -46,7 +46,8 @@ class Channel(msgspec.Struct, frozen=True):
 
     `locked`, `redeemed`, `closing` and `dead` (closed for good) are as last seen on the chain; `pending` is what an
     accepted lock will bring `locked` up to.
-    `signed` is the highest voucher that is durable here. `written` is what ended attempts were not paid for.
+    `signed` is the highest voucher that is durable here. `written` is what ended attempts were not paid for. `lent` is
+    what the prompts of resumed attempts are worth since this node started, which another host is said to have billed.
     """
 
     id: ChannelId
@@ -58,6 +59,7 @@ class Channel(msgspec.Struct, frozen=True):
     signed: Wei = Wei(0)
     earned: Wei = Wei(0)
     written: Wei = Wei(0)
+    lent: Wei = Wei(0)
     running: tuple[Running, ...] = ()
 
 
@@ -88,6 +90,20 @@ def outstanding(channel: Channel) -> Wei:
 def unpaid_cap(channel: Channel, price: Price) -> Wei:
     """How much of ended attempts may stay unpaid before this signer is refused."""
     return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, UNPAID_OUTPUT_TOKENS) + channel.signed // UNPAID_SHARE)
+
+
+def lend(channel: Channel, prompt: Wei) -> Channel:
+    """A prompt worth that much is read for an answer that is said to have begun elsewhere."""
+    return msgspec.structs.replace(channel, lent=Wei(channel.lent + prompt))
+
+
+def lent_cap(channel: Channel, price: Price) -> Wei:
+    """How much of such prompts a signer may have before its next one is refused: as much as it has paid here.
+
+    That the first token came from another host is the payer's word: whoever guesses it has the prompt read for nothing.
+    An honest payer comes to this only where more than half of what it brings has begun elsewhere.
+    """
+    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + channel.signed)
 
 
 def restored(channel: Channel) -> Channel:
@@ -133,6 +149,11 @@ def sign_for(channel: Channel, cumulative: Wei) -> Channel:
         return channel
     raised = msgspec.structs.replace(channel, signed=cumulative)
     return msgspec.structs.replace(raised, written=min(channel.written, outstanding(raised)))
+
+
+def receive(channel: Channel, amount: Wei) -> Channel:
+    """`amount` of what is signed for pays for something else than jobs, and was earned with it."""
+    return msgspec.structs.replace(channel, earned=Wei(channel.earned + amount))
 
 
 def admit_to(channel: Channel, cumulative: Wei) -> Channel:

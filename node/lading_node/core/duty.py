@@ -9,6 +9,9 @@ import msgspec
 
 # Every seat waits a little longer than the one before it to tally or execute, so that not all pay for the same step.
 STAGGER_SECONDS = 5
+# As often as the court lets rulings be appealed.
+MOST_APPEALS = 2
+HONEST, GUILTY = 1, 2
 
 
 class Phase(IntEnum):
@@ -33,6 +36,8 @@ class Docket(msgspec.Struct, frozen=True):
     seats: int
     committed: int
     revealed: int
+    verdict: int = 0
+    appeals: int = 0
 
 
 class Next(Enum):
@@ -41,16 +46,19 @@ class Next(Enum):
     COMMIT = "commit"
     REVEAL = "reveal"
     TALLY = "tally"
+    APPEAL = "appeal"  # a conviction that we, who re-ran the job, know to be wrong
     EXECUTE = "execute"
     DONE = "done"
 
 
 class Seat(msgspec.Struct, frozen=True):
-    """Our place on a committee. `stage` is that of our vote: "" none yet, decided, committed, revealed, abstained."""
+    """Our place on a committee. `stage` is that of our vote: "" none yet, decided, committed, revealed, abstained;
+    "outvoted" when it is known what comes of an appeal. `said` is our verdict, 0 for none."""
 
     round: int
     number: int
     stage: str = ""
+    said: int = 0
 
 
 def next_step(dispute: Docket | None, seat: Seat, now: int) -> Next:
@@ -60,6 +68,8 @@ def next_step(dispute: Docket | None, seat: Seat, now: int) -> Next:
         return Next.DONE
     late = STAGGER_SECONDS * (seat.number + 1)
     if dispute.phase is Phase.RULED:
+        if _wronged(dispute, seat) and now < dispute.appeal_by:
+            return Next.APPEAL
         return Next.EXECUTE if now >= dispute.appeal_by + late else Next.WAIT
     if dispute.phase is not Phase.VOTING:
         return Next.WAIT
@@ -74,3 +84,15 @@ def next_step(dispute: Docket | None, seat: Seat, now: int) -> Next:
         since = dispute.reveal_by if now >= dispute.reveal_by else now - late
         return Next.TALLY if now >= since + late or finished else Next.WAIT
     return Next.WAIT
+
+
+def worth_appealing(appeal_by: int, window: int, now: int) -> bool:
+    """A juror leaves the first half of the window to the host, whose own bond it is to put up."""
+    return appeal_by - window // 2 <= now < appeal_by
+
+
+def _wronged(dispute: Docket, seat: Seat) -> bool:
+    """A host was convicted that we found honest. (That one was acquitted whom we found guilty is its accuser's to
+    appeal: no honest juror's coins are at stake for the sake of a slash.)"""
+    outvoted = dispute.verdict == GUILTY and seat.said == HONEST and seat.stage == "revealed"
+    return outvoted and dispute.appeals < MOST_APPEALS

@@ -162,6 +162,8 @@ def _started(session: Session, channel: Channel, event: EngineStarted) -> Step:
         return _refuse(session, channel, refusal, StopEngine())
     session = msgspec.structs.replace(session, phase=Phase.RUNNING)
     channel = channels.begin(channel, Running(session.job, session.opening.attempt, allowance))
+    if session.first:
+        channel = channels.lend(channel, attempt_amount(session.offer.price, session.prompt_tokens, 0, 0))
     return Step(session, channel, (Send(Accept(event.prompt_tokens, event.prompt_hash)),))
 
 

@@ -186,10 +186,11 @@ def _seal(bounds: Bounds) -> list[str]:
     readable, writable = [*_SYSTEM, *own, *bounds.files], [bounds.scratch, os.devnull, *bounds.written]
     if bounds.device:
         readable += _DEVICE_READS
+        writable.append(f"/proc/{os.getpid()}/task")  # CUDA names its threads there, or does not start
         writable += [f"/dev/{name}" for name in os.listdir("/dev") if f"/dev/{name}".startswith(_DEVICE_NODES)]
     if restrict(readable, writable):
         held += ["files", "landlock"]
-    if seal(os.getpid(), unix=bounds.device and bounds.walled):
+    if seal(os.getpid(), unix=bounds.device and bounds.walled, device=bounds.device):
         held.append("syscalls")
     return held
 

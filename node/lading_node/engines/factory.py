@@ -10,19 +10,22 @@ from lading_node.engines.errors import EngineError
 from lading_node.engines.openai_wire import Endpoint
 from lading_node.engines.port import Engine, EngineSpec, Tier
 from lading_node.engines.tiers import choose_tier
+from lading_protocol.parts import Runtime
 
 
 class Means(msgspec.Struct, frozen=True):
     """What this machine can run agents with. `tiers` passed the self-test; None: it was not asked for.
 
     `required`: models are refused too where their tier did not pass. `docker` is the engine's URL ("" none),
-    `endpoints` the OpenAI-compatible servers, by the name that the operator gave each.
+    `endpoints` the OpenAI-compatible servers, by the name that the operator gave each. `card`: whether there is a CUDA
+    card; None: nobody looked, or a pool's machines may have one.
     """
 
     tiers: tuple[Tier, ...] | None = None
     required: bool = True
     docker: str = ""
     endpoints: dict[str, Endpoint] = {}
+    card: bool | None = None
 
 
 NO_MEANS = Means()
@@ -32,6 +35,7 @@ READ_SPEED = 50e6  # bytes a second
 CHILDREN = frozenset({"memory", "llm-onnx", "torch", "onnx", "wasm-core", "wasm-component"})
 
 
+_CARD_NODES = ("/dev/nvidiactl", "/dev/dxg")
 _MODULES = {
     "llm-onnx": ("onnxruntime_genai", "node"),
     "onnx": ("onnxruntime", "node"),
@@ -42,10 +46,16 @@ _MODULES = {
 }
 
 
-def lacking(engine: str, means: Means, endpoint: str = "") -> str:
-    """What this machine lacks to run a runtime of this engine, in words; "" when it can. `endpoint` is the name of the
-    server that the operator gave the agent. A pool's machines may lack what this one has.
+def has_card() -> bool:
+    """Whether a CUDA driver has put its devices here."""
+    return any(Path(node).exists() for node in _CARD_NODES)
+
+
+def lacking(runtime: Runtime, means: Means, endpoint: str = "") -> str:
+    """What this machine lacks for a runtime, in words; "" when it can run it. `endpoint` is the name of the server that
+    the operator gave the agent. A pool's machines may lack what this one has.
     """
+    engine = runtime.engine
     if engine == "openai-http":
         return "" if endpoint in means.endpoints else "the operator names no model server for it"
     if engine not in CHILDREN and engine != "oci":
@@ -55,6 +65,8 @@ def lacking(engine: str, means: Means, endpoint: str = "") -> str:
         return f"{module} is not installed (pip install 'lading[{extra}]')"
     if engine == "oci" and not means.docker:
         return "the node's settings name no container engine (docker)"
+    if runtime.numeric.endswith("-cuda") and means.card is False:
+        return f"{runtime.numeric} is computed on a CUDA card, and there is none here"
     return ""
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lading_node.engines.onnx_session import OnnxSession
 
 Order = Generate | Embed | Score
+# Where torch computes, by the names at the end of its numeric classes.
+DEVICES = ("cpu", "cuda", "xpu", "mps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +155,21 @@ def language_model(spec: EngineSpec, scratch: Path) -> LanguageModel:
     if spec.kind == "torch":
         from lading_node.engines.torch_lm import open_model
 
-        return open_model(spec, chat, spec.llm)
+        model = open_model(spec, chat, spec.llm)
+        check_class(spec.numeric, model.numeric)
+        return model
     from lading_node.engines.llm_onnx import OnnxLanguageModel
 
-    model = files.read(files.one(spec.files, "model"))
-    return OnnxLanguageModel(model, chat, spec.llm, spec.context, spec.threads, scratch)
+    data = files.read(files.one(spec.files, "model"))
+    return OnnxLanguageModel(data, chat, spec.llm, spec.context, spec.threads, scratch)
+
+
+def check_class(named: str, computed: str) -> None:
+    """An honest host that computes in another class than its offer names would be audited by limits that are not its
+    own. Raises EngineError. A class with a name of the publisher's own says nothing of a device."""
+    if named.startswith("torch-") and named.rpartition("-")[2] in DEVICES and named != computed:
+        why = f"The agent is offered in the class {named}, and here it computes in {computed}."
+        raise EngineError("engine_error", why, hint="Serve it where that device is, or another runtime of the agent.")
 
 
 def refused(order: Order, why: str, hint: str) -> Work:

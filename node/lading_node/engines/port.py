@@ -62,6 +62,7 @@ class EngineSpec(_Value, frozen=True):
     for the best that passed this machine's self-test. `device` says that a GPU may be used, `card` which one (its uuid
     or index as the driver gives it, "" any). `endpoint` is the operator's name for the server that runs it
     (factory.Means), "" for an agent that runs here. `repeats`: the publisher promises equal answers to equal requests.
+    `numeric` is the class of arithmetic that the host's offer names ("" none): an engine of another does not load.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class EngineSpec(_Value, frozen=True):
     card: str = ""
     endpoint: str = ""
     repeats: bool = False
+    numeric: str = ""
 
 
 class Generate(_Value, frozen=True, tag="generate"):

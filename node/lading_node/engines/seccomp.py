@@ -56,6 +56,9 @@ setuid 105 146; setgid 106 144; setreuid 113 145; setregid 114 143
 setresuid 117 147; setresgid 119 149; setgroups 116 159
 setfsuid 122 151; setfsgid 123 152; capset 126 91
 """
+# CUDA opens a place where other processes might ask for its memory, and does not start without it. Nobody does: who
+# connects is refused, and the place is in a network of the process's own.
+_OF_DRIVERS = frozenset({"bind", "listen"})
 _SOCKET, _SOCKETPAIR, _CLONE, _CLONE3 = (41, 198), (53, 199), (56, 220), (435, 435)
 _TGKILL, _PRCTL, _PRLIMIT, _IOCTL = (234, 131), (157, 167), (302, 261), (16, 29)
 
@@ -87,30 +90,35 @@ def _except(number: int, argument: int, value: int) -> bytes:
     return _step(_EQUAL, number, 0, len(body) // 8) + body
 
 
-def program(machine: str, pid: int, *, unix: bool) -> bytes:
-    """The filter for `machine` ("x86_64" or "aarch64"). `unix` lets sockets between processes be made; no others."""
+def program(machine: str, pid: int, *, unix: bool, device: bool = False) -> bytes:
+    """The filter for `machine` ("x86_64" or "aarch64"). `unix` lets sockets between processes be made and connected, no
+    others; `device` lets the driver of a graphics card have what it does not start without."""
     arch, column = _ARCHES[machine]
     parts = [_step(_LOAD, _AT_ARCH), _step(_EQUAL, arch, 1, 0), _REFUSE, _step(_LOAD, _AT_NUMBER)]
     if machine == "x86_64":
         parts += [_step(_AT_LEAST, _X32, 0, 1), _REFUSE]
+    spared = frozenset({"connect"} if unix else ()) | (_OF_DRIVERS if device else frozenset())
     for name, number in _denied(column).items():
-        if not (unix and name == "connect"):
+        if name not in spared:
             parts += [_step(_EQUAL, number, 0, 1), _REFUSE]
     parts += [_step(_EQUAL, _CLONE3[column], 0, 1), _step(_RETURN, _ERRNO | errno.ENOSYS)]
     thread = _step(_LOAD, _AT_ARGUMENT) + _step(_ANY_BIT, _CLONE_THREAD, 1, 0) + _REFUSE + _PASS
     parts += [_step(_EQUAL, _CLONE[column], 0, len(thread) // 8), thread]
-    parts += [_only(_SOCKET[column], 0, *((_AF_UNIX,) if unix else ())), _only(_SOCKETPAIR[column], 0, _AF_UNIX)]
+    parts += [
+        _only(_SOCKET[column], 0, *((_AF_UNIX,) if unix or device else ())),
+        _only(_SOCKETPAIR[column], 0, _AF_UNIX),
+    ]
     parts += [_only(_TGKILL[column], 0, pid), _only(_PRLIMIT[column], 0, 0, pid)]
     parts += [_except(_PRCTL[column], 0, _PDEATHSIG), _except(_IOCTL[column], 1, _TIOCSTI), _PASS]
     return b"".join(parts)
 
 
-def seal(pid: int, *, unix: bool = False) -> bool:
+def seal(pid: int, *, unix: bool = False, device: bool = False) -> bool:
     """Whether it holds, from now on and for every thread started later. Needs "no new privileges" set before."""
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _ARCHES:
         return False
-    code = program(machine, pid, unix=unix)
+    code = program(machine, pid, unix=unix, device=device)
     steps = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(code) // 8, ctypes.addressof(steps))
     libc = ctypes.CDLL(None, use_errno=True)

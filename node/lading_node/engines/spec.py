@@ -16,6 +16,8 @@ KINDS: frozenset[str] = frozenset(get_args(Kind))
 ABI = 1
 # Shown to the node when it picks a runtime: what a class promises must be what the agent can keep.
 EXACT = "wasmtime-"
+# The end of a class whose arithmetic is the processor's, whatever cards there are.
+PROCESSOR = "-cpu"
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -54,8 +56,9 @@ def engine_spec(manifest: Manifest, runtime: Runtime, folder: Path, limits: Limi
         capabilities=asked,
         models=tuple(_host_model(manifest, manifest.model(alias), folder) for alias in asked.models),
         cache=limits.cache,
-        device=limits.device and asked.device,
+        device=limits.device and asked.device and not runtime.numeric.endswith(PROCESSOR),
         repeats=runtime.determinism == "exact",
+        numeric=runtime.numeric,
     )
 
 

@@ -90,8 +90,17 @@ def wall_command(wall: Wall, room: Room) -> list[str]:
     for path in room.written:
         command += ["--bind", path, path]
     # A root's process could still write the kernel's settings there, without any capability.
-    sealed = [] if room.device else ["--remount-ro", "/dev"]
-    return [*command, "--remount-ro", "/proc", *sealed, "--remount-ro", "/", "--chdir", room.scratch, "--"]
+    sealed = _covers() if room.device else ["--remount-ro", "/proc", "--remount-ro", "/dev"]
+    return [*command, *sealed, "--remount-ro", "/", "--chdir", room.scratch, "--"]
+
+
+def _covers() -> list[str]:
+    """A card's driver names its threads in /proc, or does not start: all else there that can be written is covered."""
+    covers = []
+    for path in sorted(Path("/proc").iterdir()):
+        if not path.name.isdecimal() and not path.is_symlink() and (path.is_dir() or path.stat().st_mode & 0o222):
+            covers += ["--ro-bind-try", str(path), str(path)]
+    return covers
 
 
 def _system_binds() -> list[str]:

@@ -40,3 +40,10 @@ def test_a_crash_is_trouble_and_keeps_what_came_before(tmp_path: Path) -> None:
 
 def test_silence_is_trouble(tmp_path: Path) -> None:
     assert run(bench(tmp_path)).trouble == "it found nothing"
+
+
+def test_a_benchmark_whose_device_is_not_here_has_not_crashed() -> None:
+    assert run(["-c", "import sys; sys.exit(77)"]).lacking
+    told = run(["-c", "import sys; print('words'); sys.exit(77)"])
+    assert told.lacking
+    assert told.trouble

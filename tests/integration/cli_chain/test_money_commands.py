@@ -228,6 +228,14 @@ def test_a_stake_is_added_by_a_cold_owner_taken_back_and_collected(harbour: Harb
     shown = harbour("bob", "stake", "add", "1000", "--operator", which, "--consent", given).tree
     assert (shown["state"], int(shown["stake"])) == ("active", 1_000 * COIN)
     assert [row["operator"] for row in harbour("bob", "stake", "show").tree] == [which]
+    assert int(harbour("bob", "stake", "lodge", "30", "--operator", which).tree["surety"]) == 30 * COIN
+    held = coins(harbour, "bob")
+    assert int(harbour("bob", "stake", "take-back", "20", "--operator", which).tree["surety"]) == 10 * COIN
+    assert coins(harbour, "bob") == held + 20 * COIN
+    over = harbour("bob", "stake", "take-back", "20", "--operator", which)
+    assert (over.code, over.error["code"]) == (4, "reverted")
+    unknown = harbour("bob", "stake", "appeal", "0x" + "11" * 32)
+    assert (unknown.code, unknown.error["code"]) == (2, "bad_settings")
     shown = harbour("bob", "stake", "remove", "1000", "--operator", which).tree
     assert (shown["state"], int(shown["leaving"])) == ("not active", 1_000 * COIN)
     early = harbour("bob", "stake", "collect", "--operator", which)

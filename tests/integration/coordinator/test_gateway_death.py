@@ -19,9 +19,11 @@ from lading import Client
 from lading.answers import Bill, Delta, Notice, Piece
 from lading.core.options import Options
 from lading.dispatch.tab import TAB_SECONDS
+from lading.errors import BadSettings
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.direct import DirectTransport
+from lading_protocol.errors import LadingError
 from lading_protocol.pricing import Price, attempt_amount
 from unit.coordinator.host import Habits, Host
 
@@ -301,3 +303,22 @@ def test_what_no_gateway_gave_is_refused_in_words(tmp_path: Path) -> None:
                 assert answer.status_code == 400
 
     asyncio.run(story())
+
+
+def test_the_command_goes_on_at_the_other_coordinator_that_it_was_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        from lading.cli.consume import run
+
+        async with desks(tmp_path, "only", habits=Habits(length=LENGTH)) as (only,):
+            also = [f"{only.url}={await only.session()}"]
+            where = {"base_url": "http://127.0.0.1:1", "api_key": "none", "home": str(tmp_path)}
+            with pytest.raises(LadingError):
+                await run("storyteller", PROMPT, **where)  # type: ignore[arg-type]
+            assert await run("storyteller", PROMPT, also=also, **where) == 0  # type: ignore[arg-type]
+            with pytest.raises(BadSettings):
+                await run("storyteller", PROMPT, also=[only.url], **where)  # type: ignore[arg-type]
+
+    asyncio.run(story())
+    assert capsys.readouterr().out.count("fox") > 1

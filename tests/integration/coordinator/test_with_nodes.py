@@ -19,6 +19,7 @@ from lading_coordinator.gateway.connection import Connection, Limits
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.clock import run_virtual
+from lading_node.core import channel as core
 from lading_node.node import Node
 from lading_protocol.ids import to_hex
 from lading_protocol.receipts import StakeConsent
@@ -44,6 +45,7 @@ class Port:
         await self.sea.contracts.coin.approve(owner, self.sea.record.staking, 3000 * COIN)
         consent = StakeConsent(owner.address).sign(self.sea.record.staking_domain, who).signature
         await staking.stake(owner, who.address, 3000 * COIN, consent)
+        await self.sea.contracts.coin.transfer(key("treasury"), who.address, 50 * COIN)  # the surety of its votes
         node = self.sea.node(name, coordinators=(self.endpoint,), **habits)
         self.nodes[name] = node
         self.tasks[name] = asyncio.create_task(node.run())
@@ -133,6 +135,59 @@ def test_one_request_served_checked_and_paid(tmp_path: Path) -> None:
         for name in made.nodes:
             paid += await settlement.host_balance(key(name).address)
         assert paid + await settlement.earned(made.sea.terms) == total
+
+    play(tmp_path, story)
+
+
+def test_auditors_are_paid_a_tenth_of_what_they_check(tmp_path: Path) -> None:
+    """From the coordinator's deposit over vouchers on its own channels to the auditors' balances on the chain."""
+
+    async def story(made: Port) -> None:
+        sea, me = made.sea, key("coordinator")
+        await sea.contracts.coin.allow(me, sea.record.settlement, 100 * COIN)
+        await sea.contracts.settlement.deposit(me, 100 * COIN)
+        for name in ("one", "two", "three"):
+            await made.node(name)
+        api_key = await made.session()
+        costs = [int((await made.chat(api_key, f"hello {n}")).headers["x-lading-cost"]) for n in range(4)]
+        records, store = made.coordinator.records, made.coordinator.store
+        await made.until(lambda: len([one for one in records.audits() if one.state == "done"]) == 4)
+        await asyncio.sleep(5)
+        rows = store.rows("select leaf, auditor, amount from audit_fees")
+        found = {
+            (one.leaf, who) for one in records.audits() for who, verdict, *_ in records.findings(one.leaf) if verdict
+        }
+        assert {(leaf, who) for leaf, who, _ in rows} == found, "every finding, and once"
+        assert {int(amount) for _, _, amount in rows} <= {cost // 10 for cost in costs}
+        paid = sum(int(amount) for _, _, amount in rows)
+        assert paid == sum(node.takings.taken for node in made.nodes.values()) > 0
+        assert made.coordinator.metrics.registry.get_sample_value("lading_audit_fees_wei_total") == paid
+        await asyncio.sleep(65)
+        for node in made.nodes.values():
+            await node.settler.settle("test")
+        settlement, brought = sea.contracts.settlement, 0
+        for name in made.nodes:
+            brought += await settlement.host_balance(key(name).address)
+        assert brought + await settlement.earned(sea.terms) == sum(costs) + paid
+        assert all(not core.outstanding(one) for node in made.nodes.values() for one in node.channels.all())
+
+    play(tmp_path, story, audit_pay_most="1")
+
+
+def test_an_asker_that_never_pays_gets_so_many_findings_and_no_more(tmp_path: Path) -> None:
+    async def story(made: Port) -> None:
+        for name in ("one", "two", "three"):
+            await made.node(name, audit_credit=2)
+        api_key = await made.session()
+        for n in range(9):
+            await made.chat(api_key, f"hello {n}")
+        refusals = "select count(*) from findings where verdict=0 and code='unpaid'"
+        await made.until(lambda: bool(made.coordinator.store.rows(refusals)[0][0]))
+        await asyncio.sleep(20)
+        checked = [node.auditor.checked for node in made.nodes.values()]
+        assert max(checked) == 2
+        figures = made.coordinator.metrics.registry
+        assert figures.get_sample_value("lading_audit_fees_total", {"outcome": "unpaid"}) == sum(checked)
 
     play(tmp_path, story)
 

@@ -25,6 +25,7 @@ from lading_node.engines.errors import EngineError
 from lading_node.engines.port import EngineSpec, Failed, Finished, Generate, Score
 from lading_node.engines.probe import Probe, probe_machine, probe_process
 from lading_node.engines.wall import Room, Wall, find_wall, wall_command
+from tools import missing
 
 TOY = EngineSpec("memory", context=100_000)
 NO_WALL = "there is none in this test"
@@ -195,6 +196,46 @@ def test_a_package_of_many_files_is_seen_by_its_folders(tmp_path: Path) -> None:
     command = wall_command(Wall("bwrap", True), Room(str(tmp_path / "scratch"), 1, files))
     assert str(tmp_path / "shards") in command
     assert len(command) < 200
+
+
+WRITES = """
+import os, sys
+found = []
+for folder, below, files in os.walk("/proc"):
+    if folder == "/proc":
+        below[:] = [name for name in below if not name.isdecimal() and name not in ("self", "thread-self")]
+    for path in (os.path.join(folder, name) for name in files):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            found.append(path)
+        except OSError:
+            pass
+try:
+    with open("/proc/self/task/1/comm", "w") as comm:
+        comm.write("named")
+except OSError:
+    found.append("no name")
+print(*found)
+"""
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_nothing_of_the_kernel_s_can_be_written_inside_the_wall(tmp_path: Path, device: bool) -> None:
+    """A card's driver names its own threads in /proc, and does not start where it cannot. A root's process without any
+    capability may write most settings otherwise."""
+    wall = find_wall()
+    if not isinstance(wall, Wall):
+        missing(wall)
+    command = [
+        *wall_command(wall, Room(str(tmp_path), 1 << 20, device=device)),
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        WRITES,
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, env={}, check=True).stdout
+    assert told.strip() == ("" if device else "no name")
 
 
 def test_devices_are_bound_only_for_an_agent_that_may_use_them(monkeypatch: pytest.MonkeyPatch) -> None:

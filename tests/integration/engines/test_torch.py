@@ -84,6 +84,15 @@ def test_the_declared_precision_is_the_one_that_runs(good: EngineSpec) -> None:
     assert refusal(replace(good, precision="f16")).failure == "engine_error"
 
 
+def test_an_engine_that_computes_in_another_class_than_the_offer_names_does_not_load(good: EngineSpec) -> None:
+    language_model(replace(good, numeric="torch-f32-cpu"), Path())
+    language_model(replace(good, numeric="torch-of-my-own"), Path())
+    for named in ("torch-f32-cuda", "torch-bf16-cpu"):
+        refused = refusal(replace(good, numeric=named))
+        assert refused.failure == "engine_error"
+        assert named in refused.message
+
+
 def test_half_precision_files_are_read_as_numbers(good: EngineSpec, tmp_path: Path) -> None:
     halved = {name: value.astype(np.float16) for name, value in weights().items()}
     whole = {name: value.astype(np.float32) for name, value in halved.items()}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from simulation.flow.world import Market
 
 STAKE = 2000 * COIN
+SURETY = 50 * COIN
 CREDIT = 64
 SLOTS = 4
 
@@ -96,6 +97,9 @@ class Host:
         await contracts.coin.allow(self.owner, record.staking, STAKE)
         consent = StakeConsent(self.owner.address).sign(record.staking_domain, self.key).signature
         await contracts.staking.stake(self.owner, self.address, STAKE, consent)
+        await contracts.coin.transfer(key("treasury"), self.owner.address, SURETY)
+        await contracts.coin.allow(self.owner, record.court, SURETY)
+        await contracts.court.lodge(self.owner, self.address, SURETY)
 
     async def up(self) -> None:
         market = self.market

@@ -2,6 +2,9 @@
 
 from itertools import pairwise
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from factories import NOW, chat_request, key, known_offer
 from lading.core.matching import Want, rank
 from lading.dispatch.directory import MAX_OFFERS_PER_HOST, Directory
@@ -135,3 +138,23 @@ def pauses_of_a_host_that_refuses(*, admits: bool) -> list[float]:
     directory.worked(liar.address)
     assert directory.host(liar.address).refusals == 0
     return [later - sooner for sooner, later in pairwise(tried)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["beat", "gone", "bar", "free", "prune"])), max_size=40))
+def test_who_is_barred_and_how_many_report_is_what_a_look_at_all_hosts_would_say(
+    steps: list[tuple[int, str]],
+) -> None:
+    directory, hosts = Directory(needs_beats=True), [key(f"host {n}").address for n in range(4)]
+    for turn, (which, what) in enumerate(steps):
+        match what:
+            case "beat":
+                directory.beat(hosts[which], free=1, waiting=0, now=NOW + turn)
+            case "gone":
+                directory.gone(hosts[which])
+            case "prune":
+                directory.prune(NOW + turn)
+            case _:
+                directory.bar(hosts[which], "is barred" if what == "bar" else "")
+        states = directory.hosts()
+        assert set(directory.barred()) == {host for host, state in states.items() if state.barred}
+        assert directory.linked == sum(state.beat_at is not None for state in states.values())

@@ -16,6 +16,7 @@ from lading_contracts.deployment import Deployment
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
+from lading_net.speech import serve_speech
 from lading_protocol import VERSION
 from lading_protocol.audit import seal
 from lading_protocol.eip712 import unpack
@@ -40,6 +41,7 @@ from lading_protocol.messages import (
     Done,
     EmbedRequest,
     Fail,
+    Fee,
     Finding,
     GetBlob,
     Hello,
@@ -88,7 +90,7 @@ class Habits(msgspec.Struct, frozen=True):
     shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
     the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
     without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
-    refuses when they are taken; else it takes all."""
+    refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them."""
 
     length: int = 12
     pause: float = 0.0
@@ -109,6 +111,7 @@ class Habits(msgspec.Struct, frozen=True):
     mute: bool = False
     untold: bool = False
     slots: int = 0
+    takes_fees: bool = False
 
 
 class Host:
@@ -140,6 +143,9 @@ class Host:
         transport.handle(JOB, self._job)
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
+        self.fees: list[Fee] = []
+        if self.habits.takes_fees:
+            serve_speech(transport)
         self.link: Link | None = None
         self.running = 0
 
@@ -241,6 +247,8 @@ class Host:
         messages.send(Reveal(self.habits.salt or salt, b""))
         messages.send(Sketch(b""))
         await messages.drain()
+        if isinstance(fee := await messages.recv(), Fee):
+            self.fees.append(fee)
 
     async def _blob(self, stream: Stream) -> None:
         messages: MessageStream[GetBlob] = MessageStream(stream, _get)

@@ -113,6 +113,9 @@ class World:
         await self.contracts.coin.approve(owner, self.record.staking, 2000 * COIN)
         consent = StakeConsent(owner.address).sign(self.record.staking_domain, who).signature
         await self.contracts.staking.stake(owner, who.address, 2000 * COIN, consent)
+        await self.contracts.coin.transfer(self.bank, owner.address, 50 * COIN)
+        await self.contracts.coin.approve(owner, self.record.court, 50 * COIN)
+        await self.contracts.court.lodge(owner, who.address, 50 * COIN)
 
     async def host(self, label: str, habits: Habits | None = None, *, staked: bool = True, **offer: Any) -> Host:
         """A host that is linked, beats, and is staked."""

@@ -74,6 +74,18 @@ def test_no_socket_but_pairs_between_processes(machine: str, family: int) -> Non
     assert says(machine, seccomp._SOCKET[column], family, unix=True) == (ALLOWED if family == 1 else REFUSED)
 
 
+@pytest.mark.parametrize("machine", sorted(ARCH))
+def test_a_card_s_driver_may_open_a_place_that_nobody_reaches(machine: str) -> None:
+    column = COLUMN[machine]
+    filtered = seccomp.program(machine, PID, unix=False, device=True)
+    for name, number in seccomp._denied(column).items():
+        assert verdict(filtered, ARCH[machine], number) == (ALLOWED if name in ("bind", "listen") else REFUSED)
+    for family in range(50):
+        assert verdict(filtered, ARCH[machine], seccomp._SOCKET[column], family) == (
+            ALLOWED if family == 1 else REFUSED
+        )
+
+
 @given(machines, words)
 def test_threads_start_and_processes_do_not(machine: str, flags: int) -> None:
     thread = bool(flags & 0x10000)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lading_node.engines.errors import EngineError
 from lading_node.engines.port import EngineSpec
 from lading_node.engines.spec import Limits, engine_spec
 from lading_protocol.manifest import SCHEMA, Manifest
-from lading_protocol.parts import LlmShape, Operation, Runtime, describe_file
+from lading_protocol.parts import Capabilities, LlmShape, Operation, Runtime, describe_file
 from lading_protocol.transcript import sha256
 
 SHAPE = LlmShape(2, 4, 2, 16, 64, 320, (1,))
@@ -42,6 +43,18 @@ def test_the_engine_gets_the_entry_and_what_it_needs_with_their_digests() -> Non
         ("tokenizer", "/agent/tokenizer.json", sha256(b"words")),
         ("chat_template", "/agent/chat_template.json", sha256(b"markup")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("numeric", "allowed", "used"),
+    [("torch-f32-cuda", True, True), ("torch-f32-cpu", True, False), ("torch-f32-cuda", False, False)],
+)
+def test_a_class_of_the_processor_is_served_on_it(numeric: str, allowed: bool, used: bool) -> None:
+    """A card that the package may use would give other numbers than the offer promises."""
+    runtime = Runtime("torch", "weights/f32.onnx", "f32", numeric, SHAPE)
+    asking = msgspec.structs.replace(manifest(runtime), capabilities=Capabilities(device=True))
+    spec = engine_spec(asking, runtime, Path("/agent"), Limits(device=allowed))
+    assert (spec.device, spec.numeric) == (used, numeric)
 
 
 def test_an_unknown_engine_is_named() -> None:

@@ -9,7 +9,7 @@ import pytest
 from factories import chat_request, embed_request, key, network
 from lading_node.core.casework import conclude, mismatch, rerun_chat, rerun_embed
 from lading_node.core.channel import Channel, ChannelId, cover, see_chain
-from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
+from lading_node.core.duty import Docket, Next, Phase, Seat, next_step, worth_appealing
 from lading_node.core.policy import BATCH_ROWS, Claim, Policy, plan
 from lading_node.engines.port import Embedded, Scored
 from lading_protocol.audit import DECLARED, TOLERANCES, Rerun, Verdict
@@ -96,6 +96,7 @@ def test_a_forced_plan_takes_everything() -> None:
 # Jury duty
 
 VOTING = Docket(Phase.VOTING, 0, 100, 200, 0, 3, 0, 0)
+CONVICTED = msgspec.structs.replace(VOTING, phase=Phase.RULED, appeal_by=300, verdict=2)
 
 
 def docket(**changes: object) -> Docket:
@@ -130,6 +131,27 @@ def docket(**changes: object) -> Docket:
 )
 def test_what_a_juror_does_next(case: Docket | None, stage: str, now: int, step: Next) -> None:
     assert next_step(case, Seat(0, 0, stage), now) is step
+
+
+@pytest.mark.parametrize(
+    ("case", "seat", "now", "step"),
+    [
+        (CONVICTED, Seat(0, 0, "revealed", 1), 299, Next.APPEAL),
+        (CONVICTED, Seat(0, 0, "revealed", 1), 300, Next.WAIT),
+        (CONVICTED, Seat(0, 0, "revealed", 2), 299, Next.WAIT),
+        (CONVICTED, Seat(0, 0, "committed", 1), 299, Next.WAIT),
+        (CONVICTED, Seat(0, 0, "outvoted", 1), 299, Next.WAIT),
+        (CONVICTED, Seat(0, 0, "outvoted", 1), 305, Next.EXECUTE),
+        (msgspec.structs.replace(CONVICTED, appeals=2), Seat(0, 0, "revealed", 1), 299, Next.WAIT),
+        (msgspec.structs.replace(CONVICTED, verdict=1), Seat(0, 0, "revealed", 2), 299, Next.WAIT),
+    ],
+)
+def test_a_juror_appeals_a_conviction_that_it_knows_to_be_wrong(case: Docket, seat: Seat, now: int, step: Next) -> None:
+    assert next_step(case, seat, now) is step
+
+
+def test_the_host_has_the_first_half_of_the_window() -> None:
+    assert [now for now in range(280, 301) if worth_appealing(300, 10, now)] == [295, 296, 297, 298, 299]
 
 
 def test_later_seats_wait_longer_to_finish_what_the_first_left() -> None:

@@ -365,6 +365,32 @@ def test_a_resumed_attempt_bills_no_prompt() -> None:
     assert play.delivered == list(range(1010, 1050))
 
 
+def guessed(world: World) -> Refuse | None:
+    """A job whose payer says that it has the first token from elsewhere; the refusal, if that is not believed."""
+    play = world.open(max_tokens=3, emitted=(1000,))
+    play.settle()
+    sent = [effect.message for effect in play.effects if isinstance(effect, Send)]
+    return next((one for one in sent if isinstance(one, Refuse)), None)
+
+
+def test_who_guesses_first_tokens_gets_no_more_prompts_than_it_pays_for() -> None:
+    """Each job pays 2 tokens of its own and has a prompt read for nothing, until it is said that this is enough."""
+    world = World(price_in=10**6, price_out=1_000)  # a prompt of three is worth 3,000 wei, a token 1
+    stolen = 0
+    while (refused := guessed(world)) is None:
+        stolen += 1
+    assert refused.code == "unproven"
+    cap = 4096 * 1_000 + world.channel.signed
+    assert world.channel.lent == stolen * 3_000
+    assert cap < world.channel.lent <= cap + 3_000, "and no more than one prompt beyond it"
+    whole = world.open(max_tokens=1)
+    whole.settle()
+    assert whole.session.count == 1, "what begins here is served"
+    for _ in range(3):
+        world.open(max_tokens=1).settle()
+    assert guessed(world) is None, "and paid prompts make room again"
+
+
 def test_embeddings_are_accepted_delivered_and_billed_by_the_prompt() -> None:
     world = World()
     play = world.open(request=embed_request("a", "b"))

@@ -1,8 +1,11 @@
 """The honesty condition: its formulas against the notes' figures, against brute force, and against what ships."""
 
+import random
 from fractions import Fraction
 from itertools import product
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +14,7 @@ from lading_coordinator.core.audits import Policy
 from lading_protocol.economics import (
     MILLION,
     SHIPPED,
+    Appellant,
     AuditRates,
     CourtTerms,
     Shipped,
@@ -22,6 +26,7 @@ from lading_protocol.economics import (
     fee_for_audits,
     frame,
     framed,
+    frames_from,
     gain,
     least_canaries,
     least_rate,
@@ -45,6 +50,7 @@ def test_what_ships_is_what_the_conditions_are_about() -> None:
             SHIPPED.court.slash_bps,
         )
         assert (court.committee_size, court.quorum) == (SHIPPED.court.committee_size, SHIPPED.court.quorum)
+        assert court.vote_deposit == SHIPPED.court.vote_deposit
         assert (court.reward_bps, court.finder_bps, court.burn_bps) == (
             SHIPPED.court.reward_bps,
             SHIPPED.court.finder_bps,
@@ -152,13 +158,59 @@ def test_auditors_canaries_and_the_fee() -> None:
     assert fee_for_audits(Wei(100), Wei(1000), 20_000, AuditRates()) == 2_220
 
 
-def test_frames_are_lottery_tickets_until_a_wrong_vote_costs() -> None:
-    stake = SHIPPED.court.min_stake
-    free = frame(300_000, stake, 2)
+FREE = msgspec.structs.replace(SHIPPED, court=msgspec.structs.replace(SHIPPED.court, vote_deposit=Wei(0)))
+STAKE = SHIPPED.court.min_stake
+
+
+def test_frames_are_lottery_tickets_where_a_wrong_vote_is_free() -> None:
+    free = frame(300_000, STAKE, Appellant.HOST, FREE)
     assert free.colluders > 0 > free.accuser
-    assert free.slashed < frame(300_000, stake, 0).slashed
-    assert frame(300_000, stake, 2, juror_loss=10**18).colluders < 0
-    assert frame(0, stake, 0).accused == 0
+    assert free.slashed < frame(300_000, STAKE, Appellant.NOBODY, FREE).slashed
+    assert frame(0, STAKE, Appellant.NOBODY).accused == 0
+    assert frames_from(STAKE, Appellant.HOST, rules=FREE) == 1
+
+
+def test_with_deposits_framing_loses_up_to_the_stated_share() -> None:
+    """The figures of docs/economics.md and SECURITY.md."""
+    assert frames_from(STAKE, Appellant.HOST) == 45
+    assert frames_from(STAKE, Appellant.MINORITY) == 41
+    assert frames_from(STAKE, Appellant.NOBODY) == 6
+    assert frames_from(STAKE, Appellant.HOST, ring=True) == 51
+    assert frames_from(STAKE, Appellant.MINORITY, ring=True) == 49
+    assert frames_from(STAKE, Appellant.NOBODY, ring=True) == 36
+
+
+@pytest.mark.parametrize("by", Appellant)
+def test_a_false_case_by_playing_it(by: Appellant) -> None:
+    """The formula against the court's own rule, case by case, with a seed."""
+    rng, court, cases = random.Random(f"frames {by}"), SHIPPED.court, 20_000
+    slashes = jurors = accuser = 0
+    for _ in range(cases):
+        convicted, gained, paid = _played(rng, by, court)
+        slashes, jurors, accuser = slashes + convicted, jurors + gained, accuser + paid
+    found = frame(300_000, STAKE, by)
+    coin = 10**18
+    assert slashes / cases == pytest.approx(float(found.slashed / found.accused), abs=0.01)
+    assert jurors / cases / coin == pytest.approx(float(found.colluders / found.accused) / coin, abs=2)
+    assert (jurors + accuser) / cases / coin == pytest.approx(float(found.ring) / coin, abs=4)
+
+
+def _played(rng: random.Random, by: Appellant, court: CourtTerms) -> tuple[bool, int, int]:
+    """One case: convicted?, what colluding jurors gain, what the accuser does. 30 % of jurors collude."""
+    votes: list[bool] = []
+    bonds, size, appeals = 0, court.committee_size, 0
+    while True:
+        drawn = [rng.random() < 0.3 for _ in range(size)]
+        votes += drawn
+        if 2 * sum(drawn) < size:
+            return False, -sum(votes) * court.vote_deposit, -court.bond
+        if appeals == 2 or by is Appellant.NOBODY or (by is Appellant.MINORITY and all(drawn)):
+            slash = court.slash(STAKE)
+            lost = votes.count(False) * court.vote_deposit
+            reward, fee = slash * court.reward_bps // 10_000, slash * court.finder_bps // 10_000
+            return True, reward + lost + bonds // 2, fee + bonds // 2
+        appeals += 1
+        bonds, size = bonds + (court.bond << appeals), 2 * size + 1
 
 
 @given(st.integers(1, MILLION), st.integers(0, 10**6), st.integers(0, 400_000))
