@@ -9,10 +9,11 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
-from lading.core.matching import BEAT_LIMIT, output_bound
+from lading.core.matching import BEAT_LIMIT, Filters, output_bound
 from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
 from lading.dispatch.purse import ChannelKey
@@ -23,7 +24,7 @@ from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import Address, AgentId, JobId, Wei
 from lading_protocol.messages import operation_of
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import attempt_amount, format_amount, prompt_bound, worst_case
+from lading_protocol.pricing import Price, attempt_amount, format_amount, prompt_bound, worst_case
 
 TICK_SECONDS = 0.05
 # How long a count of free slots is used: so long, and longer where counting was much work.
@@ -256,15 +257,13 @@ def _ticket(payer: Payer, ask: Ask) -> Ticket:
 
 def _wish(ask: Ask) -> bytes:
     """What a request insists on, so that a refusal by the few hosts that have it says nothing of the others."""
-    filters, length = ask.filters, output_bound(ask.request)
-    wish = (
-        sorted(filters.tiers),
-        filters.region,
-        sorted(filters.assurance),
-        ask.max_price,
-        operation_of(ask.request),
-        max(0, (length - 1).bit_length() - COMMON_LENGTH),
-    )
+    length = (output_bound(ask.request) - 1).bit_length()
+    return _named(ask.filters, ask.max_price, operation_of(ask.request), max(0, length - COMMON_LENGTH))
+
+
+@lru_cache(maxsize=1024)
+def _named(filters: Filters, cap: Price | None, operation: str, length: int) -> bytes:
+    wish = (sorted(filters.tiers), filters.region, sorted(filters.assurance), cap, operation, length)
     return hashlib.sha256(msgspec.msgpack.encode(wish)).digest()
 
 
