@@ -44,6 +44,7 @@ from lading_coordinator.core.admission import Bounds as Queue
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.core.fees import FeePolicy
+from lading_coordinator.core.shares import Shares
 from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.gateway.asgi import AsgiBridge
 from lading_coordinator.gateway.connection import App, Limits
@@ -117,8 +118,8 @@ class Outside(msgspec.Struct, frozen=True):
     `beacon` the settings name one.
 
     Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats, `door` is
-    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), and `workers`
-    gives what each of the others answers when it is asked for something.
+    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), `workers`
+    gives what each of the others answers when it is asked for something, and `shares` keep the limits of all together.
     """
 
     key: PrivateKey
@@ -135,6 +136,7 @@ class Outside(msgspec.Struct, frozen=True):
     door: Callable[[App, Limits, "Coordinator"], Door] = _plain_door
     workers: Callable[[str], Awaitable[list[bytes]]] = _nobody
     rest: App | None = None
+    shares: Shares | None = None
 
 
 class Coordinator:
@@ -228,7 +230,7 @@ class Coordinator:
             waits=(settings.wait, settings.wait_batch),
         )
         rng = random.Random(self.outside.fresh(16))
-        return Turns(self.dispatcher, Admission(queue), self.metrics, self.outside.clock, rng)
+        return Turns(self.dispatcher, Admission(queue, self.outside.shares), self.metrics, self.outside.clock, rng)
 
     def _spec(self, agent: AgentId) -> bytes:
         entry = self.catalogue.get(agent)

@@ -32,7 +32,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     `tls_cert` and `tls_key` are PEM files; with them the gateway speaks TLS. `max_body` bounds a request (bytes).
 
     With more than one of `workers` that many processes share the HTTP port, each with the API keys that fall to it.
-    What is said of jobs below holds for each of them.
+    What is said of jobs below holds for all of them together.
 
     A key has at most `jobs_per_key` requests open, running or waiting. `jobs_at_once` run, and up to `jobs_waiting`
     wait for room at the hosts, `jobs_waiting_each` of one payer; none longer than `wait`, batch work `wait_batch`.

@@ -5,13 +5,15 @@ cannot pay, and turns an answer of no into words. It never touches a job that a 
 """
 
 import asyncio
+import hashlib
 import heapq
 import random
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
-from lading.core.matching import BEAT_LIMIT, output_bound
+from lading.core.matching import BEAT_LIMIT, Filters, output_bound
 from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
 from lading.dispatch.purse import ChannelKey
@@ -20,8 +22,9 @@ from lading_coordinator.core.admission import Admission, Band, Room, Shed, Ticke
 from lading_coordinator.errors import ApiError
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import Address, AgentId, JobId, Wei
+from lading_protocol.messages import operation_of
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import attempt_amount, format_amount, prompt_bound, worst_case
+from lading_protocol.pricing import Price, attempt_amount, format_amount, prompt_bound, worst_case
 
 TICK_SECONDS = 0.05
 # How long a count of free slots is used: so long, and longer where counting was much work.
@@ -30,6 +33,8 @@ LOOK_SECONDS_EACH = 2e-5
 AMPLE = 64
 # Bytes of a prompt that are one token, about; what a tenant is charged in the end is what the host counted.
 BYTES_A_TOKEN = 4
+# An answer of up to two to this power of tokens fits everywhere, more or less.
+COMMON_LENGTH = 12
 CHEAPEST = 8
 _WORDS = {
     "queue_full": "Too many requests wait for this model already.",
@@ -247,7 +252,19 @@ def is_full(error: NoHost) -> bool:
 def _ticket(payer: Payer, ask: Ask) -> Ticket:
     band = Band.BATCH if ask.batch else Band.INTERACTIVE
     prompt = prompt_bound(ask.request) // BYTES_A_TOKEN
-    return Ticket(payer.payer, ask.agent, band, prompt, output_bound(ask.request))
+    return Ticket(payer.payer, ask.agent, band, prompt, output_bound(ask.request), wish=_wish(ask))
+
+
+def _wish(ask: Ask) -> bytes:
+    """What a request insists on, so that a refusal by the few hosts that have it says nothing of the others."""
+    length = (output_bound(ask.request) - 1).bit_length()
+    return _named(ask.filters, ask.max_price, operation_of(ask.request), max(0, length - COMMON_LENGTH))
+
+
+@lru_cache(maxsize=1024)
+def _named(filters: Filters, cap: Price | None, operation: str, length: int) -> bytes:
+    wish = (sorted(filters.tiers), filters.region, sorted(filters.assurance), cap, operation, length)
+    return hashlib.sha256(msgspec.msgpack.encode(wish)).digest()
 
 
 def _need(known: KnownOffer, ask: Ask) -> int:

@@ -7,7 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import NOW, chat_request, embed_request, unsigned_offer
-from lading.core.matching import BAND, Candidate, Filters, Want, aim_of, distance, grade, rank, region_of, score
+from lading.core.matching import (
+    BAND,
+    Candidate,
+    Filters,
+    Want,
+    aim_of,
+    distance,
+    grade,
+    grades_of,
+    rank,
+    region_of,
+    score,
+)
 from lading.core.near import FRESH_CHOICES, band_of, draw
 from lading.dispatch.directory import Directory
 from lading_protocol.ids import Address, AgentId, Wei
@@ -38,9 +50,12 @@ class World:
             case 3 | 4 | 5:
                 directory.beat(host, rng.choice([0, 0, 1, 4]), rng.randrange(3), self.now)
             case 6 | 7:
-                directory.started(host)
+                directory.started(host, batch=rng.random() < 0.4)
             case 8:
-                rng.choice([directory.ended, lambda host: directory.full(host, self.now)])(host)
+                if rng.random() < 0.5:
+                    directory.ended(host, batch=rng.random() < 0.4)
+                else:
+                    directory.full(host, self.now)
             case 9:
                 directory.failed(host, self.now, blame=rng.random() < 0.1)
             case 10:
@@ -99,6 +114,8 @@ class World:
             if not self.alike
             else Filters(),
             emitted=rng.choice([0, 0, 1]),
+            idle=rng.random() < 0.2,
+            rush=rng.random() < 0.2,
         )
 
 
@@ -117,12 +134,12 @@ def test_the_index_finds_what_looking_at_every_offer_finds(part: int, seed: int)
         world.act()
         want = world.want()
         ranked, lost = rank(world.directory.candidates(AGENT), want, world.now)
-        found = world.directory._fleet.best(AGENT, aim_of(want), world.now)
+        found = world.directory._fleet.best(AGENT, aim_of(want), world.now, grades_of(want))
         best = None if found is None else found[2].entry
         assert (best.known if best else None) == (ranked[0].offer if ranked else None)
         if found is None:
             assert world.directory.choose(AGENT, want, world.now, world.rng) is None
-            assert len(world.directory.refusals(AGENT, want, world.now)) == len(lost)
+            assert want.idle or len(world.directory.refusals(AGENT, want, world.now)) == len(lost)
 
 
 @settings(max_examples=25, deadline=None)

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from lading.core.index import DEAD, FOREVER, Best, Entry, HostState, Plan, Stall, cheapest, kind_of
-from lading.core.matching import BEAT_LIMIT, DOUBTED, FULL, OUT, READY, Aim
+from lading.core.matching import BEAT_LIMIT, GRADES, OUT, YIELDING, Aim, grade_of
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.offers import KnownOffer
 
@@ -99,12 +99,15 @@ class Fleet:
             self._returned(host, now)
         if now > self._now:
             self._now = now
-        if host.full_until > now:
+        if free <= 0:
+            host.denied = 0
+        elif host.full_until > now:
             free = 0
         host.free, host.waiting, host.beat_at, host.drift = free, waiting, now, 0
         host.until = now + BEAT_LIMIT
         grade = host.grade
-        if (free <= 0) != (grade >= FULL) or host.filed > grade or came:
+        if (free <= 0) != (grade >= YIELDING) or host.filed > grade or came or host.batch:
+            host.stays = False
             self._regrade(host)
 
     def gone(self, host: HostState) -> None:
@@ -126,10 +129,14 @@ class Fleet:
         host.doubted = doubted
         self._regrade(host)
 
-    def job(self, host: HostState, change: int) -> None:
+    def job(self, host: HostState, change: int, *, batch: bool) -> None:
         """One of our jobs began there (1) or ended (-1)."""
         host.busy = max(0, host.busy + change)
+        if batch:
+            host.batch = max(0, host.batch + change)
         host.drift += change
+        if change > 0:
+            host.blind = host.grade >= YIELDING
         self._regrade(host)
 
     def full(self, host: HostState, until: float, now: float) -> None:
@@ -153,14 +160,16 @@ class Fleet:
 
     # The choice
 
-    def best(self, agent: AgentId, aim: Aim, now: float) -> tuple[Plan, int, Best] | None:
+    def best(
+        self, agent: AgentId, aim: Aim, now: float, grades: tuple[int, ...] = GRADES
+    ) -> tuple[Plan, int, Best] | None:
         """The buckets that pass the filters, the grade of the best offer there, and that offer with its score."""
         self._settle(now)
         stall = self._stalls.get(agent)
         if stall is None:
             return None
         plan = stall.plan(aim.filters)
-        for grade in range(OUT):
+        for grade in grades:
             found = cheapest(plan, grade, aim, now)
             for entry in found.stale:
                 self._refile(entry, now)
@@ -208,11 +217,12 @@ class Fleet:
         if host.barred or host.shunned_until > self._now or (self._needs_beats and host.beat_at is None):
             grade = OUT
         else:
-            grade = (FULL if host.room <= 0 else READY) + (DOUBTED if host.doubted else READY)
+            grade = grade_of(host.room, doubted=host.doubted, yields=host.batch > 0 and host.yields)
         if grade != host.grade:
             self._note_fullness(host, grade)
             host.grade = grade
-        if host.filed > grade:
+        # Who is in a rush looks there first, before all grades in which such a host may be filed still.
+        if host.filed > grade or grade == YIELDING:
             self._regain(host)
 
     def _regain(self, host: HostState) -> None:
@@ -223,7 +233,7 @@ class Fleet:
     # What a host that asks is told
 
     def _note_fullness(self, host: HostState, grade: int) -> None:
-        was, now_full = FULL <= host.grade < OUT, FULL <= grade < OUT
+        was, now_full = YIELDING <= host.grade < OUT, YIELDING <= grade < OUT
         if now_full and not was:
             host.full_since = self._now
         elif was and not now_full:

@@ -1,8 +1,10 @@
 """Offers in the order of their price, so that the best one is found without a look at the rest. Exact: as `rank` says.
 
 A stall holds the offers of one agent, a bucket for each region. There are three orders: by the price of the prompt, of
-the answer, and of both. A request's cost is a sum of two of these with factors that are never negative, so that where
-the two orders have come to bounds from below whatever comes later (R. Fagin's threshold algorithm).
+the answer, and of both together. A request's cost is a sum of two of these with factors that are never negative, so
+that where the two orders have come to bounds from below whatever comes later (R. Fagin's threshold algorithm). The
+closer the third order is to what requests pay, the sooner: once the cheap hosts are taken, what is left lies along a
+line, and every offer in the corner below it must be looked at.
 
 An entry may be filed in a better grade than its host has by now: who looks at it finds out, and files it anew. It is
 never filed in a worse one; whoever changes a host sees to that.
@@ -22,6 +24,8 @@ from lading_protocol.ids import Address
 from lading_protocol.offers import KnownOffer
 
 RUN: Final = 512
+# In the order by both prices, that of the prompt counts so many times: prompts are counted in bytes, answers in tokens.
+BOTH: Final = 4
 # Offers of an agent in more regions than this are filed under none: each region costs every request a look.
 MOST_REGIONS: Final = 64
 MOST_PLANS: Final = 64
@@ -35,10 +39,13 @@ class HostState:
     """What is known of a host. Times are the caller's clock, in seconds. (A msgspec.Struct is slower to change.)
 
     `drift` counts our jobs that began, less those that ended, since the last report; `slots` are what its offers name.
-    `refusals` are those in a row that its reports had not announced; until `full_until` it counts as full, whatever it
-    reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an entry of it.
-    `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before any work.
-    `spells` are stretches of time in which it could not be chosen, and why; those that last still are not among them.
+    `batch` of our running jobs would give way to others, unless it `stays`: it refused to, since it last reported.
+    `blind`: the last job went there although it was full by all that we knew. `refusals` are those in a row that its
+    reports had not announced, `denied` those since it last reported that it is full; until `full_until` it counts as
+    full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an
+    entry of it. `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before
+    any work. `spells` are stretches of time in which it could not be chosen, and why; those that last still are not
+    among them.
     """
 
     address: Address
@@ -47,7 +54,11 @@ class HostState:
     beat_at: float | None = None
     busy: int = 0
     failures: int = 0
+    batch: int = 0
+    stays: bool = False
+    blind: bool = False
     refusals: int = 0
+    denied: int = 0
     full_until: float = 0.0
     shunned_until: float = 0.0
     barred: str = ""
@@ -70,6 +81,11 @@ class HostState:
     def room(self) -> int:
         """Free slots after what we sent since the host said so; without reports, after all our own jobs there."""
         return (self.slots if self.beat_at is None else self.free) - self.drift
+
+    @property
+    def yields(self) -> bool:
+        """Whether it would stop a job for us, as far as we know."""
+        return self.batch > 0 and not self.stays and self.room + self.batch > 0
 
 
 class Entry:
@@ -167,23 +183,23 @@ class View:
 
     def add(self, entry: Entry, grade: int) -> None:
         inp, out, tie = entry.inp, entry.out, entry.tie
-        by_in, by_sum, by_out = self.grades[grade]
+        by_in, by_both, by_out = self.grades[grade]
         by_in.add((inp, tie, entry))
-        by_sum.add((inp + out, tie, entry))
+        by_both.add((BOTH * inp + out, tie, entry))
         by_out.add((out, tie, entry))
 
     def remove(self, entry: Entry) -> None:
         inp, out, tie = entry.inp, entry.out, entry.tie
-        by_in, by_sum, by_out = self.grades[entry.filed]
+        by_in, by_both, by_out = self.grades[entry.filed]
         by_in.remove((inp, tie, entry))
-        by_sum.remove((inp + out, tie, entry))
+        by_both.remove((BOTH * inp + out, tie, entry))
         by_out.remove((out, tie, entry))
 
     def move(self, entry: Entry, inp: int, out: int) -> None:
         tie, old_inp, old_out = entry.tie, entry.inp, entry.out
-        by_in, by_sum, by_out = self.grades[entry.filed]
+        by_in, by_both, by_out = self.grades[entry.filed]
         by_in.move((old_inp, tie, entry), (inp, tie, entry))
-        by_sum.move((old_inp + old_out, tie, entry), (inp + out, tie, entry))
+        by_both.move((BOTH * old_inp + old_out, tie, entry), (BOTH * inp + out, tie, entry))
         by_out.move((old_out, tie, entry), (out, tie, entry))
 
 
@@ -313,24 +329,26 @@ class Best(msgspec.Struct):
     stale: list[Entry]
 
 
-def mix(aim: Aim) -> tuple[int, int, int, int]:
-    """Two of a bucket's orders and their factors: prompt * in + output * out is the sum of both."""
-    if aim.prompt >= aim.output:
-        return 0, 1, aim.prompt - aim.output, aim.output
-    return 2, 1, aim.output - aim.prompt, aim.prompt
+def mix(aim: Aim) -> tuple[int, int, int, int, int]:
+    """Two of a bucket's orders, a factor for each, and a unit: prompt * in + output * out is the sum of both over the
+    unit."""
+    if aim.prompt >= BOTH * aim.output:
+        return 0, 1, aim.prompt - BOTH * aim.output, aim.output, 1
+    return 2, 1, BOTH * aim.output - aim.prompt, aim.prompt, BOTH
 
 
 def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
     """The entry of this grade that `rank` puts first."""
-    one, other, a, b = mix(aim)
+    one, other, a, b, unit = mix(aim)
     if not a:
         one = other
     elif not b:
         other = one
     prompt, output = aim.prompt, aim.output
-    roof = FOREVER if aim.cap is None else prompt * aim.cap.input + output * aim.cap.output
+    roof = FOREVER if aim.cap is None else (prompt * aim.cap.input + output * aim.cap.output) * unit
     best: Entry | None = None
     least: float = FOREVER
+    floor: float = FOREVER  # the same, in the unit of bounds
     tie = b""
     stale: list[Entry] = []
     for orders, far in plan[grade]:
@@ -339,7 +357,7 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
             continue
         scale = far * TRUST
         bound = a * firsts[0][0][0] + b * seconds[0][0][0]
-        if bound * scale > least or bound > roof:
+        if bound * scale > floor or bound > roof:
             continue
         for (key, mark, left), (key2, mark2, right) in zip(
             chain.from_iterable(firsts), chain.from_iterable(seconds), strict=True
@@ -352,11 +370,12 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
                         stale.append(entry)
                     elif fits(entry, aim):
                         best, least, tie = entry, found, entry.tie
+                        floor = found * unit
             bound = a * key + b * key2
             if bound > roof:
                 break
             bound *= scale
-            if bound > least or (bound == least and max(mark, mark2) >= tie):
+            if bound > floor or (bound == floor and max(mark, mark2) >= tie):
                 break
     return Best(best, int(least) if best is not None else 0, stale)
 

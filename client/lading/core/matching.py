@@ -22,9 +22,15 @@ FAR: Final = (1000, 1020, 1050)
 # A host's score is (this + its failures in a row) / this of its price.
 TRUST: Final = 4
 # How well a host stands: in a better grade it is chosen before all of a worse one, whatever they cost.
-READY, DOUBTED, FULL, FULL_DOUBTED, OUT = range(5)
-# Offers whose score is within this many tenths of the best one count as equal.
-BAND: Final = 11
+# YIELDING are full hosts that would stop a batch job of ours for an interactive one.
+READY, DOUBTED, YIELDING, FULL, FULL_DOUBTED, OUT = range(6)
+GRADES: Final = (READY, DOUBTED, YIELDING, FULL, FULL_DOUBTED)
+RUSHED: Final = (YIELDING, READY, DOUBTED, FULL, FULL_DOUBTED)
+IDLE: Final = (READY, DOUBTED)
+# So many hosts that a job tried in vain make it rushed.
+RUSH: Final = 2
+# Offers whose score is within this many tenths of the best one are near-ties: time decides among them, and price.
+BAND: Final = 13
 
 
 class Filters(msgspec.Struct, frozen=True):
@@ -46,7 +52,7 @@ class Candidate(msgspec.Struct, frozen=True):
     `free` slots are left after the jobs that we sent since the last report. `busy` counts this side's own running jobs.
     `sunset_at` is the second from which nothing is locked under the offer's terms; 0: none is announced. `doubted`:
     spot checks cast suspicion on the host, so that it comes after all others that are free. `region` is where the
-    index files the offer, None: where the offer says.
+    index files the offer, None: where the offer says. `yields`: it has batch jobs of ours that may give way.
     """
 
     offer: KnownOffer
@@ -60,16 +66,21 @@ class Candidate(msgspec.Struct, frozen=True):
     sunset_at: int = 0
     doubted: bool = False
     region: str | None = None
+    yields: bool = False
 
 
 class Want(msgspec.Struct, frozen=True):
-    """`emitted` output tokens are there already: they, and the prompt, are not paid for again."""
+    """`emitted` output tokens are there already: they, and the prompt, are not paid for again. `idle`: no host will do
+    that reported no free slot. `rush`: free slots were gone before it came, so that it rather clears one.
+    """
 
     request: Request
     max_price: Price | None = None
     excluded: frozenset[Address] = frozenset()
     filters: Filters = Filters()
     emitted: int = 0
+    idle: bool = False
+    rush: bool = False
 
 
 class Aim(msgspec.Struct, frozen=True):
@@ -135,23 +146,36 @@ def score(price: Price, aim: Aim, failures: int, steps: int) -> int:
 
 
 def grade(candidate: Candidate) -> int:
-    return (FULL if candidate.free <= 0 else READY) + (DOUBTED if candidate.doubted else READY)
+    return grade_of(candidate.free, doubted=candidate.doubted, yields=candidate.yields)
+
+
+def grades_of(want: Want) -> tuple[int, ...]:
+    """Which grades will do, in which order."""
+    return IDLE if want.idle else RUSHED if want.rush else GRADES
+
+
+def grade_of(room: int, *, doubted: bool, yields: bool) -> int:
+    if room > 0:
+        return DOUBTED if doubted else READY
+    if doubted:
+        return FULL_DOUBTED
+    return YIELDING if yields else FULL
 
 
 def rank(candidates: Iterable[Candidate], want: Want, now: float) -> tuple[list[Candidate], list[Lost]]:
     """Those who can serve, best first, and why the others cannot. Equal inputs give equal orders."""
     able, lost = [], []
-    aim = aim_of(want)
+    aim, grades = aim_of(want), grades_of(want)
     for candidate in candidates:
         if refusal := refusal_of(candidate, aim, now):
             lost.append(Lost(candidate.offer.host, *refusal))
-        else:
+        elif grade(candidate) in grades:
             able.append(candidate)
 
     def order(candidate: Candidate) -> tuple[int, int, bytes, bytes]:
         steps = distance(aim.filters.near, region_of(candidate))
         cost = score(candidate.offer.price, aim, candidate.failures, steps)
-        return grade(candidate), cost, candidate.offer.host, candidate.offer.terms
+        return grades.index(grade(candidate)), cost, candidate.offer.host, candidate.offer.terms
 
     return sorted(able, key=order), lost
 

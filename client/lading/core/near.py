@@ -1,17 +1,18 @@
-"""Among offers that cost about the same: the one that should answer first.
+"""Among offers that cost about the same: the one that should answer first, for its price.
 
 The first token comes after the queue, the part of the prompt that the host has not read before, and the way there. All
-compete by that one figure, so the host that knows a prompt is left as soon as its queue costs more than it saves.
+compete by that time, so the host that knows a prompt is left as soon as its queue costs more than it saves; and a host
+that asks more must be sooner by twice as much, so whoever asks less is never asked less.
 """
 
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final, Protocol
 
 import msgspec
 
 from lading.core.index import Entry, Order, Plan, fits, mix
-from lading.core.matching import BAND, FAR, TRUST, Aim
+from lading.core.matching import BAND, FAR, TRUST, YIELDING, Aim
 from lading_protocol.ids import Address
 
 # How many are compared while reports are fresh, and when they are old: then many would run to the same host at once
@@ -67,7 +68,10 @@ def band_of(plan: Plan, grade: int, aim: Aim, best: int, now: float) -> Band:
 
 def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
     """Up to `count` of a band, each as likely as the other; all of them where there are no more."""
-    parts = [part for orders, far in band.plan[band.grade] if (part := _part(band, orders, far)) is not None]
+    parts, mixed = [], mix(band.aim)
+    for orders, far in band.plan[band.grade]:
+        if orders[0].runs and (part := _part(band, orders, far, mixed)) is not None:
+            parts.append(part)
     ends = list(accumulate(size for _, size, _ in parts))
     total = ends[-1] if ends else 0
     if total <= count * DRAWS:
@@ -90,13 +94,13 @@ def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
     return found
 
 
-def _part(band: Band, orders: tuple[Order, Order, Order], far: int) -> tuple[Order, int, int] | None:
+def _part(
+    band: Band, orders: tuple[Order, Order, Order], far: int, mixed: tuple[int, int, int, int, int]
+) -> tuple[Order, int, int] | None:
     """The order in which the band's entries of this bucket stand closest together, and how many they are at most."""
-    one, other, a, b = mix(band.aim)
+    one, other, a, b, unit = mixed
     first, second = orders[one], orders[other]
-    if not first.runs:
-        return None
-    raw = band.limit // (far * TRUST)
+    raw = band.limit * unit // (far * TRUST)
     lowest, lowest2 = first.runs[0][0][0], second.runs[0][0][0]
     if a * lowest + b * lowest2 > raw:
         return None
@@ -115,16 +119,20 @@ def _shuffled(found: list[Scored], count: int, rng: Chance) -> list[Scored]:
 
 def _all(band: Band, part: tuple[Order, int, int]) -> list[Scored]:
     order, size, far = part
+    steps, aim = FAR.index(far), band.aim
+    limit = band.limit // far
     found = []
-    for _, (_, _, entry) in zip(range(size), order, strict=False):
-        score = band.take(entry, far)
-        if score is not None:
-            found.append(Scored(entry, score, FAR.index(far)))
+    for _, _, entry in islice(order, size):
+        # Most of them cost too much after all: that is seen without a call.
+        score = (aim.prompt * entry.inp + aim.output * entry.out) * TRUST
+        if score <= limit and (taken := band.take(entry, far)) is not None:
+            found.append(Scored(entry, taken, steps))
     return found
 
 
 def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) -> tuple[Scored, float]:
-    """The one that should answer first, and in how many seconds. `read` gives bytes of the prompt by host.
+    """The one with the least time to the first token times the square of its price, and that time in seconds. `read`
+    gives bytes of the prompt by host.
 
     Those that have read nothing, beyond the first two, only count while reports are fresh.
     """
@@ -133,11 +141,12 @@ def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) 
     if not ages or sum(ages) > FRESH_SECONDS * len(ages):
         strangers = [one for one in found if one.entry.host.address not in read]
         found = strangers[:STALE_CHOICES] + [one for one in found if one.entry.host.address in read]
+    least = max(1, min(one.score for one in found))
+    waits = [wait(one, aim, read.get(one.entry.host.address, 0)) for one in found]
+    worth = [seconds * (one.score / least) ** 2 for one, seconds in zip(found, waits, strict=True)]
     # Of equals the one that was drawn first, that is by lot.
-    expected = [(wait(one, aim, read.get(one.entry.host.address, 0)), one.score) for one in found]
-    at = min(range(len(found)), key=expected.__getitem__)
-    chosen, seconds = found[at], expected[at][0]
-    return chosen, seconds
+    at = min(range(len(found)), key=worth.__getitem__)
+    return found[at], waits[at]
 
 
 def wait(one: Scored, aim: Aim, read: int) -> float:
@@ -145,7 +154,8 @@ def wait(one: Scored, aim: Aim, read: int) -> float:
     host = one.entry.host
     slots = one.entry.known.offer.slots
     room = host.room
-    queue = (host.waiting + 1 - room) * (host.service or SERVICE) / slots if room <= 0 else 0.0
+    waits = room <= 0 and host.grade != YIELDING
+    queue = (host.waiting + 1 - room) * (host.service or SERVICE) / slots if waits else 0.0
     busy = min(1.0, max(0, slots - room) / slots)
     tokens = max(0, aim.size - read) / BYTES_A_TOKEN
     return queue + tokens * (host.pace or PACE) * (1 + busy) + (host.base or WAY[one.steps])

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from lading.core.index import HostState
-from lading.core.matching import BAND, FAR, FULL, OUT, TRUST, Aim, distance, score, unfit_for
+from lading.core.matching import BAND, FAR, OUT, TRUST, YIELDING, Aim, distance, score, unfit_for
 from lading.core.near import Chance
 from lading_protocol.ids import Address
 from lading_protocol.offers import KnownOffer
@@ -134,13 +134,15 @@ def _score(known: KnownOffer, aim: Aim, host: HostState) -> int:
 def _outbid(choice: Choice, host: HostState, known: KnownOffer) -> tuple[str, str]:
     """It could have served: what it cost, against what the best cost."""
     aim = choice.aim
-    if _score(known, aim, host) * 10 <= choice.score * BAND:
-        if host.doubted:
-            return "doubted", "spot checks cast suspicion on this host, so that others with room come first"
-        return "speed", f"your price was fine; another host was expected to answer first, in {choice.seconds:.2f} s"
     bare = score(known.price, aim, 0, 0)
     paid = score(choice.price, aim, 0, 0) if choice.price is not None else 0
     above = 100 * (bare - paid) / paid if paid else 100.0
+    if _score(known, aim, host) * 10 <= choice.score * BAND:
+        if host.doubted:
+            return "doubted", "spot checks cast suspicion on this host, so that others with room come first"
+        if bare > paid:
+            return "price", f"your price was {above:.0f} % above that of the host that got the job"
+        return "speed", f"your price was fine; another host was expected to answer first, in {choice.seconds:.2f} s"
     if bare * 10 > choice.score * BAND:
         return "price", f"your price was {above:.0f} % above that of the host that got the job"
     if score(known.price, aim, host.failures, 0) * 10 > choice.score * BAND:
@@ -153,7 +155,7 @@ def _outbid(choice: Choice, host: HostState, known: KnownOffer) -> tuple[str, st
 def lasting(host: HostState, now: float) -> list[Spell]:
     """The spells that have not ended."""
     found = []
-    if FULL <= host.grade < OUT:
+    if YIELDING <= host.grade < OUT:
         found.append(("full", host.full_since, now))
     if host.beat_at is not None and host.until < now:
         found.append(("silent", host.until, now))

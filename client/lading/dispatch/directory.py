@@ -19,6 +19,7 @@ from lading.core.matching import (
     Want,
     aim_of,
     distance,
+    grades_of,
     rank,
     refusal_of,
     unfit_for,
@@ -31,7 +32,7 @@ from lading_protocol.offers import KnownOffer
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
-FULL_SECONDS, MOST_FULL_SECONDS = 0.5, 8.0
+FULL_SECONDS, MOST_FULL_SECONDS, MOST_DENIED_SECONDS = 0.5, 8.0, 60.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
 SWEPT_AT_ONCE = 4096
@@ -155,23 +156,28 @@ class Directory:
                 self._fleet.doubt(self._fleet.host(host), doubted=host in doubted)
         self._doubted = doubted
 
-    def started(self, host: Address) -> None:
-        self._fleet.job(self.host(host), 1)
+    def started(self, host: Address, *, batch: bool = False) -> None:
+        self._fleet.job(self.host(host), 1, batch=batch)
 
-    def ended(self, host: Address) -> None:
-        self._fleet.job(self.host(host), -1)
+    def ended(self, host: Address, *, batch: bool = False) -> None:
+        self._fleet.job(self.host(host), -1, batch=batch)
 
     def worked(self, host: Address) -> None:
         state = self.host(host)
-        state.failures = state.refusals = 0
+        state.failures = state.refusals = state.denied = 0
 
     def full(self, host: Address, now: float) -> None:
         """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
-        the longer they are not believed."""
+        the longer they are not believed; much longer where no report in between owned up to it."""
         state = self.host(host)
-        if state.beat_at is not None:
+        if state.blind:  # it had said so
+            state.stays = True
+            self._fleet.full(state, now, now)
+        elif state.beat_at is not None:
             state.refusals += 1
-            pause = min(FULL_SECONDS * 2 ** min(state.refusals, 16), MOST_FULL_SECONDS)
+            state.denied += 1
+            most = MOST_FULL_SECONDS if state.denied == 1 else MOST_DENIED_SECONDS
+            pause = min(FULL_SECONDS * 2 ** min(state.refusals + state.denied - 1, 16), most)
             self._fleet.full(state, now + pause, now)
 
     def failed(self, host: Address, now: float, *, blame: bool) -> None:
@@ -256,7 +262,7 @@ class Directory:
     def choose(self, agent: AgentId, want: Want, now: float, rng: Chance) -> Pick | None:
         """The host for a job, or None when no offer will do. The caller says `started` once the job is on its way."""
         aim = aim_of(want)
-        found = self._fleet.best(agent, aim, now)
+        found = self._fleet.best(agent, aim, now, grades_of(want))
         if found is None:
             self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)
             return None
@@ -292,7 +298,7 @@ class Directory:
 
     def has_host(self, agent: AgentId, want: Want, now: float) -> bool:
         """Whether `choose` would find a host. Notes nothing, as nobody gets the job."""
-        return self._fleet.best(agent, aim_of(want), now) is not None
+        return self._fleet.best(agent, aim_of(want), now, grades_of(want)) is not None
 
     def among(self, agent: AgentId, want: Want, hosts: Iterable[Address], now: float) -> list[Pick]:
         """Those of these hosts that can serve, best first, and last the best one of all."""
@@ -317,7 +323,7 @@ class Directory:
         """The first token of a job came after so long: what is expected of this host the next time."""
         host = self._fleet.hosts.get(pick.offer.host)
         if host is not None:
-            host.refusals = 0
+            host.refusals = host.denied = 0
         if host is None or host.room < 0:  # it stood in a queue
             return
         if pick.tokens < SHORT_TOKENS:
@@ -383,6 +389,7 @@ class Directory:
             sunset_at=self._sunsets.get(entry.known.terms, 0),
             doubted=state.doubted,
             region=entry.home.region,
+            yields=state.yields,
         )
 
     def _entries(self, host: Address) -> list[Entry]:

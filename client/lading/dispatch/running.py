@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lading.core.failover import CRASHES, deadly_key, weight_of
-from lading.core.matching import Want
+from lading.core.matching import RUSH, Want
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
 from lading.dispatch.events import Ask, Ended, Listener, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
@@ -141,7 +141,9 @@ class Run:
         ask, now = self.ask, asyncio.get_running_loop().time()
         resting = {host for host, until in self.resting.items() if until > now}
         excluded = frozenset(self.tried | resting)
-        return Want(ask.request, ask.max_price, excluded, ask.filters, len(self.state.emitted))
+        # One that was stopped for others waits until a host has room: it would clear no slot, and only ask in vain.
+        idle, rush = ask.batch and self.preempted > 0, not ask.batch and len(self.tried) >= RUSH
+        return Want(ask.request, ask.max_price, excluded, ask.filters, len(self.state.emitted), idle, rush)
 
     def _nobody(self) -> LadingError:
         owner = self.owner
@@ -228,7 +230,7 @@ class Run:
             band=BATCH if self.ask.batch else INTERACTIVE,
             preempted=min(self.preempted, 255),
         )
-        owner.directory.started(offer.host)
+        owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state)
         self.live.append(attempt)
         return attempt
@@ -360,7 +362,7 @@ class Run:
         owner = self.owner
         self.live.remove(attempt)
         owner.funds.settle(self.payer, attempt, late=late)
-        owner.directory.ended(attempt.offer.host)
+        owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
             self.parts.append(_part(attempt, wanted=wanted))
         if not owner.funds.tab.waits(attempt):

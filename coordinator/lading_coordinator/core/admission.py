@@ -5,15 +5,20 @@ inside a band the tenant that has had the least service is next: start-time fair
 1996) over tokens, an output token counting twice (Sheng et al., OSDI 2024). A tenant that rested gets no credit for it.
 Before the queue is full, work is turned away by a probability that rises with the wait that it would have: batch first,
 and last of all a tenant that has little waiting.
+
+Hosts that seemed free may refuse. Then whoever insists on the same waits, and one at a time finds out whether there is
+room again; whoever insists on something else goes on, as for them other hosts count.
 """
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from enum import IntEnum
 from itertools import count
 
 import msgspec
+
+from lading_coordinator.core.shares import Allowed, Alone, Shares
 
 OUTPUT_WEIGHT = 2
 LONGEST_RETRY = 60
@@ -61,7 +66,7 @@ class Room(msgspec.Struct, frozen=True):
 class Ticket(msgspec.Struct, eq=False):
     """One job on its way through. `prompt` and `output` are the token counts that are expected, `charged` what its
     tenant was charged for them, `virtual` when it came in virtual time (both in weighted tokens). `state`: new,
-    waiting, running, done or gone.
+    waiting, running, done or gone. `wish` names what it insists on, empty: nothing that hosts differ in.
     """
 
     tenant: bytes
@@ -74,6 +79,7 @@ class Ticket(msgspec.Struct, eq=False):
     state: str = "new"
     charged: float = 0.0
     virtual: float = 0.0
+    wish: bytes = b""
 
 
 class Shed(msgspec.Struct, frozen=True):
@@ -91,16 +97,32 @@ class Tenant(msgspec.Struct, eq=False):
     waiting: int = 0
 
 
-class Lane(msgspec.Struct, eq=False):
-    """`heads` of each band orders the tenants' first tickets by virtual start; stale entries are dropped when met.
-
-    `seconds` and `output` are what a job takes and gives of late, `ended` how many that is known of. `given_back` slots
-    came free after the hosts reported, the last one at `given_at`. `refused`: hosts that seemed free were not, at
-    `refused_at`; then one `probe` at a time looks again, `pause` seconds later.
+class Hold(msgspec.Struct, eq=False):
+    """Hosts that seemed free to who has some wish were not, at `at`, when one of `tenant` asked. One `probe` at a time
+    looks again, `pause` seconds later; another tenant's if there is one, as a refusal may be of what one alone wants.
     """
 
-    queues: tuple[dict[bytes, deque[Ticket]], dict[bytes, deque[Ticket]]]
+    at: float
+    tenant: bytes
+    pause: float = FIRST_PROBE
+    probe: Ticket | None = None
+
+
+# A tenant's tickets that have one wish.
+Line = tuple[bytes, bytes]
+
+
+class Lane(msgspec.Struct, eq=False):
+    """`heads` of each band orders the lines' first tickets by virtual start; stale entries, and those whose wish is
+    held, are dropped when met. `tenants` counts who waits.
+
+    `seconds` and `output` are what a job takes and gives of late, `ended` how many that is known of. `given_back` slots
+    came free after the hosts reported, the last one at `given_at`. `holds` by wish.
+    """
+
+    queues: tuple[dict[Line, deque[Ticket]], dict[Line, deque[Ticket]]]
     heads: tuple[list[tuple[float, int, Ticket]], list[tuple[float, int, Ticket]]]
+    tenants: tuple[Counter[bytes], Counter[bytes]]
     counts: list[int]
     running: int = 0
     batch: int = 0
@@ -109,18 +131,20 @@ class Lane(msgspec.Struct, eq=False):
     ended: int = 0
     given_back: int = 0
     given_at: float = 0.0
-    refused: bool = False
-    refused_at: float = 0.0
-    pause: float = FIRST_PROBE
-    probe: Ticket | None = None
     in_a_row: int = 0
+    holds: dict[bytes, Hold] = {}
 
 
 class Admission:
-    """All tickets of one gateway. The caller says what room there is; every method is O(log n) but for a full queue."""
+    """All tickets of one gateway. The caller says what room there is; every method is O(log n) but for a full queue.
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    With `shares` the bounds are those of several processes together.
+    """
+
+    def __init__(self, bounds: Bounds | None = None, shares: Shares | None = None) -> None:
         self.bounds = bounds or Bounds()
+        self._shares = shares or Alone()
+        self._all = self._most = Allowed(self.bounds.all, self.bounds.queue)
         self.running = 0
         self.waiting = 0
         self._lanes: dict[bytes, Lane] = {}
@@ -136,6 +160,13 @@ class Admission:
 
         Returns the waiting tickets that had to make way for it: they are turned away.
         """
+        self._most = self._shares.begin(self._all)
+        try:
+            return self._ask(ticket, room, now, roll)
+        finally:
+            self._shares.end()
+
+    def _ask(self, ticket: Ticket, room: Room, now: float, roll: float) -> list[Ticket] | Shed:
         lane = self._lane(ticket.lane)
         room = Room(room.slots, room.free, lane.batch)
         tenant = self._tenants.setdefault(ticket.tenant, Tenant())
@@ -155,10 +186,17 @@ class Admission:
 
     def next(self, lane_id: bytes, room: Room, now: float) -> list[Ticket]:
         """The waiting tickets that start now. Call it when one has ended, and when hosts have reported."""
-        lane, started = self._lane(lane_id), []
-        if lane.refused:
-            return self._look_again(lane, room, now)
-        room = Room(room.slots, room.free, lane.batch)  # those that start now keep their slots for a while
+        self._most = self._shares.begin(self._all)
+        try:
+            return self._next(lane_id, room, now)
+        finally:
+            self._shares.end()
+
+    def _next(self, lane_id: bytes, room: Room, now: float) -> list[Ticket]:
+        lane = self._lane(lane_id)
+        started = [one for wish in list(lane.holds) if (one := self._look_again(lane, wish, room, now)) is not None]
+        # Those that start now keep their slots for a while.
+        room = Room(room.slots, room.free - len(started), lane.batch)
         while (ticket := self._pick(lane)) is not None and self._has_room(ticket, lane, room, now):
             self._start(ticket, lane, now)
             started.append(ticket)
@@ -167,14 +205,14 @@ class Admission:
 
     def taken(self, ticket: Ticket) -> None:
         """A host has accepted it: there is room after all."""
-        lane = self._lane(ticket.lane)
-        lane.refused, lane.probe, lane.pause = False, None, FIRST_PROBE
+        self._release(self._lane(ticket.lane), ticket.wish)
 
     def finish(self, ticket: Ticket, prompt: int, output: int, now: float) -> None:
         """It ran and is over, with these token counts: its tenant is charged for them, whatever was expected."""
         lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
         ticket.state = "done"
         self.running -= 1
+        self._shares.note(self.running, self.waiting)
         lane.running -= 1
         lane.batch -= ticket.band is Band.BATCH
         tenant.running -= 1
@@ -185,15 +223,19 @@ class Admission:
             lane.seconds += step * (max(now - ticket.started, 1e-3) - lane.seconds)
             lane.output += step * (output - lane.output)
         lane.given_back, lane.given_at = lane.given_back + 1, now
-        if lane.probe is ticket:
-            lane.probe = None
+        hold = lane.holds.get(ticket.wish)
+        if hold is not None and hold.probe is ticket:
+            hold.probe = None
         if tenant.waiting:  # it may have become cheaper than it seemed
             for other in self._lanes.values():
-                self._show(other, ticket.tenant)
+                for band in Band if any(ticket.tenant in one for one in other.tenants) else ():
+                    for line in other.queues[band]:
+                        if line[0] == ticket.tenant:
+                            self._show(other, band, line)
         self._forget(ticket.tenant)
 
     def refused(self, ticket: Ticket, now: float) -> None:
-        """All hosts were full after all: it is the first of its tenant again, and costs it nothing."""
+        """All hosts that it may use were full after all: it is the first of its line again, and costs it nothing."""
         lane, tenant = self._lane(ticket.lane), self._tenants[ticket.tenant]
         self.running -= 1
         lane.running -= 1
@@ -201,9 +243,12 @@ class Admission:
         tenant.running -= 1
         tenant.finish -= ticket.charged
         ticket.charged = 0.0
-        lane.refused, lane.refused_at, lane.given_back = True, now, 0
-        if lane.probe is ticket:
-            lane.probe = None
+        lane.given_back = 0
+        hold = lane.holds.pop(ticket.wish, None) or Hold(now, ticket.tenant)
+        lane.holds[ticket.wish] = hold  # behind those that had no probe for longer
+        hold.at, hold.tenant = now, ticket.tenant
+        if hold.probe is ticket:
+            hold.probe = None
         self._enqueue(ticket, lane, tenant, first=True)
 
     def leave(self, ticket: Ticket) -> None:
@@ -244,7 +289,7 @@ class Admission:
 
     def _has_room(self, ticket: Ticket, lane: Lane, room: Room, now: float) -> bool:
         """A slot that is free, or, for interactive work, one that a batch job of ours would give up at its host."""
-        if lane.refused or self.running >= self.bounds.all:
+        if ticket.wish in lane.holds or self.running >= self._most.running:
             return False
         if room.slots == 0:
             return True  # nobody waits for nobody: the dispatcher says why there is no host
@@ -253,19 +298,39 @@ class Admission:
             return lane.running - room.yielding < room.slots
         return lane.running < room.slots and (room.free > 0 or fresh)
 
-    def _look_again(self, lane: Lane, room: Room, now: float) -> list[Ticket]:
+    def _look_again(self, lane: Lane, wish: bytes, room: Room, now: float) -> Ticket | None:
         """One job finds out whether the hosts are still full, so that not everybody asks a full fleet."""
-        if lane.probe is not None or self.running >= self.bounds.all:
-            return []
-        if room.slots and not room.free and not lane.given_back and now - lane.refused_at < lane.pause:
-            return []
-        lane.pause = min(2 * lane.pause, LAST_PROBE)
-        lane.probe = self._pick(lane)
-        if lane.probe is None:
-            lane.refused = False
-            return []
-        self._start(lane.probe, lane, now)
-        return [lane.probe]
+        hold = lane.holds[wish]
+        if hold.probe is not None or self.running >= self._most.running:
+            return None
+        if room.slots and not room.free and not lane.given_back and now - hold.at < hold.pause:
+            return None
+        hold.pause = min(2 * hold.pause, LAST_PROBE)
+        lines = [(band, line) for band in Band for line in lane.queues[band] if line[1] == wish]
+        if not lines:
+            self._release(lane, wish)
+            return None
+        # A tenant looks for one of its wishes at a time: with many of them it would ask hosts as many of all others.
+        looking = {one.probe.tenant for one in lane.holds.values() if one.probe is not None}
+        first = -1 if lane.in_a_row >= self.bounds.batch_turn else 1
+        able = [
+            (tenant == hold.tenant, first * band, max(self._tenants[tenant].finish, ticket.virtual), ticket.since, at)
+            for at, (band, (tenant, _)) in enumerate(lines)
+            if tenant not in looking and (ticket := lane.queues[band][tenant, wish][0])
+        ]
+        if not able:
+            return None
+        band, line = lines[min(able)[-1]]
+        hold.probe = lane.queues[band][line][0]
+        self._start(hold.probe, lane, now)
+        return hold.probe
+
+    def _release(self, lane: Lane, wish: bytes) -> None:
+        if lane.holds.pop(wish, None) is not None:
+            for band in Band:
+                for line in lane.queues[band]:
+                    if line[1] == wish:
+                        self._show(lane, band, line)
 
     def _start(self, ticket: Ticket, lane: Lane, now: float) -> None:
         tenant = self._tenants[ticket.tenant]
@@ -281,6 +346,7 @@ class Admission:
         lane.batch += ticket.band is Band.BATCH
         lane.given_back = max(0, lane.given_back - 1)
         self.running += 1
+        self._shares.note(self.running, self.waiting)
         lane.in_a_row = 0 if ticket.band is Band.BATCH else lane.in_a_row + 1
 
     def _pick(self, lane: Lane) -> Ticket | None:
@@ -298,8 +364,8 @@ class Admission:
         heads = lane.heads[band]
         while heads:
             tag, _, ticket = heads[0]
-            queue = lane.queues[band].get(ticket.tenant)
-            if not queue or queue[0] is not ticket:
+            queue = lane.queues[band].get((ticket.tenant, ticket.wish))
+            if not queue or queue[0] is not ticket or ticket.wish in lane.holds:
                 heapq.heappop(heads)
                 continue
             real = max(self._tenants[ticket.tenant].finish, ticket.virtual)
@@ -309,43 +375,53 @@ class Admission:
             return ticket
         return None
 
-    def _show(self, lane: Lane, tenant_id: bytes) -> None:
-        """Enter the tenant's first tickets into the order."""
-        for band in Band:
-            queue = lane.queues[band].get(tenant_id)
-            if queue:
-                tag = max(self._tenants[tenant_id].finish, queue[0].virtual)
-                heapq.heappush(lane.heads[band], (tag, next(self._turn), queue[0]))
+    def _show(self, lane: Lane, band: Band, line: Line) -> None:
+        """Enter the line's first ticket into the order."""
+        first = lane.queues[band][line][0]
+        if first.wish not in lane.holds:
+            tag = max(self._tenants[first.tenant].finish, first.virtual)
+            heapq.heappush(lane.heads[band], (tag, next(self._turn), first))
 
     def _enqueue(self, ticket: Ticket, lane: Lane, tenant: Tenant, *, first: bool) -> None:
-        queue = lane.queues[ticket.band].setdefault(ticket.tenant, deque())
+        line = (ticket.tenant, ticket.wish)
+        queue = lane.queues[ticket.band].setdefault(line, deque())
         (queue.appendleft if first else queue.append)(ticket)
         ticket.state, ticket.virtual = "waiting", ticket.virtual if first else self._virtual
         lane.counts[ticket.band] += 1
+        lane.tenants[ticket.band][ticket.tenant] += 1
         tenant.waiting += 1
         self.waiting += 1
+        self._shares.note(self.running, self.waiting)
+        self._shares.waits(ticket.tenant, 1)
         if queue[0] is ticket:
-            self._show(lane, ticket.tenant)
+            self._show(lane, ticket.band, line)
 
     def _dequeue(self, ticket: Ticket, lane: Lane, tenant: Tenant) -> None:
-        queue = lane.queues[ticket.band][ticket.tenant]
+        line, tenants = (ticket.tenant, ticket.wish), lane.tenants[ticket.band]
+        queue = lane.queues[ticket.band][line]
         was_first = queue[0] is ticket
         queue.remove(ticket)
         ticket.state = "gone"
         lane.counts[ticket.band] -= 1
+        tenants[ticket.tenant] -= 1
+        if not tenants[ticket.tenant]:
+            del tenants[ticket.tenant]
         tenant.waiting -= 1
         self.waiting -= 1
+        self._shares.note(self.running, self.waiting)
+        self._shares.waits(ticket.tenant, -1)
         if not queue:
-            del lane.queues[ticket.band][ticket.tenant]
+            del lane.queues[ticket.band][line]
             if not lane.counts[ticket.band]:
                 lane.heads[ticket.band].clear()
         elif was_first:
-            self._show(lane, ticket.tenant)
+            self._show(lane, ticket.band, line)
 
     def _refusal(self, ticket: Ticket, lane: Lane, tenant: Tenant, roll: float) -> Shed | None:
         bounds, band = self.bounds, ticket.band
         retry = self._retry(ticket, lane)
-        if tenant.waiting >= bounds.queue_each or bounds.queue == 0:
+        elsewhere = self._shares.elsewhere(ticket.tenant)
+        if tenant.waiting + elsewhere >= bounds.queue_each or bounds.queue == 0:
             return Shed("queue_full", retry)
         low, high = bounds.shed_from[band], bounds.shed_full[band]
         chance = (self._saturation(ticket, lane) - low) / (high - low)
@@ -359,8 +435,8 @@ class Admission:
     def _ahead(self, ticket: Ticket, lane: Lane) -> int:
         """How many start before it: all of the bands before, and in its own as many of each tenant as of its."""
         band = ticket.band
-        own = len(lane.queues[band].get(ticket.tenant, ())) + 1
-        return sum(lane.counts[:band]) + min(lane.counts[band], own * len(lane.queues[band]))
+        own = lane.tenants[band][ticket.tenant] + 1
+        return sum(lane.counts[:band]) + min(lane.counts[band], own * len(lane.tenants[band]))
 
     def _drain(self, lane: Lane) -> float:
         """Jobs a second that end, by Little's law."""
@@ -374,14 +450,15 @@ class Admission:
 
     def _make_way(self, ticket: Ticket, tenant: Tenant) -> list[Ticket] | Shed:
         """With a full queue, the newest ticket of whoever waits for most goes; batch work before interactive."""
-        if self.waiting < self.bounds.queue:
+        if self.waiting < self._most.waiting:
             return []
         heaviest = max(self._tenants, key=lambda one: self._tenants[one].waiting)
         victims = [
             queue[-1]
             for lane in self._lanes.values()
             for band in reversed(Band)
-            if (queue := lane.queues[band].get(heaviest))
+            for line, queue in lane.queues[band].items()
+            if line[0] == heaviest
         ]
         lane = self._lane(ticket.lane)
         if self._tenants[heaviest].waiting <= tenant.waiting + 1 or not victims:
@@ -393,7 +470,7 @@ class Admission:
     def _lane(self, lane_id: bytes) -> Lane:
         lane = self._lanes.get(lane_id)
         if lane is None:
-            lane = self._lanes[lane_id] = Lane(({}, {}), ([], []), [0, 0])
+            lane = self._lanes[lane_id] = Lane(({}, {}), ([], []), (Counter(), Counter()), [0, 0])
         return lane
 
     def _forget(self, tenant_id: bytes) -> None:

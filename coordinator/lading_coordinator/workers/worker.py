@@ -23,6 +23,7 @@ from lading_coordinator.workers.crew import Orders
 from lading_coordinator.workers.doors import ToDesk, WorkerDoor, harbour_socket
 from lading_coordinator.workers.figures import Figures
 from lading_coordinator.workers.place import Place, Role
+from lading_coordinator.workers.tally import Tally
 
 log = logging.getLogger(__name__)
 Build = Callable[[CoordinatorSettings, BorrowedTransport], Outside]
@@ -34,10 +35,12 @@ async def work(orders: Orders, build: Build) -> None:
     settings = msgspec.structs.replace(settings, http_host=orders.host, http_port=orders.port)
     folder, place = Path(orders.folder), Place(Role.WORKER, orders.number, orders.count)
     transport = BorrowedTransport(harbour_socket(folder))
+    tally = Tally(folder / "tally", place)
     outside = msgspec.structs.replace(
         build(settings, transport),
         place=place,
         rest=ToDesk(folder),
+        shares=tally,
         door=lambda app, limits, inside: WorkerDoor(
             app, limits, place, folder, Figures(app, inside.metrics.text, inside.why.answer)
         ),
@@ -56,6 +59,7 @@ async def work(orders: Orders, build: Build) -> None:
         chain = outside.contracts.chain
         if hasattr(chain, "close"):
             await chain.close()
+        tally.close()
 
 
 def outside(settings: CoordinatorSettings, transport: BorrowedTransport) -> Outside:

@@ -1,7 +1,7 @@
 """A coordinator of several processes over real sockets, each with a copy of one chain in its memory.
 
-`python -m integration.coordinator.crewed desk FOLDER WORKERS` prints where it is reached and the API keys that it made,
-and serves until it is told to stop; `... worker` is what it starts as a worker.
+`python -m integration.coordinator.crewed desk FOLDER WORKERS SETTINGS` prints where it is reached and the API keys that
+it made, and serves until it is told to stop; SETTINGS is JSON. `... worker` is what it starts as a worker.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -46,10 +47,10 @@ async def chain_of(folder: Path) -> Town:
     return town
 
 
-async def serve(folder: Path, workers: int) -> None:
+async def serve(folder: Path, workers: int, changes: dict[str, Any]) -> None:
     town = await chain_of(folder)
     await town.build_door()
-    settings = msgspec.structs.replace(town.made_settings(), workers=workers)
+    settings = msgspec.structs.replace(town.made_settings(), workers=workers, **changes)
     lock = FolderLock(settings.home_path)
     async with desk(settings, town.outside(), lock.fileno(), PROGRAM) as outside:
         coordinator = Coordinator(settings, outside)
@@ -64,7 +65,7 @@ async def serve(folder: Path, workers: int) -> None:
         if not serving.done():
             host, port = coordinator.http_address
             told = {
-                "http": f"http://{host}:{port}",
+                "http": f"{'https' if settings.tls_cert else 'http'}://{host}:{port}",
                 "endpoint": town.endpoint,
                 "keys": keys,
                 "agent": to_hex(town.agent),
@@ -113,4 +114,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "worker":
         worker(build)
     else:
-        asyncio.run(serve(Path(sys.argv[2]), int(sys.argv[3])))
+        asyncio.run(serve(Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])))

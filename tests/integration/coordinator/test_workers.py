@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import httpx
 import pytest
 
 from factories import key
+from integration.coordinator.test_gateway_tls import certificate
 from integration.coordinator.town import ANY_PORT
 from lading_contracts.deployment import decode
 from lading_net.direct import DirectTransport
@@ -32,8 +35,11 @@ BODY = {"model": "storyteller", "messages": [{"role": "user", "content": "tell m
 
 
 class Fleet:
-    def __init__(self, process: asyncio.subprocess.Process, told: dict[str, Any], host: Host) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, told: dict[str, Any], host: Host, trust: ssl.SSLContext | bool
+    ) -> None:
         self.process = process
+        self.trust = trust
         self.told = told
         self.host = host
         self.keys: list[str] = told["keys"]
@@ -47,7 +53,7 @@ class Fleet:
 
     async def chat(self, number: int, **changes: Any) -> httpx.Response:
         """On a connection of its own, so that the kernel chooses whom it meets."""
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=30, verify=self.trust) as client:
             return await client.post(
                 self.url + "/v1/chat/completions", json=BODY | changes, headers=self.headers(number)
             )
@@ -59,7 +65,7 @@ class Fleet:
         with contextlib.suppress(httpx.HTTPError):
             url, headers = self.url + "/v1/chat/completions", self.headers(number)
             async with (
-                httpx.AsyncClient(timeout=30) as client,
+                httpx.AsyncClient(timeout=30, verify=self.trust) as client,
                 client.stream("POST", url, json=body, headers=headers) as answer,
             ):
                 async for line in answer.aiter_lines():
@@ -76,8 +82,14 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(folder: Path, habits: Habits) -> AsyncIterator[Fleet]:
-    command = [sys.executable, "-m", "integration.coordinator.crewed", "desk", str(folder), str(WORKERS)]
+async def fleet(folder: Path, habits: Habits, **settings: Any) -> AsyncIterator[Fleet]:
+    """`settings` are the coordinator's; its clients trust its own certificate."""
+    told_settings = json.dumps(settings)
+    command = [sys.executable, "-m", "integration.coordinator.crewed", "desk", str(folder), str(WORKERS), told_settings]
+    trust: ssl.SSLContext | bool = True
+    if "tls_cert" in settings:
+        trust = ssl.create_default_context(cafile=settings["tls_cert"])
+        trust.check_hostname = False  # it is reached by an address
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
@@ -91,7 +103,7 @@ async def fleet(folder: Path, habits: Habits) -> AsyncIterator[Fleet]:
         host = Host(transport, key("host"), decode(told["record"].encode()), agents, time.time, habits, blobs)
         joined = asyncio.create_task(host.join(told["endpoint"], 0.2))
         try:
-            one = Fleet(process, told, host)
+            one = Fleet(process, told, host, trust)
             await _all_serve(one)
             yield one
         finally:
@@ -129,6 +141,43 @@ def test_one_port_many_processes(tmp_path: Path) -> None:
             await story(one)
 
     asyncio.run(main())
+
+
+def test_workers_share_their_limits_and_speak_tls(tmp_path: Path) -> None:
+    """TLS is agreed with the process that accepted, whichever the kernel chose: it relays what is another's."""
+    cert, secret = certificate(tmp_path)
+
+    async def main() -> None:
+        habits = Habits(length=60, pause=0.01)
+        async with fleet(tmp_path / "home", habits, jobs_at_once=3, tls_cert=cert, tls_key=secret) as one:
+            assert one.url.startswith("https://")
+            for number in (0, 1) * 4:  # each on a connection of its own
+                answer = await one.chat(number, max_tokens=4)
+                assert answer.status_code == 200, answer.text
+            async with httpx.AsyncClient(timeout=30, verify=one.trust) as client:  # one connection, two owners
+                for number in (0, 1, 0):
+                    await _one_job(one, client, number)
+            spans = await asyncio.gather(*(_span(one, number) for number in (0, 1) * 5))
+            assert most_at_once(spans) == 3, "of both workers together"
+            alone = await asyncio.gather(*(_span(one, 0) for _ in range(6)))
+            assert most_at_once(alone) == 3, "what the other does not use is free to the one"
+
+    asyncio.run(main())
+
+
+async def _span(one: Fleet, number: int) -> tuple[float, float]:
+    """When a stream's first token came, and when it ended."""
+    begun = asyncio.Event()
+    running = asyncio.create_task(one.stream(number, begun))
+    await begun.wait()
+    first = time.monotonic()
+    assert await running
+    return first, time.monotonic()
+
+
+def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    changes = sorted([(begin, 1) for begin, _ in spans] + [(end, -1) for _, end in spans])
+    return max(accumulate(change for _, change in changes))
 
 
 async def _every_request_finds_its_process(one: Fleet) -> None:

@@ -29,9 +29,11 @@ def test_every_working_auditor_finds_a_canary_and_nobody_is_accused(tmp_path: Pa
         assert canaries
         for one in canaries:
             assert one.verdict is Verdict.GUILTY
-            (paper,) = records.papers(one.leaf)
-            assert paper.finding.code in ("margin", "sketch", "prompt")
-            assert paper.finding.checked > 12
+            papers = records.papers(one.leaf)
+            assert papers
+            for paper in papers:
+                assert paper.finding.code in ("margin", "sketch", "prompt")
+                assert paper.finding.checked > 12
             case = coordinator.canaries.case(one.leaf)
             assert case is not None
             assert case.marks, "it is sketched like what it was made of"

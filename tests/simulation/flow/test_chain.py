@@ -32,10 +32,10 @@ def test_an_outage_stops_no_job_and_everything_settles_after_it(tmp_path: Path, 
         await asyncio.sleep(120)
         answer = await carla.ask(REQUEST)
         assert (answer.text, answer.ids) == WHOLE[:2], answer.error
-        assert market.hosts["amber"].node.settler.status, "the host says what it waits for"
+        assert any(host.node.settler.status for host in market.hosts.values()), "a host says what it waits for"
         market.chain.down = False
         await asyncio.sleep(200)
-        assert market.hosts["amber"].node.settler.status == ""
+        assert not any(host.node.settler.status for host in market.hosts.values())
         assert sum(owed(market).values()) == 4 * COST
         await check_settled(market)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from simulation.market.routers import ALL, Router
 from simulation.market.traffic import Job, Machine, Shape, digest, machines, trace
-from simulation.market.world import World
+from simulation.market.world import TAIL, World
 
 SLO = 1.5
 
@@ -48,7 +48,9 @@ def measure(world: World, name: str, cpu: float) -> Result:
         told.update(struct.pack("<iidI", run.job.number, run.host, run.first or 0.0, run.moves))
     busy = np.array([host.busy / host.machine.slots for host in world.hosts if not host.machine.liar])
     total, counts = len(world.jobs), world.counts
-    batch = sum(max(0.0, world.now) for host in world.hosts for run in host.running.values() if run.job.batch)
+    batch = counts.batch + sum(
+        world.now - max(0.0, run.began) for host in world.hosts for run in host.running.values() if run.job.batch
+    )
     return Result(
         name=name,
         jobs=total,
@@ -66,6 +68,35 @@ def measure(world: World, name: str, cpu: float) -> Result:
         events=world.events,
         cpu=cpu,
         digest=told.hexdigest()[:16],
+    )
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Of the jobs that came in a part of the time: what of a Result can be told for each job."""
+
+    name: str
+    jobs: int
+    p50: float
+    p99: float
+    good: float
+    cost: float
+    shed: float
+
+
+def sample(world: World, name: str, until: float) -> Sample:
+    """The jobs that came between the warming-up and `until`, as they stood TAIL seconds later."""
+    runs = [run for run in world.runs if world.shape.warm <= run.job.at < until]
+    begun = [run for run in runs if run.first is not None and run.first <= until + TAIL]
+    firsts = np.array([run.first - run.job.at for run in begun] or [0.0])  # type: ignore[operator]
+    asked = max(1, len(runs))
+    return Sample(
+        name,
+        len(runs),
+        float(np.quantile(firsts, 0.5)),
+        float(np.quantile(firsts, 0.99)),
+        float((firsts <= SLO).sum() / asked),
+        sum(run.paid for run in begun) / max(1, sum(run.job.prompt + 3 * run.job.output for run in begun)) / 1e12,
+        1 - len(begun) / asked,
     )
 
 
@@ -95,23 +126,35 @@ def compare(shape: Shape, seed: int, policies: Sequence[type[Router]] = ALL) -> 
 
 def table(results: Sequence[Result]) -> str:
     head = ("", "jobs", "p50 s", "p99 s", f"in {SLO} s", "cost", "hits", "refused", "moved", "shed", "fair", "CPU s")
-    rows = [head] + [
-        (
-            one.name,
-            f"{one.jobs:,}",
-            f"{one.p50:.2f}",
-            f"{one.p99:.2f}",
-            f"{one.good:.1%}",
-            f"{one.cost:.3f}",
-            f"{one.hits:.1%}",
-            f"{one.refusals:.2f}",
-            f"{one.moves:.3f}",
-            f"{one.shed:.1%}",
-            f"{one.fair:.2f}",
-            f"{one.cpu:.1f}",
-        )
-        for one in results
-    ]
+    return _aligned(
+        head,
+        [
+            (
+                *_start(one),
+                f"{one.cost:.3f}",
+                f"{one.hits:.1%}",
+                f"{one.refusals:.2f}",
+                f"{one.moves:.3f}",
+                f"{one.shed:.1%}",
+                f"{one.fair:.2f}",
+                f"{one.cpu:.1f}",
+            )
+            for one in results
+        ],
+    )
+
+
+def samples_table(samples: Sequence[Sample]) -> str:
+    head = ("", "jobs", "p50 s", "p99 s", f"in {SLO} s", "cost", "unserved")
+    return _aligned(head, [(*_start(one), f"{one.cost:.3f}", f"{one.shed:.1%}") for one in samples])
+
+
+def _start(one: Result | Sample) -> tuple[str, ...]:
+    return one.name, f"{one.jobs:,}", f"{one.p50:.2f}", f"{one.p99:.2f}", f"{one.good:.1%}"
+
+
+def _aligned(head: tuple[str, ...], found: list[tuple[str, ...]]) -> str:
+    rows = [head, *found]
     widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
     return "\n".join(
         "  ".join(

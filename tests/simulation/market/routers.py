@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from factories import NOW
-from lading.core.matching import Filters, Want
+from lading.core.matching import RUSH, Filters, Want
 from lading.dispatch.directory import Directory, Pick
 from lading_protocol.ids import AgentId
 from lading_protocol.messages import ChatRequest, Message, Sampler
@@ -40,10 +40,10 @@ class Router:
     def beat(self, host: int, free: int, now: float) -> None:
         self.free[host], self.drift[host], self.beat_at[host] = free, 0, now
 
-    def started(self, host: int) -> None:
+    def started(self, host: int, *, batch: bool) -> None:
         self.drift[host] += 1
 
-    def ended(self, host: int) -> None:
+    def ended(self, host: int, *, batch: bool) -> None:
         self.drift[host] -= 1
 
     def full(self, host: int, now: float) -> None:
@@ -148,7 +148,8 @@ class Lading(Router):
     def __init__(self, machines: list[Machine], region: int, rng: random.Random) -> None:
         super().__init__(machines, region, rng)
         self.directory = Directory(needs_beats=True)
-        self.filters = Filters(near=REGIONS[region])
+        self.near = REGIONS[region]
+        self.filters = Filters(near=self.near)
         self.picks: dict[int, Pick] = {}
         self.addresses = [one.address for one in machines]
         for machine in machines:
@@ -158,11 +159,11 @@ class Lading(Router):
     def beat(self, host: int, free: int, now: float) -> None:
         self.directory.beat(self.addresses[host], free, 0, NOW + now)
 
-    def started(self, host: int) -> None:
-        self.directory.started(self.addresses[host])
+    def started(self, host: int, *, batch: bool) -> None:
+        self.directory.started(self.addresses[host], batch=batch)
 
-    def ended(self, host: int) -> None:
-        self.directory.ended(self.addresses[host])
+    def ended(self, host: int, *, batch: bool) -> None:
+        self.directory.ended(self.addresses[host], batch=batch)
 
     def full(self, host: int, now: float) -> None:
         self.directory.full(self.addresses[host], NOW + now)
@@ -182,7 +183,9 @@ class Lading(Router):
     def pick(self, job: Job, now: float, tried: set[int], emitted: int) -> int | None:
         request = ChatRequest((Message("user", job.text()),), job.output, SAMPLER)
         excluded = frozenset(self.addresses[host] for host in tried)
-        want = Want(request, None, excluded, self.filters, emitted)
+        filters = Filters(near=self.near, region=job.region) if job.region else self.filters
+        idle, rush = job.batch and emitted > 0, not job.batch and len(tried) >= RUSH
+        want = Want(request, None, excluded, filters, emitted, idle, rush)
         pick = self.directory.choose(AGENT, want, NOW + now, self.rng)
         if pick is None:
             return None

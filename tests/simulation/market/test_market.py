@@ -4,6 +4,7 @@ Prints its seed; `make sim-large` plays the same world with a hundred thousand h
 """
 
 import pytest
+from msgspec import structs
 
 from simulation.market.report import Result, compare, play, table
 from simulation.market.routers import AtRandom, GreedyStale, Lading, RoundRobin, TwoChoices
@@ -31,6 +32,8 @@ def test_five_thousand_hosts_the_best_price_is_found_and_nobody_waits_longer_for
     for name in OTHERS:
         assert ours.cost <= 0.8 * results[name].cost
         assert ours.p99 <= 1.25 * results[name].p99
+        assert ours.p50 <= results[name].p50
+        assert ours.good >= results[name].good
     assert ours.refusals <= 2.0
     assert ours.moves <= 1.3
     assert ours.shed == 0.0
@@ -55,6 +58,24 @@ def test_with_old_reports_from_few_gateways_it_still_beats_the_least_loaded() ->
     ours = told(results)["lading"]
     assert ours.good >= max(results[name].good for name in OTHERS)
     assert ours.p50 <= 0.6 * results["greedy stale"].p50
+
+
+def test_who_insists_on_the_one_host_that_is_full_holds_up_nobody_else() -> None:
+    """Three jobs in a hundred want what one host of 300 has, twice what it can do."""
+    calm = Shape(hosts=300, seconds=20.0, gateways=2, liars=0.0)
+    alone, beside = play(Lading, calm, SEED), play(Lading, structs.replace(calm, rare=1, picky=0.03), SEED)
+    told({"alone": alone, "beside": beside})
+    assert beside.good >= alone.good - 0.06
+    assert beside.shed <= 0.03
+
+
+def test_jobs_may_last_longer_than_the_market_is_watched() -> None:
+    """Minutes each: they all find a host, and the load is what it was meant to be."""
+    shape = Shape(hosts=1_000, seconds=20.0, output=8_000, gateways=2, families=400, beat=5.0)
+    ours = play(Lading, shape, SEED)
+    told({"lading": ours})
+    assert ours.shed == 0.0
+    assert ours.good >= 0.75
 
 
 def test_in_a_spike_batch_work_gives_way_and_loses_next_to_nothing() -> None:

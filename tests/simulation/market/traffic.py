@@ -19,6 +19,9 @@ SLOTS = (1, 2, 4, 8)
 PACE, GAP = 0.0004, 0.04
 BYTES = 4  # a token
 PRICE = 10**12
+CONTEXT = 1 << 17
+# Where the few hosts are that some jobs insist on.
+RARE = "as-jp-13"
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -47,6 +50,10 @@ class Shape(msgspec.Struct, frozen=True):
     """Sigma of the prices' logarithm."""
     push: bool = True
     """Whether hosts also report at once when they fill up or have room again, as the node does."""
+    rare: int = 0
+    """So many hosts are in a region of their own."""
+    picky: float = 0.0
+    """The share of jobs that insist on that region."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -61,6 +68,7 @@ class Job(msgspec.Struct, frozen=True):
     output: int
     tenant: int
     batch: bool = False
+    region: str = ""
 
     def text(self) -> str:
         """A prompt of that many bytes, whose beginning is the family's."""
@@ -96,7 +104,8 @@ def machines(seed: int, shape: Shape) -> list[Machine]:
             int(price * (rng.uniform(2, 4) if shape.spread else 3)),
             slots=slots,
             expires=int(NOW) + 9_000,
-            region=REGIONS[region],
+            region=RARE if n < shape.rare else REGIONS[region],
+            context=CONTEXT,
         )
         made.append(Machine(known, slots, rng.uniform(0.5, 2.0) / (4 if liar else 1), region, liar))
     return made
@@ -125,8 +134,9 @@ def trace(seed: int, shape: Shape, slots: int) -> list[Job]:
                 family=family,
                 shared=shared,
                 prompt=shared + rng.randrange(20, 600),
-                output=max(16, min(2048, int(rng.expovariate(1 / shape.output)))),
+                output=max(16, min(8 * shape.output, int(rng.expovariate(1 / shape.output)))),
                 tenant=rng.randrange(16),
+                region=RARE if shape.picky and rng.random() < shape.picky else "",
             )
         )
 

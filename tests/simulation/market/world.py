@@ -81,7 +81,7 @@ class Counts:
     known: int = 0
     preempted: int = 0
     lost: float = 0.0  # host seconds of batch work that were done again
-    batch: float = 0.0
+    batch: float = 0.0  # host seconds that batch jobs had and have no more
     again: int = 0  # output tokens that a second host had to read
 
 
@@ -135,6 +135,7 @@ class World:
             self.at(run.job.at, self.arrive, run)
         for n in range(round(self.shape.beat / TICK)):
             self.at(n * TICK, self.tick, n)
+        self.at(RETRY, self.look_again)
         end, left = self.shape.seconds + TAIL, len(self.jobs)
         while self._heap and len(self.done) < left:
             self.now, _, act, what = heappop(self._heap)
@@ -156,7 +157,7 @@ class World:
                     host.running[number] = run
                     if self.preemption:
                         self._seat(run)
-                    self.routers[job.gateway].started(index)
+                    self.routers[job.gateway].started(index, batch=True)
                     number -= 1
                 elif draw < shape.batch + shape.load * (1 - shape.batch):
                     host.strangers += 1
@@ -206,8 +207,12 @@ class World:
             for ticket, _ in self.doors[gateway].late(self.now):
                 self._shed(self.waiting[gateway].pop(ticket))
             self._open(gateway)
-            self._go_on(gateway)
         self.at(self.now + self.shape.beat, self.tick, phase)
+
+    def look_again(self) -> None:
+        for gateway in range(len(self.routers)):
+            self._go_on(gateway)
+        self.at(self.now + RETRY, self.look_again)
 
     def _go_on(self, gateway: int) -> None:
         """Streams that found no host look again; of the stopped batch jobs only the first in line."""
@@ -228,7 +233,8 @@ class World:
         job = run.job
         door = self.doors[job.gateway]
         band = Band.BATCH if job.batch else Band.INTERACTIVE
-        run.ticket = Ticket(job.tenant.to_bytes(2, "big"), LANE, band, job.prompt, job.output)
+        tenant = job.tenant.to_bytes(2, "big")
+        run.ticket = Ticket(tenant, LANE, band, job.prompt, job.output, wish=job.region.encode())
         answer = door.ask(run.ticket, self._room(), self.now, self.luck.random())
         if isinstance(answer, Shed):
             self._shed(run)
@@ -267,7 +273,7 @@ class World:
         run.turn += 1
         run.host, run.asked_at = host, self.now
         run.tried.add(host)
-        router.started(host)
+        router.started(host, batch=job.batch)
         self.coming[host] += 1
         self.at(self.now + self._way(run) / 2, self.land, run, run.turn)
 
@@ -329,14 +335,16 @@ class World:
 
     def _leave(self, run: Run, host: Host) -> None:
         run.emitted = run.made(self.now, host.machine.speed)
+        if run.job.batch:
+            self.counts.batch += self.now - max(0.0, run.began)
         run.turn += 1
         del host.running[run.job.number]
         self._show(run.host)
-        self.routers[run.job.gateway].ended(run.host)
+        self.routers[run.job.gateway].ended(run.host, batch=run.job.batch)
 
     def refused(self, run: Run) -> None:
         router = self.routers[run.job.gateway]
-        router.ended(run.host)
+        router.ended(run.host, batch=run.job.batch)
         router.full(run.host, self.now)
         self.route(run)
 
@@ -419,7 +427,7 @@ class World:
         if ran:
             self._leave(run, self.hosts[run.host])
         else:
-            router.ended(run.host)
+            router.ended(run.host, batch=run.job.batch)
         router.failed(run.host, self.now, blame=False)
         self._move(run)
 
@@ -463,4 +471,4 @@ class World:
         near = np.flatnonzero(cost <= cost.min() * BAND / 10)
         known = [min(self.hosts[one].read.get(job.family, 0), job.shared) for one in near]
         wait = (job.prompt - np.array(known)) * PACE / self._speed[near] + self._ways[job.gateway][near]
-        return int(near[np.argmin(wait)])
+        return int(near[np.argmin(wait * cost[near] ** 2)])

@@ -107,24 +107,37 @@ def test_sunsets_of_terms_that_nobody_offers_are_forgotten() -> None:
 
 def test_a_host_whose_reports_are_not_true_is_believed_less_each_time() -> None:
     """It says that it has room and refuses: then it comes after those that take jobs, for longer each time."""
+    pauses = pauses_of_a_host_that_refuses(admits=False)
+    assert pauses[:4] == [1.0, 4.0, 16.0, 60.0]
+    assert max(pauses) == 60.0
+
+
+def test_a_host_that_others_fill_is_asked_again_soon() -> None:
+    """After each refusal it reports that it is full: its reports are true, only late."""
+    pauses = pauses_of_a_host_that_refuses(admits=True)
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(pauses) == 8.0
+
+
+def pauses_of_a_host_that_refuses(*, admits: bool) -> list[float]:
     directory = Directory(needs_beats=True)
     liar, honest = key("liar"), key("honest")
     directory.put(known_offer(liar, price_in=1, price_out=1))
     directory.put(known_offer(honest))
     now, tried = NOW, []
-    for _ in range(60):
+    for _ in range(400):
         for host in (liar, honest):
             directory.beat(host.address, 4, 0, now)
         (first, *_), _ = rank(directory.candidates(AGENT), Want(chat_request()), now)
         if first.offer.host == liar.address:
             tried.append(now - NOW)
             directory.full(liar.address, now)
+            if admits:
+                directory.beat(liar.address, 0, 0, now + 0.1)
         now += 0.5
-    pauses = [later - sooner for sooner, later in pairwise(tried)]
-    assert pauses[:3] == [1.0, 2.0, 4.0]
-    assert max(pauses) == 8.0
     directory.worked(liar.address)
     assert directory.host(liar.address).refusals == 0
+    return [later - sooner for sooner, later in pairwise(tried)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["beat", "gone", "bar", "free", "prune"])), max_size=40))

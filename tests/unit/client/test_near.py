@@ -94,6 +94,93 @@ def test_what_was_seen_of_a_host_decides_between_equals() -> None:
     assert {picked(directory, f"{n}" + LONG, seed=n) for n in range(30)} == {HOSTS[0]}
 
 
+def test_a_full_host_with_a_batch_job_of_ours_comes_before_one_with_none() -> None:
+    directory = market(free=0)
+    directory.started(HOSTS[5], batch=True)
+    directory.beat(HOSTS[5], 0, 0, NOW)
+    assert {picked(directory, "hi", seed=n) for n in range(20)} == {HOSTS[5]}
+    directory.started(HOSTS[5])
+    assert picked(directory, "hi") != HOSTS[5], "it clears one slot only"
+    directory.ended(HOSTS[5])
+    directory.started(HOSTS[5])
+    directory.full(HOSTS[5], NOW)
+    assert picked(directory, "hi") != HOSTS[5], "it did not give way"
+    directory.beat(HOSTS[5], 0, 0, NOW + 0.5)
+    assert picked(directory, "hi", NOW + 0.5) == HOSTS[5]
+
+
+def test_who_lost_a_race_for_free_slots_clears_one_instead() -> None:
+    directory = market()
+    directory.started(HOSTS[5], batch=True)
+    directory.beat(HOSTS[5], 0, 0, NOW)
+    calm, rush = Want(chat_request()), Want(chat_request(), rush=True)
+    for n in range(20):
+        first, second = (directory.choose(AGENT, want, NOW, random.Random(n)) for want in (calm, rush))
+        assert first is not None
+        assert second is not None
+        assert (first.offer.host == HOSTS[5], second.offer.host == HOSTS[5]) == (False, True)
+
+
+def test_a_stopped_job_asks_no_host_that_has_no_room() -> None:
+    directory, idle = market(free=0), Want(chat_request(), idle=True)
+    assert directory.choose(AGENT, idle, NOW, random.Random(1)) is None
+    directory.beat(HOSTS[3], 1, 0, NOW)
+    pick = directory.choose(AGENT, idle, NOW, random.Random(1))
+    assert pick is not None
+    assert pick.offer.host == HOSTS[3]
+
+
+def test_a_full_host_that_refuses_may_have_room_a_moment_later() -> None:
+    """It had said that it is full: nothing that it says next is doubted."""
+    directory = market(2, free=0)
+    host = picked(directory, "hi")
+    directory.started(host)
+    directory.beat(host, 0, 0, NOW + 0.1)
+    directory.ended(host)
+    directory.full(host, NOW + 0.2)
+    directory.beat(host, 1, 0, NOW + 0.3)
+    assert picked(directory, "hi", NOW + 0.3) == host
+
+
+def faster(dearer: float, sooner: float) -> bool:
+    """Whether of two hosts the dearer one gets a job that it answers sooner."""
+    directory = Directory(needs_beats=True)
+    for host, price in zip(HOSTS, (1000, round(1000 * dearer)), strict=False):
+        directory.put(unsigned_offer(host, price, price))
+        directory.beat(host, 4, 0, NOW)
+    for host, pace in zip(HOSTS, (0.001, 0.001 / sooner), strict=False):
+        directory.host(host).pace = pace
+        directory.host(host).base = 1e-6
+    return picked(directory, LONG) == HOSTS[1]
+
+
+def test_a_dearer_host_must_be_sooner_by_the_square_and_never_dearer_than_the_band() -> None:
+    assert not faster(1.0 + 1e-3, 1.0)
+    assert faster(1.1, 1.25)
+    assert not faster(1.1, 1.17)
+    assert faster(1.29, 2.0)
+    assert not faster(1.31, 100.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_to_ask_less_never_loses_a_job(seed: int) -> None:
+    """Of up to eight offers all are compared: who had got a job gets it for a lower price, too."""
+    rng = random.Random(seed)
+    directory, prices = market(rng.randrange(2, 7)), {}
+    for host in directory.hosts():
+        prices[host] = rng.randrange(90, 130)
+        directory.put(unsigned_offer(host, prices[host], prices[host], sequence=2))
+        directory.host(host).pace = rng.choice([0.0001, 0.0004, 0.001])
+    winner = picked(directory, LONG)
+    lower = rng.randrange(1, prices[winner])
+    for host in directory.hosts():  # nobody has read it
+        directory.gone(host)
+        directory.beat(host, 4, 0, NOW)
+    directory.put(unsigned_offer(winner, lower, lower, sequence=3))
+    assert picked(directory, LONG) == winner
+
+
 # The index of prompts
 
 

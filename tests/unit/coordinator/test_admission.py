@@ -14,8 +14,10 @@ FULL = Room(4, 0)
 PATIENT = Bounds(queue=10_000, queue_each=10_000, waits=(1e9, 1e9))
 
 
-def ticket(tenant: str, band: Band = Band.INTERACTIVE, *, prompt: int = 10, output: int = 100) -> Ticket:
-    return Ticket(tenant.encode(), LANE, band, prompt, output)
+def ticket(
+    tenant: str, band: Band = Band.INTERACTIVE, *, prompt: int = 10, output: int = 100, wish: bytes = b""
+) -> Ticket:
+    return Ticket(tenant.encode(), LANE, band, prompt, output, wish=wish)
 
 
 def waiting(admission: Admission, *tickets: Ticket, now: float = 0.0) -> list[Ticket]:
@@ -207,13 +209,70 @@ def test_hosts_that_were_full_after_all_are_asked_by_one_at_a_time() -> None:
     admission.ask(second, Room(4, 4), 0, 1)
     admission.ask(third, Room(4, 4), 0, 1)
     assert [second.state, third.state] == ["waiting", "waiting"]
-    assert admission.next(LANE, Room(4, 4), 1) == [first], "the refusal cost it nothing, its place included"
+    assert admission.next(LANE, Room(4, 4), 1) == [second], "what the first one wants may be what nobody has"
     assert admission.next(LANE, Room(4, 4), 1) == []
-    admission.taken(first)
-    assert set(map(id, admission.next(LANE, Room(4, 4), 1))) == {id(second), id(third)}
-    admission.refused(second, 2)
+    admission.taken(second)
+    assert admission.next(LANE, Room(4, 4), 1) == [first, third], "the refusal cost it nothing, its place included"
+    admission.refused(first, 2)
     assert admission.next(LANE, FULL, 2.01) == [], "they say that they are full"
-    assert admission.next(LANE, FULL, 2.06) == [second]
+    assert admission.next(LANE, FULL, 2.06) == [first]
+
+
+def test_who_insists_on_hosts_that_are_full_stops_nobody_else() -> None:
+    admission = Admission(PATIENT)
+    picky = [ticket("picky", wish=b"%d" % n) for n in range(3)]
+    for one in picky:
+        admission.ask(one, Room(40, 40), 0, 0)
+        admission.refused(one, 0)
+    for n in range(200):
+        now = n / 20
+        plain = ticket("a")
+        admission.ask(plain, Room(40, 40), now, 0)
+        started = admission.next(LANE, Room(40, 40), now)
+        assert plain.state == "running"
+        looking = [one for one in started if one is not plain]
+        assert len(looking) <= 1, "one at a time finds out whether there is room again"
+        admission.taken(plain)
+        for one in looking:
+            admission.refused(one, now)
+        admission.finish(plain, 10, 100, now)
+        if n > 10:
+            assert len({id(one) for one in picky if one.state == "waiting"}) == 3
+    (first,) = admission.next(LANE, Room(40, 40), 11)
+    admission.taken(first)
+    assert first in picky
+
+
+def test_what_one_tenant_alone_wants_stops_no_other_tenant() -> None:
+    """Nothing tells that it wants something else: what it can pay, for example, may suffice for one host only."""
+    admission = Admission(PATIENT)
+    odd = [ticket("odd") for _ in range(20)]
+    for one in odd:
+        admission.ask(one, Room(40, 40), 0, 0)
+        admission.refused(one, 0)
+    worst = 0
+    for n in range(40):
+        plain, rounds = ticket("a"), 0
+        admission.ask(plain, Room(40, 40), n, 0)
+        while plain.state == "waiting":
+            for one in admission.next(LANE, Room(40, 40), n):
+                if one.tenant == b"odd":
+                    admission.refused(one, n)
+            rounds += 1
+        admission.taken(plain)
+        admission.finish(plain, 10, 100, n)
+        for one in admission.next(LANE, Room(40, 40), n):
+            admission.refused(one, n)
+        worst = max(worst, rounds)
+    assert worst <= 2
+
+
+def test_many_wishes_of_one_tenant_shed_nobody_else() -> None:
+    admission = Admission(Bounds(queue=200, queue_each=150, waits=(20.0, 20.0)))
+    for n in range(150):
+        admission.ask(ticket("picky", wish=b"%d" % n), FULL, 0, 0.999)
+    for n in range(5):
+        assert admission.ask(ticket(f"t{n}"), FULL, 0, 0.5) == []
 
 
 STEPS = st.lists(
@@ -239,7 +298,7 @@ def test_whatever_happens_the_counts_are_right_and_nobody_is_lost(
         running = [one for one in live if one.state == "running"]
         queued = [one for one in live if one.state == "waiting"]
         if what == "ask":
-            one = Ticket(b"%d" % (who % 3), b"%d" % (who // 3), band, 10, 50)
+            one = Ticket(b"%d" % (who % 3), b"%d" % (who // 3), band, 10, 50, wish=b"%d" % room)
             answer = admission.ask(one, Room(4, room), now, roll)
             if not isinstance(answer, Shed):
                 live.append(one)
