@@ -188,12 +188,19 @@ class Devnet:
         for nth in range(deaths):
             await asyncio.sleep(lasting / deaths)
             alive = [host for host in self.hosts if host.alive]
-            busy = [host for host in alive if host.node.desk.running] if nth % 2 else []
-            host = rng.choice(busy or alive)
+            host = await self._amid_a_job(alive, rng) if nth % 2 else rng.choice(alive)
             await host.die()
             returning.append(asyncio.create_task(self._back(host)))
         await asyncio.gather(*returning)
         return deaths
+
+    async def _amid_a_job(self, alive: list[LightHost], rng: random.Random) -> LightHost:
+        """One that has begun to answer; any, where nobody does for a second."""
+        for _ in range(200):
+            if busy := [host for host in alive if host.node.desk.answering]:
+                return rng.choice(busy)
+            await asyncio.sleep(0.005)
+        return rng.choice(alive)
 
     async def _back(self, host: LightHost) -> None:
         await asyncio.sleep(1.0)

@@ -137,6 +137,11 @@ class Conversation:
             self._agent.free_slot()
             self.freed.set()
 
+    @property
+    def answering(self) -> bool:
+        """Something is delivered, and the engine is still at it."""
+        return self._holds_slot and self.session is not None and self.session.count > 0
+
     def occupant(self, agent: Agent) -> Occupant | None:
         """What it would cost to take this job's slot of the agent away; None when it holds none, or gives it up now."""
         session = self.session

@@ -74,6 +74,11 @@ class Desk:
         self._idle.set()
 
     @property
+    def answering(self) -> int:
+        """Jobs of which a part is delivered, and a part is not."""
+        return sum(talk.answering for talk in self._running.values())
+
+    @property
     def running(self) -> int:
         return len(self._running)
 

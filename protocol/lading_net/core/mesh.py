@@ -124,14 +124,25 @@ class Mesh:
     # -- what we do
 
     def join(self, peer: Address, dialled: bool, now: float) -> None:
-        """A new neighbour, or one that starts anew: it hears what we listen to."""
-        self.part(peer)
-        self._neighbours[peer] = _Neighbour(dialled, self.habits, now)
+        """A neighbour hears, on a stream of ours that is new, what we listen to. What it said of itself stays: it may
+        have said it on this link already."""
+        if peer not in self._neighbours:
+            self._neighbours[peer] = _Neighbour(dialled, self.habits, now)
+        self._leave_meshes(peer)
         if self.topics:
             self._tell([peer], Rpc(joined=tuple(self.topics)))
 
+    def anew(self, peer: Address) -> None:
+        """It speaks on a new stream, and says first of all what it listens to."""
+        if (one := self._neighbours.get(peer)) is not None:
+            one.topics.clear()
+            self._leave_meshes(peer)
+
     def part(self, peer: Address) -> None:
         self._neighbours.pop(peer, None)
+        self._leave_meshes(peer)
+
+    def _leave_meshes(self, peer: Address) -> None:
         for members in self.topics.values():
             members.discard(peer)
 

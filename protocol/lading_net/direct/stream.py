@@ -70,6 +70,10 @@ class DirectStream:
         return self._link.peer_id
 
     @property
+    def link(self) -> DirectLink:
+        return self._link
+
+    @property
     def relayed(self) -> bool:
         """Whether a relay stands between the peer and us."""
         return self._link.relayed

@@ -255,8 +255,14 @@ class MeshGossip:
         """What one neighbour says, until it ends."""
         await self._until_met(stream.peer)
         if (older := self._heard.get(stream.peer)) is not None:
-            older.reset()  # one at a time: each may hold a piece that is not whole
+            # One at a time: each may hold a piece that is not whole. Where both dialled, what was said on the link that
+            # is given up may come after the first words on the one that stays.
+            if not self._stays(stream):
+                stream.reset()
+                return
+            older.reset()
         self._heard[stream.peer] = stream
+        self._mesh.anew(stream.peer)
         cutter = Cutter()
         try:
             while data := await stream.read():
@@ -269,6 +275,12 @@ class MeshGossip:
         finally:
             if self._heard.get(stream.peer) is stream:
                 del self._heard[stream.peer]
+
+    def _stays(self, stream: Stream) -> bool:
+        """Whether it runs over the link that we keep to its peer."""
+        assert isinstance(stream, DirectStream)
+        best = self._transport.link_to(stream.peer)
+        return best is None or stream.link is best
 
     async def _until_met(self, peer: Address) -> None:
         """Its first words may come before the link is told of."""

@@ -23,13 +23,11 @@ async def main():
         while True:
             await gossip.publish("/t/1", b"from {nth}")
             await asyncio.sleep(0.3)
-    speaking = asyncio.create_task(speak())
+    asyncio.create_task(speak())
     print(json.dumps({{"heard": (await heard.__anext__()).decode()}}), flush=True)
-    await asyncio.sleep(2)
-    speaking.cancel()
-    await gossip.close()
+    await asyncio.sleep(30)
 
-asyncio.run(main())
+asyncio.run(asyncio.wait_for(main(), 30))
 """
 
 
@@ -41,12 +39,14 @@ def test_two_machines_on_one_network_meet() -> None:
 
 
 async def _both(places: list[Place]) -> list[str]:
+    heard = asyncio.Barrier(len(places))  # who is heard may not leave before it has heard, too
+
     async def one(nth: int, place: Place) -> str:
         command = place.command(sys.executable, "-c", _PROGRAM.format(nth=nth, address=place.address))
         with ExitStack() as stack:
             launcher = f"import os; os.execvp({command[0]!r}, {command!r})"
             running = await asyncio.to_thread(stack.enter_context, program("-c", launcher))
-            await asyncio.sleep(0.5)
+            await heard.wait()
             return str(running.facts["heard"])
 
     async with asyncio.timeout(40):

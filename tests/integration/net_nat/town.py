@@ -99,7 +99,7 @@ class Town(Market):
         self.coordinator.catalogue.add(entry_of(AGENT, MANIFEST, 0))
 
     async def join(self, name: str, nth: int = 0, **habits: Any) -> Host:
-        price = Price(Wei(PRICE.input + nth), Wei(PRICE.output + nth))
+        price = Price(Wei(PRICE.input << nth), Wei(PRICE.output << nth))  # so that it is known who is asked first
         host = HomeHost(self, name, **({"price": price} | habits))
         nat, address = self.homes[name], f"203.0.113.{10 + nth}"
         host.place = self.lab.home(name, nat, address, delay=DELAY) if nat else self.lab.public(name, address)

@@ -58,6 +58,26 @@ def test_everybody_hears_everything_once_and_few_copies_are_made() -> None:
     assert sum(one.copies for one in people) <= len(texts) * said_to
 
 
+def test_what_a_neighbour_said_before_it_is_greeted_again_is_not_forgotten() -> None:
+    """Both dialled: its first words come on the link that stays, and then we greet it there, too."""
+    village, one, other = pair()
+    one.mesh.join(other.address, True, village.now)
+    village.run()
+    village.tick(3)
+    village.publish(one, b"still heard")
+    assert other.heard == [b"still heard"]
+
+
+def test_who_speaks_on_a_new_stream_listens_to_what_it_says_there() -> None:
+    village, one, other = pair()
+    one.mesh.anew(other.address)
+    village.publish(one, b"nobody listens")
+    other.mesh.join(one.address, False, village.now)
+    village.run()
+    village.publish(one, b"heard")
+    assert other.heard == [b"heard"]
+
+
 def test_meshes_keep_their_size_and_are_mutual() -> None:
     village, people = town()
     village.tick(70)
