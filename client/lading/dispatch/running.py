@@ -89,6 +89,8 @@ class Run:
             if self._complete():
                 self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
                 break
+            if self.listener.full:  # what happened is taken note of before the job goes on
+                await self.listener.drain()
             attempt = await self._open_next()
             if attempt is None:
                 continue
