@@ -28,7 +28,7 @@ _LEAST_ROOM = 4 * HEADER_SIZE  # a smaller rest is left alone, rather than split
 _MAX_CONTROL = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
 _EFFORT = 128  # for a peer, before others get their turn: what is of no use to us costs 1
 _OPENING = 16  # and a stream, with the task that serves it
-_TRIFLE = 64  # bytes: so many of smaller frames fit into one read that they are counted too
+_TRIFLE = 32  # bytes: smaller frames are counted too; one with a token is larger, as its hash alone is so long
 
 
 class Limits(msgspec.Struct, frozen=True):
