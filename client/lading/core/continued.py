@@ -192,9 +192,12 @@ class Continued:
         return ready
 
     def end(self) -> list[bytes]:
-        """The stream is over: another server's last event, which may lack the empty line."""
+        """The answer is over: what another server sent last, which may lack the empty line."""
         left, self._buffer = self._buffer.strip(b"\n"), b""
-        return [left + b"\n\n"] if self._untold and left else []
+        if self._follows or not left:
+            return []
+        self._untold = True
+        return [left + b"\n\n"]
 
     def _block(self, block: bytes) -> list[bytes]:
         if self._told is None and block.startswith(MARK):

@@ -1,6 +1,5 @@
 """Through a coordinator: the OpenAI-compatible HTTP of its gateway."""
 
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import msgspec
 from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
 from lading.core.continued import Continued
 from lading.errors import GatewayError
-from lading.routes.passage import Gateway, Passage, reading, refused, unreachable
+from lading.routes.passage import Gateway, Passage, reading, refused, unreachable, with_seed
 from lading_protocol.ids import Wei, to_hex
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ class GatewayRoute:
             "stream_options": {"include_usage": True},
         }
         body |= _fields(options)
-        body.setdefault("seed", secrets.randbits(63))  # so that every gateway would give the same answer
-        async for piece in self._stream("/v1/chat/completions", body):
+        async for piece in self._stream("/v1/chat/completions", with_seed(body)):
             yield piece
 
     async def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]:

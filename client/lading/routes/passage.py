@@ -6,7 +6,8 @@ clock.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -79,7 +80,7 @@ class Passage:
         self._body = body
         self._headers = {**(headers or {}), **IDS}
 
-    async def blocks(self) -> AsyncIterator[bytes | Notice]:
+    async def blocks(self) -> AsyncGenerator[bytes | Notice, None]:
         """The events of the answer, each with the empty line behind it. Nothing is handed out or charged twice.
 
         Raises GatewayError; Refused where nothing of the answer came.
@@ -109,7 +110,7 @@ class Passage:
         answer = self.answer
         return answer.able and (in_time if answer.begun else turn < len(self._gateways))
 
-    async def _read(self, gateway: Gateway) -> AsyncIterator[bytes]:
+    async def _read(self, gateway: Gateway) -> AsyncGenerator[bytes, None]:
         """What one gateway gives of the answer. Raises Broken where another one could go on."""
         answer = self.answer
         request = gateway.http.build_request("POST", self._path, json=answer.body(self._body), headers=self._headers)
@@ -190,6 +191,11 @@ class Passage:
         except (httpx.HTTPError, TimeoutError) as error:
             why = f"The coordinator at {gateway.root} is silent, on a second connection too."
             raise Broken(GatewayError(why, code="net_gateway", hint=CUT)) from error
+
+
+def with_seed(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """With a seed of its own, where there is none, so that every gateway would give the same answer."""
+    return {**asked, "seed": secrets.randbits(63) if asked.get("seed") is None else asked["seed"]}
 
 
 @contextlib.contextmanager
