@@ -200,7 +200,9 @@ class Continued:
         return [left + b"\n\n"]
 
     def _block(self, block: bytes) -> list[bytes]:
-        if self._told is None and block.startswith(MARK):
+        if block.startswith(MARK):
+            if self._told is not None:
+                raise ValueError("it broke off a run of events")
             head, _, block = block.partition(b"\n")
             self._told = _told.decode(head[len(MARK) :])
         elif self._told is None:
