@@ -17,13 +17,14 @@ from lading_node.core.channel import (
     unpaid_cap,
     why,
 )
+from lading_node.core.proof import Prompt
 from lading_protocol import OLDEST, VERSION
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Wei
 from lading_protocol.messages import ChatRequest, EmbedRequest, Open, Refuse, operation_of
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import attempt_amount
+from lading_protocol.pricing import Price, attempt_amount
 from lading_protocol.receipts import SignedLock, SignedVoucher
 
 # A lock must land before the session key expires; this many seconds are kept for that.
@@ -48,7 +49,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `closed` names why we take nothing now ("" when we do). `account` is None when it was not needed or the chain did
     not answer; `chain_error` then says why. `seen`: this attempt of this job has run here before. `stranger`: the peer
-    is neither the signer nor the one that brought the channel's papers so far.
+    is neither the signer nor the one that brought the channel's papers so far. `proven`: the prompt that the proof of
+    the Open shows to be billed.
     """
 
     host: Address
@@ -62,6 +64,7 @@ class Facts(msgspec.Struct, frozen=True):
     closed: str = ""
     seen: bool = False
     stranger: bool = False
+    proven: Prompt | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -156,13 +159,21 @@ def _check_money(
     owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
     if owing > cap:
         return Refuse("unpaid", f"Work worth {owing} wei on this channel was never paid; at most {cap} wei may be.")
-    if opening.emitted and channel.lent > (cap := lent_cap(channel, offer.price)):
-        return Refuse(
-            "unproven",
-            f"Prompts worth {channel.lent} wei were read here for answers that are said to have begun elsewhere; "
-            f"at most {cap} wei may be, as much as was paid. Begin answers here, too.",
-        )
+    if opening.emitted and facts.proven is None and (refusal := check_lent(channel, offer.price)):
+        return refusal
     return Admitted(admit_to(channel, Wei(signed)), voucher, lock)
+
+
+def check_lent(channel: Channel, price: Price) -> Refuse | None:
+    """Whether the channel may have one more prompt of which nothing shows that it is billed."""
+    cap = lent_cap(channel, price)
+    if channel.lent <= cap:
+        return None
+    return Refuse(
+        "unproven",
+        f"Prompts worth {channel.lent} wei were read here for answers that are said to have begun elsewhere; at most "
+        f"{cap} wei may be without the receipt of the host where they began. Send it, or begin answers here, too.",
+    )
 
 
 def check_cover(channel: Channel, signed: Wei, more: Wei) -> Refuse | None:
