@@ -39,6 +39,7 @@ class DirectStream:
         "_link",
         "_negotiation",
         "_reader",
+        "_told",
         "_watcher",
         "abandoned",
         "flow",
@@ -54,7 +55,7 @@ class DirectStream:
         self._chunks: deque[bytes] = deque()
         self._error: NetError | None = None  # why nothing can be written any more
         self._cut: NetError | None = None  # why what arrived is not all that was sent
-        self._ended = self._closed = False
+        self._ended = self._closed = self._told = False
         self._reader: asyncio.Future[None] | None = None
         self._watcher: Callable[[], None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -143,19 +144,26 @@ class DirectStream:
     def negotiating(self) -> bool:
         return self._negotiation is not None
 
-    def arrived(self, data: bytes) -> None:
+    def arrived(self, data: bytes) -> bool:
+        """Whether the link is to call `wake`, once for all that has arrived until then."""
         if self._negotiation is not None:
             data = self._negotiate(data)
             if not data:
-                return
-        if self._error is None:
-            self._chunks.append(data)
-            self._wake_reader()
+                return False
+        if self._error is not None:
+            return False
+        self._chunks.append(data)
+        return self._tell()
 
-    def ended(self) -> None:
+    def ended(self) -> bool:
+        """The same."""
         self._ended = True
         if self._negotiation is not None:
             self._give_up(ProtocolViolation("The peer closed the stream before it agreed on a protocol."))
+        return self._tell()
+
+    def wake(self) -> None:
+        self._told = False
         self._wake_reader()
 
     def drain_if_low(self) -> None:
@@ -176,6 +184,10 @@ class DirectStream:
         self._wake_drain()
 
     # -- inside
+
+    def _tell(self) -> bool:
+        told, self._told = self._told, True
+        return not told
 
     def _take(self) -> bytes:
         """Small chunks joined, so that many cost one read; a large one as it came, so that it is not copied."""
