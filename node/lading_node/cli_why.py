@@ -1,28 +1,18 @@
 """`lading node why`: what the coordinators say about the jobs that this node got, and did not get."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
+from lading.cli.flags import Json
 from lading.cli.output import UNHEALTHY, emit_rows, err, out, plain
 from lading_node import settings as settings_
 from lading_node.cli import page
+from lading_node.cli_flags import StatusPort
 
 Tree = dict[str, Any]
 
 
-async def why(
-    *, http: int | None = None, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-) -> int:
-    """Why this node gets work, or does not: each coordinator's account of the last minutes.
-
-    Parameters
-    ----------
-    http
-        Port of the node's status page.
-    as_json
-        Machine-readable output.
-    """
+async def why(*, http: StatusPort = None, as_json: Json = False) -> int:
+    """Why this node gets work, or does not: each coordinator's account of the last minutes."""
     found = await page(settings_.read({"http": http}), "/why")
     if not found:
         err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
