@@ -20,7 +20,7 @@ from lading_node import settings as settings_
 from lading_node.cli_flags import Data, Docker, OnChain, Operator, Serving, StatusPort
 from lading_node.node import Node
 from lading_node.settings import NodeSettings
-from lading_node.status import turned_away_words
+from lading_node.status import shown, turned_away_words
 
 if TYPE_CHECKING:
     from lading_node.engines.probe import Probe
@@ -256,11 +256,26 @@ async def status_command(*, http: StatusPort = None, as_json: Json = False) -> i
     if as_json:
         emit(found, as_json)
     else:
-        emit({"operator": found["operator"], "ready": found["ready"], **found["earnings"]}, as_json)
+        emit(_earned(found), as_json)
         crowd = turned_away_words(found.get("turned_away", {}))
         for reason in (*found["why_not_earning"], *found["notices"], *([crowd] if crowd else [])):
             out.print(f"- {plain(reason)}", markup=False, soft_wrap=True)
     return 0 if found["ready"] else UNHEALTHY
+
+
+def _earned(found: dict[str, Any]) -> dict[str, str]:
+    """Of the status page, what an operator wants to see first."""
+    sums = found["earnings"] | {"fees": found.get("audit_fees_wei", "0")}
+    names = {
+        "earned": "earned",
+        "of that for audits": "fees",
+        "signed for": "signed",
+        "redeemed": "redeemed",
+        "not redeemed yet": "unredeemed",
+        "not signed for yet": "unpaid",
+    }
+    money = {name: shown(sums[key], found.get("coin")) for name, key in names.items()}
+    return {"operator": found["operator"], "ready": "yes" if found["ready"] else "no"} | money
 
 
 @app.command(name="probe")

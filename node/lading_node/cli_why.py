@@ -7,6 +7,7 @@ from lading.cli.output import UNHEALTHY, emit_rows, err, out, plain
 from lading_node import settings as settings_
 from lading_node.cli import page
 from lading_node.cli_flags import StatusPort
+from lading_node.status import shown
 
 Tree = dict[str, Any]
 
@@ -28,7 +29,7 @@ async def why(*, http: StatusPort = None, as_json: Json = False) -> int:
 
 def told(found: Tree) -> list[str]:
     """For a person: a line for each agent at each coordinator, its reasons below it, most frequent first."""
-    lines = [f"This node is in its own way: {reason}" for reason in found["why_not_earning"]]
+    lines = [f"At this node: {reason}" for reason in found["why_not_earning"]]
     for one in found["coordinators"]:
         who = f"Coordinator {one['coordinator'][:10]}…"
         if one["trouble"]:
@@ -36,11 +37,11 @@ def told(found: Tree) -> list[str]:
         elif not one["agents"]:
             lines.append(f"{who} holds no offer of this node.")
         for agent in one["agents"]:
-            lines += _account(who, agent)
+            lines += _account(who, agent, found.get("coin"))
     return lines or ["No coordinator is linked, so nobody chose, or passed over, this node."]
 
 
-def _account(who: str, agent: Tree) -> list[str]:
+def _account(who: str, agent: Tree, coin: Tree | None) -> list[str]:
     name = agent["name"] or f"{agent['agent'][:10]}…"
     if not agent["jobs"]:
         return [f"{who}, {name}: nobody asked for it in the last 10 min."]
@@ -49,8 +50,8 @@ def _account(who: str, agent: Tree) -> list[str]:
     lines = [f"{who}, {name}: lost {lost} of {agent['jobs']} jobs in the last {minutes} min."]
     lines += [f"  {one['count']} x {one['code']}: {one['words']}" for one in agent["reasons"]]
     if agent["price_in"] is not None:
-        lines.append(
-            f"  The last one went for {agent['price_in']} / {agent['price_out']} wei per 1,000 tokens in / out; "
-            f"you ask {agent['my_price_in']} / {agent['my_price_out']}."
+        went, asked = (
+            " / ".join(shown(agent[f"{whose}price_{way}"], coin) for way in ("in", "out")) for whose in ("", "my_")
         )
+        lines.append(f"  The last one went for {went} per 1,000 tokens in / out; you ask {asked}.")
     return lines
