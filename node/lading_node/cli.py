@@ -268,7 +268,7 @@ def _earned(found: dict[str, Any]) -> dict[str, str]:
     sums = found["earnings"] | {"fees": found.get("audit_fees_wei", "0")}
     names = {
         "earned": "earned",
-        "of that for audits": "fees",
+        "for audits since it started": "fees",
         "signed for": "signed",
         "redeemed": "redeemed",
         "not redeemed yet": "unredeemed",
