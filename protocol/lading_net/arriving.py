@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class Arriving:
-    """A stream calls `_tell` whenever its poll() has something new to say."""
+    """A stream calls `_wake_reader` whenever its poll() has something new to say."""
 
     __slots__ = ("_reader", "_watcher")
 
@@ -30,7 +30,7 @@ class Arriving:
     def watch(self, callback: Callable[[], None] | None) -> None:
         self._watcher = callback
 
-    def _tell(self) -> None:
+    def _wake_reader(self) -> None:
         if self._watcher is not None:
             self._watcher()
         elif self._reader is not None and not self._reader.done():

@@ -84,7 +84,12 @@ def _cut(data: bytes) -> tuple[bool, bytes, bytes] | None:
 
 
 async def upstream(told: dict[str, Any]) -> None:
-    """The plain server, and beside it a host of the network that answers with as many tokens, `pause` seconds apart."""
+    """The plain server, and beside it a host of the network that answers with as many tokens, `pause` seconds apart.
+
+    Each further line that it is told is another pause, from the next token of every answer on.
+    """
+    import msgspec
+
     from factories import key
     from lading_contracts.deployment import decode
     from lading_net.direct import DirectTransport
@@ -104,7 +109,10 @@ async def upstream(told: dict[str, Any]) -> None:
     habits = Habits(length=told.get("length", TOKENS), pause=told.get("pause", 0.0), slots=MOST_JOBS)
     host = Host(transport, key("host"), record, agents, time.time, habits, blobs)
     say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
-    await host.join(joined["endpoint"])
+    joining = asyncio.create_task(host.join(joined["endpoint"]))
+    while told := await _line():
+        host.habits = msgspec.structs.replace(host.habits, pause=json.loads(told))
+    joining.cancel()
 
 
 async def gateway(told: dict[str, Any]) -> None:

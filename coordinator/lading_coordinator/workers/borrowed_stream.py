@@ -85,7 +85,7 @@ class BorrowedStream(Arriving, asyncio.Protocol):
             self._unread += len(data)
             if self._unread - len(data) <= MOST_UNREAD < self._unread:
                 self._transport.pause_reading()
-            self._tell()
+            self._wake_reader()
 
     def eof_received(self) -> bool:
         if self._good:
@@ -93,14 +93,14 @@ class BorrowedStream(Arriving, asyncio.Protocol):
         else:
             self._error = LinkClosed(self._why.decode(errors="replace") or "the link to the host is gone")
             self._transport.abort()
-        self._tell()
+        self._wake_reader()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._error is None and not self._ended:
             self._error = StreamReset("the stream broke off")
         self._room.set()
-        self._tell()
+        self._wake_reader()
 
     def pause_writing(self) -> None:
         self._room.clear()

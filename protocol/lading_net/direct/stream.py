@@ -38,6 +38,7 @@ class DirectStream(Arriving):
         "_error",
         "_link",
         "_negotiation",
+        "_told",
         "abandoned",
         "flow",
         "protocol",
@@ -53,7 +54,7 @@ class DirectStream(Arriving):
         self._chunks: deque[bytes] = deque()
         self._error: NetError | None = None  # why nothing can be written any more
         self._cut: NetError | None = None  # why what arrived is not all that was sent
-        self._ended = self._closed = False
+        self._ended = self._closed = self._told = False
         self._drained: asyncio.Future[None] | None = None
         self.abandoned = False  # its handler has returned
         self.sweeps = 0
@@ -126,20 +127,27 @@ class DirectStream(Arriving):
     def negotiating(self) -> bool:
         return self._negotiation is not None
 
-    def arrived(self, data: bytes) -> None:
+    def arrived(self, data: bytes) -> bool:
+        """Whether the link is to call `wake`, once for all that has arrived until then."""
         if self._negotiation is not None:
             data = self._negotiate(data)
             if not data:
-                return
-        if self._error is None:
-            self._chunks.append(data)
-            self._tell()
+                return False
+        if self._error is not None:
+            return False
+        self._chunks.append(data)
+        return self._tell()
 
-    def ended(self) -> None:
+    def ended(self) -> bool:
+        """The same."""
         self._ended = True
         if self._negotiation is not None:
             self._give_up(ProtocolViolation("The peer closed the stream before it agreed on a protocol."))
-        self._tell()
+        return self._tell()
+
+    def wake(self) -> None:
+        self._told = False
+        self._wake_reader()
 
     def drain_if_low(self) -> None:
         if not self._congested(LOW_WATER):
@@ -155,10 +163,14 @@ class DirectStream(Arriving):
             self._chunks.clear()
         if not (keep_arrived and self._ended):
             self._cut = error
-        self._tell()
+        self._wake_reader()
         self._wake_drain()
 
     # -- inside
+
+    def _tell(self) -> bool:
+        told, self._told = self._told, True
+        return not told
 
     def _take(self) -> bytes:
         """Small chunks joined, so that many cost one read; a large one as it came, so that it is not copied."""

@@ -170,11 +170,11 @@ class MemoryStream(Arriving):
     def feed(self, data: bytes) -> None:
         if self.error is None:
             self._arrived.append(data)
-            self._tell()
+            self._wake_reader()
 
     def end(self) -> None:
         self._ended = True
-        self._tell()
+        self._wake_reader()
         self._link.forget_if_done(self)
 
     def fail(self, error: NetError) -> None:
@@ -184,7 +184,7 @@ class MemoryStream(Arriving):
         self.error = error
         if not isinstance(error, LinkClosed):
             self._arrived.clear()
-        self._tell()
+        self._wake_reader()
         _wake(self._drainer)
         self._link.forget(self)
 
