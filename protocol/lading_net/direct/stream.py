@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lading_net.arriving import Arriving
 from lading_net.direct import multistream
 from lading_net.direct.yamux import Flow
 from lading_net.errors import NetError, ProtocolViolation, StreamClosed, StreamReset
@@ -26,7 +26,7 @@ _LARGE = 8 * 1024
 LINK_HIGH_WATER = 8 * 1024 * 1024
 
 
-class DirectStream:
+class DirectStream(Arriving):
     """Implements ports.Stream. Made by DirectLink only."""
 
     __slots__ = (
@@ -38,9 +38,7 @@ class DirectStream:
         "_error",
         "_link",
         "_negotiation",
-        "_reader",
         "_told",
-        "_watcher",
         "abandoned",
         "flow",
         "protocol",
@@ -50,14 +48,13 @@ class DirectStream:
     def __init__(
         self, link: DirectLink, flow: Flow, protocol: str, negotiation: multistream.Dialler | multistream.Listener
     ) -> None:
+        super().__init__()
         self._link, self.flow, self.protocol = link, flow, protocol
         self._negotiation: multistream.Dialler | multistream.Listener | None = negotiation
         self._chunks: deque[bytes] = deque()
         self._error: NetError | None = None  # why nothing can be written any more
         self._cut: NetError | None = None  # why what arrived is not all that was sent
         self._ended = self._closed = self._told = False
-        self._reader: asyncio.Future[None] | None = None
-        self._watcher: Callable[[], None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self.abandoned = False  # its handler has returned
         self.sweeps = 0
@@ -89,17 +86,6 @@ class DirectStream:
         """See DirectLink.reached_at."""
         return self._link.reached_at
 
-    async def read(self) -> bytes:
-        while (data := self.poll()) is None:
-            if self._reader is not None:
-                raise RuntimeError("another task is reading this stream")
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return data
-
     def poll(self) -> bytes | None:
         if self._chunks:
             data = self._take()
@@ -108,9 +94,6 @@ class DirectStream:
         if self._cut is not None:
             raise type(self._cut)(self._cut.message)
         return b"" if self._ended else None
-
-    def watch(self, callback: Callable[[], None] | None) -> None:
-        self._watcher = callback
 
     def write(self, data: bytes) -> None:
         if self._error is not None or self._closed:
@@ -235,12 +218,6 @@ class DirectStream:
         if self._error is not None:
             raise type(self._error)(self._error.message)
         raise StreamClosed("The write side of this stream is closed.")
-
-    def _wake_reader(self) -> None:
-        if self._watcher is not None:
-            self._watcher()
-        elif self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
     def _wake_drain(self) -> None:
         if self._drained is not None:
