@@ -7,6 +7,8 @@ import msgspec
 
 from lading_node.core.asked import bias_fault
 from lading_node.core.channel import (
+    NOTHING_BESIDE,
+    Beside,
     Channel,
     admit_to,
     cover,
@@ -49,8 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `closed` names why we take nothing now ("" when we do). `account` is None when it was not needed or the chain did
     not answer; `chain_error` then says why. `seen`: this attempt of this job has run here before. `stranger`: the peer
-    is neither the signer nor the one that brought the channel's papers so far. `proven`: the prompt that the proof of
-    the Open shows to be billed.
+    is neither the signer nor the one that brought the channel's papers so far. `beside`: the payer's other channels.
+    `proven`: the prompt that the proof of the Open shows to be billed.
     """
 
     host: Address
@@ -64,6 +66,7 @@ class Facts(msgspec.Struct, frozen=True):
     closed: str = ""
     seen: bool = False
     stranger: bool = False
+    beside: Beside = NOTHING_BESIDE
     proven: Prompt | None = None
 
 
@@ -156,22 +159,23 @@ def _check_money(
         if facts.account is None and facts.chain_error:
             return _chain_down(facts)
         return refusal
-    owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
-    if owing > cap:
-        return Refuse("unpaid", f"Work worth {owing} wei on this channel was never paid; at most {cap} wei may be.")
-    if opening.emitted and facts.proven is None and (refusal := check_lent(channel, offer.price)):
+    owing = facts.beside.written + max(0, channel.written - (signed - channel.signed))
+    if owing > (cap := unpaid_cap(channel, offer.price, facts.beside)):
+        return Refuse("unpaid", f"Work for this payer worth {owing} wei was never paid; at most {cap} wei may be.")
+    unproven = opening.emitted and facts.proven is None
+    if unproven and (refusal := check_lent(channel, offer.price, facts.beside)):
         return refusal
     return Admitted(admit_to(channel, Wei(signed)), voucher, lock)
 
 
-def check_lent(channel: Channel, price: Price) -> Refuse | None:
-    """Whether the channel may have one more prompt of which nothing shows that it is billed."""
-    cap = lent_cap(channel, price)
-    if channel.lent <= cap:
+def check_lent(channel: Channel, price: Price, beside: Beside) -> Refuse | None:
+    """Whether the payer may have one more prompt of which nothing shows that it is billed."""
+    lent, cap = channel.lent + beside.lent, lent_cap(channel, price, beside)
+    if lent <= cap:
         return None
     return Refuse(
         "unproven",
-        f"Prompts worth {channel.lent} wei were read here for answers that are said to have begun elsewhere; at most "
+        f"Prompts worth {lent} wei were read here for answers that are said to have begun elsewhere; at most "
         f"{cap} wei may be without the receipt of the host where they began. Send it, or begin answers here, too.",
     )
 

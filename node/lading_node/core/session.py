@@ -160,20 +160,15 @@ def _started(session: Session, channel: Channel, event: EngineStarted) -> Step:
     allowance = _allowance(session)
     if refusal := check_cover(channel, channel.signed, allowance):
         return _refuse(session, channel, refusal, StopEngine())
-    lent = session.first and not _proven(session)
-    if lent and (refusal := check_lent(channel, session.offer.price)):
+    assert session.facts is not None
+    lent = session.first and session.facts.proven != (session.prompt_tokens, session.prompt_hash)
+    if lent and (refusal := check_lent(channel, session.offer.price, session.facts.beside)):
         return _refuse(session, channel, refusal, StopEngine())
     session = msgspec.structs.replace(session, phase=Phase.RUNNING)
     channel = channels.begin(channel, Running(session.job, session.opening.attempt, allowance))
     if lent:
         channel = channels.lend(channel, attempt_amount(session.offer.price, session.prompt_tokens, 0, 0))
     return Step(session, channel, (Send(Accept(event.prompt_tokens, event.prompt_hash)),))
-
-
-def _proven(session: Session) -> bool:
-    """Whether the prompt that was read is the one that another host's receipt bills."""
-    assert session.facts is not None
-    return session.facts.proven == (session.prompt_tokens, session.prompt_hash)
 
 
 def _allowance(session: Session) -> Wei:

@@ -319,7 +319,7 @@ class _Attempt:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
-                await asyncio.sleep(habits.pause)
+                await asyncio.sleep(self.host.habits.pause)
         if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
             finish = Finish.LENGTH
         self.messages.send(Done(self.receipt(finish).pack()))
