@@ -91,7 +91,7 @@ def line(told: Told) -> bytes:
 
 class Continued:
     """`fault` is what was wrong with what the gateway that is read sent, `failed` the error (code, words) with which it
-    gave up, and `shown` the event that said so. `jobs` and `hosts` are all so far, in their order; `receipts` the hosts'
+    gave up, and `shown` the event that said so. `jobs` and `hosts` are all so far, in order; `receipts` the hosts'
     last ones by job and attempt."""
 
     def __init__(self) -> None:
