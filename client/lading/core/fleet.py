@@ -19,14 +19,15 @@ MOST_SPELLS: Final = 64
 
 class Fleet:
     """With `needs_beats` only hosts that report can be chosen. `barred` are those that are kept out, `linked` how many
-    report."""
+    report, of which others tell of `quoted`."""
 
     def __init__(self, *, needs_beats: bool) -> None:
         self.hosts: dict[Address, HostState] = {}
         self.barred: dict[Address, None] = {}
         self.linked = 0
+        self.quoted = 0
         self._needs_beats = needs_beats
-        self._stalls: dict[AgentId, Stall] = {}
+        self.stalls: dict[AgentId, Stall] = {}
         self._regained: deque[HostState] = deque()
         self._waking: list[tuple[float, int, HostState]] = []
         self._turn = 0
@@ -49,7 +50,7 @@ class Fleet:
 
     def add(self, known: KnownOffer, until: float) -> Entry:
         host = self.host(known.host)
-        stall = self._stalls.setdefault(known.agent, Stall())
+        stall = self.stalls.setdefault(known.agent, Stall())
         entry = Entry(known, host, stall.enter(known), until)
         host.entries.append(entry)
         if known.offer.slots > host.slots:
@@ -63,10 +64,10 @@ class Fleet:
         known, host = entry.known, entry.host
         entry.home.file(entry, DEAD)
         host.entries.remove(entry)
-        stall = self._stalls[known.agent]
+        stall = self.stalls[known.agent]
         stall.leave(entry)
         if not stall.buckets:
-            del self._stalls[known.agent]
+            del self.stalls[known.agent]
 
     def renew(self, entry: Entry, known: KnownOffer, until: float) -> bool:
         """A newer offer in the place of one that differs by little; False when it belongs elsewhere."""
@@ -110,10 +111,24 @@ class Fleet:
             host.stays = False
             self._regrade(host)
 
+    def hearsay(self, host: HostState, free: int, waiting: int, at: float) -> None:
+        """What a host that does not report here told somebody else at that time."""
+        if not host.quoted:
+            host.quoted = True
+            self.quoted += 1
+        self.beat(host.address, free, waiting, at)
+
+    def vouched(self, host: HostState) -> None:
+        """It reports here itself from now on."""
+        if host.quoted:
+            host.quoted = False
+            self.quoted -= 1
+
     def gone(self, host: HostState) -> None:
         if host.beat_at is not None:
-            host.left_at = host.beat_at
+            host.left_at = None if host.quoted else host.beat_at
             self.linked -= 1
+        self.vouched(host)
         host.beat_at, host.until = None, FOREVER
         self._regrade(host)
 
@@ -165,7 +180,7 @@ class Fleet:
     ) -> tuple[Plan, int, Best] | None:
         """The buckets that pass the filters, the grade of the best offer there, and that offer with its score."""
         self._settle(now)
-        stall = self._stalls.get(agent)
+        stall = self.stalls.get(agent)
         if stall is None:
             return None
         plan = stall.plan(aim.filters)
@@ -241,7 +256,7 @@ class Fleet:
 
     def _returned(self, host: HostState, now: float) -> None:
         if host.beat_at is not None:
-            self._spell(host, "silent", host.until, now)
+            self._spell(host, "unquoted" if host.quoted else "silent", host.until, now)
         elif host.left_at is not None:
             self._spell(host, "unlinked", host.left_at, now)
             host.left_at = None

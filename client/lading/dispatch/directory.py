@@ -3,8 +3,10 @@
 What may come in is decided here; who is chosen in lading.core, which looks at what is kept here.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 import msgspec
 
@@ -14,6 +16,8 @@ from lading.core.matching import (
     BEAT_LIMIT,
     FAR,
     LANDING_SECONDS,
+    OUT,
+    Aim,
     Candidate,
     Lost,
     Want,
@@ -26,9 +30,14 @@ from lading.core.matching import (
 )
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
+from lading.core.survey import quotable, stocks
 from lading.core.why import Choice, Choices, Losses
+from lading_protocol.eip712 import read_field
 from lading_protocol.ids import Address, AgentId
+from lading_protocol.messages import Advert
 from lading_protocol.offers import KnownOffer
+from lading_protocol.receipts import Offer
+from lading_protocol.summaries import Stock
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
@@ -39,6 +48,9 @@ SWEPT_AT_ONCE = 4096
 # Agents whose choices are remembered, and offers that are looked at to say why none will do.
 MOST_AGENTS = 4096
 MOST_EXPLAINED = 1024
+# Hosts that report to other coordinators only, and how many are looked at for one that gives way to another.
+MOST_QUOTED = 4096
+MOST_LOOKED = 64
 # A prompt shorter than this tells the way's length, a longer one how fast it is read.
 SHORT_TOKENS = 64.0
 
@@ -66,6 +78,7 @@ class Directory:
         self._doubted: frozenset[Address] = frozenset()
         self._total = 0
         self._unswept: list[Address] = []
+        self._quoted: dict[Address, None] = {}
         self._prefixes = PrefixIndex()
         self._choices: dict[AgentId, Choices] = {}
         # A report: host, free slots, waiting requests, now. Nothing comes as often, so no call stands in between.
@@ -106,8 +119,41 @@ class Directory:
             self._expiring = [one for one in self._expiring if self._held(one[2])]
             heapify(self._expiring)
 
+    def quote(self, known: KnownOffer, free: int, waiting: int, at: float) -> bool:
+        """An offer, and what its host reported `at` that time, as another coordinator tells it; False where it is no
+        news, and for a host that reports here itself."""
+        host = known.host
+        state = self._fleet.hosts.get(host)
+        if state is not None and state.beat_at is not None and (not state.quoted or state.beat_at >= at):
+            return False
+        if host not in self._quoted and len(self._quoted) >= MOST_QUOTED and not self._forget_quoted():
+            return False
+        self.put(known)
+        if not self._entries(host):
+            return False
+        self._quoted.pop(host, None)
+        self._quoted[host] = None
+        self._fleet.hearsay(self.host(host), free, waiting, at)
+        return True
+
+    def _forget_quoted(self) -> bool:
+        """The host that was quoted longest ago gives way, unless it works for us."""
+        idle = (host for host in islice(self._quoted, MOST_LOOKED) if not self.host(host).busy)
+        host = next(idle, None)
+        if host is not None:
+            self._unquote(host)
+        return host is not None
+
+    def _unquote(self, host: Address) -> None:
+        del self._quoted[host]
+        for entry in list(self._entries(host)):
+            self._drop(entry)
+        self.gone(host)
+
     def replace(self, host: Address, offers: list[KnownOffer]) -> None:
         """All offers of one host, as it stated them itself: what is missing is withdrawn."""
+        self._fleet.vouched(self._fleet.host(host))
+        self._quoted.pop(host, None)
         keep = {(known.agent, known.terms) for known in offers}
         for entry in list(self._fleet.host(host).entries):
             if (entry.known.agent, entry.known.terms) not in keep:
@@ -203,6 +249,8 @@ class Directory:
                 self._expire_later(entry)
             else:
                 self._drop(entry)
+        for host in [host for host in self._quoted if not self._entries(host)]:
+            self._unquote(host)
         for agent in [agent for agent, slot in self._slots.items() if not slot]:
             del self._slots[agent]
         # Others are looked up when a host names them.
@@ -238,8 +286,18 @@ class Directory:
 
     @property
     def linked(self) -> int:
-        """How many hosts report."""
-        return self._fleet.linked
+        """How many hosts report here themselves."""
+        return self._fleet.linked - self._fleet.quoted
+
+    @property
+    def quoted(self) -> int:
+        """How many hosts are known by what other coordinators quote."""
+        return len(self._quoted)
+
+    def quotes(self, host: Address) -> bool:
+        """Whether only others tell how this host is."""
+        state = self._fleet.hosts.get(host)
+        return state is not None and state.quoted
 
     def agents(self) -> list[AgentId]:
         return [agent for agent, slot in self._slots.items() if slot]
@@ -251,6 +309,11 @@ class Directory:
 
     def offers_of(self, host: Address) -> list[KnownOffer]:
         return [entry.known for entry in self._entries(host)]
+
+    def held(self, advert: Advert) -> KnownOffer | None:
+        """The offer, where this very advert is held already and so was checked."""
+        host = Address(read_field(Offer, advert.offer, "host"))
+        return next((entry.known for entry in self._entries(host) if entry.known.advert == advert), None)
 
     @property
     def size(self) -> int:
@@ -348,6 +411,26 @@ class Directory:
         return {
             agent: self._choices.get(agent, empty).losses(state, found, now) for agent, found in sorted(offers.items())
         }
+
+    def latest(self, agent: AgentId) -> Choice | None:
+        """One of the last choices for an agent."""
+        held = self._choices.get(agent)
+        return None if held is None else held.latest
+
+    def stocks(self, now: float) -> Iterator[list[Stock]]:
+        """What is here, agent by agent, as other coordinators are told it; other work may be done in between."""
+        strange = Counter(
+            (entry.known.agent, entry.home.region)
+            for host in self._quoted
+            for entry in self._entries(host)
+            if entry.filed < OUT
+        )
+        for agent, stall in list(self._fleet.stalls.items()):
+            yield list(stocks(agent, stall, strange, now))
+
+    def quotable(self, agent: AgentId, aim: Aim, most: int, now: float, rng: Chance) -> list[Entry]:
+        """Offers of hosts that report here, for who asks from elsewhere, the best ones."""
+        return quotable(self._fleet, agent, aim, most, now, rng)
 
     def _remember(self, agent: AgentId, choice: Choice, rng: Chance) -> None:
         held = self._choices.get(agent)

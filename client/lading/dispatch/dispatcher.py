@@ -30,6 +30,7 @@ from lading.dispatch.line import Line
 from lading.dispatch.mailbox import Mailbox
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
+from lading.dispatch.scout import Scout
 from lading_contracts.deployment import Deployment
 from lading_net.ports import Transport
 from lading_protocol.ids import JobId
@@ -77,6 +78,7 @@ class Dispatcher:
         self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
         self.line = Line()
+        self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
         self._background: set[asyncio.Task[None]] = set()
 
     @property
