@@ -179,7 +179,7 @@ class Fleet:
         self, agent: AgentId, aim: Aim, now: float, grades: tuple[int, ...] = GRADES
     ) -> tuple[Plan, int, Best] | None:
         """The buckets that pass the filters, the grade of the best offer there, and that offer with its score."""
-        self._settle(now)
+        self.settle(now)
         stall = self.stalls.get(agent)
         if stall is None:
             return None
@@ -192,7 +192,8 @@ class Fleet:
                 return plan, grade, found
         return None
 
-    def _settle(self, now: float) -> None:
+    def settle(self, now: float) -> None:
+        """Files what was regained since, as each choice does before it looks."""
         if now < self._now:
             self._turn_back(now)
         self._now = now

@@ -419,6 +419,7 @@ class Directory:
 
     def stocks(self, now: float) -> Iterator[list[Stock]]:
         """What is here, agent by agent, as other coordinators are told it; other work may be done in between."""
+        self._fleet.settle(now)
         strange = Counter(
             (entry.known.agent, entry.home.region)
             for host in self._quoted
