@@ -169,7 +169,7 @@ class Index:
                     advert
                 ):  # a linked host says itself what it offers, and that is checked further
                     self._directory.put(check_advert(advert, self._domain, self._clock()))
-            except (LadingError, msgspec.DecodeError) as error:
+            except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 log.debug("A gossiped offer is refused: %s", error)
 
     def _is_news(self, advert: Advert) -> bool:

@@ -6,6 +6,7 @@ found out when its entry is next looked at; what it regains is filed before the 
 
 from collections import deque
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Final
 
 from lading.core.index import DEAD, FOREVER, Best, Entry, HostState, Plan, Stall, cheapest, kind_of
@@ -15,17 +16,20 @@ from lading_protocol.offers import KnownOffer
 
 # Spells before so many are forgotten.
 MOST_SPELLS: Final = 64
+# How many are looked at for one that gives way to another.
+MOST_LOOKED: Final = 64
 
 
 class Fleet:
     """With `needs_beats` only hosts that report can be chosen. `barred` are those that are kept out, `linked` how many
-    report, of which others tell of `quoted`."""
+    report. Of these others tell of those that are `quoted`, in the order in which they last did."""
 
     def __init__(self, *, needs_beats: bool) -> None:
         self.hosts: dict[Address, HostState] = {}
         self.barred: dict[Address, None] = {}
         self.linked = 0
-        self.quoted = 0
+        self.quoted: dict[Address, None] = {}
+        self._own: set[Address] = set()
         self._needs_beats = needs_beats
         self.stalls: dict[AgentId, Stall] = {}
         self._regained: deque[HostState] = deque()
@@ -113,22 +117,36 @@ class Fleet:
 
     def hearsay(self, host: HostState, free: int, waiting: int, at: float) -> None:
         """What a host that does not report here told somebody else at that time."""
-        if not host.quoted:
-            host.quoted = True
-            self.quoted += 1
+        self.quoted.pop(host.address, None)
+        self.quoted[host.address] = None
+        host.quoted = True
         self.beat(host.address, free, waiting, at)
 
-    def vouched(self, host: HostState) -> None:
-        """It reports here itself from now on."""
-        if host.quoted:
-            host.quoted = False
-            self.quoted -= 1
+    def speaks(self, host: Address) -> bool:
+        """Whether it reports here itself: then others' word counts for nothing."""
+        state = self.hosts.get(host)
+        return host in self._own or (state is not None and state.beat_at is not None and not state.quoted)
+
+    def introduced(self, host: HostState) -> None:
+        """It speaks for itself from now on, until it is gone."""
+        self._own.add(host.address)
+        self._unquote(host)
+
+    def longest_quoted(self) -> HostState | None:
+        """Whose place a newcomer may have: one that does not work for us."""
+        some = (self.hosts[address] for address in islice(self.quoted, MOST_LOOKED))
+        return next((host for host in some if not host.busy), None)
+
+    def _unquote(self, host: HostState) -> None:
+        host.quoted = False
+        self.quoted.pop(host.address, None)
 
     def gone(self, host: HostState) -> None:
         if host.beat_at is not None:
             host.left_at = None if host.quoted else host.beat_at
             self.linked -= 1
-        self.vouched(host)
+        self._own.discard(host.address)
+        self._unquote(host)
         host.beat_at, host.until = None, FOREVER
         self._regrade(host)
 

@@ -6,7 +6,6 @@ What may come in is decided here; who is chosen in lading.core, which looks at w
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from itertools import islice
 
 import msgspec
 
@@ -48,9 +47,8 @@ SWEPT_AT_ONCE = 4096
 # Agents whose choices are remembered, and offers that are looked at to say why none will do.
 MOST_AGENTS = 4096
 MOST_EXPLAINED = 1024
-# Hosts that report to other coordinators only, and how many are looked at for one that gives way to another.
+# Hosts that report to other coordinators only.
 MOST_QUOTED = 4096
-MOST_LOOKED = 64
 # A prompt shorter than this tells the way's length, a longer one how fast it is read.
 SHORT_TOKENS = 64.0
 
@@ -78,7 +76,6 @@ class Directory:
         self._doubted: frozenset[Address] = frozenset()
         self._total = 0
         self._unswept: list[Address] = []
-        self._quoted: dict[Address, None] = {}
         self._prefixes = PrefixIndex()
         self._choices: dict[AgentId, Choices] = {}
         # A report: host, free slots, waiting requests, now. Nothing comes as often, so no call stands in between.
@@ -122,38 +119,29 @@ class Directory:
     def quote(self, known: KnownOffer, free: int, waiting: int, at: float) -> bool:
         """An offer, and what its host reported `at` that time, as another coordinator tells it; False where it is no
         news, and for a host that reports here itself."""
-        host = known.host
-        state = self._fleet.hosts.get(host)
-        if state is not None and state.beat_at is not None and (not state.quoted or state.beat_at >= at):
+        host, fleet = known.host, self._fleet
+        state = fleet.hosts.get(host)
+        if fleet.speaks(host) or (state is not None and state.beat_at is not None and state.beat_at >= at):
             return False
-        if host not in self._quoted and len(self._quoted) >= MOST_QUOTED and not self._forget_quoted():
-            return False
+        if host not in fleet.quoted and len(fleet.quoted) >= MOST_QUOTED:
+            longest = fleet.longest_quoted()
+            if longest is None:
+                return False
+            self._forget(longest)
         self.put(known)
         if not self._entries(host):
             return False
-        self._quoted.pop(host, None)
-        self._quoted[host] = None
-        self._fleet.hearsay(self.host(host), free, waiting, at)
+        fleet.hearsay(fleet.host(host), free, waiting, at)
         return True
 
-    def _forget_quoted(self) -> bool:
-        """The host that was quoted longest ago gives way, unless it works for us."""
-        idle = (host for host in islice(self._quoted, MOST_LOOKED) if not self.host(host).busy)
-        host = next(idle, None)
-        if host is not None:
-            self._unquote(host)
-        return host is not None
-
-    def _unquote(self, host: Address) -> None:
-        del self._quoted[host]
-        for entry in list(self._entries(host)):
+    def _forget(self, host: HostState) -> None:
+        for entry in list(host.entries):
             self._drop(entry)
-        self.gone(host)
+        self.gone(host.address)
 
     def replace(self, host: Address, offers: list[KnownOffer]) -> None:
         """All offers of one host, as it stated them itself: what is missing is withdrawn."""
-        self._fleet.vouched(self._fleet.host(host))
-        self._quoted.pop(host, None)
+        self._fleet.introduced(self._fleet.host(host))
         keep = {(known.agent, known.terms) for known in offers}
         for entry in list(self._fleet.host(host).entries):
             if (entry.known.agent, entry.known.terms) not in keep:
@@ -249,8 +237,8 @@ class Directory:
                 self._expire_later(entry)
             else:
                 self._drop(entry)
-        for host in [host for host in self._quoted if not self._entries(host)]:
-            self._unquote(host)
+        for host in [host for host in self._fleet.quoted if not self._entries(host)]:
+            self.gone(host)
         for agent in [agent for agent, slot in self._slots.items() if not slot]:
             del self._slots[agent]
         # Others are looked up when a host names them.
@@ -287,17 +275,16 @@ class Directory:
     @property
     def linked(self) -> int:
         """How many hosts report here themselves."""
-        return self._fleet.linked - self._fleet.quoted
+        return self._fleet.linked - len(self._fleet.quoted)
 
     @property
     def quoted(self) -> int:
         """How many hosts are known by what other coordinators quote."""
-        return len(self._quoted)
+        return len(self._fleet.quoted)
 
     def quotes(self, host: Address) -> bool:
         """Whether only others tell how this host is."""
-        state = self._fleet.hosts.get(host)
-        return state is not None and state.quoted
+        return host in self._fleet.quoted
 
     def agents(self) -> list[AgentId]:
         return [agent for agent, slot in self._slots.items() if slot]
@@ -422,7 +409,7 @@ class Directory:
         self._fleet.settle(now)
         strange = Counter(
             (entry.known.agent, entry.home.region)
-            for host in self._quoted
+            for host in self._fleet.quoted
             for entry in self._entries(host)
             if entry.filed < OUT
         )

@@ -62,7 +62,7 @@ class Models:
 
     async def show(self, request: Request, reply: Reply, name: str) -> None:
         """GET /v1/models/{id}"""
-        entry = self._catalogue.resolve(name, self.alive)
+        entry = self._resolve(name)
         reply.send(200, _encode(self.tree(entry) | {"id": name}))
 
     def entries(self) -> list[Entry]:
@@ -97,12 +97,19 @@ class Models:
         if found is None or found[1] != version or not 0 <= now - found[2] < MEANT_SECONDS:
             if len(self._resolved) >= MOST_MEANT:
                 self._resolved.clear()
-            found = self._resolved[model] = (self._catalogue.resolve(model, self.alive), version, now)
+            found = self._resolved[model] = (self._resolve(model), version, now)
         return found[0]
 
     def alive(self, agent: AgentId) -> bool:
-        now = self._clock()
-        return self._directory.serves(agent, now) or (self._atlas is not None and self._atlas.serves(agent, now))
+        return self._directory.serves(agent, self._clock())
+
+    def _resolve(self, model: str) -> Entry:
+        """Of a name's releases one that has hosts here; what others say they have counts only where none has, as a lie
+        would lead to a release that nobody serves. Raises ApiError (404)."""
+        entry, atlas, now = self._catalogue.resolve(model, self.alive), self._atlas, self._clock()
+        if atlas is None or self.alive(entry.agent):
+            return entry
+        return self._catalogue.resolve(model, lambda agent: atlas.serves(agent, now))
 
     def entry(self, model: str, operation: str) -> Entry:
         entry = self._meant(model)

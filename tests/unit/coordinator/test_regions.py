@@ -275,6 +275,7 @@ class Liar:
         who = key or self.key
         ad = SummaryAd(who.address, self.sequence, int(world.clock()) + 300, bytes(32))
         summary = make_summary(ad, detail, world.record.settlement_domain, who)
+        self.said = summary
         await self.gossip.publish(TOPIC_SUMMARIES, encode(summary))
 
     async def _quote(self, stream: Stream) -> None:
@@ -358,6 +359,22 @@ def test_only_offers_of_named_regions_are_kept_and_who_is_linked_always(play_lan
         land.eu.tasks.append(asyncio.create_task(far.join(land.eu.endpoint)))
         await asyncio.sleep(0.5)
         assert land.eu.coordinator.directory.linked == 1
+
+    play_land(story)
+
+
+def test_gossip_that_is_no_text_harms_nobody(play_land: Callable[[Story], None]) -> None:
+    async def story(land: Land) -> None:
+        liar = Liar(land, "liar")
+        await liar.start()
+        near = await land.host(land.eu, "near")
+        advert = encode(next(iter(near.offers.values())).advert)
+        for topic, data in ((TOPIC_OFFERS, advert), (TOPIC_SUMMARIES, encode(liar.said))):
+            for text in (b"storyteller", b"/ip4/10.9"):
+                await liar.gossip.publish(topic, data.replace(text, b"\xaf" * len(text)))
+                await liar.gossip.publish(topic, data[:-7])
+        await asyncio.sleep(1)
+        assert (await land.eu.chat(await land.eu.session())).status == 200
 
     play_land(story)
 
