@@ -97,17 +97,20 @@ class Scout:
             pass
         return self._directory.has_host(agent, want, self._clock())
 
-    def seek(self, agent: AgentId, aim: Aim) -> None:
-        """The same behind, where that is worth it; nobody waits."""
-        for hint in self._atlas.hints(agent, aim, self._clock())[:ABREAST]:
-            self._ask(agent, aim, hint)
+    def seek(self, agent: AgentId, aim: Aim, among: int = ABREAST) -> None:
+        """The same behind; nobody waits. Some `among` the best are asked, of those that were not just now."""
+        asked = 0
+        for hint in self._atlas.hints(agent, aim, self._clock())[:among]:
+            asked += self._ask(agent, aim, hint) is not None
+            if asked == ABREAST:
+                return
 
     def want_more(self, agent: AgentId, aim: Aim) -> None:
         """Hosts are all taken here: look for others, and go on looking for some time."""
         if agent not in self._hungry and len(self._hungry) >= MOST_HUNGRY:
             del self._hungry[next(iter(self._hungry))]
         self._hungry[agent] = self._clock() + HUNGRY_SECONDS, aim
-        self.seek(agent, aim)
+        self.seek(agent, aim, MOST_ASKED)
 
     def heard(self, coordinator: Address) -> None:
         """It says something new: what it did not have a moment ago it may have now."""
@@ -121,7 +124,7 @@ class Scout:
         now = self._clock()
         self._hungry = {agent: (until, aim) for agent, (until, aim) in self._hungry.items() if until > now}
         for agent, (_, aim) in self._hungry.items():
-            self.seek(agent, aim)
+            self.seek(agent, aim, MOST_ASKED)
         for agent in list(self._atlas.agents()):
             choice = self._directory.latest(agent)
             if choice is None or not now - LATELY_SECONDS < choice.at <= now:

@@ -28,7 +28,7 @@ _summary = msgspec.msgpack.Decoder(Summary)
 TURN_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 1.0
 DIAL_SECONDS: Final = 3.0
-# A manifest that was not to be had is asked for again after so long.
+# A manifest that a coordinator did not have is asked of it again after so long.
 LEARN_SECONDS: Final = 60.0
 MOST_LEARNING: Final = 4
 
@@ -53,7 +53,7 @@ class Hearing:
         self._standing = standing
         self._domain = domain
         self._clock = clock
-        self._asked: dict[AgentId, float] = {}
+        self._asked: dict[tuple[AgentId, Address], float] = {}
         self._learning: set[asyncio.Task[None]] = set()
         self.scout = Scout(transport, directory, atlas, domain, clock, self.admit)
 
@@ -98,14 +98,15 @@ class Hearing:
         if len(self._learning) >= MOST_LEARNING:
             return
         now = self._clock()
-        self._asked = {agent: at for agent, at in self._asked.items() if 0 <= now - at < LEARN_SECONDS}
+        self._asked = {asked: at for asked, at in self._asked.items() if 0 <= now - at < LEARN_SECONDS}
         for agent in self._atlas.agents():
-            if agent in self._asked or self._agents.knows(agent):
+            if self._agents.knows(agent):
                 continue
             shelves = self._atlas.shelves(agent, now)
-            if shelves:
-                self._asked[agent] = now
-                best = max(shelves, key=lambda one: (one.coordinator.proved, one.hosts))
+            new = [shelf for shelf in shelves if (agent, shelf.coordinator.address) not in self._asked]
+            if new:
+                best = max(new, key=lambda one: (one.coordinator.proved, one.hosts))
+                self._asked[agent, best.coordinator.address] = now
                 task = asyncio.ensure_future(self._learn_from(agent, best))
                 self._learning.add(task)
                 task.add_done_callback(self._learning.discard)
