@@ -63,6 +63,7 @@ from lading_coordinator.metrics import Metrics, merged
 from lading_coordinator.peers import Index, announce, settle_handler
 from lading_coordinator.regions.hearing import Hearing
 from lading_coordinator.regions.telling import Telling
+from lading_coordinator.regions.view import RegionView
 from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
 from lading_coordinator.settings import CoordinatorSettings, amount_of
@@ -176,7 +177,16 @@ class Coordinator:
         domain = record.settlement_domain
         self.index = Index(self.directory, self.standing, self.agents, domain, self.metrics, clock, settings.regions)
         self.atlas = Atlas(outside.key.address)
-        self.hearing = Hearing(outside.transport, self.directory, self.atlas, self.agents, self.standing, domain, clock)
+        self.hearing = Hearing(
+            outside.transport,
+            self.directory,
+            self.atlas,
+            self.agents,
+            self.standing,
+            domain,
+            clock,
+            self.metrics.summed,
+        )
         bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once + settings.jobs_waiting)
         self.sessions = Sessions(
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
@@ -394,6 +404,7 @@ class Coordinator:
             chain_url=self.settings.chain_url,
             clock=self.outside.clock,
             metrics_text=self._figures,
+            regions=RegionView(self.settings.regions, self.directory, self.atlas, self.hearing, self.telling),
         )
         return Routes(self.gateway, AsgiBridge(create_app(Views(parts), self.stop.is_set)))
 

@@ -210,6 +210,7 @@ class Index:
                 await self._agents.learn(known.agent, host)
 
     def _count(self) -> None:
+        self._metrics.quoted.set(self._directory.quoted)
         self._metrics.hosts.set(self._directory.linked)
         self._metrics.offers.set(self._directory.size)
 

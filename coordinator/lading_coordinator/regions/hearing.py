@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
+from prometheus_client import Gauge
 
 from lading.core.atlas import POINTS_IN_VAIN, Atlas, Shelf
 from lading.dispatch import Directory
@@ -34,7 +35,7 @@ MOST_LEARNING: Final = 4
 
 
 class Hearing:
-    """`clock` gives Unix seconds."""
+    """`clock` gives Unix seconds, `summed` shows how much of others is known."""
 
     def __init__(
         self,
@@ -45,7 +46,9 @@ class Hearing:
         standing: Standing,
         domain: Domain,
         clock: Callable[[], float],
+        summed: Gauge,
     ) -> None:
+        self._summed = summed
         self._transport = transport
         self._directory = directory
         self._atlas = atlas
@@ -83,6 +86,7 @@ class Hearing:
             while True:
                 await asyncio.sleep(TURN_SECONDS)
                 self._atlas.prune(self._clock())
+                self._summed.set(self._atlas.size)
                 self.scout.look_around()
                 self._learn()
         finally:

@@ -12,6 +12,10 @@ import msgspec
 
 from factories import key
 from integration.coordinator.town import ANY_PORT, Town
+from lading.answers import Bill
+from lading.core.options import Options
+from lading.dispatch import Purse
+from lading.routes.peers import PeerRoute
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.direct import DirectTransport
@@ -236,5 +240,25 @@ def test_a_coordinator_dies_and_comes_back(tmp_path: Path) -> None:
                 await asyncio.sleep(0.2)
             assert served[-1] == 200
             assert two.coordinator.directory.linked == 0
+
+    asyncio.run(story())
+
+
+def test_a_client_without_a_coordinator_is_shown_to_the_one_that_has_the_agent(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with land(tmp_path) as (one, _, us):
+            far = await us.host("far")
+            await until(hears(one, us))
+            town, transport = one.town, DirectTransport(one.town.payer)
+            purse = Purse(tmp_path / "purse.sqlite", town.record.settlement_domain)
+            route = PeerRoute(transport, town.contracts, town.payer, [one.endpoint], purse)
+            pieces = [
+                piece async for piece in route.chat(to_hex(town.agent), [("user", "a story")], Options(max_tokens=8))
+            ]
+            assert isinstance(pieces[-1], Bill)
+            assert pieces[-1].hosts == (to_hex(far.key.address),)
+            assert one.coordinator.directory.quoted == 0, "it only showed the way"
+            await transport.close()
+            purse.close()
 
     asyncio.run(story())

@@ -399,3 +399,23 @@ def test_a_host_that_links_itself_is_no_longer_hearsay(play_land: Callable[[Stor
         assert not any("link was down" in one or "overdue" in one for one in words)
 
     play_land(story)
+
+
+def test_what_is_indexed_and_what_is_hearsay_is_shown(play_land: Callable[[Story], None]) -> None:
+    async def story(land: Land) -> None:
+        await land.host(land.us, "one")
+        api_key = await land.eu.session()
+        await asyncio.sleep(4)
+        await land.eu.chat(api_key)
+        tree = (await land.eu.ask("GET", "/lading/v1/regions")).json
+        assert (tree["indexed"], tree["hosts"], tree["quoted_hosts"], tree["summed_up"]) == (["eu"], 0, 1, 1)
+        assert [one["proved"] for one in tree["coordinators"]] == [True]
+        assert tree["memory_mb"] > 10
+        (host,) = (await land.eu.ask("GET", "/lading/v1/hosts")).json["hosts"]
+        assert (host["state"], host["chosen"]) == ("quoted", True)
+        page = (await land.eu.ask("GET", "/")).body.decode()
+        assert "Indexed in full: eu" in page
+        assert "1 hosts by quotes" in page
+        assert (await land.us.ask("GET", "/lading/v1/regions")).json["summaries_sent"] >= 1
+
+    play_land(story)
