@@ -23,7 +23,7 @@ QUOTES = "/lading/quotes/1"
 MOST_STOCKS: Final = 128
 MOST_PAGES: Final = 32
 MOST_CORNERS: Final = 3
-MOST_QUOTES: Final = 16
+MOST_QUOTES: Final = 64
 MOST_ELSEWHERE: Final = 4
 # Bytes of a summary: gossip carries 64 KiB.
 MAX_SUMMARY: Final = 60_000
@@ -99,7 +99,7 @@ class WantQuotes(Wire, frozen=True, tag="want_quotes"):
     levels: Annotated[tuple[Code, ...], Meta(max_length=8)] = ()
     cap_in: Coins = ""
     cap_out: Coins = ""
-    most: Annotated[int, Meta(ge=1, le=MOST_QUOTES)] = MOST_QUOTES
+    most: Annotated[int, Meta(ge=1, le=MOST_QUOTES)] = 16
 
 
 class Quote(Wire, frozen=True):

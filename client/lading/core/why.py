@@ -84,8 +84,8 @@ class Choices:
             last.won[choice.host] = last.won.get(choice.host, 0) + 1
 
     @property
-    def latest(self) -> Choice | None:
-        return self._slices[-1].one if self._slices else None
+    def latest(self) -> Slice | None:
+        return self._slices[-1] if self._slices else None
 
     def losses(self, host: HostState, offers: list[KnownOffer], now: float) -> Losses:
         """What an agent's choices of the last WINDOW seconds were to this host."""

@@ -30,7 +30,7 @@ from lading.core.matching import (
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.survey import quotable, stocks
-from lading.core.why import Choice, Choices, Losses
+from lading.core.why import Choice, Choices, Losses, Slice
 from lading_protocol.eip712 import read_field
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.messages import Advert
@@ -282,6 +282,11 @@ class Directory:
         """How many hosts are known by what other coordinators quote."""
         return len(self._fleet.quoted)
 
+    def presses(self, host: Address) -> bool:
+        """Whether who chose this host had better look for others: it has no room, or only others tell how it is."""
+        state = self._fleet.hosts.get(host)
+        return state is None or state.quoted or state.room <= 0
+
     def quotes(self, host: Address) -> bool:
         """Whether only others tell how this host is."""
         return host in self._fleet.quoted
@@ -399,8 +404,8 @@ class Directory:
             agent: self._choices.get(agent, empty).losses(state, found, now) for agent, found in sorted(offers.items())
         }
 
-    def latest(self, agent: AgentId) -> Choice | None:
-        """One of the last choices for an agent."""
+    def latest(self, agent: AgentId) -> Slice | None:
+        """The last choices for an agent."""
         held = self._choices.get(agent)
         return None if held is None else held.latest
 

@@ -13,7 +13,7 @@ import msgspec
 
 from lading.core.atlas import DEARER, POINTS_FORGED, POINTS_IN_VAIN, POINTS_SILENT, Atlas, Hint
 from lading.core.matching import Aim, Filters, Want, aim_of, score
-from lading.core.quotes import want_of
+from lading.core.quotes import FRESH_SECONDS, enough, want_of, worth_a_look
 from lading.dispatch.directory import Directory
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
@@ -30,13 +30,15 @@ _quotes = msgspec.msgpack.Decoder(Quotes)
 # How long one coordinator has for its answer, and who would find nobody waits in all.
 ANSWER_SECONDS: Final = 1.5
 BRING_SECONDS: Final = 2.5
-# What was asked is not asked again for so long; what brought nothing, for longer each time.
-FRESH_SECONDS: Final = 2.0
+# What brought nothing is not asked again for longer each time.
 MOST_REST_SECONDS: Final = 60.0
+# Offers that are asked for where nobody counts how many are wanted.
+SOME: Final = 16
 # Coordinators asked for one request, at once and in all.
 ABREAST: Final = 2
 MOST_ASKED: Final = 4
 MOST_ASKING: Final = 32
+AT_ONCE: Final = 8
 # Agents that are looked for because their hosts are taken, and for how long since somebody last waited.
 MOST_HUNGRY: Final = 256
 HUNGRY_SECONDS: Final = 10.0
@@ -97,11 +99,12 @@ class Scout:
             pass
         return self._directory.has_host(agent, want, self._clock())
 
-    def seek(self, agent: AgentId, aim: Aim, among: int = ABREAST) -> None:
-        """The same behind; nobody waits. Some `among` the best are asked, of those that were not just now."""
+    def seek(self, agent: AgentId, aim: Aim, among: int = ABREAST, most: int = SOME) -> None:
+        """The same behind; nobody waits. Some `among` the best are asked, of those that were not just now, for `most`
+        offers each."""
         asked = 0
         for hint in self._atlas.hints(agent, aim, self._clock())[:among]:
-            asked += self._ask(agent, aim, hint) is not None
+            asked += self._ask(agent, aim, hint, most) is not None
             if asked == ABREAST:
                 return
 
@@ -126,14 +129,13 @@ class Scout:
         for agent, (_, aim) in self._hungry.items():
             self.seek(agent, aim, MOST_ASKED)
         for agent in list(self._atlas.agents()):
-            choice = self._directory.latest(agent)
-            if choice is None or not now - LATELY_SECONDS < choice.at <= now:
+            lately = self._directory.latest(agent)
+            if lately is None or not now - LATELY_SECONDS < lately.one.at <= now:
                 continue
-            strange = choice.host is None or self._directory.quotes(choice.host)
-            hints = self._atlas.hints(agent, choice.aim, now)
-            best = hints[0] if hints else None
-            if best is not None and (strange or (best.free > 0 and best.score < choice.score)):
-                self.seek(agent, choice.aim)
+            choice = lately.one
+            pressing = choice.host is not None and self._directory.presses(choice.host)
+            if worth_a_look(choice, self._atlas.hints(agent, choice.aim, now), pressing=pressing):
+                self.seek(agent, choice.aim, most=enough(lately.count))
         if len(self._rests) > MOST_REMEMBERED:
             self._rests = {question: rest for question, rest in self._rests.items() if rest.until > now}
 
@@ -145,7 +147,7 @@ class Scout:
 
     # A question
 
-    def _ask(self, agent: AgentId, aim: Aim, hint: Hint) -> "asyncio.Task[int] | None":
+    def _ask(self, agent: AgentId, aim: Aim, hint: Hint, most: int = SOME) -> "asyncio.Task[int] | None":
         """The running question, or a new one; None while it rests, or when too many run."""
         question = hint.coordinator, agent, aim.filters
         task = self._asking.get(question)
@@ -156,18 +158,18 @@ class Scout:
             return None
         if len(self._rests) >= 2 * MOST_REMEMBERED:
             self._rests.clear()
-        task = self._asking[question] = asyncio.ensure_future(self._asked(question, aim, hint))
+        task = self._asking[question] = asyncio.ensure_future(self._asked(question, aim, hint, most))
         task.add_done_callback(lambda _: self._asking.pop(question, None))
         return task
 
-    async def _asked(self, question: Question, aim: Aim, hint: Hint) -> int:
+    async def _asked(self, question: Question, aim: Aim, hint: Hint, most: int) -> int:
         """How many offers it brought."""
         self.asked += 1
         found = 0
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 link = await dial_any(self._transport, hint.endpoints, hint.coordinator, ANSWER_SECONDS)
-                answer = await ask_for_quotes(link, want_of(question[1], aim))
+                answer = await ask_for_quotes(link, want_of(question[1], aim, most))
             found = await self._file(question[1], aim, hint, answer)
         except (LadingError, TimeoutError) as error:
             log.info("Coordinator %s quotes nothing: %s", short(hint.coordinator), str(error) or "no answer in time")
@@ -183,7 +185,9 @@ class Scout:
         now = self._clock()
         reports: dict[Address, Quote] = {}
         checked: list[KnownOffer] = []
-        for quote in answer.quotes:
+        for number, quote in enumerate(answer.quotes):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)  # signatures take their time
             try:
                 known = self._directory.held(quote.advert) or check_advert(quote.advert, self._domain, now)
             except LadingError as error:
