@@ -162,13 +162,12 @@ def _check_money(
     owing = facts.beside.written + max(0, channel.written - (signed - channel.signed))
     if owing > (cap := unpaid_cap(channel, offer.price, facts.beside)):
         return Refuse("unpaid", f"Work for this payer worth {owing} wei was never paid; at most {cap} wei may be.")
-    unproven = opening.emitted and facts.proven is None
-    if unproven and (refusal := check_lent(channel, offer.price, facts.beside)):
+    if opening.emitted and facts.proven is None and (refusal := check_lent(channel, offer.price, facts.beside)):
         return refusal
     return Admitted(admit_to(channel, Wei(signed)), voucher, lock)
 
 
-def check_lent(channel: Channel, price: Price, beside: Beside) -> Refuse | None:
+def check_lent(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Refuse | None:
     """Whether the payer may have one more prompt of which nothing shows that it is billed."""
     lent, cap = channel.lent + beside.lent, lent_cap(channel, price, beside)
     if lent <= cap:

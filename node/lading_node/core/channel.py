@@ -123,14 +123,14 @@ def lend(channel: Channel, prompt: Wei) -> Channel:
 
 
 def lent_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Wei:
-    """How much of such prompts a payer may have, over all its channels, before its next one is refused.
+    """How much of such prompts a payer may have before its next one is refused.
 
     Without the first host's receipt (core.proof) it is the payer's word alone that there is a first token: whoever
     guesses it has the prompt read for nothing. An honest payer lacks that receipt only of answers that were lost within
     their first tokens, or with whoever had it; it comes to this where a fifth of what it brings are such.
     """
-    known = attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0)
-    return Wei(known + (channel.signed + beside.signed) // UNPROVEN_SHARE)
+    paid = (channel.signed + beside.signed) // UNPROVEN_SHARE
+    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + paid)
 
 
 def restored(channel: Channel) -> Channel:

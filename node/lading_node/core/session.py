@@ -161,7 +161,7 @@ def _started(session: Session, channel: Channel, event: EngineStarted) -> Step:
     if refusal := check_cover(channel, channel.signed, allowance):
         return _refuse(session, channel, refusal, StopEngine())
     assert session.facts is not None
-    lent = session.first and session.facts.proven != (session.prompt_tokens, session.prompt_hash)
+    lent = session.first and not _proven(session)
     if lent and (refusal := check_lent(channel, session.offer.price, session.facts.beside)):
         return _refuse(session, channel, refusal, StopEngine())
     session = msgspec.structs.replace(session, phase=Phase.RUNNING)
@@ -169,6 +169,12 @@ def _started(session: Session, channel: Channel, event: EngineStarted) -> Step:
     if lent:
         channel = channels.lend(channel, attempt_amount(session.offer.price, session.prompt_tokens, 0, 0))
     return Step(session, channel, (Send(Accept(event.prompt_tokens, event.prompt_hash)),))
+
+
+def _proven(session: Session) -> bool:
+    """Whether the prompt that was read is the one that another host's receipt bills."""
+    assert session.facts is not None
+    return session.facts.proven == (session.prompt_tokens, session.prompt_hash)
 
 
 def _allowance(session: Session) -> Wei:

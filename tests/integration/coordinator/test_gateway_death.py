@@ -330,16 +330,16 @@ def test_the_command_goes_on_at_the_other_coordinator_that_it_was_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def story() -> None:
-        from lading.cli.consume import run
+        from lading.cli.consume import Through, run
 
         async with desks(tmp_path, "only", habits=Habits(length=LENGTH)) as (only,):
             also = [f"{only.url}={await only.session()}"]
-            where = {"base_url": "http://127.0.0.1:1", "api_key": "none", "home": str(tmp_path)}
+            nowhere = Through(base_url="http://127.0.0.1:1", home=tmp_path)
             with pytest.raises(LadingError):
-                await run("storyteller", PROMPT, **where)  # type: ignore[arg-type]
-            assert await run("storyteller", PROMPT, also=also, **where) == 0  # type: ignore[arg-type]
+                await run("storyteller", PROMPT, api_key="none", through=nowhere)
+            assert await run("storyteller", PROMPT, api_key="none", also=also, through=nowhere) == 0
             with pytest.raises(BadSettings):
-                await run("storyteller", PROMPT, also=[only.url], **where)  # type: ignore[arg-type]
+                await run("storyteller", PROMPT, api_key="none", also=[only.url], through=nowhere)
 
     asyncio.run(story())
     assert capsys.readouterr().out.count("fox") > 1
