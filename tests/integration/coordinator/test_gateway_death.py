@@ -334,7 +334,7 @@ def test_the_command_goes_on_at_the_other_coordinator_that_it_was_told_of(
 
         async with desks(tmp_path, "only", habits=Habits(length=LENGTH)) as (only,):
             also = [f"{only.url}={await only.session()}"]
-            nowhere = Through(base_url="http://127.0.0.1:1", home=tmp_path)
+            nowhere = Through(base_url="http://127.0.0.1:1", home=str(tmp_path))
             with pytest.raises(LadingError):
                 await run("storyteller", PROMPT, api_key="none", through=nowhere)
             assert await run("storyteller", PROMPT, api_key="none", also=also, through=nowhere) == 0
