@@ -172,6 +172,31 @@ def test_a_worker_that_begins_late_is_told_who_is_there() -> None:
     run(story)
 
 
+def test_hosts_that_are_told_of_before_anybody_listens_are_heard_all_the_same() -> None:
+    """A worker that is started again hears of hosts at once, while it still opens its door."""
+
+    async def story(made: Yard) -> None:
+        late, heard = BorrowedTransport(made.worker._path), []
+
+        async def listen(stream: Stream) -> None:
+            messages: MessageStream[ToIndex] = MessageStream(stream, msgspec.msgpack.Decoder(ToIndex))
+            while (message := await messages.recv()) is not None:
+                heard.append(message)
+
+        running = asyncio.create_task(late.run())
+        await _first_link(late)
+        await asyncio.sleep(0.05)
+        late.handle(HEARTBEAT, listen)
+        made.beats.send(Beat(1, 0))
+        await asyncio.sleep(0.1)
+        assert heard[0] == Hello(VERSION, ())
+        assert heard[-1] == Beat(1, 0)
+        running.cancel()
+        await late.close()
+
+    run(story)
+
+
 def test_a_key_has_one_owner() -> None:
     places = [Place(Role.WORKER, number, 5) for number in range(5)]
     owners = [[place.number for place in places if place.owns(hash_of(f"key {n}"))] for n in range(500)]
