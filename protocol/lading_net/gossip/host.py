@@ -38,10 +38,11 @@ from lading_net.core.providers import Providers, provider_key
 from lading_net.core.quotas import Quotas, Rate
 from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, Cutter, decode_rpc, sign
 from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport
+from lading_net.direct.greeting import introduced
 from lading_net.direct.manners import IDENTIFY, introduction
 from lading_net.direct.manners import PING as PINGED
 from lading_net.errors import BadEndpoint, LinkClosed, MessageTooLarge, NetError, ProtocolViolation
-from lading_net.gossip.asking import introduced, read_piece
+from lading_net.gossip.asking import read_piece
 from lading_net.gossip.providing import Providing
 from lading_net.gossip.seeking import Seeker
 from lading_net.gossip.voices import Voice, Voices

@@ -199,7 +199,7 @@ class GoDaemon:
     async def serve(self, protocol: str) -> None:
         path = self._folder / f"s{len(self._servers)}"
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_unix_server(lambda: GoStream(self._arrived), str(path)))
+        self._servers.append(await loop.create_unix_server(lambda: GoStream(self._arrived), str(path), backlog=512))
         asked = encode_field(1, _unix(path)) + encode_field(2, protocol.encode()) + encode_count(3, 0)
         await self.ask(encode_count(1, _HANDLER) + encode_field(4, asked))
 

@@ -16,9 +16,10 @@ from integration.net_others.rusthost import CALLS, TOPIC, befriend, packed, rust
 from integration.net_others.wheels import rust_module
 from lading_net.core.kademlia import KAD, Contact
 from lading_net.direct import DirectLink, Relay
+from lading_net.direct.greeting import introduced
 from lading_net.direct.manners import PING
 from lading_net.gossip import MeshGossip
-from lading_net.gossip.asking import introduced, provide_at
+from lading_net.gossip.asking import provide_at
 from lading_net.peer import Endpoint
 from lading_net.ports import Link
 from lading_protocol.keys import PrivateKey
