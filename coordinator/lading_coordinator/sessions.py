@@ -220,7 +220,7 @@ class Sessions:
         rows = self._store.rows(f"select {_COLUMNS} from sessions")
         lost = sum(self._take_row(row) is None for row in rows)
         if lost:
-            log.error("%d API keys were made with another coordinator key and cannot be used: start it with that key", lost)
+            log.error("%d API keys were of another coordinator key and are refused: start it with that one", lost)
 
     def _made_elsewhere(self, key_hash: bytes) -> Seat | None:
         """A key that another process of this coordinator made since we began."""
