@@ -32,7 +32,7 @@ from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.disputes import Disputes
-from lading_coordinator.audits.fees import Fees, Till
+from lading_coordinator.audits.fees import Fees, Till, paid_since
 from lading_coordinator.audits.lessons import Bench, Lessons
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
@@ -369,7 +369,9 @@ class Coordinator:
                 court=self.outside.contracts.court,
                 hold=self.checks.hold,
                 pause=self.settings.audit_opening_pause,
+                epoch=self.settings.audit_epoch,
                 limits=self._limits,
+                paid=lambda: paid_since(self.store, self.outside.clock() - self.settings.audit_epoch),
             ),
             directory=self.directory,
             catalogue=self.catalogue,

@@ -128,11 +128,6 @@ class Fees:
             self._spent = (epoch, sum(int(amount) for (amount,) in rows))
         return self._spent[1]
 
-    def paid_to(self, auditor: Address) -> int:
-        """In all (wei)."""
-        rows = self._till.store.rows("select amount from audit_fees where auditor=?", (auditor,))
-        return sum(int(amount) for (amount,) in rows)
-
     def _now(self) -> int:
         return int(self._clock() // self._epoch)
 
@@ -146,6 +141,14 @@ class Fees:
         if why != self._said:
             log.warning("An auditor was not paid: %s", why)
         self._said = why
+
+
+def paid_since(store: Store, since: float) -> dict[Address, Wei]:
+    """What each auditor was paid since then (Unix seconds)."""
+    paid: dict[Address, Wei] = {}
+    for auditor, amount in store.rows("select auditor, amount from audit_fees where at >= ?", (since,)):
+        paid[Address(auditor)] = Wei(paid.get(Address(auditor), 0) + int(amount))
+    return paid
 
 
 def _on_chain(key: ChannelKey) -> settlement.ChannelKey:
