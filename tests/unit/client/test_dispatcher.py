@@ -509,3 +509,22 @@ def test_a_listener_that_cancels_its_job_while_it_hears_of_it_hurts_nobody_else_
 
     simulate(play)
     assert caplog.records == [], "nothing was thrown into the link's own turn"
+
+
+def test_a_host_that_lies_about_the_prompt_and_dies_has_no_honest_one_blamed_for_it() -> None:
+    def liar(index: int, message: msgspec.Struct) -> msgspec.Struct | None:
+        if isinstance(message, Accept):
+            return Accept(4, prompt_hash((1, 2, 3, 4)))
+        return message if index < 5 else None
+
+    async def play() -> None:
+        async with world(liar, honest, honest) as w:
+            for rank, host in enumerate(w.hosts):
+                w.dispatcher.directory.host(host.key.address).failures = rank
+            with pytest.raises(JobLost):
+                await w.ask()
+            for host in w.hosts[1:]:
+                assert host.opened
+                assert w.dispatcher.directory.host(host.key.address).shunned_until == 0
+
+    simulate(play)
