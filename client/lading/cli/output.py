@@ -74,9 +74,9 @@ def line(text: str) -> str:
     return text.translate(_LINE)
 
 
-def report(error: LadingError, as_json: bool = False) -> int:
-    """One line: what and why, then what to do. Returns the exit code."""
-    return _tell(error.code, error.message, error.hint, exit_code(error), as_json)
+def report(error: LadingError, as_json: bool = False, status: int | None = None) -> int:
+    """One line: what and why, then what to do. Returns the exit code, by the error where none is given."""
+    return _tell(error.code, error.message, error.hint, exit_code(error) if status is None else status, as_json)
 
 
 def report_bug(error: BaseException, as_json: bool = False) -> int:

@@ -111,7 +111,10 @@ WRONG: list[tuple[str, int, str]] = [
     ("models --base-url http://[::1", 2, "bad_settings"),
     ("models --nonsense", 2, "usage"),
     ("nonsense", 2, "usage"),
-    ("node status --http 1", 3, ""),
+    ("node status --http 1", 3, "net_no_node"),
+    ("node why --http 1", 3, "net_no_node"),
+    ("coordinator status --url http://127.0.0.1:1", 3, "net_gateway"),
+    ("wallet balance --key /dev/null", 2, "bad_key"),
 ]
 
 
