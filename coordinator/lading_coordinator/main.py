@@ -201,7 +201,8 @@ class Coordinator:
         """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
         match event:
             case CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch):
-                if self.place.role is Role.WHOLE or self.sessions.signs(signer):
+                fees = signer == self.outside.key.address and self.place.role is not Role.WORKER
+                if self.place.role is Role.WHOLE or fees or self.sessions.signs(signer):
                     self.purse.closed(signer, host, terms, epoch)
             case TermsSunsetSet(id=terms, moment=moment) | Condemned(id=terms, moment=moment):
                 self.directory.sunset(terms, moment)

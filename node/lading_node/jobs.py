@@ -242,5 +242,6 @@ class Desk:
             chain_error=found.error,
             closed=closed,
             seen=seen,
+            beside=self.channels.beside(found.channel.id),
             stranger=peer not in (opening.signer, self.channels.peer(found.channel.id)),
         )

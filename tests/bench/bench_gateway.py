@@ -30,6 +30,7 @@ OURS = ("market", "relay", "aiohttp proxy")
 COUNTS = (1, 16, 256, 1024, 4096)
 PACE = 20
 CRAWL = 1.0  # seconds a token while streams are opened
+TOLD = 480  # tokens that a stream can say while it is measured
 MARKET = "32 connections; parse, key, match among all offers, Noise, token count, receipt, voucher, ledger"
 MIB = 1 << 20
 
@@ -244,7 +245,7 @@ def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
 
 def many(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
     near, far = cores
-    with role("upstream", {"length": 100_000, "pause": CRAWL}, near) as up, role("gateway", {}, far) as gate:
+    with role("upstream", {"length": TOLD, "paced": True}, near) as up, role("gateway", {}, far) as gate:
         _join(up, gate)
         report_streams(uvloop.run(open_streams(up, gate, sizes)))
 

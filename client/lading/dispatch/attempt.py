@@ -144,10 +144,12 @@ class Attempt:
             while (event := self._poll(waited=waited)) is not None:
                 waited = False
                 if not take(event):
-                    over.set_result(None)
+                    if not over.done():  # taking it may have cancelled the job
+                        over.set_result(None)
                     return
         except BaseException as error:
-            over.set_exception(error)
+            if not over.done():
+                over.set_exception(error)
             return
         self._take = take
         if not waited:

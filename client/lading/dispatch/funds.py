@@ -70,10 +70,11 @@ class Funds:
         """The channel, what the rest of the job may cost, what its lock must come to, and what it may come to (wei)."""
         purse, signer = self._purse, payer.key.address
         key = ChannelKey(signer, offer.host, offer.terms, purse.epoch(signer, offer.host, offer.terms))
-        held = purse.channel(key)
         prompt, output = worst_case(ask.request, offer.detail.context)
         need = attempt_amount(offer.price, prompt, done, max(output - done, 0))
-        room = held.locked + payer.limit - purse.locked(signer)
+        unlocked = payer.limit - purse.locked(signer)  # first: this may sign for what is on the tab
+        held = purse.channel(key)
+        room = held.locked + unlocked
         return key, need, held.cumulative + self.pending(key) + need, room
 
     def pending(self, key: ChannelKey) -> int:

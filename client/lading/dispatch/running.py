@@ -96,7 +96,7 @@ class Run:
                 continue
             self.settle(await self._play(attempt))
         if self.dropping:
-            await asyncio.wait(self.dropping, timeout=LAST_WORD_SECONDS)
+            await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
         self.listener.hear(self._report())
 
     def _complete(self) -> bool:
@@ -370,12 +370,18 @@ class Run:
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
 
+    def overhear(self, attempt: Attempt, said: "asyncio.Task[HostEvent]") -> None:
+        """What a host said in the very turn in which it was given up counts as if it had been heard in time."""
+        if not said.cancelled() and said.exception() is None and type(said.result()) is not Stalled:
+            attempt.apply(said.result(), self.owner.network.court_domain, self.owner.clock())
+
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
 
         async def dropped() -> None:
             pending.cancel()
-            await asyncio.gather(pending, return_exceptions=True)
+            await asyncio.wait((pending,))
+            self.overhear(attempt, pending)
             await self._wind_down(attempt, wanted=False)
 
         task = asyncio.ensure_future(dropped())

@@ -62,8 +62,10 @@ class Fees:
         if not self._policy.share_ppm:
             return None
         try:
-            async with self._turn:
-                outcome = await self._pay(link, auditor, leaf, receipt)
+            outcome: Fee | str = "an auditor's program takes no fee yet"
+            if await self._takes(link):  # before its turn: who is slow to say so keeps nobody else waiting
+                async with self._turn:
+                    outcome = await self._pay(auditor, leaf, receipt)
         except LadingError as error:
             outcome = str(error)
         if isinstance(outcome, Fee):
@@ -74,13 +76,11 @@ class Fees:
             self._say(outcome)
         return None
 
-    async def _pay(self, link: Link, auditor: KnownOffer, leaf: bytes, receipt: Receipt) -> Fee | str:
+    async def _pay(self, auditor: KnownOffer, leaf: bytes, receipt: Receipt) -> Fee | str:
         """The paper, or why there is none ("": none is due)."""
         till, host = self._till, auditor.offer.host
         if till.store.row("select 1 from audit_fees where leaf=? and auditor=?", (leaf, host)) is not None:
             return ""
-        if not await self._takes(link):
-            return "an auditor's program takes no fee yet"
         due = fee(receipt, auditor.price, self._policy)
         if not due:
             return ""

@@ -7,6 +7,8 @@ import msgspec
 
 from lading_node.core.asked import bias_fault
 from lading_node.core.channel import (
+    NOTHING_BESIDE,
+    Beside,
     Channel,
     admit_to,
     cover,
@@ -48,7 +50,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     `closed` names why we take nothing now ("" when we do). `account` is None when it was not needed or the chain did
     not answer; `chain_error` then says why. `seen`: this attempt of this job has run here before. `stranger`: the peer
-    is neither the signer nor the one that brought the channel's papers so far.
+    is neither the signer nor the one that brought the channel's papers so far. `beside`: the payer's other channels.
     """
 
     host: Address
@@ -62,6 +64,7 @@ class Facts(msgspec.Struct, frozen=True):
     closed: str = ""
     seen: bool = False
     stranger: bool = False
+    beside: Beside = NOTHING_BESIDE
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -153,13 +156,14 @@ def _check_money(
         if facts.account is None and facts.chain_error:
             return _chain_down(facts)
         return refusal
-    owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
-    if owing > cap:
-        return Refuse("unpaid", f"Work worth {owing} wei on this channel was never paid; at most {cap} wei may be.")
-    if opening.emitted and channel.lent > (cap := lent_cap(channel, offer.price)):
+    owing = facts.beside.written + max(0, channel.written - (signed - channel.signed))
+    if owing > (cap := unpaid_cap(channel, offer.price, facts.beside)):
+        return Refuse("unpaid", f"Work for this payer worth {owing} wei was never paid; at most {cap} wei may be.")
+    lent = channel.lent + facts.beside.lent
+    if opening.emitted and lent > (cap := lent_cap(channel, offer.price, facts.beside)):
         return Refuse(
             "unproven",
-            f"Prompts worth {channel.lent} wei were read here for answers that are said to have begun elsewhere; "
+            f"Prompts worth {lent} wei were read here for answers that are said to have begun elsewhere; "
             f"at most {cap} wei may be, as much as was paid. Begin answers here, too.",
         )
     return Admitted(admit_to(channel, Wei(signed)), voucher, lock)

@@ -4,6 +4,7 @@ Pure. One channel is shared by every job that the same signer runs here under th
 earned - signed <= written + the allowances of the running jobs, and `written` is bounded before a new job may start.
 """
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
@@ -63,6 +64,26 @@ class Channel(msgspec.Struct, frozen=True):
     running: tuple[Running, ...] = ()
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """What all other channels of the same payer come to here (wei), but those that are closed for good: names are free,
+    and trust in a payer is not given to each of them."""
+
+    signed: Wei = Wei(0)
+    written: Wei = Wei(0)
+    lent: Wei = Wei(0)
+
+
+NOTHING_BESIDE = Beside()
+
+
+def beside(others: Iterable[Channel]) -> Beside:
+    signed = written = lent = 0
+    for one in others:
+        if not one.dead:
+            signed, written, lent = signed + one.signed, written + one.written, lent + one.lent
+    return Beside(Wei(signed), Wei(written), Wei(lent))
+
+
 def cover(channel: Channel) -> Wei:
     """What can be redeemed from this channel in all, once its accepted lock has landed."""
     return max(channel.locked, channel.pending)
@@ -87,9 +108,10 @@ def outstanding(channel: Channel) -> Wei:
     return Wei(max(0, channel.earned - channel.signed))
 
 
-def unpaid_cap(channel: Channel, price: Price) -> Wei:
-    """How much of ended attempts may stay unpaid before this signer is refused."""
-    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, UNPAID_OUTPUT_TOKENS) + channel.signed // UNPAID_SHARE)
+def unpaid_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Wei:
+    """How much of ended attempts may stay unpaid, over all channels of a payer, before it is refused."""
+    known = attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, UNPAID_OUTPUT_TOKENS)
+    return Wei(known + (channel.signed + beside.signed) // UNPAID_SHARE)
 
 
 def lend(channel: Channel, prompt: Wei) -> Channel:
@@ -97,13 +119,13 @@ def lend(channel: Channel, prompt: Wei) -> Channel:
     return msgspec.structs.replace(channel, lent=Wei(channel.lent + prompt))
 
 
-def lent_cap(channel: Channel, price: Price) -> Wei:
-    """How much of such prompts a signer may have before its next one is refused: as much as it has paid here.
+def lent_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Wei:
+    """How much of such prompts a payer may have before its next one is refused: as much as it has paid here.
 
     That the first token came from another host is the payer's word: whoever guesses it has the prompt read for nothing.
     An honest payer comes to this only where more than half of what it brings has begun elsewhere.
     """
-    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + channel.signed)
+    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + channel.signed + beside.signed)
 
 
 def restored(channel: Channel) -> Channel:
