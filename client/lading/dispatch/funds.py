@@ -3,6 +3,7 @@
 The purse signs what it is told to; this module decides how much, and that nothing is signed for the same work twice.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,8 @@ class Funds:
         attempt.unpaid += more
         self.tab.owe(payer.key, attempt, more)
         if 2 * attempt.unpaid >= attempt.ahead:
-            self.tab.sign(attempt.cover.key)
+            # In a moment: what the voucher is for has left for the consumer by then, though this program be killed.
+            asyncio.get_running_loop().call_soon(self.tab.sign, attempt.cover.key)
 
     def settle(self, payer: Payer, attempt: "Attempt", *, late: bool) -> None:
         """The last word on an attempt. Whatever the host says or asks for later, no higher voucher is signed for it."""

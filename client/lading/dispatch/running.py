@@ -13,15 +13,28 @@ from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import RUSH, Want
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
-from lading.dispatch.events import Ask, Ended, Listener, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
+from lading.dispatch.events import (
+    Ask,
+    Ended,
+    Listener,
+    Moved,
+    Part,
+    Payer,
+    Piece,
+    Refusal,
+    Rows,
+    Settling,
+    Signed,
+    Started,
+)
 from lading.dispatch.hedge import Race
+from lading.dispatch.opening import Asking
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
-from lading_protocol import VERSION
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, short
+from lading_protocol.ids import Address, Digest, JobId, Wei, short
 from lading_protocol.job import (
     Deliver,
     DeliverRows,
@@ -34,7 +47,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, EmbedRequest, Open
+from lading_protocol.messages import JOB, Chunk, Done, EmbedRequest
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
@@ -71,6 +84,8 @@ class Run:
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
+        self.asking = Asking(owner, ask)
+        self.spent = 0
         self.current: Attempt | None = None
         self.live: list[Attempt] = []
         self.dropping: set[asyncio.Task[None]] = set()
@@ -218,20 +233,7 @@ class Run:
         clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
         self.opened += 1
         state = begin_attempt(clean, offer, cover.key.epoch)
-        opening = Open(
-            version=VERSION,
-            job=state.spec.job,
-            attempt=state.attempts - 1,
-            offer=offer.id,
-            signer=payer.key.address,
-            epoch=cover.key.epoch,
-            request=self.ask.request,
-            emitted=state.emitted,
-            lock=cover.lock,
-            voucher=owner.purse.channel(cover.key).voucher,
-            band=BATCH if self.ask.batch else INTERACTIVE,
-            preempted=min(self.preempted, 255),
-        )
+        opening = self.asking.opening(link, state, offer, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state)
         self.live.append(attempt)
@@ -288,7 +290,9 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if type(heard) is Chunk:
+        if isinstance(heard, Chunk | Done) and self.state.attempt is not None:
+            self.listener.hear(Signed(heard.receipt, heard.marks))
+        if type(heard) is Chunk and not attempt.early:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
@@ -303,7 +307,7 @@ class Run:
             match effect:
                 case Deliver(first, ids, text, chances):
                     self._answered(attempt)
-                    hear(Piece(first, ids, text, chances))
+                    hear(Piece(first, ids, text, chances, Wei(self.spent + attempt.owed)))
                 case DeliverRows(width, data):
                     hear(Rows(width, data))
                 case Resume(code, reason, blame):
@@ -367,6 +371,9 @@ class Run:
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
             self.parts.append(_part(attempt, wanted=wanted))
+            self.spent += attempt.promised
+            if attempt.receipt is not None and not attempt.first and wanted:
+                self.asking.proof = attempt.receipt.pack()
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
 

@@ -312,6 +312,8 @@ class _Attempt:
                     self.messages.stream.write(len(cut).to_bytes(4, "big") + cut)
                 else:
                     self.messages.send(frame)
+                if opening.early and not at:
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
