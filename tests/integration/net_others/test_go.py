@@ -1,4 +1,4 @@
-"""go-libp2p, as hivemind's daemon has it, does business of all kinds with ours: links, jobs, gossip, Kademlia, relays."""
+"""go-libp2p, as hivemind's daemon has it, deals with ours in all ways: links, jobs, gossip, Kademlia, relays."""
 
 from __future__ import annotations
 
