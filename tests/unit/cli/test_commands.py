@@ -170,6 +170,15 @@ def test_a_bug_is_one_line_and_a_file(
     assert "Traceback" in file.read_text()
 
 
+def test_a_person_reads_words_and_a_program_json(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"ready": True, "chain": False, "at": ["a", "b"], "note": None}
+    output.emit(record, False)
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()]
+    assert rows == [["ready", "yes"], ["chain", "no"], ["at", "a,", "b"], ["note"]]
+    output.emit(record, True)
+    assert json.loads(capsys.readouterr().out) == record
+
+
 def test_text_from_elsewhere_neither_styles_nor_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     output.report(LadingError("The project has no [[party]] and [/bold] \x1b[2J.", hint="[red]Add[/red] one."))
     output.emit({"name": "[link=http://x]\x1b]0;mine\x07"}, False)
