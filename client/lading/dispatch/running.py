@@ -306,7 +306,7 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if isinstance(heard, Chunk | Done) and self.state.attempt is not None:
+        if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
             self.listener.hear(Signed(heard.receipt, heard.marks))
         if type(heard) is Chunk and not attempt.early:
             owner.funds.pay(self.payer, attempt)
