@@ -1,7 +1,7 @@
 """A gateway that knows the hosts of its own region only, and of the others what their coordinators say and quote.
 
-The atlas, the survey, the offers that are quoted and the decision to ask are the package's own. Instead of gossip, links
-and signatures there is time: a summary goes out every five seconds, a question takes a way there and back.
+The atlas, the survey, the offers that are quoted and the decision to ask are the package's own. Instead of gossip,
+links and signatures there is time: a summary goes out every five seconds, a question takes a way there and back.
 """
 
 import random
