@@ -261,8 +261,8 @@ def tell_traffic(seconds: float) -> None:
         "regions_summary_bytes",
         rate,
         "B/s",
-        note=f"published by a coordinator of 10,000 hosts and 200 agents: {messages} messages of {pages} pages in {seconds:g} s; "
-        "prices change within five minutes, slots every second",
+        note=f"published by a coordinator of 10,000 hosts and 200 agents: {messages} messages of {pages} pages in "
+        f"{seconds:g} s; prices change within five minutes, slots every second",
     )
     full, region = HOSTS * LINK, HOSTS // REGIONS * LINK
     heard = (REGIONS - 1) * rate * SPREAD
@@ -272,8 +272,8 @@ def tell_traffic(seconds: float) -> None:
         "kB/s",
         reference=("links to all 100,000 hosts", full / 1e3),
         bar="<= 0.2 of the reference",
-        note=f"links to 10,000 hosts and, with gossip's spread of {SPREAD}, {heard / 1e3:.1f} kB/s of summaries of nine others; "
-        f"{LINK} B/s a link as bench-discovery measures",
+        note=f"links to 10,000 hosts and, with gossip's spread of {SPREAD}, {heard / 1e3:.1f} kB/s of summaries of "
+        f"nine others; {LINK} B/s a link as bench-discovery measures",
     )
 
 

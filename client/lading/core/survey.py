@@ -83,7 +83,7 @@ def quotable(fleet: Fleet, agent: AgentId, aim: Aim, most: int, now: float, rng:
 
 
 def differs(said: Sequence[Stock], now: Sequence[Stock]) -> bool:
-    """Whether others should hear it anew: what is there, or a price by more than CLOSE, or a number by a factor of two."""
+    """Whether others should hear it anew: other stocks, a price that moved by more than CLOSE, a doubled number."""
     if len(said) != len(now):
         return True
     return any(_differ(one, other) for one, other in zip(said, now, strict=True))
