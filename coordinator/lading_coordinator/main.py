@@ -91,6 +91,7 @@ from lading_protocol.messages import (
     SETTLE,
     CoordinatorDetail,
 )
+from lading_protocol.speech import for_regions
 from lading_protocol.summaries import QUOTES
 
 log = logging.getLogger(__name__)
@@ -365,7 +366,7 @@ class Coordinator:
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
-        serve_speech(transport)
+        serve_speech(transport, for_regions(self.settings.regions))
         transport.handle(HEARTBEAT, self.outside.beats(self.index.serve_heartbeat))
         if self.place.role is Role.WORKER:
             return
