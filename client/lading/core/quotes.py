@@ -12,7 +12,7 @@ from lading_protocol.summaries import MOST_QUOTES, WantQuotes
 
 MOST_COUNT: Final = 2**32 - 1
 # An answer is not asked for anew for so long.
-FRESH_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 1.5
 LEAST: Final = 8
 
 

@@ -63,7 +63,7 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
-# A request the host will never take, whichever host it is.
+# A request that no host will ever take, by a host's word: one more is asked before that is believed.
 HOPELESS = frozenset({"bad_request", "too_long"})
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
@@ -85,6 +85,7 @@ class Run:
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
+        self.hopeless: dict[Address, Refusal] = {}
         self.asking = Asking(owner, ask)
         self.spent = 0
         self.current: Attempt | None = None
@@ -180,6 +181,8 @@ class Run:
         lost = owner.directory.refusals(self.ask.agent, self._want(), owner.clock()) if self._may_try() else []
         reasons = some(self.reasons + [str(one) for one in lost if one.code != "tried"])
         new = len(self.state.emitted) - len(self.ask.emitted)
+        if self.hopeless and self.tried <= self.hopeless.keys():
+            return next(iter(self.hopeless.values()))  # nobody is there to say otherwise
         if new:
             why = "; ".join(reason.rstrip(".") for reason in reasons)
             return JobLost(f"The answer broke off after {new} tokens: {why}.")
@@ -338,6 +341,9 @@ class Run:
         if not attempt.answered:
             attempt.answered = True
             self.parked_at = None
+            for host in self.hopeless:  # it could be done after all
+                self.owner.directory.failed(host, self.owner.clock(), blame=False)
+            self.hopeless.clear()
             self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
@@ -346,7 +352,10 @@ class Run:
         host = attempt.offer.host
         self.reasons.append(f"host {short(host)} dropped out ({code}): {reason}")
         if code in HOPELESS and not self.state.emitted:
-            raise Refusal(reason, code=code)
+            agrees = any(one.code == code for one in self.hopeless.values())
+            self.hopeless[host] = Refusal(reason, code=code)
+            if agrees:
+                raise self.hopeless[host]
         if blame or isinstance(attempt.last, StreamCut):
             self.owner.directory.failed(host, self.owner.clock(), blame=blame)
         rightly = code == "preempted" and self.ask.batch and self.preempted < MOST_PREEMPTED

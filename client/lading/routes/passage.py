@@ -250,5 +250,5 @@ def unreachable(root: str, error: Exception) -> GatewayError:
     return GatewayError(
         f"The coordinator at {root} cannot be reached: {reason}.",
         code="net_gateway",
-        hint="Check the base URL, or go peer to peer with --peer.",
+        hint="Name another with --base-url, go peer to peer with --peer, or start one: lading coordinator up.",
     )

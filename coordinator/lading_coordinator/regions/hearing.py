@@ -35,7 +35,7 @@ MOST_LEARNING: Final = 4
 
 
 class Hearing:
-    """`clock` gives Unix seconds, `summed` shows how much of others is known."""
+    """`clock` gives Unix seconds, `summed` shows how much of others is known. `news` hears each new summary."""
 
     def __init__(
         self,
@@ -58,18 +58,24 @@ class Hearing:
         self._clock = clock
         self._asked: dict[tuple[AgentId, Address], float] = {}
         self._learning: set[asyncio.Task[None]] = set()
+        self.news: Callable[[bytes], None] = lambda summary: None
         self.scout = Scout(transport, directory, atlas, domain, clock, self.admit)
 
     async def listen(self, gossip: Gossip) -> None:
         """Takes in the summaries that everyone publishes, until the gossip ends."""
         async for data in gossip.subscribe(TOPIC_SUMMARIES):
-            try:
-                self.hear(data)
-            except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.debug("A summary is refused: %s", error)
+            if self.take(data):
+                self.news(data)
 
-    def hear(self, data: bytes) -> bool:
-        """Whether it was news. Raises LadingError, msgspec.DecodeError."""
+    def take(self, data: bytes) -> bool:
+        """Whether it was news."""
+        try:
+            return self._take(data)
+        except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.debug("A summary is refused: %s", error)
+            return False
+
+    def _take(self, data: bytes) -> bool:
         summary, now = _summary.decode(data), self._clock()
         ad = read_ad(summary)
         # A signature costs more to check than a number to compare.
@@ -119,8 +125,8 @@ class Hearing:
     async def _learn_from(self, agent: AgentId, shelf: Shelf) -> None:
         voice = shelf.coordinator
         try:
-            await dial_any(self._transport, voice.endpoints, voice.address, DIAL_SECONDS)
-            await self._agents.learn(agent, voice.address)
+            link = await dial_any(self._transport, voice.endpoints, voice.address, DIAL_SECONDS)
+            await self._agents.learn(agent, voice.address, link)
         except LadingError as error:
             log.info("Coordinator %s does not answer: %s", short(voice.address), error)
         if not self._agents.knows(agent):
