@@ -223,7 +223,7 @@ def test_who_floods_is_heard_up_to_the_limit_and_the_others_are_heard_too() -> N
 
 
 def test_who_sends_too_many_bytes_is_not_even_read() -> None:
-    village, one, other = pair(Habits(bytes=Rate(burst=10_000, second=100)))
+    village, one, other = pair(Habits(bytes=Rate(burst=11_000, second=100)))
     for number in range(10):
         village.tell(one, other.address, Rpc(messages=(other.message(b"%d" % number),)), 3_000)
     assert len(one.heard) == 3
@@ -319,3 +319,64 @@ def test_an_author_without_an_address_is_nobodys_fault() -> None:
     village.tell(one, other.address, Rpc(messages=(strange,)))
     assert one.heard == []
     assert one.blamed == []
+
+
+def crowd(count: int, habits: Habits) -> tuple[Village, Villager, list[Villager]]:
+    """One of the village, and neighbours who called."""
+    village = Village(habits=habits)
+    one = village.settle("one")
+    village.subscribe(one)
+    others = [village.settle(f"other {number}") for number in range(count)]
+    for other in others:
+        village.link(other, one)
+        village.subscribe(other)
+    return village, one, others
+
+
+def test_however_much_others_say_each_neighbour_is_heard() -> None:
+    village, one, (honest, *vandals) = crowd(6, Habits(checks=Rate(burst=20, second=1), sure=Rate(burst=5, second=1)))
+    for vandal in vandals:
+        for number in range(20):
+            village.tell(one, vandal.address, Rpc(messages=(vandal.message(b"noise %d" % number),)))
+    for number in range(5):
+        village.tell(one, honest.address, Rpc(messages=(honest.message(b"news %d" % number),)))
+    assert [data for data in one.heard if data.startswith(b"news")] == [b"news %d" % number for number in range(5)]
+    assert len(one.heard) == 20 + 6 * 5
+
+
+def test_promises_of_many_leave_room_for_what_others_have() -> None:
+    village, one, (honest, *vandals) = crowd(9, Habits(promises=900, asked=500))
+    for vandal in vandals:
+        names = tuple(vandal.address + b"%025d" % number for number in range(500))
+        village.tell(one, vandal.address, Rpc(have=((TOPIC, names),)))
+    assert len(one.mesh._promises) == 800
+    village.run()
+    asked: list[bytes] = []
+    village.on_wire = lambda sender, to, data: sender != one.address or bool(asked.extend(said(data).want))
+    village.tell(one, honest.address, Rpc(have=((TOPIC, tuple(b"%045d" % number for number in range(100))),)))
+    village.run()
+    assert len(asked) == 100
+    village.tick(5)
+    assert one.mesh._neighbours[honest.address].owes == 0
+
+
+def test_names_come_and_go_and_what_is_kept_of_them_is_bounded() -> None:
+    village, one, _ = crowd(0, Habits(pruned=50))
+    for number in range(200):
+        vandal = village.settle(f"vandal {number}")
+        village.link(vandal, one)
+        village.tell(one, vandal.address, Rpc(joined=(TOPIC,), prune=(Prune(TOPIC, 3_600),)))
+        one.mesh.part(vandal.address)
+    assert len(one.mesh._backoff) == 50
+    assert len(one.mesh._neighbours) == 0
+
+
+def test_wishes_without_end_are_granted_within_limits() -> None:
+    village, one, (asker,) = crowd(1, Habits(asked=10))
+    messages = [village.publish(one, b"%d" % number) for number in range(30)]
+    got: list[Message] = []
+    village.on_wire = lambda sender, to, data: sender != one.address or bool(got.extend(said(data).messages))
+    for _ in range(3):
+        village.tell(one, asker.address, Rpc(want=tuple(message.id for message in messages)))
+    village.run()
+    assert len(got) == 10
