@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from lading_net.core.heard import Seen, Shelf
-from lading_net.core.quotas import Bucket, Quotas, Rate
+from lading_net.core.quotas import Bucket, Rate
 from lading_net.core.rpc import MAX_GOSSIP_BYTES, Message, Prune, Rpc, author, encode_rpc, named, proved
 from lading_net.errors import BadEndpoint
 from lading_protocol.ids import Address
@@ -59,14 +59,13 @@ class Habits(msgspec.Struct, frozen=True):
     asked: int = 1_000  # ids, of one neighbour in a tick
     promises: int = 16_384  # of all, not kept yet
     again: int = 3  # times that one neighbour gets the same message
+    pauses: int = 4_096  # backoffs, of all who ever were neighbours
     topics: int = 64  # of one neighbour
     grafts: int = 64  # in a tick
-    pruned: int = 8_192  # whom a mesh does without for a while
     messages: Rate = Rate(burst=1_000, second=500)
     bytes: Rate = Rate(burst=1024 * 1024, second=512 * 1024)  # each RPC counts for so many more as reading it costs
     overhead: int = 256
-    checks: Rate = Rate(burst=4_000, second=1_500)  # of signatures, for all together ...
-    sure: Rate = Rate(burst=100, second=10)  # ... and of each neighbour besides, whatever the others do
+    checks: Rate = Rate(burst=4_000, second=1_500)  # of signatures, for all together: half is shared out evenly
     forged: float = 20.0
     early: float = 5.0
     broken: float = 4.0
@@ -100,10 +99,9 @@ class _Neighbour:
         self.dialled = dialled
         self.topics: set[str] = set()
         self.messages, self.bytes = Bucket(habits.messages, now), Bucket(habits.bytes, now)
-        self.sure = Bucket(habits.sure, now)
         self.first = 0.0  # messages that it was the first to bring, those of long ago counting less
         self.helped = 0  # and of them, since the last tick, those that it had to be asked for
-        self.lists = self.listed = self.asked = self.wished = self.grafts = 0
+        self.lists = self.listed = self.asked = self.wished = self.grafts = self.checked = 0
         self.owes = 0  # messages that it said it had and that we asked it for
         self.ticks = 0
 
@@ -120,7 +118,7 @@ class Mesh:
         self._neighbours: dict[Address, _Neighbour] = {}
         self._backoff: dict[tuple[str, Address], float] = {}
         self._seen, self._shelf = Seen(habits.seen), Shelf(habits.history, habits.shelf)
-        self._checks: Quotas[None] = Quotas(habits.checks, 1)
+        self._checks = Bucket(msgspec.structs.replace(habits.checks, second=habits.checks.second / 2), 0.0)
         self._promises: dict[bytes, dict[Address, float]] = {}  # until when who sends what it said it had
 
     @property
@@ -223,7 +221,7 @@ class Mesh:
         asked = peer in self._promises.pop(name, ())
         if message.topic not in self.topics or self._seen.has(name):
             return
-        if not one.messages.take(now) or not (one.sure.take(now) or self._checks.take(None, now)):
+        if not one.messages.take(now) or not self._may_check(one, now):
             self.dropped["messages"] += 1
             return
         try:
@@ -243,6 +241,11 @@ class Mesh:
         one.helped += asked
         self.effects.append(Deliver(message.topic, message.data))
         self._tell(self.topics[message.topic] - {peer, writer}, Rpc(messages=(message,)))
+
+    def _may_check(self, one: _Neighbour, now: float) -> bool:
+        """Each neighbour has a share of its own, so that a crowd of others cannot use up what there is in all."""
+        one.checked += 1
+        return one.checked <= self.habits.checks.second / 2 / len(self._neighbours) or self._checks.take(now)
 
     def _heard_of(self, peer: Address, one: _Neighbour, topic: str, ids: Iterable[bytes], now: float) -> None:
         one.lists += 1
@@ -327,8 +330,10 @@ class Mesh:
         self._spread_word()
         self._shelf.tick()
         self._backoff = {key: until for key, until in self._backoff.items() if until + _SLACK > now}
+        if len(self._backoff) > self.habits.pauses:  # names are free: those who are gone are not waited for, then
+            self._backoff = {key: until for key, until in self._backoff.items() if key[1] in self._neighbours}
         for one in self._neighbours.values():
-            one.helped = one.lists = one.listed = one.asked = one.wished = one.grafts = 0
+            one.helped = one.lists = one.listed = one.asked = one.wished = one.grafts = one.checked = 0
             one.first *= 0.98
             one.ticks += 1
 
@@ -406,11 +411,7 @@ class Mesh:
             self._tell([peer], Rpc(prune=(Prune(topic, self.habits.backoff),)))
 
     def _hold_off(self, topic: str, peer: Address, until: float) -> None:
-        """Names are free: when there are too many the one that was told so first may come back."""
-        until = max(self._backoff.pop((topic, peer), 0.0), until)
-        if len(self._backoff) >= self.habits.pruned:
-            del self._backoff[next(iter(self._backoff))]
-        self._backoff[topic, peer] = until
+        self._backoff[topic, peer] = max(self._backoff.get((topic, peer), 0.0), until)
 
     def _listening(self, topic: str) -> set[Address]:
         return {peer for peer, one in self._neighbours.items() if topic in one.topics}

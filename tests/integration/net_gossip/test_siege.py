@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from integration.net_gossip.support import TOPIC, Hosts, play, until
+from integration.net_gossip.support import TOPIC, Hosts, until
 from lading_net.gossip import MeshGossip
 
 SIEGE = str(Path(__file__).with_name("siege.py"))
@@ -102,4 +102,12 @@ def test_what_it_costs_and_that_honest_news_comes(kind: str, count: int) -> None
         assert toll.stuck < 0.25
         assert toll.grown < 64 * 1024 * 1024
 
-    play(scenario, 60)
+    async def main() -> None:
+        hosts = Hosts()
+        try:
+            async with asyncio.timeout(60):
+                await scenario(hosts)
+        finally:
+            await hosts.close()
+
+    asyncio.run(main())
