@@ -32,6 +32,7 @@ from lading_protocol.offers import KnownOffer
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
+MOST_GIVEN_UP = 4
 FULL_SECONDS, MOST_FULL_SECONDS, MOST_DENIED_SECONDS = 0.5, 8.0, 60.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
@@ -64,6 +65,9 @@ class Directory:
         self._floors: dict[Address, int] = {}
         self._sunsets: dict[bytes, int] = {}
         self._doubted: frozenset[Address] = frozenset()
+        # Hosts that gave up again and again: until when they come last, and when to look.
+        self._idle: dict[Address, float] = {}
+        self._idle_ends: list[tuple[float, Address]] = []
         self._total = 0
         self._unswept: list[Address] = []
         self._prefixes = PrefixIndex()
@@ -153,7 +157,7 @@ class Directory:
         doubted = frozenset(hosts)
         for host in doubted ^ self._doubted:
             if host in doubted or host in self._fleet.hosts:
-                self._fleet.doubt(self._fleet.host(host), doubted=host in doubted)
+                self._fleet.doubt(self._fleet.host(host), doubted=host in doubted or host in self._idle)
         self._doubted = doubted
 
     def started(self, host: Address, *, batch: bool = False) -> None:
@@ -164,7 +168,9 @@ class Directory:
 
     def worked(self, host: Address) -> None:
         state = self.host(host)
-        state.failures = state.refusals = state.denied = 0
+        state.failures = state.refusals = state.denied = state.given_up = 0
+        if self._idle.pop(host, None) is not None:
+            self._fleet.doubt(state, doubted=host in self._doubted)
 
     def full(self, host: Address, now: float) -> None:
         """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
@@ -187,6 +193,27 @@ class Directory:
         pause = SHUN_LIAR_SECONDS if blame else min(SHUN_SECONDS * 2 ** min(state.failures - 1, 16), SHUN_LIAR_SECONDS)
         self._fleet.shun(state, max(state.shunned_until, now + pause), now)
         self._prefixes.forget(host)
+
+    def gave_up(self, host: Address, now: float) -> None:
+        """It would not have a job, or gave it up, and not for the payer's sake. Once that happens; from the second time
+        in a row on it comes after all that are free, each time for longer, and from the fourth on it is left alone. One
+        job that is too much for its hosts puts none out of reach so."""
+        state = self.host(host)
+        state.given_up += 1
+        if state.given_up >= MOST_GIVEN_UP:
+            self.failed(host, now, blame=False)
+        elif state.given_up > 1:
+            self._idle[host] = until = now + SHUN_SECONDS * 2 ** (state.given_up - 2)
+            heappush(self._idle_ends, (until, host))
+            self._fleet.doubt(state, doubted=True)
+
+    def _look_at_idle(self, now: float) -> None:
+        while self._idle_ends and self._idle_ends[0][0] <= now:
+            until, host = heappop(self._idle_ends)
+            if self._idle.get(host) == until:
+                del self._idle[host]
+                if (state := self._fleet.hosts.get(host)) is not None:
+                    self._fleet.doubt(state, doubted=host in self._doubted)
 
     def forgive(self, host: Address) -> None:
         """The host is back after a loss that was not a lie: it may be chosen at once."""
@@ -262,6 +289,7 @@ class Directory:
     def choose(self, agent: AgentId, want: Want, now: float, rng: Chance) -> Pick | None:
         """The host for a job, or None when no offer will do. The caller says `started` once the job is on its way."""
         aim = aim_of(want)
+        self._look_at_idle(now)
         found = self._fleet.best(agent, aim, now, grades_of(want))
         if found is None:
             self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import RUSH, Want
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
@@ -62,8 +63,6 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
-# A request that no host will ever take, by a host's word: one more is asked before that is believed.
-HOPELESS = frozenset({"bad_request", "too_long"})
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
 MOST_REASONS = 16
@@ -144,10 +143,14 @@ class Run:
 
     def choose(self) -> Pick | None:
         """A host that goes on with the job now."""
-        owner = self.owner
+        owner, want, now = self.owner, self._want(), self.owner.clock()
         if not self._may_try():
             return None
-        return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
+        if denied := owner.denials.hosts(self.payer.key.address, now):
+            rather = msgspec.structs.replace(want, excluded=want.excluded | frozenset(denied))
+            if owner.directory.has_host(self.ask.agent, rather, now):
+                want = rather
+        return owner.directory.choose(self.ask.agent, want, now, owner.rng)
 
     def _patience(self) -> float:
         """How much longer the job waits for a slot, since it last got one on."""
@@ -328,6 +331,7 @@ class Run:
         if not attempt.answered:
             attempt.answered = True
             self.parked_at = None
+            self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
             for host in self.hopeless:  # it could be done after all
                 self.owner.directory.failed(host, self.owner.clock(), blame=False)
             self.hopeless.clear()
@@ -343,15 +347,24 @@ class Run:
             self.hopeless[host] = Refusal(reason, code=code)
             if agrees:
                 raise self.hopeless[host]
-        if blame or isinstance(attempt.last, StreamCut):
-            self.owner.directory.failed(host, self.owner.clock(), blame=blame)
         rightly = code == "preempted" and self.ask.batch and self.preempted < MOST_PREEMPTED
+        self._held_against(attempt, code, blame=blame, rightly=rightly)
         self.preempted += rightly
         if rightly or (self.preempted and code == "busy"):
             self.tried.discard(host)
             self.resting[host] = asyncio.get_running_loop().time() + REST_SECONDS
         if attempt.accepted and not rightly and code != "draining":
             self._moved(attempt, code)
+
+    def _held_against(self, attempt: Attempt, code: str, *, blame: bool, rightly: bool) -> None:
+        """What it means for the host's next jobs that it did not do this one."""
+        owner, host, now = self.owner, attempt.offer.host, self.owner.clock()
+        if blame or isinstance(attempt.last, StreamCut):
+            owner.directory.failed(host, now, blame=blame)
+        elif code in PAYERS:
+            owner.denials.note(self.payer.key.address, host, now)
+        elif code not in BLAMELESS and not rightly:
+            owner.directory.gave_up(host, now)
 
     def _moved(self, attempt: Attempt, code: str) -> None:
         """A host left the stream in the middle of its work."""

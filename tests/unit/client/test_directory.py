@@ -1,6 +1,7 @@
 """The index of offers: what it keeps, replaces and forgets."""
 
 from itertools import pairwise
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +159,33 @@ def test_who_is_barred_and_how_many_report_is_what_a_look_at_all_hosts_would_say
         states = directory.hosts()
         assert set(directory.barred()) == {host for host, state in states.items() if state.barred}
         assert directory.linked == sum(state.beat_at is not None for state in states.values())
+
+
+def test_who_gives_jobs_up_comes_last_for_a_while_and_is_never_out_of_reach_for_two_or_three() -> None:
+    directory, other = Directory(needs_beats=False), key("other")
+    directory.put(known_offer(HOST, price_in=1, price_out=1))
+    directory.put(known_offer(other, price_in=9, price_out=9))
+    want, rng = Want(chat_request()), Random(1)
+
+    def chosen(now: float) -> bytes:
+        pick = directory.choose(AGENT, want, now, rng)
+        assert pick is not None
+        return pick.offer.host
+
+    directory.gave_up(HOST.address, NOW)
+    assert chosen(NOW) == HOST.address, "once that happens"
+    for _ in range(2):
+        directory.gave_up(HOST.address, NOW)
+    assert chosen(NOW) == other.address
+    directory.failed(other.address, NOW, blame=True)
+    assert chosen(NOW) == HOST.address, "it is better than nobody"
+    directory.forgive(other.address)
+    assert chosen(NOW + 19) == other.address
+    assert chosen(NOW + 21) == HOST.address
+    directory.gave_up(HOST.address, NOW + 21)
+    assert able(directory, NOW + 22) == [other.address]
+    directory.worked(HOST.address)
+    directory.doubt([HOST.address])
+    assert chosen(NOW + 100) == other.address, "an audit's doubt is another matter"
+    directory.doubt([])
+    assert chosen(NOW + 100) == HOST.address
