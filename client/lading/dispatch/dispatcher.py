@@ -33,6 +33,7 @@ from lading.dispatch.mailbox import Mailbox
 from lading.dispatch.opening import Spoken
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
+from lading.dispatch.scout import Scout
 from lading_contracts.deployment import Deployment
 from lading_net.ports import Transport
 from lading_protocol.ids import JobId
@@ -83,6 +84,7 @@ class Dispatcher:
         self.denials = Denials()
         self.line = Line()
         self.spoken = Spoken(self)
+        self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
         self._background: set[asyncio.Task[None]] = set()
 
     @property

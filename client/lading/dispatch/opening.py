@@ -62,7 +62,7 @@ class Asking:
         """The attempt that `state` has begun. It goes on behind the tokens there are, or asks for them from the first
         on; only then an early receipt is of use."""
         ask, proof = self._ask, self.proof if state.emitted else b""
-        early = ask.early and not state.emitted
+        early = ask.told and not state.emitted
         elder = ElderOpen(
             version=VERSION,
             job=state.spec.job,

@@ -11,7 +11,7 @@ import msgspec
 
 from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
-from lading.core.matching import RUSH, Want
+from lading.core.matching import RUSH, Want, aim_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
 from lading.dispatch.events import (
@@ -55,6 +55,7 @@ from lading_protocol.receipts import Finish
 
 if TYPE_CHECKING:
     from lading.dispatch.dispatcher import Dispatcher
+    from lading.dispatch.scout import Scout
 
 DIAL_SECONDS = 5.0
 # How long a host has for its last word on a job that is not wanted any more.
@@ -129,9 +130,21 @@ class Run:
         pick = self.choose()
         if pick is None and self.preempted:
             pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, self._patience())
+        if pick is None and self.owner.scout is not None:
+            pick = await self._from_elsewhere(self.owner.scout)
         if pick is None:
             raise self._nobody()
         return pick
+
+    async def _from_elsewhere(self, scout: "Scout") -> Pick | None:
+        """A host that only others know of. Where some are merely full, the job is better off in the queue meanwhile."""
+        if not self._may_try():
+            return None
+        want = self._want()
+        if not self.state.emitted and any("(busy)" in reason for reason in self.reasons):
+            scout.want_more(self.ask.agent, aim_of(want))
+            return None
+        return self.choose() if await scout.bring(self.ask.agent, want) else None
 
     def _may_try(self) -> bool:
         return len(self.tried) < self.owner.limits.attempts
@@ -296,7 +309,7 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if isinstance(heard, Chunk | Done) and self.state.attempt is not None:
+        if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
             self.listener.hear(Signed(heard.receipt, heard.marks))
         if type(heard) is Chunk and not attempt.early:
             owner.funds.pay(self.payer, attempt)

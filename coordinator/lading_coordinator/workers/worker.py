@@ -47,6 +47,7 @@ async def work(orders: Orders, build: Build) -> None:
         ),
     )
     coordinator = Coordinator(settings, outside)
+    transport.heard = coordinator.hearing.take
     calm_collector()
     stop_on_signals(coordinator.stop)
     _stop_with_the_desk(coordinator)

@@ -54,6 +54,7 @@ class Habits(msgspec.Struct, frozen=True):
     seen: float = 120.0
     promise: float = 3.0  # to send what one said it had
     lists: int = 10  # of ids, from one neighbour in a tick
+    listed: int = 2_000  # ids in them
     asked: int = 1_000  # ids, of one neighbour in a tick
     promises: int = 16_384  # of all, not kept yet
     again: int = 3  # times that one neighbour gets the same message
@@ -98,7 +99,7 @@ class _Neighbour:
         self.messages, self.bytes = Bucket(habits.messages, now), Bucket(habits.bytes, now)
         self.first = 0.0  # messages that it was the first to bring, those of long ago counting less
         self.helped = 0  # and of them, since the last tick, those that it had to be asked for
-        self.lists = self.asked = self.grafts = self.checked = 0
+        self.lists = self.listed = self.asked = self.grafts = self.checked = 0
         self.ticks = 0
 
 
@@ -246,6 +247,8 @@ class Mesh:
             return
         if topic not in self.topics:
             return
+        ids = tuple(ids)[: max(0, self.habits.listed - one.listed)]
+        one.listed += len(ids)
         new = [each for each in dict.fromkeys(ids) if self._wanted(named(each), peer)]
         new = self._some(new, min(self.habits.asked - one.asked, self.habits.promises - len(self._promises)))
         if not new:
@@ -317,7 +320,7 @@ class Mesh:
         if len(self._backoff) > self.habits.pauses:  # names are free: those who are gone are not waited for, then
             self._backoff = {key: until for key, until in self._backoff.items() if key[1] in self._neighbours}
         for one in self._neighbours.values():
-            one.helped = one.lists = one.asked = one.grafts = one.checked = 0
+            one.helped = one.lists = one.listed = one.asked = one.grafts = one.checked = 0
             one.first *= 0.98
             one.ticks += 1
 
