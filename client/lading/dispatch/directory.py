@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
-import msgspec
-
 from lading.core.fleet import Fleet
+from lading.core.idle import MOST_GIVEN_UP, Idle
 from lading.core.index import Entry, HostState
 from lading.core.matching import (
     BEAT_LIMIT,
@@ -27,7 +26,7 @@ from lading.core.matching import (
     refusal_of,
     unfit_for,
 )
-from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
+from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Pick, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.survey import quotable, stocks
 from lading.core.why import Choice, Choices, Losses, Slice
@@ -40,7 +39,6 @@ from lading_protocol.summaries import Stock
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
-MOST_GIVEN_UP = 4
 FULL_SECONDS, MOST_FULL_SECONDS, MOST_DENIED_SECONDS = 0.5, 8.0, 60.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
@@ -52,14 +50,6 @@ MOST_EXPLAINED = 1024
 MOST_QUOTED = 4096
 # A prompt shorter than this tells the way's length, a longer one how fast it is read.
 SHORT_TOKENS = 64.0
-
-
-class Pick(msgspec.Struct, frozen=True):
-    """Who gets a job. The first token is expected in `seconds`, of which `tokens` of the prompt are left to read."""
-
-    offer: KnownOffer
-    seconds: float
-    tokens: float
 
 
 class Directory:
@@ -75,9 +65,7 @@ class Directory:
         self._floors: dict[Address, int] = {}
         self._sunsets: dict[bytes, int] = {}
         self._doubted: frozenset[Address] = frozenset()
-        # Hosts that gave up again and again: until when they come last, and when to look.
-        self._idle: dict[Address, float] = {}
-        self._idle_ends: list[tuple[float, Address]] = []
+        self._idle = Idle()
         self._total = 0
         self._unswept: list[Address] = []
         self._prefixes = PrefixIndex()
@@ -203,7 +191,7 @@ class Directory:
     def worked(self, host: Address) -> None:
         state = self.host(host)
         state.failures = state.refusals = state.denied = state.given_up = 0
-        if self._idle.pop(host, None) is not None:
+        if self._idle.forget(host):
             self._fleet.doubt(state, doubted=host in self._doubted)
 
     def full(self, host: Address, now: float) -> None:
@@ -229,25 +217,13 @@ class Directory:
         self._prefixes.forget(host)
 
     def gave_up(self, host: Address, now: float) -> None:
-        """It would not have a job, or gave it up, and not for the payer's sake. Once that happens; from the second time
-        in a row on it comes after all that are free, each time for longer, and from the fourth on it is left alone. One
-        job that is too much for its hosts puts none out of reach so."""
+        """It would not have a job, or gave it up, and not for the payer's sake."""
         state = self.host(host)
         state.given_up += 1
         if state.given_up >= MOST_GIVEN_UP:
             self.failed(host, now, blame=False)
-        elif state.given_up > 1:
-            self._idle[host] = until = now + SHUN_SECONDS * 2 ** (state.given_up - 2)
-            heappush(self._idle_ends, (until, host))
+        elif self._idle.note(host, state.given_up, now):
             self._fleet.doubt(state, doubted=True)
-
-    def _look_at_idle(self, now: float) -> None:
-        while self._idle_ends and self._idle_ends[0][0] <= now:
-            until, host = heappop(self._idle_ends)
-            if self._idle.get(host) == until:
-                del self._idle[host]
-                if (state := self._fleet.hosts.get(host)) is not None:
-                    self._fleet.doubt(state, doubted=host in self._doubted)
 
     def forgive(self, host: Address) -> None:
         """The host is back after a loss that was not a lie: it may be chosen at once."""
@@ -344,7 +320,9 @@ class Directory:
     def choose(self, agent: AgentId, want: Want, now: float, rng: Chance) -> Pick | None:
         """The host for a job, or None when no offer will do. The caller says `started` once the job is on its way."""
         aim = aim_of(want)
-        self._look_at_idle(now)
+        for host in self._idle.over(now):
+            if (state := self._fleet.hosts.get(host)) is not None:
+                self._fleet.doubt(state, doubted=host in self._doubted)
         found = self._fleet.best(agent, aim, now, grades_of(want))
         if found is None:
             self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)

@@ -12,8 +12,9 @@ import msgspec
 from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import RUSH, Want, aim_of
+from lading.core.near import Pick
+from lading.dispatch.account import account_of, part_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
-from lading.dispatch.directory import Pick
 from lading.dispatch.events import (
     Ask,
     Ended,
@@ -35,7 +36,7 @@ from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, Wei, short
+from lading_protocol.ids import Address, JobId, Wei, short
 from lading_protocol.job import (
     Deliver,
     DeliverRows,
@@ -405,7 +406,7 @@ class Run:
         owner.funds.settle(self.payer, attempt, late=late)
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
-            self.parts.append(_part(attempt, wanted=wanted))
+            self.parts.append(part_of(attempt, wanted=wanted))
             self.spent += attempt.promised
             if attempt.receipt is not None and not attempt.first and wanted:
                 self.asking.proof = attempt.receipt.pack()
@@ -464,46 +465,15 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _report(self) -> Ended:
-        ended = self._ended()
+        ended = account_of(self)
         if self.parts and not self.reported:
             self.reported = True
             owner = self.owner
             owner.funds.tab.when_signed(lambda: owner.on_end(ended))
         return ended
 
-    def _ended(self) -> Ended:
-        state = self.state
-        return Ended(
-            job=state.spec.job,
-            request=state.spec.request,
-            agent=self.ask.agent,
-            payer=self.payer.payer,
-            signer=self.payer.key.address,
-            finish=state.finish,
-            prompt_tokens=state.prompt_tokens,
-            prompt_hash=Digest(state.prompt_hash),
-            emitted=state.emitted,
-            vectors=state.vectors,
-            parts=tuple(self.parts),
-            given=len(self.ask.emitted),
-        )
-
 
 def some(reasons: list[str]) -> list[str]:
     """As many as a person reads."""
     more = len(reasons) - MOST_REASONS
     return reasons if more <= 0 else [*reasons[:MOST_REASONS], f"and so on for {more} more"]
-
-
-def _part(attempt: Attempt, *, wanted: bool) -> Part:
-    return Part(
-        attempt.offer.host,
-        attempt.offer,
-        attempt.number,
-        attempt.first,
-        attempt.count,
-        attempt.promised,
-        attempt.receipt if wanted else None,
-        attempt.marks if wanted else (),
-        attempt.settling,
-    )
