@@ -39,6 +39,7 @@ from lading_protocol.summaries import Stock
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
+MOST_FORGIVEN = 2
 FULL_SECONDS, MOST_FULL_SECONDS, MOST_DENIED_SECONDS = 0.5, 8.0, 60.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
@@ -190,7 +191,7 @@ class Directory:
 
     def worked(self, host: Address) -> None:
         state = self.host(host)
-        state.failures = state.refusals = state.denied = state.given_up = 0
+        state.failures = state.refusals = state.denied = state.given_up = state.forgiven = 0
         if self._idle.forget(host):
             self._fleet.doubt(state, doubted=host in self._doubted)
 
@@ -213,6 +214,8 @@ class Directory:
         state = self.host(host)
         state.failures += 1
         pause = SHUN_LIAR_SECONDS if blame else min(SHUN_SECONDS * 2 ** min(state.failures - 1, 16), SHUN_LIAR_SECONDS)
+        if blame:
+            state.lied_until = now + pause
         self._fleet.shun(state, max(state.shunned_until, now + pause), now)
         self._prefixes.forget(host)
 
@@ -225,10 +228,11 @@ class Directory:
         elif self._idle.note(host, state.given_up, now):
             self._fleet.doubt(state, doubted=True)
 
-    def forgive(self, host: Address) -> None:
-        """The host is back after a loss that was not a lie: it may be chosen at once."""
+    def forgive(self, host: Address, now: float) -> None:
+        """The host says that it is back: it may be chosen at once, unless it lied, or was let in so again and again."""
         state = self.host(host)
-        if state.shunned_until and state.failures:
+        if state.shunned_until and state.failures and state.lied_until <= now and state.forgiven < MOST_FORGIVEN:
+            state.forgiven += 1
             self._fleet.forgive(state)
 
     def prune(self, now: float) -> None:

@@ -177,9 +177,9 @@ def test_who_gives_jobs_up_comes_last_for_a_while_and_is_never_out_of_reach_for_
     for _ in range(2):
         directory.gave_up(HOST.address, NOW)
     assert chosen(NOW) == other.address
-    directory.failed(other.address, NOW, blame=True)
+    directory.failed(other.address, NOW, blame=False)
     assert chosen(NOW) == HOST.address, "it is better than nobody"
-    directory.forgive(other.address)
+    directory.forgive(other.address, NOW)
     assert chosen(NOW + 19) == other.address
     assert chosen(NOW + 21) == HOST.address
     directory.gave_up(HOST.address, NOW + 21)
@@ -189,3 +189,23 @@ def test_who_gives_jobs_up_comes_last_for_a_while_and_is_never_out_of_reach_for_
     assert chosen(NOW + 100) == other.address, "an audit's doubt is another matter"
     directory.doubt([])
     assert chosen(NOW + 100) == HOST.address
+
+
+def test_a_host_is_forgiven_what_may_be_a_mishap_and_never_a_lie() -> None:
+    """Saying hello costs nothing: whoever lies, or cuts its line each time, would do so after every job."""
+    directory = Directory(needs_beats=False)
+    directory.put(known_offer(HOST))
+    for _ in range(2):
+        directory.failed(HOST.address, NOW, blame=False)
+        directory.forgive(HOST.address, NOW)
+        assert able(directory, NOW) == [HOST.address]
+    directory.failed(HOST.address, NOW, blame=False)
+    directory.forgive(HOST.address, NOW)
+    assert able(directory, NOW) == []
+    directory.worked(HOST.address)
+    directory.forgive(HOST.address, NOW)
+    directory.failed(HOST.address, NOW, blame=True)
+    directory.forgive(HOST.address, NOW + 3000)
+    assert able(directory, NOW + 3000) == []
+    directory.forgive(HOST.address, NOW + 3600)
+    assert directory.host(HOST.address).shunned_until == 0
