@@ -114,7 +114,7 @@ class Index:
             log.info("Host %s: the chain is slow to say whether it has a stake", short(host))
         new = not self._directory.offers_of(host)
         self._place(host, offers)
-        self._directory.forgive(host)
+        self._directory.forgive(host, self._clock())
         if new:
             log.info("Host %s is here with %s", short(host), ", ".join(one.detail.name for one in offers) or "no offer")
         for known in offers:

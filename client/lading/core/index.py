@@ -42,10 +42,12 @@ class HostState:
     `batch` of our running jobs would give way to others, unless it `stays`: it refused to, since it last reported.
     `blind`: the last job went there although it was full by all that we knew. `refusals` are those in a row that its
     reports had not announced, `denied` those since it last reported that it is full; until `full_until` it counts as
-    full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an
-    entry of it. `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before
-    any work. `spells` are stretches of time in which it could not be chosen, and why; those that last still are not
-    among them. `quoted`: it does not report here, another coordinator tells of it.
+    full, whatever it reports. `given_up` are the jobs that it would not have, in a row; `forgiven` counts how often it
+    was let in again since it last worked, `lied_until` is when a lie is over. `until` is when it counts as silent,
+    `grade` how it stands, `filed` the worst grade of an entry of it. `pace`, `service` and `base` are what we saw:
+    seconds for a token of the prompt, for a job, and before any work. `spells` are stretches of time in which it could
+    not be chosen, and why; those that last still are not among them. `quoted`: it does not report here, another
+    coordinator tells of it.
     """
 
     address: Address
@@ -54,6 +56,9 @@ class HostState:
     beat_at: float | None = None
     busy: int = 0
     failures: int = 0
+    given_up: int = 0
+    forgiven: int = 0
+    lied_until: float = 0.0
     batch: int = 0
     stays: bool = False
     blind: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from lading.core.failover import Failover
-from lading.dispatch.directory import Pick
+from lading.core.near import Pick
 from lading.dispatch.events import Settling
 from lading.dispatch.funds import Cover
 from lading_net.errors import NetError

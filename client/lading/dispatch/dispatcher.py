@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 
+from lading.core.denials import Denials
 from lading.core.failover import Failover, Limits
 from lading.dispatch.attempt import Attempt
 from lading.dispatch.directory import Directory
@@ -80,6 +81,7 @@ class Dispatcher:
         self.on_end = on_end
         self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
+        self.denials = Denials()
         self.line = Line()
         self.spoken = Spoken(self)
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does

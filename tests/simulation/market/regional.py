@@ -10,8 +10,9 @@ from collections.abc import Callable
 from factories import NOW
 from lading.core.atlas import Atlas
 from lading.core.matching import Aim, Filters, Want, aim_of, distance
+from lading.core.near import Pick
 from lading.core.quotes import FRESH_SECONDS, aim_asked, enough, want_of, worth_a_look
-from lading.dispatch.directory import Directory, Pick
+from lading.dispatch.directory import Directory
 from lading.dispatch.scout import ABREAST, MOST_ASKED, SOME
 from lading_protocol.ids import Address
 from lading_protocol.messages import ChatRequest, Message
