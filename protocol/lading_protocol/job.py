@@ -225,6 +225,8 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
             case Vectors():
                 return _vectors(state, event)
             case Chunk():
+                if not _unsigned(_running(state)):  # a host that says this for ever would never be found silent
+                    raise _Lie("The host signed anew, and delivered nothing since it last did.")
                 state = _marked(state, event.marks)
                 return _with_receipt(state, _receipt(state, event.receipt, domain, now)), []
             case Done():
