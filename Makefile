@@ -20,7 +20,7 @@ test: .venv/.dev ## All tests: unit, property, contracts, simulation, integratio
 check: .venv/.dev ## Lint, types and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-bench: .venv/.dev ## Every benchmark: JSON lines, then a table
+bench: .venv/.dev ## Every benchmark: JSON lines, then a table (bench-NAME: one of them)
 	@$(BIN)/python -m tests.bench
 
 bench-%: .venv/.dev

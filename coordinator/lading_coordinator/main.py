@@ -33,7 +33,7 @@ from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.disputes import Disputes
-from lading_coordinator.audits.fees import Fees, Till
+from lading_coordinator.audits.fees import Fees, Till, paid_since
 from lading_coordinator.audits.lessons import Bench, Lessons
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
@@ -228,7 +228,8 @@ class Coordinator:
         """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
         match event:
             case CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch):
-                if self.place.role is Role.WHOLE or self.sessions.signs(signer):
+                fees = signer == self.outside.key.address and self.place.role is not Role.WORKER
+                if self.place.role is Role.WHOLE or fees or self.sessions.signs(signer):
                     self.purse.closed(signer, host, terms, epoch)
             case TermsSunsetSet(id=terms, moment=moment) | Condemned(id=terms, moment=moment):
                 self.directory.sunset(terms, moment)
@@ -398,7 +399,9 @@ class Coordinator:
                 court=self.outside.contracts.court,
                 hold=self.checks.hold,
                 pause=self.settings.audit_opening_pause,
+                epoch=self.settings.audit_epoch,
                 limits=self._limits,
+                paid=lambda: paid_since(self.store, self.outside.clock() - self.settings.audit_epoch),
             ),
             directory=self.directory,
             catalogue=self.catalogue,

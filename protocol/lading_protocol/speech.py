@@ -15,7 +15,8 @@ from lading_protocol import OLDEST, VERSION
 
 SPEECH = "/lading/speech/1"
 AUDIT_FEE = "audit_fee"
-FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", "relay", "straighten")
+PROOF = "proof"
+FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", PROOF, "relay", "straighten")
 
 # A coordinator that indexes only some regions says which: IN_REGION and a region, each a feature.
 IN_REGION = "in:"

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from lading import keyfile
 from lading.cli import context
-from lading.cli.flags import ChainUrl, Json, Key, Record
+from lading.cli.flags import ChainUrl, Json, Key, Record, Switch
 from lading.cli.output import UNHEALTHY, emit, emit_rows, err
 from lading.errors import BadSettings
 from lading_contracts import deployment as deployments
@@ -24,7 +24,6 @@ app = App(name="chain", help="A local chain for development, and the contracts o
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 ChainId = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]
 Seconds = Annotated[float, Parameter(validator=Number(gte=0, lte=3600))]
-Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.command
@@ -151,7 +150,7 @@ async def status(
     chosen = context.settings(chain_url=chain_url, deployment=deployment)
     record = deployments.load(chosen.deployment_path) if chosen.deployment_path.exists() else None
     if record is None and chain_id is None:
-        raise BadSettings("Neither a deployment record nor --chain-id says which chain to expect.")
+        raise BadSettings("No deployment record says which chain to expect.", hint="Give --deployment, or --chain-id.")
     found = await chain_status(Endpoint(chosen.chain_url, chain_id or (record.chain_id if record else 0)), record)
     symbol, decimals = (record.symbol, record.decimals) if record else ("", 18)
     emit(
@@ -219,7 +218,7 @@ async def faucet(
     to
         The 0x address.
     coins
-        How many, in tokens.
+        How many, in coins.
     seed
         The local chain's seed.
     """

@@ -23,11 +23,13 @@ from lading.dispatch.events import (
     Refusal,
     Rows,
     Settling,
+    Signed,
     Started,
 )
 from lading.dispatch.funds import Funds
 from lading.dispatch.line import Line
 from lading.dispatch.mailbox import Mailbox
+from lading.dispatch.opening import Spoken
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
 from lading.dispatch.scout import Scout
@@ -49,6 +51,7 @@ __all__ = [
     "Refusal",
     "Rows",
     "Settling",
+    "Signed",
     "Started",
 ]
 
@@ -78,6 +81,7 @@ class Dispatcher:
         self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
         self.line = Line()
+        self.spoken = Spoken(self)
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
         self._background: set[asyncio.Task[None]] = set()
 

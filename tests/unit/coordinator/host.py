@@ -330,12 +330,14 @@ class _Attempt:
                     self.messages.stream.write(len(cut).to_bytes(4, "big") + cut)
                 else:
                     self.messages.send(frame)
+                if opening.early and not at:
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
-                await asyncio.sleep(habits.pause)
+                await asyncio.sleep(self.host.habits.pause)
         if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
             finish = Finish.LENGTH
         self.messages.send(Done(self.receipt(finish).pack()))
