@@ -130,12 +130,12 @@ class Scout:
             self.seek(agent, aim, MOST_ASKED)
         for agent in list(self._atlas.agents()):
             lately = self._directory.latest(agent)
-            if lately is None or not now - LATELY_SECONDS < lately.one.at <= now:
+            if lately is None or not now - LATELY_SECONDS < lately[0].at <= now:
                 continue
-            choice = lately.one
+            choice, count = lately
             pressing = choice.host is not None and self._directory.presses(choice.host)
             if worth_a_look(choice, self._atlas.hints(agent, choice.aim, now), pressing=pressing):
-                self.seek(agent, choice.aim, most=enough(lately.count))
+                self.seek(agent, choice.aim, most=enough(count))
         if len(self._rests) > MOST_REMEMBERED:
             self._rests = {question: rest for question, rest in self._rests.items() if rest.until > now}
 

@@ -97,10 +97,10 @@ class BySummary(Lading):
         lately = self.directory.latest(AGENT)
         if lately is None:
             return
-        choice = lately.one
+        choice, count = lately
         pressing = choice.host is not None and self.directory.presses(choice.host)
         if worth_a_look(choice, self.atlas.hints(AGENT, choice.aim, NOW + now), pressing=pressing):
-            self._seek(choice.aim, now, ABREAST, enough(lately.count))
+            self._seek(choice.aim, now, ABREAST, enough(count))
 
     def _seek(self, aim: Aim, now: float, among: int, most: int = SOME) -> None:
         for hint in self.atlas.hints(AGENT, aim, NOW + now)[:among]:

@@ -34,5 +34,5 @@ def test_where_all_work_comes_to_one_region_the_others_take_their_part() -> None
     jobs = [structs.replace(job, gateway=0) for job in trace(SEED, shape, sum(one.slots for one in made))]
     full, ours = both(made, jobs, shape)
     assert ours.cost <= 1.08 * full.cost
-    assert ours.p50 <= 1.5 * full.p50
+    assert ours.p50 <= 1.7 * full.p50
     assert ours.good >= full.good - 0.05
