@@ -33,7 +33,7 @@ DIAL_SECONDS: Final = 3.0
 LEARN_SECONDS: Final = 60.0
 MOST_LEARNING: Final = 4
 # Hosts of one answer that are looked up on the chain; the others are when they are quoted again.
-MOST_STRANGERS: Final = 32
+MOST_STRANGERS: Final = 128
 
 
 class Hearing:

@@ -13,6 +13,7 @@ from lading.core.matching import Aim, Filters, Want, aim_of, distance
 from lading.core.quotes import FRESH_SECONDS, aim_asked, enough, want_of, worth_a_look
 from lading.dispatch.directory import Directory, Pick
 from lading.dispatch.scout import ABREAST, MOST_ASKED, SOME
+from lading_coordinator.regions.hearing import MOST_STRANGERS
 from lading_protocol.ids import Address
 from lading_protocol.messages import ChatRequest, Message
 from lading_protocol.summaries import KnownSummary, SummaryAd, SummaryDetail
@@ -114,8 +115,12 @@ class BySummary(Lading):
 
         def answered() -> None:
             at = NOW + now + way / 2
+            strangers = 0
             for entry in other.directory.quotable(AGENT, aim_asked(want), want.most, at, self.rng):
                 host = entry.host
+                strangers += not self.directory.quotes(host.address)
+                if strangers > MOST_STRANGERS and not self.directory.quotes(host.address):
+                    continue
                 free = max(0, host.room)
                 self.quoted += self.directory.quote(entry.known, free, host.waiting, min(host.beat_at or at, at))
 
