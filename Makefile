@@ -26,7 +26,7 @@ compiled: .venv/.dev ## The gateway's hot path as machine code, in build/compile
 test-compiled: compiled ## The tests of what is compiled, with it in place of its sources
 	@$(BIN)/python tests/compiled.py
 
-bench: .venv/.dev ## Every benchmark: JSON lines, then a table
+bench: .venv/.dev ## Every benchmark: JSON lines, then a table (bench-NAME: one of them)
 	@$(BIN)/python -m tests.bench
 
 bench-%: .venv/.dev

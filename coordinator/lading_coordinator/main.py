@@ -20,6 +20,7 @@ import msgspec
 from lading import __version__
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading.calibrations import published
+from lading.core.atlas import Atlas
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading.keyfile import load_key
@@ -60,6 +61,9 @@ from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.metrics import Metrics, merged
 from lading_coordinator.peers import Index, announce, settle_handler
+from lading_coordinator.regions.hearing import Hearing
+from lading_coordinator.regions.telling import Telling
+from lading_coordinator.regions.view import RegionView
 from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
 from lading_coordinator.settings import CoordinatorSettings, amount_of
@@ -87,6 +91,8 @@ from lading_protocol.messages import (
     SETTLE,
     CoordinatorDetail,
 )
+from lading_protocol.speech import for_regions
+from lading_protocol.summaries import QUOTES
 
 log = logging.getLogger(__name__)
 PRUNE_SECONDS = 60.0
@@ -109,6 +115,10 @@ def _plain_door(app: App, limits: Limits, _: "Coordinator") -> Door:
     return HttpServer(app, limits)
 
 
+def _unheard(summary: bytes) -> None:
+    pass
+
+
 async def _nobody(target: str) -> list[bytes]:
     return []
 
@@ -117,9 +127,10 @@ class Outside(msgspec.Struct, frozen=True):
     """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None, and without a
     `beacon` the settings name one.
 
-    Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats, `door` is
-    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), `workers`
-    gives what each of the others answers when it is asked for something, and `shares` keep the limits of all together.
+    Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats and `news`
+    to summaries, `door` is where its requests come in, `rest` takes what is not the data plane's (without it, this
+    process does), `workers` gives what each of the others answers when it is asked for something, and `shares` keep the
+    limits of all together.
     """
 
     key: PrivateKey
@@ -133,6 +144,7 @@ class Outside(msgspec.Struct, frozen=True):
     beacon: Beacon | None = None
     place: Place = Place()
     beats: Callable[[StreamHandler], StreamHandler] = _as_it_is
+    news: Callable[[bytes], None] = _unheard
     door: Callable[[App, Limits, "Coordinator"], Door] = _plain_door
     workers: Callable[[str], Awaitable[list[bytes]]] = _nobody
     rest: App | None = None
@@ -169,12 +181,25 @@ class Coordinator:
             required=settings.require_stake,
             payout_of=outside.contracts.settlement.payout_of,
         )
-        self.index = Index(self.directory, self.standing, self.agents, record.settlement_domain, self.metrics, clock)
+        domain = record.settlement_domain
+        self.index = Index(self.directory, self.standing, self.agents, domain, self.metrics, clock, settings.regions)
+        self.atlas = Atlas(outside.key.address)
+        self.hearing = Hearing(
+            outside.transport,
+            self.directory,
+            self.atlas,
+            self.agents,
+            self.standing,
+            domain,
+            clock,
+            self.metrics.summed,
+        )
         bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once + settings.jobs_waiting)
         self.sessions = Sessions(
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
         )
         self.dispatcher = self._dispatcher()
+        self.dispatcher.scout, self.hearing.news = self.hearing.scout, outside.news
         self.ledger.before_flush = self.dispatcher.funds.tab.sign_all
         self.turns = self._turns()
         self.records = Records(self.store, clock)
@@ -186,7 +211,7 @@ class Coordinator:
         self.gateway = Gateway(
             self.turns,
             self.sessions,
-            Models(self.catalogue, self.directory, clock, terms, self.market.promoted),
+            Models(self.catalogue, self.directory, clock, terms, self.market.promoted, self.atlas),
             self.metrics,
             clock=clock,
             fresh=outside.fresh,
@@ -196,6 +221,8 @@ class Coordinator:
         self.ready = asyncio.Event()
         self.http_address = ("", 0)
         self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
+        rng, period = random.Random(outside.fresh(16)), settings.summary_period
+        self.telling = Telling(self.directory, self.atlas, outside.endpoints, clock, rng, period)
 
     def _notice(self, event: Event) -> None:
         """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
@@ -326,23 +353,26 @@ class Coordinator:
         outside = self.outside
         services = [self.ledger.run(), self.index.tend(), self.turns.tend(), self.watch.run(), self.market.run()]
         if self.place.role is Role.WORKER:
-            return [*services, self._follow()]
+            return [*services, self._follow(), self.hearing.tend()]
         services.append(self._prune())
         if self.settings.audits:
             services.append(self.auditor.run())
         if outside.gossip is not None:
             domain = outside.contracts.deployment.settlement_domain
             services.append(self.index.listen(outside.gossip))
+            services += [self.hearing.listen(outside.gossip), self.hearing.tend()]
+            services.append(self.telling.publish(outside.gossip, domain, outside.key))
             services.append(announce(outside.gossip, lambda: self._detail, domain, outside.key, outside.clock))
         return services
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
-        serve_speech(transport)
+        serve_speech(transport, for_regions(self.settings.regions))
         transport.handle(HEARTBEAT, self.outside.beats(self.index.serve_heartbeat))
         if self.place.role is Role.WORKER:
             return
         transport.handle(OFFERS, self.index.serve_offers)
+        transport.handle(QUOTES, self.telling.serve_quotes)
         transport.handle(WHY, self.why.serve)
         transport.handle(PUBLISH, self.agents.serve_publish)
         transport.handle(RELEASE, self.releases.serve)
@@ -384,6 +414,7 @@ class Coordinator:
             chain_url=self.settings.chain_url,
             clock=self.outside.clock,
             metrics_text=self._figures,
+            regions=RegionView(self.settings.regions, self.directory, self.atlas, self.hearing, self.telling),
         )
         return Routes(self.gateway, AsgiBridge(create_app(Views(parts), self.stop.is_set)))
 

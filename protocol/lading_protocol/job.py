@@ -267,7 +267,9 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
         raise _Lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
     known = state.emitted and state.prompt_hash
     if known and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
-        raise _Lie("The host's prompt differs from the one that the stream began with.")
+        # One of the two is wrong, and which one nobody here knows: to blame the second would let a first host that lies
+        # have all honest ones shunned.
+        return _over(state, "prompt_differs", "It reads another prompt than the host before it.", blame=False)
     replaced = msgspec.structs.replace(attempt, accepted=event)
     if known:
         return msgspec.structs.replace(state, attempt=replaced), []

@@ -15,7 +15,7 @@ from lading.cli.output import emit, emit_rows, line, out
 from lading.core.audit_record import AuditRecord, faults_of
 from lading.core.audit_words import told, when
 from lading.errors import BadFile, GatewayError
-from lading.routes.gateway import refused, root_of, unreachable
+from lading.routes.passage import refused, root_of, unreachable
 from lading_contracts import deployment as deployments
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import BadReceipt, LadingError

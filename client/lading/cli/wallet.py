@@ -19,7 +19,7 @@ from lading.cli.flags import Asking, BaseUrl, Home, Json, Key, Signing, Switch
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows, out
 from lading.errors import BadSettings, GatewayError
-from lading.routes.gateway import refused, root_of, unreachable
+from lading.routes.passage import refused, root_of, unreachable
 from lading.settings import Settings
 from lading_contracts.deployment import Contracts
 from lading_protocol.ids import Address, address, from_hex, short, to_hex

@@ -16,12 +16,14 @@ from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain
+from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Wei
 from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Owe, Resume, apply, joined
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, SignedReceipt
+from lading_protocol.transcript import CHUNK_TOKENS
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
@@ -46,7 +48,7 @@ class Attempt:
     `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
     """
 
-    def __init__(self, stream: Stream, opening: Open, pick: Pick, cover: Cover, state: JobState) -> None:
+    def __init__(self, stream: Stream, opening: ElderOpen, pick: Pick, cover: Cover, state: JobState) -> None:
         self.pick = pick
         self.offer = pick.offer
         self.cover = cover
@@ -96,6 +98,13 @@ class Attempt:
     def send_voucher(self, voucher: bytes) -> bool:
         """Whether it could be sent."""
         return self._send(Pay(voucher))
+
+    @property
+    def early(self) -> bool:
+        """Whether the receipt that is here is only the one that was asked for with the first token: the host waits for
+        no voucher yet."""
+        asked = isinstance(self._opening, Open) and self._opening.early
+        return asked and 2 * self.count < min(self.offer.detail.credit, 2 * CHUNK_TOKENS)
 
     @property
     def over(self) -> bool:

@@ -24,13 +24,16 @@ from lading.dispatch.events import (
     Refusal,
     Rows,
     Settling,
+    Signed,
     Started,
 )
 from lading.dispatch.funds import Funds
 from lading.dispatch.line import Line
 from lading.dispatch.mailbox import one_by_one
+from lading.dispatch.opening import Spoken
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
+from lading.dispatch.scout import Scout
 from lading_contracts.deployment import Deployment
 from lading_net.ports import Transport
 from lading_protocol.ids import JobId
@@ -49,6 +52,7 @@ __all__ = [
     "Refusal",
     "Rows",
     "Settling",
+    "Signed",
     "Started",
 ]
 
@@ -81,6 +85,8 @@ class Dispatcher:
         self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
         self.line = Line()
+        self.spoken = Spoken(self)
+        self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
         self._background: set[asyncio.Task[None]] = set()
 
     @property

@@ -3,6 +3,7 @@
 The purse signs what it is told to; this module decides how much, and that nothing is signed for the same work twice.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ class Funds:
 
     def release(self, cover: Cover) -> None:
         """The attempt is over: what it really cost is in the channel's vouchers now. Once for each cover."""
-        left = self.reserved.pop(cover.key) - cover.need
+        left = self.reserved.pop(cover.key, 0) - cover.need  # of several that cost nothing the first took the entry
         if left:
             self.reserved[cover.key] = left
 
@@ -101,7 +102,8 @@ class Funds:
         attempt.unpaid += more
         self.tab.owe(payer.key, attempt, more)
         if 2 * attempt.unpaid >= attempt.ahead:
-            self.tab.sign(attempt.cover.key)
+            # In a moment: what the voucher is for has left for the consumer by then, though this program be killed.
+            asyncio.get_running_loop().call_soon(self.tab.sign, attempt.cover.key)
 
     def settle(self, payer: Payer, attempt: "Attempt", *, late: bool) -> None:
         """The last word on an attempt. Whatever the host says or asks for later, no higher voucher is signed for it."""

@@ -10,18 +10,31 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lading.core.failover import CRASHES, deadly_key, weight_of
-from lading.core.matching import RUSH, Want
+from lading.core.matching import RUSH, Want, aim_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
-from lading.dispatch.events import Ask, Ended, Listener, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
+from lading.dispatch.events import (
+    Ask,
+    Ended,
+    Listener,
+    Moved,
+    Part,
+    Payer,
+    Piece,
+    Refusal,
+    Rows,
+    Settling,
+    Signed,
+    Started,
+)
 from lading.dispatch.hedge import Race
+from lading.dispatch.opening import Asking
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
-from lading_protocol import VERSION
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, short
+from lading_protocol.ids import Address, Digest, JobId, Wei, short
 from lading_protocol.job import (
     Deliver,
     DeliverRows,
@@ -34,13 +47,14 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, EmbedRequest, Open
+from lading_protocol.messages import JOB, Chunk, Done, EmbedRequest
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
 
 if TYPE_CHECKING:
     from lading.dispatch.dispatcher import Dispatcher
+    from lading.dispatch.scout import Scout
 
 DIAL_SECONDS = 5.0
 # How long a host has for its last word on a job that is not wanted any more.
@@ -49,7 +63,7 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
-# A request the host will never take, whichever host it is.
+# A request that no host will ever take, by a host's word: one more is asked before that is believed.
 HOPELESS = frozenset({"bad_request", "too_long"})
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
@@ -71,6 +85,9 @@ class Run:
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
+        self.hopeless: dict[Address, Refusal] = {}
+        self.asking = Asking(owner, ask)
+        self.spent = 0
         self.current: Attempt | None = None
         self.live: list[Attempt] = []
         self.dropping: set[asyncio.Task[None]] = set()
@@ -114,9 +131,21 @@ class Run:
         pick = self.choose()
         if pick is None and self.preempted:
             pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, self._patience())
+        if pick is None and self.owner.scout is not None:
+            pick = await self._from_elsewhere(self.owner.scout)
         if pick is None:
             raise self._nobody()
         return pick
+
+    async def _from_elsewhere(self, scout: "Scout") -> Pick | None:
+        """A host that only others know of. Where some are merely full, the job is better off in the queue meanwhile."""
+        if not self._may_try():
+            return None
+        want = self._want()
+        if not self.state.emitted and any("(busy)" in reason for reason in self.reasons):
+            scout.want_more(self.ask.agent, aim_of(want))
+            return None
+        return self.choose() if await scout.bring(self.ask.agent, want) else None
 
     def _may_try(self) -> bool:
         return len(self.tried) < self.owner.limits.attempts
@@ -152,6 +181,8 @@ class Run:
         lost = owner.directory.refusals(self.ask.agent, self._want(), owner.clock()) if self._may_try() else []
         reasons = some(self.reasons + [str(one) for one in lost if one.code != "tried"])
         new = len(self.state.emitted) - len(self.ask.emitted)
+        if self.hopeless and self.tried <= self.hopeless.keys():
+            return next(iter(self.hopeless.values()))  # nobody is there to say otherwise
         if new:
             why = "; ".join(reason.rstrip(".") for reason in reasons)
             return JobLost(f"The answer broke off after {new} tokens: {why}.")
@@ -218,20 +249,7 @@ class Run:
         clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
         self.opened += 1
         state = begin_attempt(clean, offer, cover.key.epoch)
-        opening = Open(
-            version=VERSION,
-            job=state.spec.job,
-            attempt=state.attempts - 1,
-            offer=offer.id,
-            signer=payer.key.address,
-            epoch=cover.key.epoch,
-            request=self.ask.request,
-            emitted=state.emitted,
-            lock=cover.lock,
-            voucher=owner.purse.channel(cover.key).voucher,
-            band=BATCH if self.ask.batch else INTERACTIVE,
-            preempted=min(self.preempted, 255),
-        )
+        opening = self.asking.opening(link, state, offer, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state)
         self.live.append(attempt)
@@ -288,7 +306,9 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if type(heard) is Chunk:
+        if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
+            self.listener.hear(Signed(heard.receipt, heard.marks))
+        if type(heard) is Chunk and not attempt.early:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
@@ -303,7 +323,7 @@ class Run:
             match effect:
                 case Deliver(first, ids, text, chances):
                     self._answered(attempt)
-                    hear(Piece(first, ids, text, chances))
+                    hear(Piece(first, ids, text, chances, Wei(self.spent + attempt.owed)))
                 case DeliverRows(width, data):
                     hear(Rows(width, data))
                 case Resume(code, reason, blame):
@@ -321,6 +341,9 @@ class Run:
         if not attempt.answered:
             attempt.answered = True
             self.parked_at = None
+            for host in self.hopeless:  # it could be done after all
+                self.owner.directory.failed(host, self.owner.clock(), blame=False)
+            self.hopeless.clear()
             self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
@@ -329,7 +352,10 @@ class Run:
         host = attempt.offer.host
         self.reasons.append(f"host {short(host)} dropped out ({code}): {reason}")
         if code in HOPELESS and not self.state.emitted:
-            raise Refusal(reason, code=code)
+            agrees = any(one.code == code for one in self.hopeless.values())
+            self.hopeless[host] = Refusal(reason, code=code)
+            if agrees:
+                raise self.hopeless[host]
         if blame or isinstance(attempt.last, StreamCut):
             self.owner.directory.failed(host, self.owner.clock(), blame=blame)
         rightly = code == "preempted" and self.ask.batch and self.preempted < MOST_PREEMPTED
@@ -367,6 +393,9 @@ class Run:
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
             self.parts.append(_part(attempt, wanted=wanted))
+            self.spent += attempt.promised
+            if attempt.receipt is not None and not attempt.first and wanted:
+                self.asking.proof = attempt.receipt.pack()
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
 

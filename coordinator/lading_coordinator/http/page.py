@@ -20,6 +20,7 @@ def render(views: Views) -> str:
         "hosts": views.hosts(),
         "jobs": views.recent_jobs(RECENT),
         "audits": views.audits(RECENT),
+        "regions": parts.regions.tree(),
         "chain_up": parts.watch.up,
         "head": parts.watch.head,
         "chain_id": parts.deployment.chain_id,

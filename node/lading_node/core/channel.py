@@ -20,6 +20,8 @@ from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 UNPAID_PROMPT_TOKENS = 4096
 UNPAID_OUTPUT_TOKENS = 512
 UNPAID_SHARE = 50
+# And a quarter of it in prompts of answers that are said to have begun elsewhere, without the receipt that shows it.
+UNPROVEN_SHARE = 4
 
 
 P = TypeVar("P", SignedVoucher, SignedLock)
@@ -48,7 +50,8 @@ class Channel(msgspec.Struct, frozen=True):
     `locked`, `redeemed`, `closing` and `dead` (closed for good) are as last seen on the chain; `pending` is what an
     accepted lock will bring `locked` up to.
     `signed` is the highest voucher that is durable here. `written` is what ended attempts were not paid for. `lent` is
-    what the prompts of resumed attempts are worth since this node started, which another host is said to have billed.
+    what the prompts of resumed attempts are worth since this node started, which another host is said to have billed,
+    and no receipt shows it.
     """
 
     id: ChannelId
@@ -115,17 +118,19 @@ def unpaid_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) 
 
 
 def lend(channel: Channel, prompt: Wei) -> Channel:
-    """A prompt worth that much is read for an answer that is said to have begun elsewhere."""
+    """A prompt worth that much is read for an answer that is only said to have begun elsewhere."""
     return msgspec.structs.replace(channel, lent=Wei(channel.lent + prompt))
 
 
 def lent_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Wei:
-    """How much of such prompts a payer may have before its next one is refused: as much as it has paid here.
+    """How much of such prompts a payer may have before its next one is refused.
 
-    That the first token came from another host is the payer's word: whoever guesses it has the prompt read for nothing.
-    An honest payer comes to this only where more than half of what it brings has begun elsewhere.
+    Without the first host's receipt (core.proof) it is the payer's word alone that there is a first token: whoever
+    guesses it has the prompt read for nothing. An honest payer lacks that receipt only of answers that were lost within
+    their first tokens, or with whoever had it; it comes to this where a fifth of what it brings are such.
     """
-    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + channel.signed + beside.signed)
+    paid = (channel.signed + beside.signed) // UNPROVEN_SHARE
+    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + paid)
 
 
 def restored(channel: Channel) -> Channel:

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from lading_net.core.heard import Seen, Shelf
-from lading_net.core.quotas import Bucket, Quotas, Rate
+from lading_net.core.quotas import Bucket, Rate
 from lading_net.core.rpc import MAX_GOSSIP_BYTES, Message, Prune, Rpc, author, encode_rpc, genuine, named
 from lading_net.errors import BadEndpoint
 from lading_protocol.ids import Address
@@ -54,14 +54,16 @@ class Habits(msgspec.Struct, frozen=True):
     seen: float = 120.0
     promise: float = 3.0  # to send what one said it had
     lists: int = 10  # of ids, from one neighbour in a tick
+    listed: int = 2_000  # ids in them
     asked: int = 1_000  # ids, of one neighbour in a tick
     promises: int = 16_384  # of all, not kept yet
     again: int = 3  # times that one neighbour gets the same message
+    pauses: int = 4_096  # backoffs, of all who ever were neighbours
     topics: int = 64  # of one neighbour
     grafts: int = 64  # in a tick
     messages: Rate = Rate(burst=1_000, second=500)
     bytes: Rate = Rate(burst=8 * 1024 * 1024, second=512 * 1024)
-    checks: Rate = Rate(burst=4_000, second=1_500)  # of signatures, for all together
+    checks: Rate = Rate(burst=4_000, second=1_500)  # of signatures, for all together: half is shared out evenly
     forged: float = 20.0
     early: float = 5.0
     broken: float = 4.0
@@ -97,7 +99,7 @@ class _Neighbour:
         self.messages, self.bytes = Bucket(habits.messages, now), Bucket(habits.bytes, now)
         self.first = 0.0  # messages that it was the first to bring, those of long ago counting less
         self.helped = 0  # and of them, since the last tick, those that it had to be asked for
-        self.lists = self.asked = self.grafts = 0
+        self.lists = self.listed = self.asked = self.grafts = self.checked = 0
         self.ticks = 0
 
 
@@ -113,7 +115,7 @@ class Mesh:
         self._neighbours: dict[Address, _Neighbour] = {}
         self._backoff: dict[tuple[str, Address], float] = {}
         self._seen, self._shelf = Seen(habits.seen), Shelf(habits.history, habits.shelf)
-        self._checks: Quotas[None] = Quotas(habits.checks, 1)
+        self._checks = Bucket(msgspec.structs.replace(habits.checks, second=habits.checks.second / 2), 0.0)
         self._promises: dict[bytes, dict[Address, float]] = {}  # until when who sends what it said it had
 
     @property
@@ -212,7 +214,7 @@ class Mesh:
         asked = peer in self._promises.pop(name, ())
         if message.topic not in self.topics or self._seen.has(name):
             return
-        if not one.messages.take(now) or not self._checks.take(None, now):
+        if not one.messages.take(now) or not self._may_check(one, now):
             self.dropped["messages"] += 1
             return
         try:
@@ -231,6 +233,11 @@ class Mesh:
         self.effects.append(Deliver(message.topic, message.data))
         self._tell(self.topics[message.topic] - {peer, writer}, Rpc(messages=(message,)))
 
+    def _may_check(self, one: _Neighbour, now: float) -> bool:
+        """Each neighbour has a share of its own, so that a crowd of others cannot use up what there is in all."""
+        one.checked += 1
+        return one.checked <= self.habits.checks.second / 2 / len(self._neighbours) or self._checks.take(now)
+
     def _heard_of(self, peer: Address, one: _Neighbour, topic: str, ids: Iterable[bytes], now: float) -> None:
         one.lists += 1
         if one.lists > self.habits.lists:
@@ -240,6 +247,8 @@ class Mesh:
             return
         if topic not in self.topics:
             return
+        ids = tuple(ids)[: max(0, self.habits.listed - one.listed)]
+        one.listed += len(ids)
         new = [each for each in dict.fromkeys(ids) if self._wanted(named(each), peer)]
         new = self._some(new, min(self.habits.asked - one.asked, self.habits.promises - len(self._promises)))
         if not new:
@@ -308,8 +317,10 @@ class Mesh:
         self._spread_word()
         self._shelf.tick()
         self._backoff = {key: until for key, until in self._backoff.items() if until + _SLACK > now}
+        if len(self._backoff) > self.habits.pauses:  # names are free: those who are gone are not waited for, then
+            self._backoff = {key: until for key, until in self._backoff.items() if key[1] in self._neighbours}
         for one in self._neighbours.values():
-            one.helped = one.lists = one.asked = one.grafts = 0
+            one.helped = one.lists = one.listed = one.asked = one.grafts = one.checked = 0
             one.first *= 0.98
             one.ticks += 1
 

@@ -13,7 +13,7 @@ import msgspec
 from coincurve import PublicKey
 
 from lading_net.errors import BadEndpoint, ProtocolViolation
-from lading_net.peer import PeerId, encode_public_key
+from lading_net.peer import PeerId, base58_decode, encode_public_key
 from lading_net.protobuf import decode_number, encode_count, encode_field, encode_number
 from lading_protocol.ids import Address
 from lading_protocol.keys import PrivateKey
@@ -29,6 +29,7 @@ MOST_PARTS = 8_192
 LONGEST_TOPIC = 256
 _PREFIX = b"libp2p-pubsub:"
 _ID_BYTES = 45
+_TEXT_ID = 53
 _SEQNO_BYTES = 8
 
 
@@ -72,8 +73,22 @@ class Rpc(msgspec.Struct, frozen=True):
 
 def named(identity: bytes) -> bytes:
     """A message's id as we compare it: js-libp2p puts only the author's public key before the number, all others the
-    peer id, of which that is the end."""
-    return identity[-_ID_BYTES:]
+    peer id, of which that is the end. rust-libp2p, unless told otherwise, writes both as text."""
+    return identity[-_ID_BYTES:] if len(identity) <= _TEXT_ID else _from_text(identity)
+
+
+def _from_text(identity: bytes) -> bytes:
+    """Base58 of the author, then the number in decimals; what is no such text stays as it is."""
+    try:
+        sender = _spelled(identity[:_TEXT_ID])
+        return sender[-_ID_BYTES + _SEQNO_BYTES :] + int(identity[_TEXT_ID:][:20]).to_bytes(_SEQNO_BYTES, "big")
+    except (ValueError, OverflowError):
+        return identity[-_ID_BYTES:]
+
+
+@lru_cache(maxsize=4096)
+def _spelled(text: bytes) -> bytes:
+    return base58_decode(text.decode())
 
 
 # -- messages ---------------------------------------------------------------------------------------------------------

@@ -1,10 +1,8 @@
-"""One question and its answer on a stream of a link: who are you (identify), and whom do you know (Kademlia)."""
+"""One question of Kademlia's and its answer, on a stream of a link: whom do you know."""
 
 from __future__ import annotations
 
 import asyncio
-
-import msgspec
 
 from lading_net.core.kademlia import (
     ADD_PROVIDER,
@@ -15,37 +13,15 @@ from lading_net.core.kademlia import (
     Contact,
     Question,
     decode_answer,
-    decode_endpoints,
     decode_providers,
     encode_question,
 )
 from lading_net.core.rpc import Cutter
 from lading_net.direct import DirectLink, DirectStream
-from lading_net.direct.manners import IDENTIFY
 from lading_net.errors import BadMessage, NetTimeout, ProtocolViolation, StreamReset
-from lading_net.peer import Endpoint
 from lading_net.ports import Stream
-from lading_net.protobuf import decode_fields
 
 ANSWER_SECONDS = 5.0
-
-
-class Introduced(msgspec.Struct, frozen=True):
-    """What a peer says of itself; nothing of it is proved."""
-
-    endpoints: tuple[Endpoint, ...]
-    protocols: frozenset[str]
-
-
-async def introduced(link: DirectLink) -> Introduced:
-    """Raises NetError."""
-    data = await _asked(await link.open(IDENTIFY), b"")
-    try:
-        fields = decode_fields(data)
-    except ValueError:
-        raise BadMessage("The peer's introduction is malformed.") from None
-    protocols = (each.decode(errors="replace") for each in fields.get(3, [])[:64])
-    return Introduced(decode_endpoints(fields.get(2, [])), frozenset(protocols))
 
 
 async def nearest_of(link: DirectLink, key: bytes) -> list[Contact]:

@@ -38,10 +38,11 @@ from lading_net.core.providers import Providers, provider_key
 from lading_net.core.quotas import Quotas, Rate
 from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, Cutter, decode_rpc, sign
 from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport
+from lading_net.direct.greeting import introduced
 from lading_net.direct.manners import IDENTIFY, introduction
 from lading_net.direct.manners import PING as PINGED
 from lading_net.errors import BadEndpoint, LinkClosed, MessageTooLarge, NetError, ProtocolViolation
-from lading_net.gossip.asking import introduced, read_piece
+from lading_net.gossip.asking import read_piece
 from lading_net.gossip.providing import Providing
 from lading_net.gossip.seeking import Seeker
 from lading_net.gossip.voices import Voice, Voices
@@ -130,7 +131,7 @@ class MeshGossip:
         self._questions: Quotas[Address] = Quotas(QUESTIONS)
         self._seqno = time.time_ns()  # goes on where it was after a restart
         self._answering: Counter[Address] = Counter()
-        self._heard: dict[Address, Stream] = {}
+        self._heard: dict[Address, dict[DirectLink, Stream]] = {}
         self._met = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = ""
@@ -218,7 +219,7 @@ class MeshGossip:
             await link.closed.wait()
         finally:
             self._crowd.leave(link)
-            if self._voices.drop(link.peer, link):
+            if self._voices.drop(link.peer, link) and self._transport.link_to(link.peer) is None:
                 self._mesh.part(link.peer)
         if (other := self._transport.link_to(link.peer)) is not None and link.peer not in self._voices:
             await self._meet(other)
@@ -253,17 +254,17 @@ class MeshGossip:
             self._table.add(Contact(link.peer_id, endpoints), seen, alive)
 
     async def _hear(self, stream: Stream) -> None:
-        """What one neighbour says, until it ends."""
+        """What one neighbour says, until it ends. One stream on each of its links: each may hold a piece that is not
+        whole. Where both dialled there may be two, and rust-libp2p speaks on both, but says once what it listens to."""
+        assert isinstance(stream, DirectStream)
         await self._until_met(stream.peer)
-        if (older := self._heard.get(stream.peer)) is not None:
-            # One at a time: each may hold a piece that is not whole. Where both dialled, what was said on the link that
-            # is given up may come after the first words on the one that stays.
-            if not self._stays(stream):
-                stream.reset()
-                return
+        spoken = self._heard.setdefault(stream.peer, {})
+        older = spoken.get(stream.link)
+        if older is not None:
             older.reset()
-        self._heard[stream.peer] = stream
-        self._mesh.anew(stream.peer)
+        if older is not None or not spoken:
+            self._mesh.anew(stream.peer)
+        spoken[stream.link] = stream
         cutter = Cutter()
         try:
             while data := await stream.read():
@@ -274,14 +275,10 @@ class MeshGossip:
             self._punish(Blame(stream.peer, self._transport.guard.limits.violation, error.message))
             raise
         finally:
-            if self._heard.get(stream.peer) is stream:
+            if spoken.get(stream.link) is stream:
+                del spoken[stream.link]
+            if not spoken and self._heard.get(stream.peer) is spoken:
                 del self._heard[stream.peer]
-
-    def _stays(self, stream: Stream) -> bool:
-        """Whether it runs over the link that we keep to its peer."""
-        assert isinstance(stream, DirectStream)
-        best = self._transport.link_to(stream.peer)
-        return best is None or stream.link is best
 
     async def _until_met(self, peer: Address) -> None:
         """Its first words may come before the link is told of."""

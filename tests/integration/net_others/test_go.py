@@ -1,4 +1,4 @@
-"""go-libp2p, as hivemind's daemon has it, does business of all kinds with ours: links, jobs, gossip, Kademlia, relays."""
+"""go-libp2p, as hivemind has it, does business of all kinds with ours: links, jobs, gossip, Kademlia, relays."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from integration.net_others.godaemon import GoDaemon, go_peer
 from integration.net_others.wheels import go_daemon
 from lading_net.core.providers import provider_key
 from lading_net.direct import DirectLink, Relay
+from lading_net.direct.greeting import introduced
 from lading_net.direct.manners import PING
 from lading_net.errors import UnknownProtocol
-from lading_net.gossip.asking import introduced
 from lading_net.memory import MemoryNetwork
 from lading_net.peer import Endpoint
 from lading_net.ports import Link

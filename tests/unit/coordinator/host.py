@@ -90,7 +90,8 @@ class Habits(msgspec.Struct, frozen=True):
     shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
     the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
     without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
-    refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them."""
+    refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them. Its offers
+    name its `region` and `endpoint`."""
 
     length: int = 12
     pause: float = 0.0
@@ -112,6 +113,8 @@ class Habits(msgspec.Struct, frozen=True):
     untold: bool = False
     slots: int = 0
     takes_fees: bool = False
+    region: str = ""
+    endpoint: str = ""
 
 
 class Host:
@@ -137,9 +140,8 @@ class Host:
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
         self.offers: dict[bytes, KnownOffer] = {}
-        for agent, terms, name in agents:
-            known = check_advert(self._advert(agent, terms, name), record.settlement_domain, clock())
-            self.offers[known.id] = known
+        self.agents = agents
+        self._state()
         transport.handle(JOB, self._job)
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
@@ -155,13 +157,27 @@ class Host:
         stream = await self.link.open(HEARTBEAT)
         messages: MessageStream[Beat] = MessageStream(stream, msgspec.msgpack.Decoder(Beat))
         try:
-            messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
+            stated: list[bytes] = []
             while True:
+                if stated != list(self.offers):
+                    stated = list(self.offers)
+                    messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
                 messages.send(Beat(self.habits.slots - self.running if self.habits.slots else 4, 0))
                 await messages.drain()
                 await asyncio.sleep(period)
         except NetError:
             return
+
+    def reprice(self, price_in: int, price_out: int) -> None:
+        """From the next beat on; the older offers are withdrawn."""
+        self.habits = msgspec.structs.replace(self.habits, price_in=price_in, price_out=price_out)
+        self.offers.clear()
+        self._state()
+
+    def _state(self) -> None:
+        for agent, terms, name in self.agents:
+            known = check_advert(self._advert(agent, terms, name), self.record.settlement_domain, self.clock())
+            self.offers[known.id] = known
 
     def _advert(self, agent: bytes, terms: bytes, name: str) -> Advert:
         offer = Offer(
@@ -175,7 +191,9 @@ class Host:
             int(self.clock()) + 3600,
             bytes(32),
         )
-        return make_advert(offer, detail(name=name), self.record.settlement_domain, self.key)
+        habits = self.habits
+        about = detail(name=name, region=habits.region, endpoints=(habits.endpoint,) if habits.endpoint else ())
+        return make_advert(offer, about, self.record.settlement_domain, self.key)
 
     # Jobs
 
@@ -312,6 +330,8 @@ class _Attempt:
                     self.messages.stream.write(len(cut).to_bytes(4, "big") + cut)
                 else:
                     self.messages.send(frame)
+                if opening.early and not at:
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))

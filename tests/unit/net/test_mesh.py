@@ -222,6 +222,23 @@ def test_who_floods_is_heard_up_to_the_limit_and_the_others_are_heard_too() -> N
     assert one.mesh.dropped["messages"] == 190
 
 
+def test_neighbours_that_flood_together_do_not_use_up_the_checks_of_those_who_say_little() -> None:
+    """What they say is genuine, for names cost nothing; and it is more than we check in all."""
+    habits = Habits(messages=Rate(burst=40, second=20), checks=Rate(burst=80, second=30))
+    village, one, other = pair(habits)
+    crowd = neighbours(one, village, 8, "flooder")
+    for number in range(30):
+        village.tick()
+        for flooder in crowd:
+            for _ in range(20):
+                village.tell(one, flooder.address, Rpc(messages=(flooder.message(b"noise"),)))
+        village.run()
+        village.publish(other, b"honest %d" % number)
+    honest = [text for text in one.heard if text.startswith(b"honest")]
+    assert len(honest) == 30
+    assert len(one.heard) <= 80 + 30 * 31
+
+
 def test_who_sends_too_many_bytes_is_not_even_read() -> None:
     village, one, other = pair(Habits(bytes=Rate(burst=10_000, second=100)))
     for number in range(10):
@@ -319,3 +336,18 @@ def test_an_author_without_an_address_is_nobodys_fault() -> None:
     village.tell(one, other.address, Rpc(messages=(strange,)))
     assert one.heard == []
     assert one.blamed == []
+
+
+def test_pauses_of_neighbours_that_come_and_go_are_not_kept_without_bound() -> None:
+    village, one, other = pair(Habits(pauses=50))
+    village.tell(one, other.address, Rpc(prune=(Prune(TOPIC, 3_600),)))
+    for number in range(400):
+        name = key(f"passer-by {number}").address
+        one.mesh.join(name, False, village.now)
+        village.tell(one, name, Rpc(prune=(Prune(TOPIC, 3_600),)))
+        one.mesh.part(name)
+        if number % 10 == 0:
+            village.tick()
+    village.tick()
+    assert len(one.mesh._backoff) <= 50 + 10
+    assert (TOPIC, other.address) in one.mesh._backoff, "who is still there is left in peace"

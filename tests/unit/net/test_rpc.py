@@ -97,6 +97,10 @@ def test_an_author_of_another_kind_has_no_address() -> None:
 def test_both_ways_of_naming_a_message_are_one() -> None:
     assert MESSAGE.id == SENDER + MESSAGE.seqno
     assert named(MESSAGE.id) == named(encode_public_key(ALICE.public_key) + MESSAGE.seqno)
+    number = int.from_bytes(MESSAGE.seqno, "big")
+    assert named(MESSAGE.id) == named(f"{PeerId.from_public_key(ALICE.public_key)}{number}".encode())  # rust-libp2p's
+    for other in (b"1" * 53 + b"x", b"\xff" * 80, b"9" * 90, b"1" * 53 + b"9" * 20):
+        assert len(named(other)) <= 45
 
 
 PACKED = MESSAGE.packed
