@@ -19,8 +19,8 @@ def main() -> int:
     began = time.monotonic()
     try:
         made = build()
-    except BuildFailed:
-        print("Not compiled: see above. What is there works as plain Python.", file=sys.stderr)
+    except BuildFailed as error:
+        print(f"Not compiled: {error}. Everything works as plain Python.", file=sys.stderr)
         return 1
     count = sum(path.suffix != ".py" for path in made)
     print(f"{count} files of machine code in {where}, in {time.monotonic() - began:.0f} s. Use: PYTHONPATH={where}")

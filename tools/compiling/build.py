@@ -15,6 +15,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+from compiling.limits import oddities
 from compiling.records import SUFFIX, part
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ setup(name=group, packages=[], ext_modules=modules, script_args=["-q", "build_ex
 
 
 class BuildFailed(Exception):
-    """mypyc or the C compiler said no; their words are on stderr."""
+    """mypyc or the C compiler said no, in words on stderr, or a module has what mypyc gets wrong."""
 
 
 def lacking() -> str:
@@ -103,6 +104,8 @@ def build(folder: Path = FOLDER, *, guarded: bool = True) -> list[Path]:
 def _compile(staged: Path) -> list[Path]:
     there = set(staged.rglob("*"))
     originals = {Path(*each.parts[1:]): (staged / Path(*each.parts[1:])).read_bytes() for each in modules()}
+    if odd := [f"{path}, {one}" for path, source in originals.items() for one in oddities(source.decode())]:
+        raise BuildFailed("; ".join(odd))
     for path, source in originals.items():
         parted = part(source.decode(), ".".join(path.with_suffix("").parts))
         if parted.records:
@@ -111,7 +114,7 @@ def _compile(staged: Path) -> list[Path]:
     arguments = [GROUP, str(FOLDER.with_name("mypy_cache")), *map(str, originals)]
     done = subprocess.run([sys.executable, "-c", _SETUP, *arguments], cwd=staged, stdout=sys.stderr, check=False)
     if done.returncode:
-        raise BuildFailed
+        raise BuildFailed("mypyc or the C compiler ended with an error, see above")
     shutil.rmtree(staged / "build", ignore_errors=True)
     for path, source in originals.items():  # for tracebacks, and for a Python that the machine code is not for
         (staged / path).write_bytes(source)

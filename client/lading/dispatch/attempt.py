@@ -216,8 +216,8 @@ class Attempt:
                 return await self._messages.recv()
         except TimeoutError:
             late = clock() - began - patience
-            async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
-                return await self._messages.recv()
+        async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
+            return await self._messages.recv()
 
     def _note(self, now: float) -> None:
         """A host is measured by what it took itself, not by how long its tokens lay here unread."""
