@@ -25,7 +25,10 @@ CHOSEN = (
     "unit/client/test_why.py",
     "unit/coordinator",
     "unit/net",
-    "unit/protocol",
+    "unit/protocol/test_eip712.py",
+    "unit/protocol/test_job.py",
+    "unit/protocol/test_message_table.py",
+    "unit/protocol/test_nesting.py",
     "property/test_dialects.py",
     "property/test_failover.py",
     "property/test_joined.py",
@@ -38,6 +41,12 @@ CHOSEN = (
     "integration/coordinator/test_openai_sdk.py",
     "integration/coordinator/test_workers.py",
     "integration/net_direct",
+)
+# They put a function in the place of a method, which machine code does not have.
+NOT = (
+    "integration/net_direct/test_hostile.py::test_who_may_not_call_is_reset_before_anything_is_made_for_it",
+    "integration/net_direct/test_relay.py::test_what_a_caller_said_before_it_was_gone_arrives",
+    "integration/net_direct/test_relay.py::test_a_relay_cannot_pass_another_peer_off",
 )
 _LOOK = "from lading_net.direct import link; from lading_coordinator import turns; print(link.__file__, turns.__file__)"
 
@@ -54,7 +63,9 @@ def main() -> int:
         return 1
     # Not `python -m pytest`: see side_by_side.py.
     pytest = str(Path(sys.executable).parent / "pytest")
-    return subprocess.run([pytest, *(str(TESTS / name) for name in CHOSEN)], env=environment, check=False).returncode
+    left_out = [f"--deselect={Path('tests', name)}" for name in NOT]
+    command = [pytest, *left_out, *(str(TESTS / name) for name in CHOSEN)]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":
