@@ -224,7 +224,7 @@ class Run:
             affordable = self._affordable()
             if affordable is None:
                 raise
-            return await self.open(affordable)
+        return await self.open(affordable)
 
     def _affordable(self) -> Pick | None:
         owner, ask = self.owner, self.ask
