@@ -40,6 +40,7 @@ from lading_protocol.transcript import CHUNK_TOKENS, commitment, merkle_root, ro
 from lading_protocol.work import text_bytes
 
 CLOCK_SKEW = 120.0
+LIED = "host_lied"
 MOST_JOINED = 64
 
 
@@ -144,7 +145,7 @@ Effect = Deliver | DeliverRows | Owe | Resume | Finished
 class _Lie(LadingError):
     """The host contradicts itself or the protocol."""
 
-    code = "host_lied"
+    code = LIED
 
 
 def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
@@ -312,7 +313,7 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
         state, deliver = _delivered(state, tuple(ids), "".join(texts), Digest(frames[len(texts) - 1].rolling))
         effects = [msgspec.structs.replace(deliver, chances=tuple(chances)) if chances else deliver, Owe(owed(state))]
     if lie is not None:
-        state, last = _over(state, _Lie.code, lie, blame=True)
+        state, last = _over(state, LIED, lie, blame=True)
         effects += last
     return state, effects
 

@@ -4,13 +4,12 @@ A cut stream, garbage and silence all become LinkLost, so that the job machine s
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import msgspec
 
 from lading.core.failover import Failover
-from lading.dispatch.directory import Pick
+from lading.core.near import Pick
 from lading.dispatch.events import Settling
 from lading.dispatch.funds import Cover
 from lading_net.errors import NetError
@@ -209,8 +208,8 @@ class Attempt:
                 return await self._messages.recv()
         except TimeoutError:
             late = clock() - began - patience
-            async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
-                return await self._messages.recv()
+        async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
+            return await self._messages.recv()
 
     def _note(self, now: float) -> None:
         """A host is measured by what it took itself, not by how long its tokens lay here unread."""
@@ -242,9 +241,11 @@ class Attempt:
         return effects
 
     async def close(self) -> None:
-        with contextlib.suppress(NetError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._stream.close()
+        """Its stream. How long that may take is the caller's to bound."""
+        try:
+            await self._stream.close()
+        except NetError:
+            pass
 
     def _send(self, message: msgspec.Struct) -> bool:
         # A host that is gone cannot be told; the voucher is in the purse and waits for it there.

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import RUSH, Want, aim_of
+from lading.core.near import Pick
+from lading.dispatch.account import account_of, part_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
-from lading.dispatch.directory import Pick
 from lading.dispatch.events import (
     Ask,
     Ended,
@@ -34,7 +36,7 @@ from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, Wei, short
+from lading_protocol.ids import Address, JobId, Wei, short
 from lading_protocol.job import (
     Deliver,
     DeliverRows,
@@ -63,8 +65,6 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
-# A request that no host will ever take, by a host's word: one more is asked before that is believed.
-HOPELESS = frozenset({"bad_request", "too_long"})
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
 MOST_REASONS = 16
@@ -157,10 +157,14 @@ class Run:
 
     def choose(self) -> Pick | None:
         """A host that goes on with the job now."""
-        owner = self.owner
+        owner, want, now = self.owner, self._want(), self.owner.clock()
         if not self._may_try():
             return None
-        return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
+        if denied := owner.denials.hosts(self.payer.key.address, now):
+            rather = msgspec.structs.replace(want, excluded=want.excluded | frozenset(denied))
+            if owner.directory.has_host(self.ask.agent, rather, now):
+                want = rather
+        return owner.directory.choose(self.ask.agent, want, now, owner.rng)
 
     def _patience(self) -> float:
         """How much longer the job waits for a slot, since it last got one on."""
@@ -220,7 +224,7 @@ class Run:
             affordable = self._affordable()
             if affordable is None:
                 raise
-            return await self.open(affordable)
+        return await self.open(affordable)
 
     def _affordable(self) -> Pick | None:
         owner, ask = self.owner, self.ask
@@ -341,6 +345,7 @@ class Run:
         if not attempt.answered:
             attempt.answered = True
             self.parked_at = None
+            self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
             for host in self.hopeless:  # it could be done after all
                 self.owner.directory.failed(host, self.owner.clock(), blame=False)
             self.hopeless.clear()
@@ -356,15 +361,24 @@ class Run:
             self.hopeless[host] = Refusal(reason, code=code)
             if agrees:
                 raise self.hopeless[host]
-        if blame or isinstance(attempt.last, StreamCut):
-            self.owner.directory.failed(host, self.owner.clock(), blame=blame)
         rightly = code == "preempted" and self.ask.batch and self.preempted < MOST_PREEMPTED
+        self._held_against(attempt, code, blame=blame, rightly=rightly)
         self.preempted += rightly
         if rightly or (self.preempted and code == "busy"):
             self.tried.discard(host)
             self.resting[host] = asyncio.get_running_loop().time() + REST_SECONDS
         if attempt.accepted and not rightly and code != "draining":
             self._moved(attempt, code)
+
+    def _held_against(self, attempt: Attempt, code: str, *, blame: bool, rightly: bool) -> None:
+        """What it means for the host's next jobs that it did not do this one."""
+        owner, host, now = self.owner, attempt.offer.host, self.owner.clock()
+        if blame or isinstance(attempt.last, StreamCut):
+            owner.directory.failed(host, now, blame=blame)
+        elif code in PAYERS:
+            owner.denials.note(self.payer.key.address, host, now)
+        elif code not in BLAMELESS and not rightly:
+            owner.directory.gave_up(host, now)
 
     def _moved(self, attempt: Attempt, code: str) -> None:
         """A host left the stream in the middle of its work."""
@@ -392,7 +406,7 @@ class Run:
         owner.funds.settle(self.payer, attempt, late=late)
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
         if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
-            self.parts.append(_part(attempt, wanted=wanted))
+            self.parts.append(part_of(attempt, wanted=wanted))
             self.spent += attempt.promised
             if attempt.receipt is not None and not attempt.first and wanted:
                 self.asking.proof = attempt.receipt.pack()
@@ -451,46 +465,15 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _report(self) -> Ended:
-        ended = self._ended()
+        ended = account_of(self)
         if self.parts and not self.reported:
             self.reported = True
             owner = self.owner
             owner.funds.tab.when_signed(lambda: owner.on_end(ended))
         return ended
 
-    def _ended(self) -> Ended:
-        state = self.state
-        return Ended(
-            job=state.spec.job,
-            request=state.spec.request,
-            agent=self.ask.agent,
-            payer=self.payer.payer,
-            signer=self.payer.key.address,
-            finish=state.finish,
-            prompt_tokens=state.prompt_tokens,
-            prompt_hash=Digest(state.prompt_hash),
-            emitted=state.emitted,
-            vectors=state.vectors,
-            parts=tuple(self.parts),
-            given=len(self.ask.emitted),
-        )
-
 
 def some(reasons: list[str]) -> list[str]:
     """As many as a person reads."""
     more = len(reasons) - MOST_REASONS
     return reasons if more <= 0 else [*reasons[:MOST_REASONS], f"and so on for {more} more"]
-
-
-def _part(attempt: Attempt, *, wanted: bool) -> Part:
-    return Part(
-        attempt.offer.host,
-        attempt.offer,
-        attempt.number,
-        attempt.first,
-        attempt.count,
-        attempt.promised,
-        attempt.receipt if wanted else None,
-        attempt.marks if wanted else (),
-        attempt.settling,
-    )
