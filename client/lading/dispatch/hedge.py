@@ -38,6 +38,8 @@ class Race:
                 if not done:
                     self._hedge()
                 for task in done:
+                    if self._decided:
+                        break  # whoever was reached in this very turn need not be asked
                     if task is self._dialling:
                         self._join()
                     elif (attempt := self._listening.pop(task, None)) is not None:
