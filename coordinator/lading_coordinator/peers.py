@@ -204,7 +204,7 @@ class Index:
         for host in list(self._streams):
             offers = self._directory.offers_of(host)
             fair = await self._fair(offers)
-            if len(fair) < len(offers):
+            if len(fair) < len(offers) and host in self._streams:  # it may have left meanwhile
                 self._place(host, fair)
             for known in fair:
                 await self._agents.learn(known.agent, host)

@@ -40,6 +40,7 @@ from lading_protocol.transcript import CHUNK_TOKENS, commitment, merkle_root, ro
 from lading_protocol.work import text_bytes
 
 CLOCK_SKEW = 120.0
+LIED = "host_lied"
 MOST_JOINED = 64
 
 
@@ -144,7 +145,7 @@ Effect = Deliver | DeliverRows | Owe | Resume | Finished
 class _Lie(LadingError):
     """The host contradicts itself or the protocol."""
 
-    code = "host_lied"
+    code = LIED
 
 
 def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
@@ -225,6 +226,8 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
             case Vectors():
                 return _vectors(state, event)
             case Chunk():
+                if not _unsigned(_running(state)):  # a host that says this for ever would never be found silent
+                    raise _Lie("The host signed anew, and delivered nothing since it last did.")
                 state = _marked(state, event.marks)
                 return _with_receipt(state, _receipt(state, event.receipt, domain, now)), []
             case Done():
@@ -310,7 +313,7 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
         state, deliver = _delivered(state, tuple(ids), "".join(texts), Digest(frames[len(texts) - 1].rolling))
         effects = [msgspec.structs.replace(deliver, chances=tuple(chances)) if chances else deliver, Owe(owed(state))]
     if lie is not None:
-        state, last = _over(state, _Lie.code, lie, blame=True)
+        state, last = _over(state, LIED, lie, blame=True)
         effects += last
     return state, effects
 

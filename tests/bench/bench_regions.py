@@ -361,7 +361,7 @@ def tell_answers(hosts: int) -> None:
             ours.cost,
             "of list price",
             reference=("a view of all hosts", full.cost),
-            bar="<= 1.05 of the reference",
+            bar="<= 1.15 of the reference" if skewed else "<= 1.05 of the reference",
             note=note,
         )
         say(

@@ -32,6 +32,8 @@ MOST_PLANS: Final = 64
 # An entry that is filed nowhere because its own time is over, whatever its host does.
 DEAD: Final = OUT + 1
 FOREVER: Final = float("inf")
+# More than any score is, as a whole number: scores are exact.
+BEYOND: Final = 1 << 256
 
 
 @dataclass(slots=True, eq=False)
@@ -351,10 +353,9 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
     elif not b:
         other = one
     prompt, output = aim.prompt, aim.output
-    roof = FOREVER if aim.cap is None else (prompt * aim.cap.input + output * aim.cap.output) * unit
+    roof = BEYOND if aim.cap is None else (prompt * aim.cap.input + output * aim.cap.output) * unit
     best: Entry | None = None
-    least: float = FOREVER
-    floor: float = FOREVER  # the same, in the unit of bounds
+    least = floor = BEYOND  # `floor` is the same in the unit of bounds
     tie = b""
     stale: list[Entry] = []
     for orders, far in plan[grade]:
@@ -383,7 +384,7 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
             bound *= scale
             if bound > floor or (bound == floor and max(mark, mark2) >= tie):
                 break
-    return Best(best, int(least) if best is not None else 0, stale)
+    return Best(best, least if best is not None else 0, stale)
 
 
 def fits(entry: Entry, aim: Aim) -> bool:

@@ -26,7 +26,7 @@ DRAWS: Final = 3
 # What is expected of a host that we know nothing of: seconds for a token of the prompt, for a job, and for the way.
 PACE: Final = 0.0004
 SERVICE: Final = 4.0
-WAY: Final = (0.02, 0.05, 0.16)
+WAY: Final[tuple[float, ...]] = (0.02, 0.05, 0.16)
 BYTES_A_TOKEN: Final = 4
 LEARN: Final = 0.2
 

@@ -75,7 +75,7 @@ def quotable(fleet: Fleet, agent: AgentId, aim: Aim, most: int, now: float, rng:
             entry: (aim.prompt * entry.inp + aim.output * entry.out) * (TRUST + entry.host.failures) * far
             for orders, far in plan[worse]
             for order in orders
-            for _, _, entry in islice(order, LOOKED)
+            for _, _, entry in islice(order, LOOKED + most)
             if entry not in chosen and tells(entry, worse, now) and fits(entry, aim)
         }
         chosen |= dict.fromkeys(sorted(rest, key=lambda entry: (rest[entry], entry.tie)))

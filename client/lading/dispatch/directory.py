@@ -29,7 +29,7 @@ from lading.core.matching import (
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Pick, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.survey import quotable, stocks
-from lading.core.why import Choice, Choices, Losses, Slice
+from lading.core.why import Choice, Choices, Losses
 from lading_protocol.eip712 import read_field
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.messages import Advert
@@ -414,8 +414,8 @@ class Directory:
             agent: self._choices.get(agent, empty).losses(state, found, now) for agent, found in sorted(offers.items())
         }
 
-    def latest(self, agent: AgentId) -> Slice | None:
-        """The last choices for an agent."""
+    def latest(self, agent: AgentId) -> tuple[Choice, int] | None:
+        """One of the last choices for an agent, and how many there were of late (core.why)."""
         held = self._choices.get(agent)
         return None if held is None else held.latest
 

@@ -224,7 +224,7 @@ class Run:
             affordable = self._affordable()
             if affordable is None:
                 raise
-            return await self.open(affordable)
+        return await self.open(affordable)
 
     def _affordable(self) -> Pick | None:
         owner, ask = self.owner, self.ask
@@ -312,7 +312,7 @@ class Run:
         self.state = attempt.state
         if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
             self.listener.hear(Signed(heard.receipt, heard.marks))
-        if type(heard) is Chunk and not attempt.early:
+        if type(heard) is Chunk:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full

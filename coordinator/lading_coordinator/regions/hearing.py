@@ -32,6 +32,8 @@ DIAL_SECONDS: Final = 3.0
 # A manifest that a coordinator did not have is asked of it again after so long.
 LEARN_SECONDS: Final = 60.0
 MOST_LEARNING: Final = 4
+# Hosts of one answer that are looked up on the chain; the others are when they are quoted again.
+MOST_STRANGERS: Final = 128
 
 
 class Hearing:
@@ -135,22 +137,24 @@ class Hearing:
     # Quotes
 
     async def admit(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
-        """Those under terms that were agreed, of hosts whose stake was looked up: without one they are barred."""
+        """Those under agreed terms, of hosts that have a stake. Of one answer only some new hosts are looked up."""
         found = []
         hosts = list(dict.fromkeys(known.host for known in offers))
+        strangers = [host for host in hosts if not self._directory.quotes(host)]
+        late = set(strangers[MOST_STRANGERS:])
+        hosts = [host for host in hosts if host not in late]
         good = dict(zip(hosts, await asyncio.gather(*map(self._looked_up, hosts)), strict=True))
         for known in offers:
-            if good[known.host] and await self._agents.sold_under(known.agent, known.terms):
+            if good.get(known.host) and await self._agents.sold_under(known.agent, known.terms):
                 self._directory.sunset(known.terms, self._agents.sunset_of(known.agent, known.terms))
                 found.append(known)
         return found
 
     async def _looked_up(self, host: Address) -> bool:
-        if self._directory.quotes(host):
-            return True
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await self._standing.check(host)
-        except TimeoutError:
-            return False
-        return True
+        if not self._directory.quotes(host):
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._standing.check(host)
+            except TimeoutError:
+                return False
+        return not self._directory.host(host).barred

@@ -24,6 +24,7 @@ from lading_protocol.eip712 import Domain
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import encode
+from lading_protocol.offers import fitting
 from lading_protocol.summaries import (
     MAX_AGE_MS,
     MOST_ELSEWHERE,
@@ -46,6 +47,8 @@ REPEAT: Final = 12
 LIVES: Final = 3
 # Bytes a second of one page, over time: a large page that changes all the time is told less often.
 PAGE_RATE: Final = 1_000
+# Bytes of an answer beside its adverts: reports, and endpoints of others.
+MOST_HEAD: Final = 32_768
 # Questions of one peer, and of all together.
 EACH = Rate(burst=64, second=32, debt=64)
 ALL = Rate(burst=512, second=512, debt=512)
@@ -151,7 +154,8 @@ class Telling:
         entries = self._directory.quotable(agent, aim, want.most, now, self._rng)
         hints = self._atlas.hints(agent, aim, now)[:MOST_ELSEWHERE]
         elsewhere = tuple(hint.endpoints for hint in hints)
-        return Quotes(tuple(_quote(entry, now) for entry in entries), elsewhere)
+        told = len(fitting([entry.known.advert for entry in entries], MOST_HEAD))
+        return Quotes(tuple(_quote(entry, now) for entry in entries[:told]), elsewhere)
 
 
 def _quote(entry: Entry, now: float) -> Quote:

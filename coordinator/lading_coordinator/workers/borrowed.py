@@ -67,6 +67,9 @@ class BorrowedTransport:
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self._handlers[protocol] = handler
+        if protocol == HEARTBEAT:  # hosts that were there before us may have been told of by now
+            for link in self._links.values():
+                self._serve(link)
 
     def on_link(self, callback: LinkCallback) -> None:
         self._callbacks.append(callback)
@@ -104,12 +107,15 @@ class BorrowedTransport:
         link = self._links[host] = BorrowedLink(host, self._path)
         for callback in self._callbacks:
             callback(link)
+        self._serve(link)
+        return link
+
+    def _serve(self, link: "BorrowedLink") -> None:
         handler = self._handlers.get(HEARTBEAT)
         if handler is not None:
             task = asyncio.ensure_future(self._served(handler, link.beats))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return link
 
     async def _served(self, handler: StreamHandler, beats: "Beats") -> None:
         try:

@@ -15,7 +15,9 @@ from lading_net.core.kademlia import (
     decode_answer,
     decode_providers,
     encode_question,
+    reachable,
 )
+from lading_net.core.places import Place, place
 from lading_net.core.rpc import Cutter
 from lading_net.direct import DirectLink, DirectStream
 from lading_net.errors import BadMessage, NetTimeout, ProtocolViolation, StreamReset
@@ -26,12 +28,15 @@ ANSWER_SECONDS = 5.0
 
 async def nearest_of(link: DirectLink, key: bytes) -> list[Contact]:
     """Whom the peer knows near to a key. Raises NetError."""
-    return decode_answer(await _asked(await link.open(KAD), encode_question(Question(FIND_NODE, key))))
+    answer = await _asked(await link.open(KAD), encode_question(Question(FIND_NODE, key)))
+    return reachable(decode_answer(answer), _place(link))
 
 
 async def providers_of(link: DirectLink, key: bytes) -> tuple[list[Contact], list[Contact]]:
     """Who provides what is under the key, and who may know more of them. Raises NetError."""
-    return decode_providers(await _asked(await link.open(KAD), encode_question(Question(GET_PROVIDERS, key))))
+    answer = await _asked(await link.open(KAD), encode_question(Question(GET_PROVIDERS, key)))
+    providers, closer = decode_providers(answer)
+    return reachable(providers, _place(link)), reachable(closer, _place(link))
 
 
 async def provide_at(link: DirectLink, key: bytes, mine: Contact) -> None:
@@ -40,6 +45,10 @@ async def provide_at(link: DirectLink, key: bytes, mine: Contact) -> None:
     stream.write(encode_question(Question(ADD_PROVIDER, key, (mine,))))
     await stream.drain()
     await stream.close()
+
+
+def _place(link: DirectLink) -> Place:
+    return place(link.seen_at[0] if link.seen_at else "")
 
 
 async def read_piece(stream: Stream, cutter: Cutter) -> list[bytes]:

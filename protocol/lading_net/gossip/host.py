@@ -21,7 +21,7 @@ from lading_net.core.kademlia import (
     ADD_PROVIDER,
     GET_PROVIDERS,
     KAD,
-    LONGEST,
+    LONGEST_QUESTION,
     NEAREST,
     PING,
     PUT_VALUE,
@@ -36,7 +36,7 @@ from lading_net.core.mesh import Blame, Deliver, Mesh, Send
 from lading_net.core.places import place
 from lading_net.core.providers import Providers, provider_key
 from lading_net.core.quotas import Quotas, Rate
-from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, Cutter, decode_rpc, sign
+from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, TOLERATED_RPC, Cutter, decode_rpc, sign
 from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport
 from lading_net.direct.greeting import introduced
 from lading_net.direct.manners import IDENTIFY, introduction
@@ -69,6 +69,9 @@ MOST_ANSWERS = 8
 
 MOST_BYTES = 64 * 1024 * 1024
 """Arrived and unread, or written and unsent, on all links."""
+
+TURN_SECONDS = 0.005
+"""For which neighbours are heard before the loop goes on to something else."""
 
 KEEPALIVE_SECONDS = 30.0
 MEETING_SECONDS = 10.0
@@ -133,6 +136,8 @@ class MeshGossip:
         self._answering: Counter[Address] = Counter()
         self._heard: dict[Address, dict[DirectLink, Stream]] = {}
         self._met = asyncio.Event()
+        self._hearing = asyncio.Lock()
+        self._spent = 0.0  # seconds of this turn of the loop, on hearing neighbours
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = ""
         self._closed = False
@@ -265,12 +270,11 @@ class MeshGossip:
         if older is not None or not spoken:
             self._mesh.anew(stream.peer)
         spoken[stream.link] = stream
-        cutter = Cutter()
+        cutter = Cutter(tolerated=TOLERATED_RPC)
         try:
             while data := await stream.read():
-                for piece in cutter.feed(data):
-                    self._mesh.hear(stream.peer, decode_rpc(piece), len(piece), self._now())
-                self._act()
+                cutter.add(data)
+                await self._take_in(stream.peer, cutter)
         except ProtocolViolation as error:
             self._punish(Blame(stream.peer, self._transport.guard.limits.violation, error.message))
             raise
@@ -279,6 +283,25 @@ class MeshGossip:
                 del spoken[stream.link]
             if not spoken and self._heard.get(stream.peer) is spoken:
                 del self._heard[stream.peer]
+
+    async def _take_in(self, peer: Address, cutter: Cutter) -> None:
+        """What is whole of what arrived. Who says too much is not read meanwhile, and whatever all of them say, others
+        on this loop have their turn in between."""
+        while (piece := cutter.take()) is not None:
+            if (pause := self._mesh.wait(peer, cutter.last, self._now())) > 0:
+                await asyncio.sleep(pause)
+            async with self._hearing:  # each in its turn, a piece at a time
+                while self._spent > TURN_SECONDS:  # noqa: ASYNC110  # until the loop has come round
+                    await asyncio.sleep(0)
+                if not self._spent:
+                    asyncio.get_running_loop().call_soon(self._next_turn)
+                began = self._now()
+                self._mesh.hear(peer, decode_rpc(piece), cutter.last, began)
+                self._act()
+                self._spent += self._now() - began
+
+    def _next_turn(self) -> None:
+        self._spent = 0.0
 
     async def _until_met(self, peer: Address) -> None:
         """Its first words may come before the link is told of."""
@@ -304,7 +327,7 @@ class MeshGossip:
                 del self._answering[stream.peer]
 
     async def _answer_all(self, stream: DirectStream) -> None:
-        cutter = Cutter(LONGEST)
+        cutter = Cutter(LONGEST_QUESTION)
         while pieces := await read_piece(stream, cutter):
             for piece in pieces:
                 question = decode_question(piece)

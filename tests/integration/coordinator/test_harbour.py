@@ -174,6 +174,31 @@ def test_a_worker_that_begins_late_is_told_who_is_there() -> None:
     run(story)
 
 
+def test_hosts_that_are_told_of_before_anybody_listens_are_heard_all_the_same() -> None:
+    """A worker that is started again hears of hosts at once, while it still opens its door."""
+
+    async def story(made: Yard) -> None:
+        late, heard = BorrowedTransport(made.worker._path), []
+
+        async def listen(stream: Stream) -> None:
+            messages: MessageStream[ToIndex] = MessageStream(stream, msgspec.msgpack.Decoder(ToIndex))
+            while (message := await messages.recv()) is not None:
+                heard.append(message)
+
+        running = asyncio.create_task(late.run())
+        await _first_link(late)
+        await asyncio.sleep(0.05)
+        late.handle(HEARTBEAT, listen)
+        made.beats.send(Beat(1, 0))
+        await asyncio.sleep(0.1)
+        assert heard[0] == Hello(VERSION, ())
+        assert heard[-1] == Beat(1, 0)
+        running.cancel()
+        await late.close()
+
+    run(story)
+
+
 def test_the_desk_calls_a_peer_for_a_worker_and_says_why_it_cannot() -> None:
     async def story(made: Yard) -> None:
         await made.borrowed()

@@ -9,13 +9,16 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import httpx
 import pytest
+from openai import APITimeoutError, AsyncOpenAI
 
 from lading.answers import Bill, Delta, Notice
 from lading.client import Client
 from lading.core.continued import Told, line
 from lading.core.options import Options
 from lading.errors import GatewayError
+from lading.openai import async_http_client
 from lading.routes import passage
 
 WORDS = ["The ", "fox ", "went ", "over ", "the ", "hill."]
@@ -216,5 +219,25 @@ def test_where_nothing_began_a_refusal_is_final(mode: Mode, code: str) -> None:
                 await ask(urls)
         assert caught.value.code == code
         assert len(asked) == 1
+
+    asyncio.run(story())
+
+
+def test_the_package_above_waits_as_long_as_it_says() -> None:
+    async def stands_still(body: dict[str, Any], write: Write) -> None:
+        await write(HEAD + line(Told(events=1)) + event({"choices": []}))
+        await asyncio.sleep(60)
+
+    async def story() -> None:
+        async with gates(stands_still) as (urls, _):
+            through = async_http_client(urls[0], "a")
+            asked = AsyncOpenAI(base_url=urls[0] + "/v1", api_key="a", http_client=through, timeout=0.3, max_retries=0)
+            stream = await asked.chat.completions.create(
+                model="storyteller", messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+            with pytest.raises((APITimeoutError, httpx.ReadTimeout)):
+                async for _ in stream:
+                    pass
+            await asked.close()
 
     asyncio.run(story())

@@ -542,6 +542,34 @@ def test_a_listener_that_cancels_its_job_while_it_hears_of_it_hurts_nobody_else_
     assert caplog.records == [], "nothing was thrown into the link's own turn"
 
 
+class Stutterer(Host):
+    """Delivers some tokens, and then signs for them again and again, a second apart."""
+
+    async def _answer(self, messages: MessageStream[Open | Pay], ask: Open) -> None:
+        ids = ANSWER[:5]
+        messages.send(Tokens(0, ids, "".join(f"{i} " for i in ids), roll(rolling_start(JobId(ask.job)), ids)))
+        with suppress(NetError):
+            while True:
+                messages.send(Chunk(self._receipt(ask, 5, Finish.RUNNING)))
+                await messages.drain()
+                await asyncio.sleep(1.0)
+
+
+def test_a_host_that_says_the_same_for_ever_is_not_waited_for() -> None:
+    async def play() -> None:
+        async with world(Stutterer(key("host 0")), honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            began = asyncio.get_running_loop().time()
+            async with asyncio.timeout(60):
+                events = await w.ask()
+            assert text_of(events) == WHOLE
+            assert [event.code for event in events if isinstance(event, Moved)] == ["host_lied"]
+            assert asyncio.get_running_loop().time() - began < 5
+            assert w.promised(w.hosts[0]) == attempt_amount(w.hosts[0].offer.price, 3, 0, 5)
+
+    simulate(play)
+
+
 def test_a_host_that_lies_about_the_prompt_and_dies_has_no_honest_one_blamed_for_it() -> None:
     def liar(index: int, message: msgspec.Struct) -> msgspec.Struct | None:
         if isinstance(message, Accept):

@@ -189,6 +189,21 @@ def test_what_its_host_did_not_sign_for_this_is_not_kept(what: str) -> None:
     play(story)
 
 
+def test_one_that_does_not_know_the_question_costs_a_round_trip() -> None:
+    async def story(yard: Yard) -> None:
+        older = key("older")
+        transport = yard.net.transport(older)
+        yard.say(older, await transport.listen("/ip4/10.0.77.1/tcp/4600"), 900_000, 4)
+        good = await yard.other("good")
+        good.quotes = (quote("host"),)
+        began = yard.loop.time()
+        assert await yard.scout.bring(AGENT, WANT)
+        assert yard.loop.time() - began <= 0.5
+        await transport.close()
+
+    play(story)
+
+
 def test_an_old_report_is_worth_what_is_left_of_it() -> None:
     async def story(yard: Yard) -> None:
         other = await yard.other("other")
