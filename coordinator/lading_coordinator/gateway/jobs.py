@@ -63,4 +63,7 @@ async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # else it holds itself, through its traceback
