@@ -59,7 +59,7 @@ async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks)
     except BaseException as error:
         failure = error
-    if failure is not None:
+    if failure is not None:  # not in `finally`: compiled, that would lose the failure
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
