@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,7 +96,7 @@ moves = st.tuples(
 @settings(max_examples=120, deadline=None)
 @given(st.lists(moves, max_size=40))
 def test_a_quoted_offer_outlives_neither_its_end_nor_its_report(steps: list[tuple[str, int, int]]) -> None:
-    directory, now, told, linked = Directory(needs_beats=True), NOW, {}, set()
+    directory, now, linked = Directory(needs_beats=True), NOW, set()
     agent = AgentId(b"\xaa" * 32)
     known = [
         unsigned_offer(host.address, 100 + n, 200, expires=int(NOW) + 10 * (n + 1)) for n, host in enumerate(HOSTS)
@@ -134,12 +135,11 @@ def test_a_quoted_offer_outlives_neither_its_end_nor_its_report(steps: list[tupl
         assert not any(directory.quotes(one) for one in linked)
     directory.prune(NOW + 100)
     assert (directory.size, directory.quoted) == (0, 0)
-    assert told == {}
 
 
-def test_quoted_hosts_are_bounded_and_those_that_work_for_us_stay(monkeypatch: object) -> None:
-    most, directories.MOST_QUOTED = directories.MOST_QUOTED, 20
-    try:
+def test_quoted_hosts_are_bounded_and_those_that_work_for_us_stay() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(directories, "MOST_QUOTED", 20)
         directory = Directory(needs_beats=True)
         busy = unsigned_offer(bytes([255]) * 20, 1, 1)
         assert directory.quote(busy, 4, 0, NOW)
@@ -153,8 +153,6 @@ def test_quoted_hosts_are_bounded_and_those_that_work_for_us_stay(monkeypatch: o
         assert len(directory.hosts()) <= 400
         directory.prune(NOW)
         assert len(directory.hosts()) <= 21
-    finally:
-        directories.MOST_QUOTED = most
 
 
 @settings(max_examples=60, deadline=None)
