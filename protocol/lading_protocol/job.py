@@ -143,9 +143,7 @@ Effect = Deliver | DeliverRows | Owe | Resume | Finished
 
 
 class _Lie(LadingError):
-    """The host contradicts itself or the protocol."""
-
-    code = LIED
+    """The host contradicts itself or the protocol: LIED."""
 
 
 def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
@@ -242,6 +240,8 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
                 return _over(state, "link_lost", event.reason, blame=False)
             case _:
                 assert_never(event)
+    except _Lie as lie:
+        return _over(state, LIED, lie.message, blame=True)
     except LadingError as lie:
         return _over(state, lie.code, lie.message, blame=True)
 
