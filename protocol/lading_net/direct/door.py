@@ -67,7 +67,11 @@ class Door:
 
     def _receive(self, caller: socket.socket, host: str) -> bool:
         """Whether it may come in."""
-        protocol = self._admit(host)
+        try:
+            protocol = self._admit(host)
+        except BaseException:
+            caller.close()
+            raise
         if protocol is None:
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             caller.close()
