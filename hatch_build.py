@@ -23,7 +23,7 @@ class CompileHook(BuildHookInterface[Any]):
         if not self._wanted:
             return []
         pins = (Path(self.root) / "constraints.txt").read_text().split()
-        return [pin for pin in pins if pin.partition("==")[0] in NEEDED]
+        return [pin for pin in pins if pin.partition("==")[0].replace("_", "-") in NEEDED]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if not self._wanted or version != "standard":

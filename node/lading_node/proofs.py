@@ -15,9 +15,12 @@ from lading_protocol.transcript import sha256
 # An answer may be refused for want of a slot, or be stopped for another, and come back; but not a thousand times.
 MOST_USES = 4
 MOST_KEPT = 65_536
-# How long an operator's stake is believed in, and how long the chain has to say so.
+# How long an operator's stake is believed in, how long the chain has to say so, and how long an answer that goes on
+# waits for that: the next one will find it here.
 STAKE_SECONDS = 600.0
-ASK_SECONDS = 1.0
+ASK_SECONDS = 5.0
+WAIT_SECONDS = 0.05
+ASK_AT_ONCE = 16
 
 
 class Proofs:
@@ -29,6 +32,7 @@ class Proofs:
         self._clock = clock
         self._staked: dict[Address, tuple[bool, float]] = {}
         self._uses: dict[bytes, int] = {}
+        self._asking: dict[Address, asyncio.Task[None]] = {}
 
     async def check(self, opening: Open, offer: KnownOffer) -> Prompt | None:
         """The prompt that the proof shows to be billed; None where there is none, or it does not count."""
@@ -49,12 +53,21 @@ class Proofs:
         staked, until = self._staked.get(host, (False, 0.0))
         if self._clock() < until:
             return staked
+        asking = self._asking.get(host)
+        if asking is None and len(self._asking) >= ASK_AT_ONCE:  # names are free
+            return staked
+        if asking is None:
+            asking = self._asking[host] = asyncio.ensure_future(self._ask(host))
+            asking.add_done_callback(lambda _: self._asking.pop(host, None))
+        await asyncio.wait({asking}, timeout=WAIT_SECONDS)
+        return self._staked.get(host, (False, 0.0))[0]  # while the chain is down, what it said last
+
+    async def _ask(self, host: Address) -> None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 staked = await self._contracts.staking.is_active(host)
         except (ChainError, TimeoutError):
-            return staked  # what it said last; of a host that it never spoke of, no
+            return
         while len(self._staked) >= MOST_KEPT:
             del self._staked[next(iter(self._staked))]
         self._staked[host] = staked, self._clock() + STAKE_SECONDS
-        return staked

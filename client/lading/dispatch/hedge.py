@@ -37,13 +37,19 @@ class Race:
                 done, _ = await asyncio.wait(waits, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     self._hedge()
-                for task in done:
-                    if task is self._dialling:
-                        self._join()
-                    elif (attempt := self._listening.pop(task, None)) is not None:
-                        await self._heard(attempt, task.result())
+                await self._take(done)
         finally:
             self._stop()
+
+    async def _take(self, done: set[asyncio.Task[Any]]) -> None:
+        """What happened in one turn, until it is decided: whoever was reached in the same one need not be asked."""
+        for task in done:
+            if self._decided:
+                return
+            if task is self._dialling:
+                self._join()
+            elif (attempt := self._listening.pop(task, None)) is not None:
+                await self._heard(attempt, task.result())
 
     def _listen(self, attempt: Attempt) -> None:
         self._listening[asyncio.ensure_future(attempt.next())] = attempt

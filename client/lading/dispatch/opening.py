@@ -1,7 +1,7 @@
 """How a host is asked: the message that opens an attempt, in the form that this host understands.
 
-Which form that is, a peer says once for each link, and it is asked only where it matters. Until it has answered it is
-taken for one that knows the first form only: nothing waits for it.
+Which form that is, a peer says once for each link. Until it has answered it is taken for one that knows the first form
+only: nothing waits for it.
 """
 
 import asyncio
@@ -77,7 +77,8 @@ class Asking:
             band=BATCH if ask.batch else INTERACTIVE,
             preempted=min(preempted, 255),
         )
-        if not (proof or early) or not self._owner.spoken.proof(link):
+        # Asked for with any job, so that it is known by the time when it matters.
+        if not self._owner.spoken.proof(link) or not (proof or early):
             return elder
         known = {name: getattr(elder, name) for name in ElderOpen.__struct_fields__}
         return Open(**known, proof=proof, early=early)

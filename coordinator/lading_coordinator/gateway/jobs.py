@@ -59,8 +59,11 @@ async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks)
     except BaseException as error:
         failure = error
-    if failure is not None:
+    if failure is not None:  # not in `finally`: compiled, that would lose the failure
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # else it holds itself, through its traceback

@@ -11,7 +11,7 @@ from lading_net.direct import DirectTransport
 from lading_net.gossip.asking import nearest_of
 from lading_net.peer import Endpoint, PeerId
 
-HOSTS, ENOUGH, TURNS = 30, 8, 6
+HOSTS, ENOUGH, TURNS = 30, 8, 12
 
 
 async def find(stranger: DirectTransport, start: Contact, wanted: PeerId) -> Contact | None:

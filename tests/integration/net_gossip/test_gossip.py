@@ -15,6 +15,7 @@ import pytest
 
 from factories import key
 from integration.net_gossip.support import ANY_PORT, TOPIC, Hosts, heard, play, until
+from lading_net.core.rpc import MESHSUB, Rpc, encode_rpc, sign
 from lading_net.direct import DirectTransport
 from lading_net.errors import BadEndpoint, LinkClosed, ListenFailed, NetError, PortInUse
 from lading_net.gossip import MeshGossip
@@ -268,5 +269,35 @@ def test_a_flood_of_messages_drowns_nobody() -> None:
             assert len(reader._waiting) <= 1_024
         finally:
             flooding.cancel()
+
+    play(scenario)
+
+
+def test_a_peer_with_two_links_may_speak_on_both_and_says_once_what_it_listens_to() -> None:
+    """As rust-libp2p does where both dialled at once."""
+
+    async def scenario(hosts: Hosts) -> None:
+        one = await hosts.up("one")
+        reader = one.subscribe(TOPIC)
+        twins = [DirectTransport(key("twin")) for _ in range(2)]
+        try:
+            links = [await each.dial(one.address) for each in twins]
+            first, second = [await link.open(MESHSUB) for link in links]
+            first.write(encode_rpc(Rpc(joined=(TOPIC,))))
+            await until(lambda: len(one._mesh._listening(TOPIC)) == 1, "it said what it listens to")
+            for number, stream in enumerate((second, first, second)):
+                message = sign(key("twin"), TOPIC, b"%d" % number, number.to_bytes(8, "big"))
+                stream.write(encode_rpc(Rpc(messages=(message,))))
+                async with asyncio.timeout(5):
+                    assert await anext(reader) == b"%d" % number
+            assert len(one._mesh._listening(TOPIC)) == 1
+            await twins[1].close()
+            first.write(encode_rpc(Rpc(messages=(sign(key("twin"), TOPIC, b"still", b"seqno123"),))))
+            async with asyncio.timeout(5):
+                assert await anext(reader) == b"still"
+            assert len(one._mesh._listening(TOPIC)) == 1
+        finally:
+            for each in twins:
+                await each.close()
 
     play(scenario)

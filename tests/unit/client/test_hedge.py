@@ -135,3 +135,28 @@ def test_what_the_slower_host_is_paid_stands_in_the_account_though_it_never_says
             assert {part.host: part.amount for part in account.parts} == owed
 
     simulate(play)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_rival_that_is_reached_just_as_the_first_host_answers_is_not_left_hanging(turns: int) -> None:
+    async def play() -> None:
+        gate = asyncio.Event()
+        slow, rival = Starter("slow", gate), Starter("rival", gate)
+        async with world(slow, rival) as w:
+            await race(w, slow, rival)
+            slow.gap = rival.gap = 0.0
+            reached = asyncio.Event()
+            w.dispatcher.transport.on_link(lambda link: reached.set() if link.peer == rival.key.address else None)
+            job = asyncio.ensure_future(ask(w, "the one", hedge=True))
+            await reached.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gate.set()
+            assert text_of(await job) == WHOLE
+            await asyncio.sleep(10)
+            assert w.dispatcher.reserved == {}
+            assert all(not state.busy for state in w.dispatcher.directory.hosts().values())
+            owed = {host.key.address: w.promised(host) for host in w.hosts}
+            assert sum(owed.values()) == sum(account.cost for account in w.ended)
+
+    simulate(play)

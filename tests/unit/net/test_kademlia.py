@@ -20,6 +20,7 @@ from lading_net.core.kademlia import (
     decode_question,
     encode_answer,
     encode_question,
+    reachable,
     spot,
 )
 from lading_net.core.places import place
@@ -103,3 +104,12 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
         with pytest.raises(BadMessage):
             decode_question(data)
     assert decode_question(encode_count(1, FIND_NODE)) == Question(FIND_NODE)
+
+
+@pytest.mark.parametrize(("teller", "kept"), [("8.8.4.4", 1), ("192.168.1.9", 4)])
+def test_nobody_from_outside_sends_us_to_machines_of_our_own_network(teller: str, kept: int) -> None:
+    ways = ("/ip4/1.2.3.4/tcp/1", "/ip4/192.168.1.1/tcp/80", "/ip4/127.0.0.1/tcp/22", "/ip6/fe80::1/tcp/1")
+    one = Contact(contact(0).peer, tuple(map(Endpoint.parse, ways)))
+    inside = Contact(contact(1).peer, (Endpoint.parse("/ip4/10.0.0.1/tcp/1"),))
+    told = reachable([one, inside], place(teller))
+    assert [len(each.endpoints) for each in told] == ([1] if kept == 1 else [kept, 1])

@@ -12,7 +12,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.fake import FakeChain
 from lading_net.clock import run_virtual
 from lading_node.core.proof import PROOF_SECONDS, Prompt, read_proof
-from lading_node.proofs import MOST_USES, STAKE_SECONDS, Proofs
+from lading_node.proofs import ASK_AT_ONCE, MOST_USES, STAKE_SECONDS, Proofs
 from lading_protocol import VERSION
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import Open, request_hash
@@ -105,6 +105,19 @@ def test_only_who_has_a_stake_can_sign_for_a_prompt_and_a_few_times() -> None:
         assert await shore.check(key("first host"), 2) == Prompt(9, bytes(32))
         assert await shore.check(key("nobody")) is None
         assert await shore.check(key("host")) == Prompt(9, bytes(32)), "what it signed itself"
+
+    run_virtual(story())
+
+
+def test_who_invents_hosts_does_not_keep_the_chain_busy() -> None:
+    async def story() -> None:
+        shore = await Shore.build(key("first host"))
+        shore.chain.down = True
+        found = await asyncio.gather(*(shore.check(key(f"invented {n}")) for n in range(200)))
+        assert not any(found)
+        assert len(shore.proofs._asking) <= ASK_AT_ONCE
+        shore.chain.down = False
+        assert await shore.check(key("first host")) == Prompt(9, bytes(32))
 
     run_virtual(story())
 
