@@ -39,10 +39,10 @@ CHOSEN = (
     "property/test_protocol.py",
     "property/test_spending_caps.py",
     "property/test_summaries.py",
+    "integration/net_direct",
     "integration/coordinator/test_gateway_death.py",
     "integration/coordinator/test_openai_sdk.py",
     "integration/coordinator/test_workers.py",
-    "integration/net_direct",
 )
 # They put a function in the place of a method, which machine code does not have.
 NOT = (

@@ -142,8 +142,9 @@ class Finished(msgspec.Struct, frozen=True):
 Effect = Deliver | DeliverRows | Owe | Resume | Finished
 
 
-class _Lie(LadingError):
-    """The host contradicts itself or the protocol: LIED."""
+def _lie(reason: str) -> LadingError:
+    """The host contradicts itself or the protocol."""
+    return LadingError(reason, code=LIED)
 
 
 def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
@@ -225,7 +226,7 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
                 return _vectors(state, event)
             case Chunk():
                 if not _unsigned(_running(state)):  # a host that says this for ever would never be found silent
-                    raise _Lie("The host signed anew, and delivered nothing since it last did.")
+                    raise _lie("The host signed anew, and delivered nothing since it last did.")
                 state = _marked(state, event.marks)
                 return _with_receipt(state, _receipt(state, event.receipt, domain, now)), []
             case Done():
@@ -240,8 +241,6 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
                 return _over(state, "link_lost", event.reason, blame=False)
             case _:
                 assert_never(event)
-    except _Lie as lie:
-        return _over(state, LIED, lie.message, blame=True)
     except LadingError as lie:
         return _over(state, lie.code, lie.message, blame=True)
 
@@ -263,10 +262,10 @@ def _running(state: JobState) -> Attempt:
 def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
     attempt = _running(state)
     if attempt.accepted is not None:
-        raise _Lie("The host accepted twice.")
+        raise _lie("The host accepted twice.")
     most, _ = worst_case(state.spec.request, attempt.offer.detail.context)
     if event.prompt_tokens > most:
-        raise _Lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
+        raise _lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
     known = state.emitted and state.prompt_hash
     if known and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
         # One of the two is wrong, and which one nobody here knows: to blame the second would let a first host that lies
@@ -287,7 +286,7 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
     """What is right of some frames in a row is delivered and owed, also where the next one is a lie."""
     request, due = state.spec.request, len(state.emitted)
     if _running(state).accepted is None or isinstance(request, EmbedRequest):
-        raise _Lie("The host sent tokens that nobody asked for.")
+        raise _lie("The host sent tokens that nobody asked for.")
     ids: list[int] = []
     texts: list[str] = []
     chances: list[Chance] = []
@@ -350,7 +349,7 @@ def _spell(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
     try:
         return _text_of(before, ids)
     except LadingError as error:
-        raise _Lie(error.message) from error
+        raise _lie(error.message) from error
 
 
 def _text_of(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
@@ -363,13 +362,13 @@ def _text_of(before: bytes, ids: tuple[int, ...]) -> tuple[str, bytes]:
 def _vectors(state: JobState, event: Vectors) -> tuple[JobState, list[Effect]]:
     attempt, request = _running(state), state.spec.request
     if attempt.accepted is None or not isinstance(request, EmbedRequest):
-        raise _Lie("The host sent vectors that nobody asked for.")
+        raise _lie("The host sent vectors that nobody asked for.")
     row = 4 * event.width
     if len(event.data) % row or event.first * row != len(state.vectors):
-        raise _Lie("The host's vectors have a hole or a ragged end.")
+        raise _lie("The host's vectors have a hole or a ragged end.")
     state = msgspec.structs.replace(state, vectors=state.vectors + event.data)
     if len(state.vectors) > row * len(request.inputs):
-        raise _Lie("The host sent more vectors than inputs.")
+        raise _lie("The host sent more vectors than inputs.")
     return state, []
 
 
@@ -381,7 +380,7 @@ def _marked(state: JobState, added: bytes) -> JobState:
     marks = (*kept, *(added[at : at + 32] for at in range(0, len(added), 32)))
     due = 1 + -(-attempt.count // CHUNK_TOKENS) if attempt.count else 0
     if len(added) % 32 or (marks and len(marks) != due):
-        raise _Lie(f"The host sent {len(added)} bytes of marks for a receipt over {attempt.count} tokens.")
+        raise _lie(f"The host sent {len(added)} bytes of marks for a receipt over {attempt.count} tokens.")
     return msgspec.structs.replace(state, attempt=msgspec.structs.replace(attempt, marks=marks))
 
 
@@ -389,7 +388,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
     """Check a receipt against everything this side knows."""
     attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
     if attempt.accepted is None:
-        raise _Lie("The host signed for an attempt that it never accepted.")
+        raise _lie("The host signed for an attempt that it never accepted.")
     issued_at = read_field(Receipt, packed, "issued_at")
     expected = Receipt(
         job=spec.job,
@@ -414,12 +413,12 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
     )
     if abs(issued_at - now) > CLOCK_SKEW:
         # A receipt from long ago could no longer be disputed, one from the future not yet.
-        raise _Lie(f"The receipt is dated {issued_at - now:+.0f} s from now.")
+        raise _lie(f"The receipt is dated {issued_at - now:+.0f} s from now.")
     signed = matched(expected, packed, domain, offer.host)
     if signed is None:
         receipt = unpack(Receipt, packed).value
         wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]
-        raise _Lie(f"The receipt is wrong in: {', '.join(wrong)}.")
+        raise _lie(f"The receipt is wrong in: {', '.join(wrong)}.")
     return signed
 
 
@@ -437,13 +436,13 @@ def _with_receipt(state: JobState, receipt: SignedReceipt) -> JobState:
 def _done(state: JobState, receipt: SignedReceipt) -> tuple[JobState, list[Effect]]:
     finish = receipt.value.finish
     if finish not in (Finish.STOP, Finish.LENGTH, Finish.CANCELLED):
-        raise _Lie(f"The host called the job done with finish {finish}.")
+        raise _lie(f"The host called the job done with finish {finish}.")
     effects: list[Effect] = []
     request, vectors = state.spec.request, state.vectors
     state = msgspec.structs.replace(_with_receipt(state, receipt), finish=Finish(finish))
     if isinstance(request, EmbedRequest):
         width, ragged = divmod(len(vectors), 4 * len(request.inputs))
         if not width or ragged:
-            raise _Lie("The host called the job done without a vector for each input.")
+            raise _lie("The host called the job done without a vector for each input.")
         effects += [DeliverRows(width, vectors), Owe(owed(state))]
     return state, [*effects, Finished(Finish(finish), receipt)]

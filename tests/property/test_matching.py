@@ -59,7 +59,7 @@ class World:
             case 9:
                 directory.failed(host, self.now, blame=rng.random() < 0.1)
             case 10:
-                rng.choice([directory.gone, directory.worked, lambda host: directory.forgive(host, self.now)])(host)
+                rng.choice([directory.gone, directory.worked, lambda one: directory.forgive(one, self.now)])(host)
             case 11:
                 directory.bar(host, rng.choice(["", "", "is jailed"]))
             case 12:

@@ -104,13 +104,15 @@ def build(folder: Path = FOLDER, *, guarded: bool = True) -> list[Path]:
 def _compile(staged: Path) -> list[Path]:
     there = set(staged.rglob("*"))
     originals = {Path(*each.parts[1:]): (staged / Path(*each.parts[1:])).read_bytes() for each in modules()}
-    if odd := [f"{path}, {one}" for path, source in originals.items() for one in oddities(source.decode())]:
-        raise BuildFailed("; ".join(odd))
+    odd: list[str] = []
     for path, source in originals.items():
         parted = part(source.decode(), ".".join(path.with_suffix("").parts))
+        odd += [f"{path}, {one}" for one in oddities(parted.rest)]
         if parted.records:
             (staged / path.with_name(path.stem + SUFFIX + ".py")).write_text(parted.records)
             (staged / path).write_text(parted.rest)
+    if odd:
+        raise BuildFailed("; ".join(odd))
     arguments = [GROUP, str(FOLDER.with_name("mypy_cache")), *map(str, originals)]
     done = subprocess.run([sys.executable, "-c", _SETUP, *arguments], cwd=staged, stdout=sys.stderr, check=False)
     if done.returncode:

@@ -6,14 +6,32 @@ from collections.abc import Iterator
 
 def oddities(source: str) -> list[str]:
     """Where a coroutine waits while it handles an exception: in `except` and in `finally`. Compiled, it does not keep
-    the exception meanwhile: what is raised again afterwards may be another one, or none."""
-    return [
+    the exception meanwhile: what is raised again afterwards may be another one, or none. And where a class with a base
+    has a value of its own: compiled, its objects have the one of a base that is not compiled."""
+    values = [
+        f"line {node.lineno}: a value in a class that has a base"
+        for each in ast.walk(ast.parse(source))
+        if isinstance(each, ast.ClassDef) and each.bases
+        for node in each.body
+        if _is_value(node)
+    ]
+    return values + [
         f"line {line}: it awaits while it handles an exception"
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Try)
         for part in (*node.handlers, *node.finalbody)
         for line in _waits(part)
     ]
+
+
+def _is_value(node: ast.stmt) -> bool:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return name != "__slots__"
+        case ast.AnnAssign(value=ast.expr(), annotation=annotation):
+            return not ast.unparse(annotation).startswith(("Final", "ClassVar"))
+        case _:
+            return False
 
 
 def _waits(node: ast.AST) -> Iterator[int]:

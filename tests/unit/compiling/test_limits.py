@@ -6,6 +6,7 @@ import pytest
 
 from compiling.build import ROOT, modules
 from compiling.limits import oddities
+from compiling.records import part
 
 WAITS = "it awaits while it handles an exception"
 
@@ -28,4 +29,10 @@ def test_a_wait_while_an_exception_is_handled_is_named(body: str, lines: list[in
 
 @pytest.mark.parametrize("path", modules(), ids=str)
 def test_no_compiled_module_has_what_is_compiled_to_something_else(path: Path) -> None:
-    assert oddities((ROOT / path).read_text()) == []
+    parted = part((ROOT / path).read_text(), ".".join(path.with_suffix("").parts[1:]))
+    assert oddities(parted.rest) == []
+
+
+def test_a_value_in_a_class_with_a_base_is_named() -> None:
+    source = "class Lie(Failure):\n  code = 'lied'\n  MOST: Final = 3\n\nclass Free:\n  code = 'free'\n"
+    assert oddities(source) == ["line 2: a value in a class that has a base"]
