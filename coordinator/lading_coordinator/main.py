@@ -175,7 +175,7 @@ class Coordinator:
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
         )
         self.dispatcher = self._dispatcher()
-        self.ledger.before_flush = self.dispatcher.funds.tab.sign_all
+        self.ledger.before_flush = self.dispatcher.settle
         self.turns = self._turns()
         self.records = Records(self.store, clock)
         self._auditing()
@@ -219,6 +219,7 @@ class Coordinator:
             random.Random(outside.fresh(16)),
             Patience(first=settings.first_token_patience, between=settings.token_patience),
             self.ledger.record,
+            bare=True,
         )
 
     def _turns(self) -> Turns:

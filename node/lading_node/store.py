@@ -167,6 +167,11 @@ class Ledger:
         # A receipt asks the payer for a voucher: its note waits a moment to share the sync of the disk with that.
         self._enqueue(_attempt_statements(row, earned, peer), None, lazy=bool(row.receipt))
 
+    def note_receipt(self, job: JobId, attempt: int, receipt: bytes) -> None:
+        """Of an attempt that was noted: the last receipt that is signed for it."""
+        keep: Statement = ("update attempts set receipt=? where job=? and attempt=?", (receipt, job, attempt))
+        self._enqueue((keep,), None, lazy=True)
+
     def keep_sketch(self, job: JobId, attempt: int, sketch: KeptSketch, now: float) -> None:
         """Written with the next batch. A crash before that leaves an attempt that cannot be opened, no more."""
         keep = "insert or replace into sketches values (?,?,?,?,?)"

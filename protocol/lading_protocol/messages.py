@@ -41,6 +41,7 @@ SETTLE = "/lading/settle/1"
 CASE = "/lading/case/1"
 AUDIT = "/lading/audit/1"
 OPENING = "/lading/opening/1"
+SHEAVES = "/lading/sheaves/1"
 TOPIC_OFFERS = "/lading/offers/1"
 TOPIC_COORDINATORS = "/lading/coordinators/1"
 
@@ -79,6 +80,12 @@ class Open(Wire, frozen=True, tag="open"):
     preempted: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
+class BareOpen(Open, frozen=True, tag="bare"):
+    """As `open`, from a payer whose stream of sheaves has this name: receipts may come bare, and be signed there."""
+
+    sheaves: Annotated[bytes, Meta(max_length=32)] = b""
+
+
 class Pay(Wire, frozen=True, tag="pay"):
     """A higher voucher for the channel of this job."""
 
@@ -89,7 +96,30 @@ class Cancel(Wire, frozen=True, tag="cancel"):
     """Stop at the next token edge; the host still signs for what it delivered."""
 
 
-ToHost = Open | Pay | Cancel
+ToHost = Open | BareOpen | Pay | Cancel
+
+
+# Sheaves: payer to host, then host to payer ---------------------------------------------------------------------------
+
+
+class WantSheaves(Wire, frozen=True, tag="want_sheaves"):
+    """Receipts of jobs that name this stream may be sent before they are signed."""
+
+    name: Annotated[bytes, Meta(max_length=32)]
+
+
+class Binding(Wire, frozen=True, tag="binding"):
+    """The host knows how."""
+
+
+class BoundReceipts(Wire, frozen=True, tag="bound"):
+    """One signature under the receipts with these digests, in the order in which they were sent (sheaves.spread)."""
+
+    signature: Annotated[bytes, Meta(min_length=65, max_length=65)]
+    digests: Annotated[tuple[Hash, ...], Meta(min_length=1, max_length=1024)]
+
+
+FromBinder = Binding | BoundReceipts
 
 
 # A job: host to payer ------------------------------------------------------------------------------------------------

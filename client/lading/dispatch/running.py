@@ -5,6 +5,7 @@ whether to move is decided in core; what is owed, by the job machine of the prot
 """
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,7 +35,7 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import BATCH, INTERACTIVE, JOB, Chunk, EmbedRequest, Open
+from lading_protocol.messages import BATCH, INTERACTIVE, JOB, BareOpen, Chunk, EmbedRequest, Open
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
@@ -67,7 +68,7 @@ class Run:
         self.listener = listener
         self.state: JobState = start(JobSpec(job, request, payer.key.address), ask.emitted)
         self.weight = weight_of(prompt_bound(request))
-        self.parts: list[Part] = []
+        self.settled: list[tuple[Attempt, bool]] = []
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
@@ -215,10 +216,12 @@ class Run:
         except BaseException:
             owner.funds.release(cover)
             raise
+        line = owner.sheaves.line(link) if owner.sheaves is not None else None
         clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
         self.opened += 1
-        state = begin_attempt(clean, offer, cover.key.epoch)
-        opening = Open(
+        state = begin_attempt(clean, offer, cover.key.epoch, bare=line is not None)
+        kind = Open if line is None else partial(BareOpen, sheaves=line.name)
+        opening = kind(
             version=VERSION,
             job=state.spec.job,
             attempt=state.attempts - 1,
@@ -233,7 +236,7 @@ class Run:
             preempted=min(self.preempted, 255),
         )
         owner.directory.started(offer.host, batch=self.ask.batch)
-        attempt = Attempt(stream, opening, pick, cover, state)
+        attempt = Attempt(stream, opening, pick, cover, state, line)
         self.live.append(attempt)
         return attempt
 
@@ -365,8 +368,8 @@ class Run:
         self.live.remove(attempt)
         owner.funds.settle(self.payer, attempt, late=late)
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
-        if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
-            self.parts.append(_part(attempt, wanted=wanted))
+        if attempt.count or attempt.owed or ((attempt.receipt is not None or attempt.bare) and wanted):
+            self.settled.append((attempt, wanted))
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
 
@@ -416,12 +419,19 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _report(self) -> Ended:
-        ended = self._ended()
-        if self.parts and not self.reported:
+        if self.settled and not self.reported:
             self.reported = True
-            owner = self.owner
-            owner.funds.tab.when_signed(lambda: owner.on_end(ended))
-        return ended
+            self.owner.funds.tab.when_signed(self._signed)
+        return self._ended()
+
+    def _signed(self) -> None:
+        """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
+        owner = self.owner
+        if owner.sheaves is None:
+            owner.on_end(self._ended())
+        else:
+            attempts = [attempt for attempt, wanted in self.settled if wanted]
+            owner.sheaves.when_bound(attempts, lambda: owner.on_end(self._ended()))
 
     def _ended(self) -> Ended:
         state = self.state
@@ -436,7 +446,7 @@ class Run:
             prompt_hash=Digest(state.prompt_hash),
             emitted=state.emitted,
             vectors=state.vectors,
-            parts=tuple(self.parts),
+            parts=tuple([_part(attempt, wanted=wanted) for attempt, wanted in self.settled]),
             given=len(self.ask.emitted),
         )
 
