@@ -1,7 +1,7 @@
 """EIP-712 from one declaration: a signed struct is a frozen msgspec Struct whose field types name Solidity types.
 
 The type string, the encoding, the digest and the wire form are all derived from it, so they cannot drift apart.
-On the wire a struct is its ABI words (32 bytes a field, as hashed) followed by its signature: 65 bytes, but for receipts.
+On the wire a struct is its ABI words (32 bytes a field, as hashed) and its signature: 65 bytes, but for receipts.
 Payers sign and hosts verify a voucher a chunk, so what depends only on a class or a domain is worked out once.
 """
 

@@ -14,6 +14,7 @@ from lading_protocol.errors import BadSignature
 from lading_protocol.ids import ZERO_ADDRESS, Address
 from lading_protocol.keys import keccak256
 from lading_protocol.receipts import Receipt
+from lading_protocol.sheaves import Sheaf
 from lading_protocol.transcript import sha256
 
 _WHOLE = 10_000
@@ -77,6 +78,9 @@ class CourtModel(CommitteeModel):
 
     def receipt_digest(self, _sender: Address, fields: tuple[Any, ...]) -> bytes:
         return Receipt(*fields).digest(self._domain)
+
+    def sheaf_digest(self, _sender: Address, root: bytes, count: int) -> bytes:
+        return Sheaf(root, count).digest(self._domain)
 
     def dispute_id(self, _sender: Address, *named: Any) -> bytes:
         return keccak256(abi.encode(("address", "bytes32", "uint32", "address"), named))
