@@ -4,11 +4,12 @@ import msgspec
 
 from lading_contracts.deployment import Deployment
 from lading_protocol.eip712 import Domain
-from lading_protocol.ids import Address, JobId
+from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import Advert, ChatRequest, EmbedRequest, Message, OfferDetail, Sampler
+from lading_protocol.messages import Advert, ChatRequest, EmbedRequest, Message, OfferDetail, Sampler, request_hash
 from lading_protocol.offers import KnownOffer, check_advert, make_advert
-from lading_protocol.receipts import Offer
+from lading_protocol.pricing import Price, attempt_amount
+from lading_protocol.receipts import Finish, Offer, Receipt, SignedReceipt
 from lading_protocol.transcript import sha256
 
 NOW = 1_800_000_000.0
@@ -103,3 +104,32 @@ def embed_request(*texts: str) -> EmbedRequest:
 
 def job_id(label: str = "job") -> JobId:
     return JobId(sha256(label.encode()))
+
+
+def receipt(who: PrivateKey | None = None, network: Deployment | None = None, **changes: object) -> SignedReceipt:
+    """A host's receipt over its first 32 tokens."""
+    host, there = who or key("host"), network or globals()["network"]()
+    price, count = Price(Wei(1_000_000), Wei(2_000_000)), int(str(changes.get("output_tokens", 32)))
+    first, prompt = int(str(changes.get("first", 0))), int(str(changes.get("prompt_tokens", 9)))
+    base = Receipt(
+        job=job_id(),
+        attempt=0,
+        request=request_hash(chat_request()),
+        agent=AgentId(bytes(32)),
+        terms=TermsId(bytes(32)),
+        host=host.address,
+        signer=key("payer").address,
+        epoch=0,
+        first=first,
+        prompt_tokens=prompt,
+        output_tokens=count,
+        prompt_hash=Digest(bytes(32)),
+        commitment=Digest(bytes(32)),
+        price_in=price.input,
+        price_out=price.output,
+        amount=attempt_amount(price, prompt, first, count),
+        finish=int(Finish.RUNNING),
+        issued_at=int(NOW),
+        tier=2,
+    )
+    return msgspec.structs.replace(base, **changes).sign(there.court_domain, host)

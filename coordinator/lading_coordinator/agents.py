@@ -102,6 +102,10 @@ class Agents:
             case _:
                 assert_never(ask)
 
+    def knows(self, agent: AgentId) -> bool:
+        """Whether its manifest is in the catalogue."""
+        return self._catalogue.get(agent) is not None
+
     def holds(self, agent: AgentId) -> bool:
         """Whether hosts can have the whole package from here."""
         return self._blobs.has(agent) and not self._blobs.missing(self._blobs.manifest(agent))
@@ -146,7 +150,9 @@ class Agents:
                 del self._agreed[known]
 
     async def learn(self, agent: AgentId, host: Address) -> None:
-        """Get the manifest of an agent that a linked host offers and nobody published here. Failures are logged."""
+        """Get the manifest of an agent that nobody published here from a linked host that offers it, or from a linked
+        coordinator that has such hosts. Failures are logged.
+        """
         if self._catalogue.get(agent) is not None or agent in self._looking:
             return
         self._looking.add(agent)
@@ -154,6 +160,7 @@ class Agents:
             async with asyncio.timeout(MANIFEST_SECONDS):
                 data = await self._manifest(agent, host)
                 await self._adopt(agent, load(data), data)
+                self._blobs.put(data)  # other coordinators ask here
         except (LadingError, TimeoutError) as error:
             log.info("The manifest of agent %s is not to be had from %s: %s", short(agent), short(host), error)
         finally:

@@ -4,96 +4,89 @@ import asyncio
 import logging
 import sys
 from collections.abc import Coroutine
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 from cyclopts import App, Parameter
 
+from lading.cli.flags import ChainUrl, Json
 from lading.cli.output import UNHEALTHY, emit, err, out
 from lading.settings import read
 from lading_coordinator.settings import CoordinatorSettings
 
 app = App(name="coordinator", help="Run a gateway with its index and its audits.")
 
-Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Machine-readable output.")]
-Endpoints = Annotated[list[str] | None, Parameter(negative="")]
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Flags:
+    """How a coordinator is set up, each field named as its setting."""
+
+    home: Annotated[str | None, Parameter(help="Folder of its ledger, its packages and its key.")] = None
+    chain_url: ChainUrl = None
+    deployment: Annotated[
+        str | None, Parameter(help="The network's deployment record (default ~/.lading/deployment.json).")
+    ] = None
+    key: Annotated[str | None, Parameter(help="Its key file; made when missing.")] = None
+    ledger: Annotated[
+        str | None,
+        Parameter(
+            help="postgresql://user@host/database to keep its records on a server (default: a file in the home folder)."
+        ),
+    ] = None
+    http_host: Annotated[
+        str | None, Parameter(help="Where HTTP listens: 127.0.0.1 for this machine only, 0.0.0.0 for everyone.")
+    ] = None
+    http_port: Annotated[int | None, Parameter(help="For HTTP; 0 takes any free one.")] = None
+    http_public: Annotated[
+        str | None, Parameter(help="The address that people are told instead, such as https://example.org.")
+    ] = None
+    listen: Annotated[str | None, Parameter(help="Where nodes dial in, as a multiaddr.")] = None
+    announce: Annotated[
+        list[str] | None,
+        Parameter(help="What nodes are told instead, behind a port forwarding (repeatable)."),
+    ] = None
+    gossip: Annotated[str | None, Parameter(help="Where gossip (libp2p) listens; empty leaves gossip out.")] = None
+    bootstrap: Annotated[
+        list[str] | None, Parameter(help="Multiaddr of any libp2p peer of the network (repeatable).")
+    ] = None
+    network_key: Annotated[
+        str | None,
+        Parameter(help="The swarm key file of a private network; whoever lacks it does not learn of this coordinator."),
+    ] = None
+    audit_rate: Annotated[
+        float | None,
+        Parameter(help="The least share of receipts that is checked, 0 to 1; of new and of suspect hosts it is more."),
+    ] = None
+    audit_period: Annotated[float | None, Parameter(help="Seconds between two looks for work of the auditor.")] = None
+    audit_beacon: Annotated[
+        str | None,
+        Parameter(help="Where the randomness of audits comes from: blocks, drand, or local (for tests)."),
+    ] = None
+    audit_canary_key: Annotated[
+        str | None,
+        Parameter(help="Key file of an operator of yours, under whose name known faults test the auditors."),
+    ] = None
+    require_stake: Annotated[
+        bool | None, Parameter(help="Whether only hosts with a stake are chosen (the default).")
+    ] = None
+    workers: Annotated[
+        int | None, Parameter(help="Processes that share the HTTP port, about one a core (default 1).")
+    ] = None
+    log_level: Annotated[str | None, Parameter(help="debug, info, warning or error (default info).")] = None
 
 
 @app.command
-def up(
-    *,
-    home: str | None = None,
-    chain_url: str | None = None,
-    deployment: str | None = None,
-    key: str | None = None,
-    ledger: str | None = None,
-    http_host: str | None = None,
-    http_port: int | None = None,
-    http_public: str | None = None,
-    listen: str | None = None,
-    announce: Endpoints = None,
-    gossip: str | None = None,
-    bootstrap: Endpoints = None,
-    network_key: str | None = None,
-    audit_rate: float | None = None,
-    audit_period: float | None = None,
-    audit_beacon: str | None = None,
-    audit_canary_key: str | None = None,
-    require_stake: bool | None = None,
-    workers: int | None = None,
-    log_level: str | None = None,
-    settings: Path | None = None,
-    as_json: Json = False,
-) -> int:
+def up(*, flags: Flags = Flags(), settings: Path | None = None, as_json: Json = False) -> int:
     """Start a coordinator and serve until told to stop. With --json its first line says where it is reached.
 
     Parameters
     ----------
-    home
-        Folder of its ledger, its packages and its key.
-    chain_url
-        The chain's JSON-RPC address.
-    deployment
-        The network's deployment record (default ~/.lading/deployment.json).
-    key
-        Its key file; made when missing.
-    ledger
-        postgresql://user@host/database to keep its records on a server (default: a file in the home folder).
-    http_host
-        Where HTTP listens: 127.0.0.1 for this machine only, 0.0.0.0 for everyone.
-    http_port
-        For HTTP; 0 takes any free one.
-    http_public
-        The address that people are told instead, such as https://example.org.
-    listen
-        Where nodes dial in, as a multiaddr.
-    announce
-        Multiaddrs that nodes are told instead, behind a port forwarding.
-    gossip
-        Where gossip (libp2p) listens; empty leaves gossip out.
-    bootstrap
-        Multiaddr of any libp2p peer of the network.
-    network_key
-        The swarm key file of a private network, without which nobody learns that this coordinator is there.
-    audit_rate
-        The least share of receipts that is checked, 0 to 1; of new and of suspect hosts it is more.
-    audit_period
-        Seconds between two looks for work of the auditor.
-    audit_beacon
-        Where the randomness of audits comes from: blocks, drand, or local (for tests).
-    audit_canary_key
-        Key file of an operator of yours, under whose name known faults test the auditors.
-    require_stake
-        Whether only hosts with a stake are chosen.
-    workers
-        Processes that share the HTTP port, about one a core (default 1).
-    log_level
-        debug, info, warning or error.
     settings
         A settings file instead of ~/.lading/settings.toml.
     """
-    flags = {name: value for name, value in locals().items() if name not in ("settings", "as_json")}
     from lading_coordinator.run import Started, announce_line, run_coordinator
 
     def ready(started: Started) -> None:
@@ -106,7 +99,7 @@ def up(
         out.print(f"  nodes dial       {', '.join(started.endpoints)}", soft_wrap=True)
         out.print(f"  bootstrap        {started.gossip or 'none (gossip is off)'}", soft_wrap=True)
 
-    chosen = read(CoordinatorSettings, "coordinator", flags, settings)
+    chosen = read(CoordinatorSettings, "coordinator", asdict(flags), settings)
     _log(chosen.log_level)
     _run(run_coordinator(chosen, ready))
     return 0
@@ -123,11 +116,21 @@ def status(*, url: str = "http://127.0.0.1:8600", as_json: Json = False) -> int:
     """
     try:
         tree = httpx.get(f"{url.rstrip('/')}/readyz", timeout=10).json()
+        regions = httpx.get(f"{url.rstrip('/')}/lading/v1/regions", timeout=10)
+        if regions.status_code == 200:  # an older coordinator has none
+            tree |= _market(regions.json())
     except (httpx.HTTPError, ValueError) as error:
         err.print(f"[bold red]error[/] [dim]net_gateway[/]  The coordinator at {url} does not answer: {error}.")
         return UNHEALTHY
     emit(tree, as_json)
     return 0 if tree.get("ready") else UNHEALTHY
+
+
+def _market(tree: dict[str, Any]) -> dict[str, Any]:
+    """What a coordinator has of the market, for a flat record."""
+    indexed = tree["indexed"] if isinstance(tree["indexed"], str) else ", ".join(tree["indexed"])
+    names = ("offers", "quoted_hosts", "summed_up", "memory_mb")
+    return {"indexed": indexed} | {name: tree[name] for name in names} | {"coordinators": len(tree["coordinators"])}
 
 
 def _log(level: str) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from lading import __version__
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading.calibrations import published
+from lading.core.atlas import Atlas
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
 from lading.keyfile import load_key
@@ -32,7 +33,7 @@ from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.checks import Checks
 from lading_coordinator.audits.conduct import Conduct, Pair
 from lading_coordinator.audits.disputes import Disputes
-from lading_coordinator.audits.fees import Fees, Till
+from lading_coordinator.audits.fees import Fees, Till, paid_since
 from lading_coordinator.audits.lessons import Bench, Lessons
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Records
@@ -60,6 +61,9 @@ from lading_coordinator.ledger import Ledger
 from lading_coordinator.marketwatch import MarketWatch
 from lading_coordinator.metrics import Metrics, merged
 from lading_coordinator.peers import Index, announce, settle_handler
+from lading_coordinator.regions.hearing import Hearing
+from lading_coordinator.regions.telling import Telling
+from lading_coordinator.regions.view import RegionView
 from lading_coordinator.releases import Releases
 from lading_coordinator.sessions import Bounds, Sessions
 from lading_coordinator.settings import CoordinatorSettings, amount_of
@@ -87,6 +91,7 @@ from lading_protocol.messages import (
     SETTLE,
     CoordinatorDetail,
 )
+from lading_protocol.summaries import QUOTES
 
 log = logging.getLogger(__name__)
 PRUNE_SECONDS = 60.0
@@ -169,12 +174,25 @@ class Coordinator:
             required=settings.require_stake,
             payout_of=outside.contracts.settlement.payout_of,
         )
-        self.index = Index(self.directory, self.standing, self.agents, record.settlement_domain, self.metrics, clock)
+        domain = record.settlement_domain
+        self.index = Index(self.directory, self.standing, self.agents, domain, self.metrics, clock, settings.regions)
+        self.atlas = Atlas(outside.key.address)
+        self.hearing = Hearing(
+            outside.transport,
+            self.directory,
+            self.atlas,
+            self.agents,
+            self.standing,
+            domain,
+            clock,
+            self.metrics.summed,
+        )
         bounds = Bounds(each=settings.jobs_per_key, all=settings.jobs_at_once + settings.jobs_waiting)
         self.sessions = Sessions(
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
         )
         self.dispatcher = self._dispatcher()
+        self.dispatcher.scout = self.hearing.scout
         self.ledger.before_flush = self.dispatcher.settle
         self.turns = self._turns()
         self.records = Records(self.store, clock)
@@ -186,7 +204,7 @@ class Coordinator:
         self.gateway = Gateway(
             self.turns,
             self.sessions,
-            Models(self.catalogue, self.directory, clock, terms, self.market.promoted),
+            Models(self.catalogue, self.directory, clock, terms, self.market.promoted, self.atlas),
             self.metrics,
             clock=clock,
             fresh=outside.fresh,
@@ -196,12 +214,15 @@ class Coordinator:
         self.ready = asyncio.Event()
         self.http_address = ("", 0)
         self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
+        rng, period = random.Random(outside.fresh(16)), settings.summary_period
+        self.telling = Telling(self.directory, self.atlas, outside.endpoints, clock, rng, period)
 
     def _notice(self, event: Event) -> None:
         """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
         match event:
             case CloseStarted(signer=signer, host=host, terms=terms, epoch=epoch):
-                if self.place.role is Role.WHOLE or self.sessions.signs(signer):
+                fees = signer == self.outside.key.address and self.place.role is not Role.WORKER
+                if self.place.role is Role.WHOLE or fees or self.sessions.signs(signer):
                     self.purse.closed(signer, host, terms, epoch)
             case TermsSunsetSet(id=terms, moment=moment) | Condemned(id=terms, moment=moment):
                 self.directory.sunset(terms, moment)
@@ -333,6 +354,8 @@ class Coordinator:
         if outside.gossip is not None:
             domain = outside.contracts.deployment.settlement_domain
             services.append(self.index.listen(outside.gossip))
+            services += [self.hearing.listen(outside.gossip), self.hearing.tend()]
+            services.append(self.telling.publish(outside.gossip, domain, outside.key))
             services.append(announce(outside.gossip, lambda: self._detail, domain, outside.key, outside.clock))
         return services
 
@@ -343,6 +366,7 @@ class Coordinator:
         if self.place.role is Role.WORKER:
             return
         transport.handle(OFFERS, self.index.serve_offers)
+        transport.handle(QUOTES, self.telling.serve_quotes)
         transport.handle(WHY, self.why.serve)
         transport.handle(PUBLISH, self.agents.serve_publish)
         transport.handle(RELEASE, self.releases.serve)
@@ -369,7 +393,9 @@ class Coordinator:
                 court=self.outside.contracts.court,
                 hold=self.checks.hold,
                 pause=self.settings.audit_opening_pause,
+                epoch=self.settings.audit_epoch,
                 limits=self._limits,
+                paid=lambda: paid_since(self.store, self.outside.clock() - self.settings.audit_epoch),
             ),
             directory=self.directory,
             catalogue=self.catalogue,
@@ -382,6 +408,7 @@ class Coordinator:
             chain_url=self.settings.chain_url,
             clock=self.outside.clock,
             metrics_text=self._figures,
+            regions=RegionView(self.settings.regions, self.directory, self.atlas, self.hearing, self.telling),
         )
         return Routes(self.gateway, AsgiBridge(create_app(Views(parts), self.stop.is_set)))
 

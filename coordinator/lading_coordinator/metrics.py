@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 # What every process counts for itself, and means the same by.
-_SEEN_BY_ALL = frozenset({"lading_hosts", "lading_offers", "lading_chain_up"})
+_SEEN_BY_ALL = frozenset(
+    {"lading_hosts", "lading_hosts_quoted", "lading_summaries", "lading_offers", "lading_chain_up"}
+)
 
 
 class _Refused:
@@ -66,6 +68,8 @@ class Metrics:
         self.spent = Counter("lading_spent_wei", "Promised to hosts, in wei", registry=self.registry)
         self.hosts = Gauge("lading_hosts", "Hosts with a live heartbeat", registry=self.registry)
         self.offers = Gauge("lading_offers", "Offers known", registry=self.registry)
+        self.quoted = Gauge("lading_hosts_quoted", "Hosts that other coordinators quoted", registry=self.registry)
+        self.summed = Gauge("lading_summaries", "Agents in regions that others sum up", registry=self.registry)
         self.audits = Counter("lading_audits", "Audits by verdict", ("verdict",), registry=self.registry)
         self.audit_fees = Counter(
             "lading_audit_fees", "Findings of auditors, by whether they were paid", ("outcome",), registry=self.registry

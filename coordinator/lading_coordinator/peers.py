@@ -5,10 +5,11 @@ Each handler is one conversation on one stream. Whom to choose is matching's bus
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 import msgspec
 
+from lading.core.matching import within
 from lading.dispatch import Directory, Purse
 from lading_coordinator.agents import Agents
 from lading_coordinator.metrics import Metrics
@@ -53,7 +54,8 @@ _advert = msgspec.msgpack.Decoder(Advert)
 
 
 class Index:
-    """Feeds the directory from heartbeats and gossip. `clock` gives Unix seconds."""
+    """Feeds the directory from heartbeats and gossip. `clock` gives Unix seconds. Of what is gossiped only offers in
+    `regions` are kept, all where none is named; who is linked is kept wherever it stands."""
 
     def __init__(
         self,
@@ -63,8 +65,10 @@ class Index:
         domain: Domain,
         metrics: Metrics,
         clock: Callable[[], float],
+        regions: Sequence[str] = (),
     ) -> None:
         self._directory = directory
+        self._regions = tuple(regions)
         self._standing = standing
         self._agents = agents
         self._domain = domain
@@ -165,16 +169,22 @@ class Index:
                     advert
                 ):  # a linked host says itself what it offers, and that is checked further
                     self._directory.put(check_advert(advert, self._domain, self._clock()))
-            except (LadingError, msgspec.DecodeError) as error:
+            except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 log.debug("A gossiped offer is refused: %s", error)
 
     def _is_news(self, advert: Advert) -> bool:
-        """A signature costs more to check than a number to compare."""
+        """A signature costs more to check than a number to compare. Offers of other regions are news where another
+        coordinator quoted the host."""
         offer = unpack(Offer, advert.offer).value
+        if not self._directory.quotes(Address(offer.host)) and not self._is_ours(advert.detail.region):
+            return False
         return offer.host not in self._streams and not any(
             held.agent == offer.agent and held.terms == offer.terms and held.offer.sequence >= offer.sequence
             for held in self._directory.offers_of(Address(offer.host))
         )
+
+    def _is_ours(self, region: str) -> bool:
+        return not self._regions or any(within(region, one) for one in self._regions)
 
     async def tend(self) -> None:
         """Forgets what expired and asks the chain again about hosts in doubt, for ever."""
@@ -200,6 +210,7 @@ class Index:
                 await self._agents.learn(known.agent, host)
 
     def _count(self) -> None:
+        self._metrics.quoted.set(self._directory.quoted)
         self._metrics.hosts.set(self._directory.linked)
         self._metrics.offers.set(self._directory.size)
 

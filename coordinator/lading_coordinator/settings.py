@@ -25,7 +25,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     `network_key` is the swarm key file of a private network; empty: the public one.
     `serve_rate` and `serve_peer_rate` are bytes per second of packages given to hosts, in all and to each; 0: no limit.
     `http_public` is the address people are told. `region` is where its consumers are ("eu-de"), so that near hosts come
-    first for those who do not say. With `relay` those who cannot reach each other do so through this
+    first for those who do not say. Of what hosts gossip only offers in `regions` are kept, all if none is named; what
+    others have is heard of in summaries, and asked for when it is wanted. What is linked here is summed up for others
+    when it changed, at most every `summary_period`. With `relay` those who cannot reach each other do so through this
     coordinator, which sees ciphertext only: at most `relay_hosts` may be called that way, on `relay_links` connections
     at once (`relay_links_each` of one peer), each for `relay_seconds` and `relay_bytes` each way.
 
@@ -58,6 +60,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     http_port: Annotated[int, Meta(ge=0, le=65535)] = 8600
     http_public: str = ""
     region: Annotated[str, Meta(max_length=64, pattern=r"^([a-z0-9]+(-[a-z0-9]+)*)?$")] = ""
+    regions: tuple[Annotated[str, Meta(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], ...] = ()
+    summary_period: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     http_others: tuple[str, ...] = ()
     listen: str = "/ip4/0.0.0.0/tcp/4600"
     announce: tuple[str, ...] = ()

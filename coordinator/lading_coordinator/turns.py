@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from lading.core.matching import BEAT_LIMIT, Filters, output_bound
+from lading.core.matching import BEAT_LIMIT, Filters, Want, aim_of, output_bound
 from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
 from lading.dispatch.purse import ChannelKey
@@ -73,6 +73,7 @@ class Turns:
         ticket = _ticket(payer, ask)
         heard = _Overheard(self, ticket, listener)
         if not self._begins(ticket, payer, ask):
+            self._look_elsewhere(ask)
             await self._wait(ticket)
         try:
             while True:
@@ -191,6 +192,12 @@ class Turns:
             if free >= enough:
                 break
         return Room(slots, free), looked
+
+    def _look_elsewhere(self, ask: Ask) -> None:
+        """While it waits for a host that is known here, another coordinator may have one with room."""
+        scout = self._dispatcher.scout
+        if scout is not None:
+            scout.want_more(ask.agent, aim_of(Want(ask.request, ask.max_price, filters=ask.filters)))
 
     def _check_funds(self, payer: Payer, ask: Ask) -> None:
         """Nobody waits for what it could not pay now. Raises OutOfFunds."""

@@ -80,6 +80,7 @@ async def linger(t: Theatre) -> None:
         f"  -H 'content-type: application/json' -d '{body}'",
         "",
         "# with the openai package",
+        "import openai",
         f'client = openai.OpenAI(base_url="{t.http}/v1", api_key="{t.api_key}")',
         f'client.chat.completions.create(model="{scenes.CHAT}", messages={json.dumps(question)})',
         "",

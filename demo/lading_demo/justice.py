@@ -91,16 +91,35 @@ async def honest_unharmed(t: Theatre) -> None:
     )
 
 
+async def fees(t: Theatre) -> dict[str, int]:
+    """What the coordinator paid for findings, by auditor, once it pays no more."""
+    paid: dict[str, int] = {}
+
+    async def all_paid() -> bool:
+        nonlocal paid
+        before, rows = paid, (await t.get("/lading/v1/audits?limit=500"))["auditors"]
+        paid = {row["auditor"]: int(row["paid"]["wei"]) for row in rows}
+        return bool(paid) and paid == before
+
+    await t.screen.until("the auditors are paid", all_paid, every=1.0)
+    return paid
+
+
 async def settlement(t: Theatre) -> None:
     async with t.screen.scene("Nodes redeem their vouchers in one batch each; maker, OEM and curator claim"):
+        paid = await fees(t)
+        words = f"the curator paid its auditors {lade(sum(paid.values()))}, at most a tenth of a job's price a finding"
+        t.screen.claim(words, sum(paid.values()) > 0)
         async with t.screen.waiting("nodes go down politely and redeem on their way out"):
             await together(*(t.stage.stop(host.name, 20) for host in t.cast.hosts))
         await t.books.read()
         for host in t.cast.operators:
-            owed = sum(int(part["amount_wei"]) for part in t.parts if part["host"] == to_hex(host.address))
+            fee = paid.get(to_hex(host.address), 0)
+            owed = fee + sum(int(part["amount_wei"]) for part in t.parts if part["host"] == to_hex(host.address))
             batches = [batch for batch in t.books.batches if batch.host == host.address]
             redeemed = sum(batch.host_amount + batch.royalty for batch in batches)
-            words = f"{host.name} redeemed {lade(redeemed)}: its tokens' price, to the wei"
+            work = f"its tokens' price and {lade(fee)} for audits" if fee else "its tokens' price"
+            words = f"{host.name} redeemed {lade(redeemed)}: {work}, to the wei"
             t.screen.claim(words if redeemed == owed else f"{words} (owed {lade(owed)})", redeemed == owed)
             if await t.contracts.settlement.host_balance(host.address):
                 await t.contracts.settlement.withdraw(host.key, host.address)
@@ -125,7 +144,7 @@ async def the_books(t: Theatre, before: dict[str, Estate]) -> None:
     async with t.screen.scene("The books"):
         await t.books.read()
         burnt = sum(int(slash.burnt) for slash in t.books.slashes)
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2))
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
         table.add_column("party")
         table.add_column("LADE", justify="right")
         table.add_column("why")
@@ -151,11 +170,11 @@ def why(t: Theatre, party: Party) -> str:
     cast = t.cast
     if party is cast.consumer:
         tokens = sum(part["tokens"] for part in t.parts)
-        return f"{tokens:,} tokens and their prompts, less refunds"
+        return f"{tokens:,} tokens and prompts, less refunds"
     if party in (cast.greedy, cast.thrifty):
         return "its tokens, less what was slashed"
     if party is cast.curator:
-        return "curator's share, challenger's fees"
+        return "its share, challenger's fees, less audits"
     if party in (cast.maker, cast.oem):
         return f"{party.name}'s share of the split pools"
-    return "its tokens, juror's rewards"
+    return "its tokens, audits, juror's rewards"

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from lading.cli.wallet import authorise
 from lading_contracts.deploy import Parameters
 from lading_demo.cast import COIN, Party
-from lading_demo.theatre import Theatre
+from lading_demo.theatre import PAY, Theatre
 from lading_protocol.ids import AgentId, digest, to_hex
 from lading_protocol.pricing import format_amount
 
@@ -56,7 +56,7 @@ async def chain_and_contracts(t: Theatre) -> None:
             await t.fund(t.cast.oem, 0)
         await t.contracts.check()
         supply = await t.contracts.coin.supply()
-        t.screen.claim(f"all twelve contracts are there; {lade(supply)} exist", supply == parameters().supply)
+        t.screen.claim(f"all twelve contracts are there; {supply // COIN:,} LADE exist", supply == parameters().supply)
 
 
 async def a_coordinator_and_agents(t: Theatre) -> None:
@@ -71,6 +71,8 @@ async def a_coordinator_and_agents(t: Theatre) -> None:
         async with t.screen.waiting("the curator consents"):
             told = await t.lading(t.cast.curator, "agent", "policy", "curator", "3%")
         t.screen.fact(f"the curator consents on chain to any table that gives it at least {told['policy'] / 100:g} %")
+        await t.pay_auditors()
+        t.screen.fact(f"it deposits {lade(PAY)}, out of which its coordinator pays auditors")
         async with t.screen.waiting("publishing"):
             base = await t.publish(base_project(t), t.cast.maker, *maker)
             lineage = ("--parent", base["agent"])
@@ -125,8 +127,8 @@ async def four_nodes(t: Theatre) -> None:
 
         await t.screen.until("nodes find the coordinator, fetch and verify the agents, and start", all_linked)
         rows = (await t.get("/lading/v1/hosts"))["hosts"]
-        for row in rows:
-            t.screen.fact(f"{t.name_of(row['host']):<22} {row['host']}  {', '.join(row['agents'])}")
+        for row in sorted(rows, key=lambda row: t.name_of(row["host"])):
+            t.screen.fact(f"{t.name_of(row['host']):<20} {row['host']}  {', '.join(row['agents'])}")
         t.screen.claim("four nodes found the coordinator over libp2p", len(rows) == 4)
 
 

@@ -24,6 +24,7 @@ from lading_protocol.receipts import StakeConsent
 CHAIN_ID = 31_415
 STAKE = 1_000 * COIN
 SURETY = 30 * COIN
+PAY = 5 * COIN
 NODE_SETTINGS = """\
 [node]
 data = "{data}"
@@ -109,6 +110,12 @@ class Theatre:
         await self.contracts.coin.approve(host.cold, court.address, SURETY)
         await court.lodge(host.cold, host.address, SURETY)
         await self.contracts.settlement.set_payout(host.key, host.address, host.cold.address)
+
+    async def pay_auditors(self) -> None:
+        """The curator deposits, from which its coordinator pays auditors."""
+        settlement, curator = self.contracts.settlement, self.cast.curator
+        await self.contracts.coin.approve(curator.key, settlement.address, PAY)
+        await settlement.deposit(curator.key, PAY)
 
     # Programs
 

@@ -24,6 +24,7 @@ DOUBT_SECONDS = (0.0, 15.0, 60.0, 240.0, 900.0)
 # How many of them are looked at in one turn, and how many questions are under way at a time.
 DOUBTS_A_TURN = 200
 ASK_AT_ONCE = 8
+MOST_STRANGERS = 1024
 
 
 class LookUp(msgspec.Struct, frozen=True):
@@ -56,7 +57,10 @@ class Channels:
         self._channels: dict[ChannelId, Channel] = {}
         self._peers: dict[ChannelId, Address] = {}
         self._checked: dict[ChannelId, float] = {}
+        # Which channels a signer has, and which signers a payer; one of whom the chain was not asked pays for itself.
+        self._named: dict[Address, set[ChannelId]] = {}
         self._payers: dict[Address, Address] = {}
+        self._signers: dict[Address, set[Address]] = {}
         self._watchers: dict[ChannelId, list[Callable[[], None]]] = {}
         self._interrupted: set[ChannelId] = set()
         self._doubts: dict[ChannelId, Doubt] = {}
@@ -74,6 +78,7 @@ class Channels:
                 earned=row.earned,
             )
             self._channels[row.id] = core.restored(channel)
+            self._named.setdefault(row.id.signer, set()).add(row.id)
             if row.peer:
                 self._peers[row.id] = row.peer
         self._interrupted = set(await self._ledger.interrupted())
@@ -110,6 +115,8 @@ class Channels:
         """Keep the new state; those who watch the channel hear of it when it may let them go on."""
         before = self._channels.get(channel.id)
         self._channels[channel.id] = channel
+        if before is None:
+            self._named.setdefault(channel.id.signer, set()).add(channel.id)
         if (
             before is None
             or core.headroom(channel) > core.headroom(before)
@@ -117,6 +124,13 @@ class Channels:
         ):
             for watcher in list(self._watchers.get(channel.id, ())):
                 watcher()
+
+    def beside(self, id: ChannelId) -> core.Beside:
+        """The other channels of whoever pays for this one."""
+        payer = self._payers.get(id.signer, id.signer)
+        signers = self._signers.get(payer, set()) | {payer, id.signer}
+        ids = (one for signer in signers for one in self._named.get(signer, ()) if one != id)
+        return core.beside(self._channels[one] for one in ids)
 
     def watch(self, id: ChannelId, peer: Address, watcher: Callable[[], None]) -> None:
         """A job of `peer` runs on the channel; `watcher` is called when it may go on."""
@@ -189,11 +203,21 @@ class Channels:
         settlement = self._contracts.settlement
         session = await settlement.session(id.signer)
         payer = session.payer if session is not None else id.signer
-        self._payers[id.signer] = payer
+        self._note_payer(id.signer, payer)
         account = await settlement.account(payer)
         free = max(0, account.free - account.exit_amount - self._pending(payer, id))
         room = max(0, session.cap - session.locked) if session is not None else MAX_U96
         return Account(payer, Wei(free), Wei(room), session.expiry if session is not None else 0)
+
+    def _note_payer(self, signer: Address, payer: Address) -> None:
+        """Anyone can name a signer: of those that never had a channel here, only the newest are worth remembering."""
+        if len(self._payers) >= MOST_STRANGERS + 2 * len(self._named):
+            self._payers = {one: whose for one, whose in self._payers.items() if one in self._named}
+            self._signers = {}
+            for one, whose in self._payers.items():
+                self._signers.setdefault(whose, set()).add(one)
+        self._payers[signer] = payer
+        self._signers.setdefault(payer, set()).add(signer)
 
     def _pending(self, payer: Address, but: ChannelId) -> int:
         """What locks of the same payer that we accepted for other channels will take from its deposit."""

@@ -4,21 +4,23 @@ import asyncio
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from lading.cli.context import typed_address
+from lading.cli.flags import Json, Switch
 from lading.cli.output import UNHEALTHY, emit, emit_rows, err, out, plain
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
 from lading_node import keyfile, store
 from lading_node import settings as settings_
+from lading_node.cli_flags import Data, Docker, OnChain, Operator, Serving, StatusPort
 from lading_node.node import Node
 from lading_node.settings import NodeSettings
-from lading_node.status import turned_away_words
+from lading_node.status import shown, turned_away_words
 
 if TYPE_CHECKING:
     from lading_node.engines.probe import Probe
@@ -27,7 +29,6 @@ from lading_protocol.pricing import format_amount, parse_amount
 from lading_protocol.receipts import StakeConsent
 
 app = App(name="node", help="Put this machine to work.")
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 app.command("lading_node.cli_machine:devices", name="devices", help="What this machine can compute on.")
 app.command("lading_node.cli_doctor:doctor", name="doctor", help="Which ways lead to this machine.")
 app.command("lading_node.cli_why:why", name="why", help="Why this node gets work, or does not.")
@@ -161,119 +162,16 @@ class _Chain:
 
 
 @app.command(name="up")
-def up_command(
-    *,
-    agent: tuple[str, ...] | None = None,
-    data: str | None = None,
-    key: str | None = None,
-    chain_url: str | None = None,
-    deployment: str | None = None,
-    price_in: str | None = None,
-    price_out: str | None = None,
-    slots: int | None = None,
-    credit: int | None = None,
-    follow: bool | None = None,
-    region: str | None = None,
-    pace: float | None = None,
-    listen: tuple[str, ...] | None = None,
-    announce: tuple[str, ...] | None = None,
-    upnp: bool | None = None,
-    coordinator: tuple[str, ...] | None = None,
-    gossip_listen: str | None = None,
-    bootstrap: tuple[str, ...] | None = None,
-    network_key: str | None = None,
-    http: int | None = None,
-    docker: str | None = None,
-    redeem_threshold: str | None = None,
-    redeem_age: float | None = None,
-    drain: float | None = None,
-    settings: Path | None = None,
-    verbose: bool = False,
-    as_json: Json = False,
-) -> int:
+def up_command(*, serving: Serving = Serving(), settings: Path | None = None, verbose: Switch = False) -> int:
     """Serve agents until stopped (Ctrl-C or SIGTERM lets running jobs end first).
 
     Parameters
     ----------
-    agent
-        Digest of an agent to serve; may be given several times. Fetched from a coordinator when it is not here.
-    data
-        Folder of the ledger, the packages and the key.
-    key
-        Operator key file; made when missing.
-    chain_url
-        The chain's JSON-RPC address.
-    deployment
-        The network's deployment record (default ~/.lading/deployment.json).
-    price_in
-        Coins per 1,000 prompt tokens.
-    price_out
-        Coins per 1,000 output tokens.
-    slots
-        Jobs at once for each agent.
-    credit
-        Output tokens delivered ahead of payment.
-    follow
-        Give way to the later releases that an agent's publisher points to (the default).
-    region
-        Where this machine stands, from the large to the small: eu-de, us-east. Near consumers are sent here first.
-    pace
-        Most output tokens per second and job; 0 for no limit.
-    listen
-        Where jobs come in, as a multiaddr.
-    announce
-        What offers name instead, behind a port forwarding.
-    upnp
-        Ask a home router to open our port (the default).
-    coordinator
-        Multiaddr of a coordinator to stay linked to.
-    gossip_listen
-        Where gossip (libp2p) listens; empty leaves gossip out.
-    bootstrap
-        Multiaddr of any libp2p peer of the network.
-    network_key
-        The swarm key file of a private network, without which nobody learns that this node is there.
-    http
-        Port of the local status page; 0 for any free one, -1 for none.
-    docker
-        The socket of a container engine, such as unix:///var/run/docker.sock, for agents in images.
-    redeem_threshold
-        Coins that vouchers must be worth before they are redeemed.
-    redeem_age
-        Seconds after which they are redeemed whatever they are worth.
-    drain
-        Seconds that running jobs get when the node is stopped.
     settings
         A settings file instead of ~/.lading/settings.toml.
     verbose
         Log details too.
     """
-    flags = {
-        "agents": agent,
-        "data": data,
-        "key": key,
-        "chain_url": chain_url,
-        "deployment": deployment,
-        "price_in": price_in,
-        "price_out": price_out,
-        "slots": slots,
-        "credit": credit,
-        "follow": follow,
-        "region": region,
-        "pace": pace,
-        "listen": listen,
-        "announce": announce,
-        "upnp": upnp,
-        "coordinators": coordinator,
-        "gossip_listen": gossip_listen,
-        "bootstrap": bootstrap,
-        "network_key": network_key,
-        "http": http,
-        "docker": docker,
-        "redeem_threshold": redeem_threshold,
-        "redeem_age": redeem_age,
-        "drain": drain,
-    }
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -286,63 +184,37 @@ def up_command(
             "endpoints": list(node.endpoints),
             "status": f"http://127.0.0.1:{port}/status" if port else "",
         }
-        emit(facts, as_json)
+        emit(facts, serving.as_json)
         sys.stdout.flush()  # whoever started us through a pipe waits for this line
 
-    up(settings_.read(flags, settings), started)
+    up(serving.settings(settings), started)
     return 0
 
 
 @app.command(name="init")
-def init_command(*, data: str | None = None, key: str | None = None, as_json: Json = False) -> int:
-    """Make the data folder and the operator key.
-
-    Parameters
-    ----------
-    data
-        The folder.
-    key
-        Where the key goes, when not in the folder.
-    """
-    emit(init(settings_.read({"data": data, "key": key})), as_json)
+def init_command(*, who: Operator = Operator()) -> int:
+    """Make the data folder and the operator key."""
+    emit(init(who.settings()), who.as_json)
     return 0
 
 
 @app.command(name="stake")
-async def stake_command(
-    amount: str,
-    *,
-    owner: Path | None = None,
-    data: str | None = None,
-    key: str | None = None,
-    chain_url: str | None = None,
-    deployment: str | None = None,
-    as_json: Json = False,
-) -> int:
+async def stake_command(amount: str, /, *, owner: Path | None = None, who: OnChain = OnChain()) -> int:
     """Stake coins for this operator, so that payers trust its work.
 
     Parameters
     ----------
     amount
-        In whole coins.
+        In coins, such as 1000.
     owner
         Key file of the cold account that pays and will own the stake; the operator's own when left out.
     """
-    chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
-    emit(await stake(chosen, amount, owner), as_json)
+    emit(await stake(who.settings(), amount, owner), who.as_json)
     return 0
 
 
 @app.command(name="consent")
-def consent_command(
-    owner: str,
-    /,
-    *,
-    data: str | None = None,
-    key: str | None = None,
-    deployment: str | None = None,
-    as_json: Json = False,
-) -> int:
+def consent_command(owner: str, /, *, who: OnChain = OnChain()) -> int:
     """Agree that an account on another machine owns this operator's stake; prints what it gives to `lading stake add`.
 
     Parameters
@@ -350,35 +222,19 @@ def consent_command(
     owner
         The cold account's 0x address.
     """
-    emit(consent(settings_.read({"data": data, "key": key, "deployment": deployment}), owner), as_json)
+    emit(consent(who.settings(), owner), who.as_json)
     return 0
 
 
 @app.command(name="earnings")
-async def earnings_command(
-    *,
-    data: str | None = None,
-    key: str | None = None,
-    chain_url: str | None = None,
-    deployment: str | None = None,
-    as_json: Json = False,
-) -> int:
+async def earnings_command(*, who: OnChain = OnChain()) -> int:
     """What this node has earned, and what it may withdraw."""
-    chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
-    emit(await earnings(chosen), as_json)
+    emit(await earnings(who.settings()), who.as_json)
     return 0
 
 
 @app.command(name="withdraw")
-async def withdraw_command(
-    *,
-    payout: str = "",
-    data: str | None = None,
-    key: str | None = None,
-    chain_url: str | None = None,
-    deployment: str | None = None,
-    as_json: Json = False,
-) -> int:
+async def withdraw_command(*, payout: str | None = None, who: OnChain = OnChain()) -> int:
     """Move redeemed earnings to the payout address.
 
     Parameters
@@ -386,20 +242,13 @@ async def withdraw_command(
     payout
         Set this payout address first; afterwards only it can change itself.
     """
-    chosen = settings_.read({"data": data, "key": key, "chain_url": chain_url, "deployment": deployment})
-    emit(await withdraw(chosen, payout), as_json)
+    emit(await withdraw(who.settings(), payout or ""), who.as_json)
     return 0
 
 
 @app.command(name="status")
-async def status_command(*, http: int | None = None, as_json: Json = False) -> int:
-    """How the running node is doing, and why it is not earning.
-
-    Parameters
-    ----------
-    http
-        Port of its status page.
-    """
+async def status_command(*, http: StatusPort = None, as_json: Json = False) -> int:
+    """How the running node is doing, and why it is not earning."""
     found = await page(settings_.read({"http": http}))
     if not found:
         err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
@@ -407,23 +256,33 @@ async def status_command(*, http: int | None = None, as_json: Json = False) -> i
     if as_json:
         emit(found, as_json)
     else:
-        emit({"operator": found["operator"], "ready": found["ready"], **found["earnings"]}, as_json)
+        emit(_earned(found), as_json)
         crowd = turned_away_words(found.get("turned_away", {}))
         for reason in (*found["why_not_earning"], *found["notices"], *([crowd] if crowd else [])):
             out.print(f"- {plain(reason)}", markup=False, soft_wrap=True)
     return 0 if found["ready"] else UNHEALTHY
 
 
+def _earned(found: dict[str, Any]) -> dict[str, str]:
+    """Of the status page, what an operator wants to see first."""
+    sums = found["earnings"] | {"fees": found.get("audit_fees_wei", "0")}
+    names = {
+        "earned": "earned",
+        "for audits since it started": "fees",
+        "signed for": "signed",
+        "redeemed": "redeemed",
+        "not redeemed yet": "unredeemed",
+        "not signed for yet": "unpaid",
+    }
+    money = {name: shown(sums[key], found.get("coin")) for name, key in names.items()}
+    return {"operator": found["operator"], "ready": "yes" if found["ready"] else "no"} | money
+
+
 @app.command(name="probe")
-async def probe_command(*, data: str | None = None, docker: str | None = None, as_json: Json = False) -> int:
+async def probe_command(*, data: Data = None, docker: Docker = None, as_json: Json = False) -> int:
     """Test how well this machine isolates agents: the tiers that pass are the ones that offers name.
 
-    Parameters
-    ----------
-    data
-        The data folder, which must stay hidden from agents.
-    docker
-        The socket of a container engine, such as unix:///var/run/docker.sock; without one C and G are not tested.
+    Without a container engine the tiers C and G are not tested.
     """
     found = await probe(settings_.read({"data": data, "docker": docker}))
     if as_json:

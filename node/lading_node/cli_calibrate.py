@@ -10,7 +10,7 @@ from lading import keyfile
 from lading.calibrations import merged
 from lading.cli import context
 from lading.cli.agent_publish import own_store
-from lading.cli.flags import Home, Json, Key
+from lading.cli.flags import Home, Json, Key, Switch
 from lading.cli.output import emit, err, plain
 from lading_node.calibrate import NotCalibrated, Pair, Plan, calibrate, pair
 from lading_node.cli_trial import packed
@@ -27,12 +27,12 @@ async def calibrate_command(
     /,
     *,
     date: str,
-    host: str = "",
-    against: str = "",
+    host: str | None = None,
+    against: str | None = None,
     jobs: int = 200,
     tokens: int = 128,
     seed: int = 1,
-    exact: bool = False,
+    exact: Switch = False,
     out: Path = Path("calibrations.json"),
     home: Home = None,
     key: Key = None,
@@ -66,7 +66,7 @@ async def calibrate_command(
     chosen = context.settings(home=home, key=key)
     signer = keyfile.load_key(chosen.key_path)
     agent, manifest = packed(chosen, package, as_json)
-    classes = pair(manifest, host, against)
+    classes = pair(manifest, host or "", against or "")
     plan = Plan(jobs, tokens, seed, exact)
 
     def told(done: int) -> None:

@@ -1,20 +1,19 @@
 """`lading node doctor`: which ways lead to this machine, why the others do not, and what to do. Looks by `doctor`."""
 
 import json
-from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
+from lading.cli.flags import Json
 from lading.cli.output import UNHEALTHY, emit, emit_rows, out
 from lading_net.private import network_key
 from lading_node import cli
 from lading_node import doctor as doctor_
 from lading_node import settings as settings_
+from lading_node.cli_flags import StatusPort
 from lading_node.doctor import Diagnosis, Looked
 from lading_node.reach import outward
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 _WORDS = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -24,7 +23,7 @@ async def doctor(
     announce: tuple[str, ...] | None = None,
     coordinator: tuple[str, ...] | None = None,
     upnp: bool | None = None,
-    http: int | None = None,
+    http: StatusPort = None,
     as_json: Json = False,
 ) -> int:
     """Which ways lead to this machine, why the others do not, and what to do. Exits 3 when none does.
@@ -38,11 +37,9 @@ async def doctor(
     announce
         What offers would name instead, behind a port forwarding.
     coordinator
-        Multiaddr of a coordinator to ask; may be given several times.
+        Multiaddr of a coordinator to ask (repeatable).
     upnp
         Ask a home router to open our port for the moment (the default).
-    http
-        Port of the running node's status page.
     """
     flags = {"listen": listen, "announce": announce, "coordinators": coordinator, "upnp": upnp, "http": http}
     settings = settings_.read(flags)

@@ -4,14 +4,15 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from cyclopts import Parameter
 from rich.markup import escape
 
+from lading.cli.flags import Json, Switch
 from lading.cli.output import UNHEALTHY, emit, emit_rows, err, out, plain
 from lading_node import settings as settings_
+from lading_node.cli_flags import Data
 from lading_node.hardware import score as scores
 from lading_node.hardware import speed
 from lading_node.hardware.devices import GIB, Device, Inventory, device_class, remarks
@@ -19,19 +20,12 @@ from lading_node.hardware.discover import described, discover
 from lading_node.hardware.score import FULL_SECONDS, QUICK_SECONDS, Figure, Score
 from lading_protocol.errors import LadingError
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Machine-readable output.")]
 # The part of the time that goes to an agent's tokens, and what finding the devices takes, in seconds.
 _SPEED_PART, _LOOKING = 0.25, 1.0
 
 
-async def devices(*, data: str | None = None, as_json: Json = False) -> int:
-    """What this machine can compute on, what lowers its worth, and why a vendor's cards were not found.
-
-    Parameters
-    ----------
-    data
-        The node's folder, where the last score is.
-    """
+async def devices(*, data: Data = None, as_json: Json = False) -> int:
+    """What this machine can compute on, what lowers its worth, and why a vendor's cards were not found."""
     inventory = await discover()
     last = scores.last(settings_.read({"data": data}).folder)
     if as_json:
@@ -41,13 +35,7 @@ async def devices(*, data: str | None = None, as_json: Json = False) -> int:
     return 0 if any(device.usable for device in inventory.devices) else UNHEALTHY
 
 
-async def bench(
-    *,
-    quick: bool = False,
-    agent: Path | None = None,
-    data: str | None = None,
-    as_json: Json = False,
-) -> int:
+async def bench(*, quick: Switch = False, agent: Path | None = None, data: Data = None, as_json: Json = False) -> int:
     """Measure this machine: half a minute, of which a noisy neighbour may spoil any part.
 
     Parameters
@@ -56,8 +44,6 @@ async def bench(
         Five seconds: enough to see that it works.
     agent
         Folder of a chat agent whose tokens per second are measured too; by default one that this node holds.
-    data
-        The node's folder, where the score is kept.
     """
     folder = settings_.read({"data": data}).folder
     seconds = QUICK_SECONDS if quick else FULL_SECONDS

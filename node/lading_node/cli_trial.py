@@ -15,7 +15,7 @@ from lading import keyfile, publisher, schemas
 from lading.cli import context
 from lading.cli.agent_publish import own_store
 from lading.cli.auctions import typed_agent
-from lading.cli.flags import Home, Json, Key
+from lading.cli.flags import Home, Json, Key, Switch
 from lading.cli.output import FAILURE, emit, emit_rows, err, out, plain, transfer
 from lading.errors import BadProject, BadRequest
 from lading.project import VECTORS, Project, VectorEntry, vectors
@@ -95,7 +95,7 @@ async def run(
 
 
 async def try_vectors(
-    folder: Path, /, *, record: bool = False, home: Home = None, key: Key = None, as_json: Json = False
+    folder: Path, /, *, record: Switch = False, home: Home = None, key: Key = None, as_json: Json = False
 ) -> int:
     """Run an agent's test vectors in the sandbox that a host would run it in.
 

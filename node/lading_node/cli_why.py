@@ -1,28 +1,19 @@
 """`lading node why`: what the coordinators say about the jobs that this node got, and did not get."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
+from lading.cli.flags import Json
 from lading.cli.output import UNHEALTHY, emit_rows, err, out, plain
 from lading_node import settings as settings_
 from lading_node.cli import page
+from lading_node.cli_flags import StatusPort
+from lading_node.status import shown
 
 Tree = dict[str, Any]
 
 
-async def why(
-    *, http: int | None = None, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-) -> int:
-    """Why this node gets work, or does not: each coordinator's account of the last minutes.
-
-    Parameters
-    ----------
-    http
-        Port of the node's status page.
-    as_json
-        Machine-readable output.
-    """
+async def why(*, http: StatusPort = None, as_json: Json = False) -> int:
+    """Why this node gets work, or does not: each coordinator's account of the last minutes."""
     found = await page(settings_.read({"http": http}), "/why")
     if not found:
         err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
@@ -38,7 +29,7 @@ async def why(
 
 def told(found: Tree) -> list[str]:
     """For a person: a line for each agent at each coordinator, its reasons below it, most frequent first."""
-    lines = [f"This node is in its own way: {reason}" for reason in found["why_not_earning"]]
+    lines = [f"At this node: {reason}" for reason in found["why_not_earning"]]
     for one in found["coordinators"]:
         who = f"Coordinator {one['coordinator'][:10]}…"
         if one["trouble"]:
@@ -46,11 +37,11 @@ def told(found: Tree) -> list[str]:
         elif not one["agents"]:
             lines.append(f"{who} holds no offer of this node.")
         for agent in one["agents"]:
-            lines += _account(who, agent)
+            lines += _account(who, agent, found.get("coin"))
     return lines or ["No coordinator is linked, so nobody chose, or passed over, this node."]
 
 
-def _account(who: str, agent: Tree) -> list[str]:
+def _account(who: str, agent: Tree, coin: Tree | None) -> list[str]:
     name = agent["name"] or f"{agent['agent'][:10]}…"
     if not agent["jobs"]:
         return [f"{who}, {name}: nobody asked for it in the last 10 min."]
@@ -59,8 +50,8 @@ def _account(who: str, agent: Tree) -> list[str]:
     lines = [f"{who}, {name}: lost {lost} of {agent['jobs']} jobs in the last {minutes} min."]
     lines += [f"  {one['count']} x {one['code']}: {one['words']}" for one in agent["reasons"]]
     if agent["price_in"] is not None:
-        lines.append(
-            f"  The last one went for {agent['price_in']} / {agent['price_out']} wei per 1,000 tokens in / out; "
-            f"you ask {agent['my_price_in']} / {agent['my_price_out']}."
+        went, asked = (
+            " / ".join(shown(agent[f"{whose}price_{way}"], coin) for way in ("in", "out")) for whose in ("", "my_")
         )
+        lines.append(f"  The last one went for {went} per 1,000 tokens in / out; you ask {asked}.")
     return lines

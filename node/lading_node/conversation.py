@@ -53,7 +53,7 @@ from lading_node.store import AttemptRow, KeptSketch
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, JobId, Wei
 from lading_protocol.messages import Accept, BareOpen, Cancel, Chunk, Done, EmbedRequest, Open, Pay, Refuse, ToHost
-from lading_protocol.receipts import Finish, Receipt, SignedLock, SignedVoucher
+from lading_protocol.receipts import Finish, Receipt, SignedLock, SignedReceipt, SignedVoucher
 
 if TYPE_CHECKING:
     from lading_node.jobs import Desk
@@ -259,12 +259,14 @@ class Conversation:
         """What the payer gets, and what is signed of it by now: nothing where the payer waits for many at once."""
         assert self.session is not None
         opening, owner = self.session.opening, self._owner
-        if isinstance(opening, BareOpen):
+        if isinstance(opening, BareOpen) and receipt.finish != Finish.RUNNING:
             job, attempt = JobId(opening.job), opening.attempt
             peer = Address(self._stream.peer)
-            if owner.binder.put(
-                peer, opening.sheaves, receipt, lambda signed: owner.ledger.note_receipt(job, attempt, signed.pack())
-            ):
+
+            def keep(signed: SignedReceipt) -> None:
+                owner.ledger.note_receipt(job, attempt, signed.pack(), owner.clock())
+
+            if owner.binder.put(peer, opening.sheaves, receipt, keep):
                 return receipt.words(), b""
         packed = receipt.sign(owner.court, owner.key).pack()
         return packed, packed

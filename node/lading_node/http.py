@@ -81,6 +81,7 @@ class StatusPage:
                 return 200, "application/json", json.dumps(status.status(self._node), indent=2).encode() + b"\n"
             case "/why":
                 tree = {
+                    "coin": status.coin(self._node),
                     "why_not_earning": status.why_not_earning(self._node),
                     "coordinators": await why.ask_all(self._node),
                 }

@@ -20,7 +20,9 @@ from lading_node.core.attempt import Session
 from lading_node.core.channel import Channel, ChannelId, admit_to, sign_for
 from lading_node.core.events import Opened, Record, Stopped
 from lading_node.core.preemption import Rules, begins, choose_victim
+from lading_node.core.proof import Prompt
 from lading_node.ports import Doors
+from lading_node.proofs import Proofs
 from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, TermsId, Wei, short
@@ -70,6 +72,7 @@ class Desk:
         self._agents = agents
         self._new_paper = new_paper
         self._rules = Rules()
+        self._proofs = Proofs(doors.key.address, doors.contracts, doors.clock)
         self._running: dict[tuple[bytes, int], Conversation] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -94,13 +97,15 @@ class Desk:
         agent, session = self._find(opening), Session(opening, self.key.address)
         key = (opening.job, opening.attempt)
         seen = key in self._running or await self.ledger.seen(*key)
+        proven = await self._prove(opening, agent)
         found = await self._look_up(opening, agent)
         seen = seen or key in self._running
         facts = self._facts(opening, agent, found, Address(stream.peer), seen=seen)
+        facts = msgspec.structs.replace(facts, proven=proven)
         if agent is not None and await self._make_room(opening, agent, facts):
             seen = seen or key in self._running
             facts = self._facts(opening, agent, found, Address(stream.peer), seen=seen)
-        opened = Opened(facts)
+        opened = Opened(msgspec.structs.replace(facts, proven=proven))
         if not seen:
             self._running[key] = talk
             self._idle.clear()
@@ -224,6 +229,10 @@ class Desk:
                 lock = 0  # admission refuses it in words
         return await self.channels.look_up(id, lock)
 
+    async def _prove(self, opening: Open, agent: Agent | None) -> Prompt | None:
+        known = agent.find_offer(opening.offer) if agent is not None and opening.proof else None
+        return await self._proofs.check(opening, known) if known is not None else None
+
     def _facts(self, opening: Open, agent: Agent | None, found: LookUp | None, peer: Address, *, seen: bool) -> Facts:
         known = agent.find_offer(opening.offer) if agent is not None else None
         closed = self.closed or (f"The ledger is not writable: {self.ledger.trouble}" if self.ledger.trouble else "")
@@ -245,5 +254,6 @@ class Desk:
             chain_error=found.error,
             closed=closed,
             seen=seen,
+            beside=self.channels.beside(found.channel.id),
             stranger=peer not in (opening.signer, self.channels.peer(found.channel.id)),
         )

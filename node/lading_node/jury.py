@@ -17,7 +17,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Link
 from lading_net.sketches import receive_sketch
 from lading_node.audit import Abstained, Auditor
-from lading_node.bonds import Bonds
+from lading_node.bonds import Bonds, Poor
 from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
 from lading_node.errors import CaseMismatch
 from lading_node.ports import Doors
@@ -176,7 +176,11 @@ class Juror:
     async def _appeal(self, duty: Duty, found: Dispute, now: int) -> None:
         """Bring a larger committee, once it is clear that the host does not."""
         if await self._bonds.worth_it(duty.dispute, found, now):
-            duty.note = f"outvoted; {await self._bonds.appeal(duty.dispute, found)}"
+            try:
+                words = await self._bonds.appeal(duty.dispute, found)
+            except Poor as error:
+                words = f"not appealed: {error.message}"
+            duty.note = f"outvoted; {words}"
             duty.seat = msgspec.structs.replace(duty.seat, stage="outvoted")
             log.warning("dispute %s: %s", short(duty.dispute), duty.note)
 

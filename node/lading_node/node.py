@@ -102,7 +102,7 @@ class Node:
         self.presence.accompany(self.reach.talk)
         self.watch = Watch(doors, self.channels, self.settler.poke, plan.chain_poll)
         self.watch.listeners.append(self._hear)
-        self.watch.before_forgetting = self.juror.save
+        self.watch.before_forgetting = self._remember
         self.since = doors.clock()
         self._stop = asyncio.Event()
 
@@ -121,6 +121,7 @@ class Node:
         """Serve until stopped. Raises NetError when it cannot listen, LedgerError when the ledger does not read."""
         await self.channels.load()
         await self.juror.load()
+        await self.bonds.load()
         await self.releases.load()
         transport = self.doors.transport
         serve_speech(transport)
@@ -176,6 +177,11 @@ class Node:
         """A payer is back: what it still owes may be had now."""
         if self.channels.owing(Address(link.peer)):
             self.desk.later(self.collector.collect(link))
+
+    async def _remember(self) -> None:
+        """What the court's events led to, before they are forgotten."""
+        await self.juror.save()
+        await self.bonds.save()
 
     def _hear(self, event: events.Event) -> None:
         match event:

@@ -3,6 +3,7 @@
 Pure reading: asks nobody and changes nothing.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from lading_node.node import Node
 from lading_node.releases import origin_of
 from lading_protocol import VERSION
 from lading_protocol.ids import to_hex
+from lading_protocol.pricing import format_amount
 
 MOST_CHANNELS = 100
 
@@ -28,6 +30,19 @@ def money(channels: list[Channel]) -> dict[str, str]:
         "unredeemed": str(sum(max(0, one.signed - one.redeemed) for one in channels)),
         "unpaid": str(sum(outstanding(one) for one in channels)),
     }
+
+
+def coin(node: Node) -> dict[str, Any]:
+    """How the amounts of these pages are shown to people."""
+    record = node.doors.contracts.deployment
+    return {"symbol": record.symbol, "decimals": record.decimals}
+
+
+def shown(wei: str, coin: Mapping[str, Any] | None) -> str:
+    """An amount of a page for a person, by the page's `coin`."""
+    if coin is None:
+        return f"{wei} wei"
+    return f"{format_amount(int(wei), coin['decimals'])} {coin['symbol']}"
 
 
 def why_not_earning(node: Node) -> list[str]:
@@ -49,7 +64,9 @@ def why_not_earning(node: Node) -> list[str]:
         reasons.append(f"The chain does not answer, so new payers cannot be checked: {node.chain_trouble}")
     if not reasons and not node.desk.totals.jobs:
         refused = ", ".join(f"{count} x {code}" for code, count in sorted(node.desk.refusals.items()))
-        reasons.append(f"No job was taken yet; refused were: {refused}." if refused else "No request has come yet.")
+        reasons.append(
+            f"No job was taken yet; refused were: {refused}." if refused else "No request has come since it started."
+        )
     return reasons
 
 
@@ -88,6 +105,7 @@ def status(node: Node) -> dict[str, Any]:
         "why_not_earning": why_not_earning(node),
         "notices": list(node.releases.notices()),
         "agents": [_agent(agent) | {"release": _release(node, agent)} for agent in node.agents],
+        "coin": coin(node),
         "earnings": money(channels),
         "jobs": {
             "running": node.desk.running,

@@ -54,7 +54,7 @@ class JobSpec(msgspec.Struct, frozen=True):
 
 class Attempt(msgspec.Struct, frozen=True):
     """One host's part so far. `first` is the absolute index of its first output token, `marks` are those of the chunks
-    that `receipt` covers (transcript.commitment). Where it is `bare`, receipts may come without their signatures."""
+    that `receipt` covers (transcript.commitment). Where it is `bare`, the last one may come unsigned."""
 
     number: int
     offer: KnownOffer
@@ -383,7 +383,7 @@ def _marked(state: JobState, added: bytes) -> JobState:
 
 
 def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> SignedReceipt:
-    """Check a receipt against everything this side knows. A bare one has no signature yet; the shell waits for it."""
+    """Check a receipt against everything this side knows. A bare one has no signature yet: the shell waits for it."""
     attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
     if attempt.accepted is None:
         raise _Lie("The host signed for an attempt that it never accepted.")
@@ -412,7 +412,7 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
     if abs(issued_at - now) > CLOCK_SKEW:
         # A receipt from long ago could no longer be disputed, one from the future not yet.
         raise _Lie(f"The receipt is dated {issued_at - now:+.0f} s from now.")
-    if attempt.bare and packed == expected.words():
+    if attempt.bare and expected.finish != Finish.RUNNING and packed == expected.words():
         return Signed(expected, Signature(b""))
     signed = matched(expected, packed, domain, offer.host)
     if signed is None:

@@ -8,6 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from lading_protocol.elder import BATCH as BATCH
+from lading_protocol.elder import INTERACTIVE as INTERACTIVE
+from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import BadMessage
 from lading_protocol.ids import Digest
 from lading_protocol.requests import MAX_FRAME as MAX_FRAME
@@ -29,7 +32,6 @@ from lading_protocol.transcript import sha256
 
 BLOB_PART = 1 << 18
 VOUCHER_PAGE = 1024
-INTERACTIVE, BATCH = 0, 1
 
 JOB = "/lading/job/1"
 HEARTBEAT = "/lading/heartbeat/1"
@@ -59,29 +61,22 @@ Piece = Annotated[bytes, Meta(max_length=256)]
 # A job: payer to host ------------------------------------------------------------------------------------------------
 
 
-class Open(Wire, frozen=True, tag="open"):
+class Open(ElderOpen, frozen=True, tag="open"):
     """Begin an attempt under the offer with this digest; `emitted` holds the tokens that earlier attempts delivered.
 
     `signer` is the address whose vouchers pay; `lock` and `voucher` are packed and may be empty when nothing is new.
     A job of the band BATCH may be stopped at a token edge for one that is INTERACTIVE; `preempted` is how often it was.
+    `proof` is the packed receipt of the host that read the prompt; with `early` a receipt comes with the first tokens.
+    Both only to who names the feature `proof`: others read an ElderOpen.
     """
 
-    version: int
-    job: Hash
-    attempt: Count
-    offer: Hash
-    signer: Annotated[bytes, Meta(min_length=20, max_length=20)]
-    epoch: Count
-    request: Request
-    emitted: Annotated[tuple[Count, ...], Meta(max_length=MAX_TOKENS)] = ()
-    lock: Annotated[bytes, Meta(max_length=1024)] = b""
-    voucher: Annotated[bytes, Meta(max_length=1024)] = b""
-    band: Annotated[int, Meta(ge=INTERACTIVE, le=BATCH)] = INTERACTIVE
-    preempted: Annotated[int, Meta(ge=0, le=255)] = 0
+    proof: Annotated[bytes, Meta(max_length=1024)] = b""
+    early: bool = False
 
 
 class BareOpen(Open, frozen=True, tag="bare"):
-    """As `open`, from a payer whose stream of sheaves has this name: receipts may come bare, and be signed there."""
+    """As `open`, from a payer whose stream of sheaves has this name: the receipt of `done` may come bare, its words
+    alone, and be signed there. Only to who has said on that stream that it binds."""
 
     sheaves: Annotated[bytes, Meta(max_length=32)] = b""
 
@@ -103,7 +98,7 @@ ToHost = Open | BareOpen | Pay | Cancel
 
 
 class WantSheaves(Wire, frozen=True, tag="want_sheaves"):
-    """Receipts of jobs that name this stream may be sent before they are signed."""
+    """The last receipts of jobs that name this stream may be sent before they are signed."""
 
     name: Annotated[bytes, Meta(max_length=32)]
 

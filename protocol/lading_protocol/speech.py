@@ -14,7 +14,8 @@ from lading_protocol import OLDEST, VERSION
 
 SPEECH = "/lading/speech/1"
 AUDIT_FEE = "audit_fee"
-FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", "relay", "straighten")
+PROOF = "proof"
+FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", PROOF, "relay", "straighten")
 
 Feature = Annotated[str, Meta(max_length=32)]
 Number = Annotated[int, Meta(ge=1, le=1 << 16)]

@@ -3,7 +3,6 @@
 Processor seconds of this process, one thread: the machine may be shared.
 """
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,30 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from integration.engines import chat_agents
 from lading_node.core import commit
-from lading_node.core.sampler import choose
-from lading_node.core.sketch import States, directions, project
+from lading_node.core.sketch import directions, project
 from lading_node.engines.load import language_model
-from lading_node.engines.model import LanguageModel, retraced
+from lading_node.engines.model import LanguageModel
 from lading_node.engines.torch_lm import TorchLanguageModel, _widen_head
-from lading_protocol.ids import Digest, JobId
-from lading_protocol.messages import Chunk, Sampler
+from lading_protocol.messages import Chunk
 from lading_protocol.parts import LlmShape
 from lading_protocol.sketches import chunk_means, errors
-from lading_protocol.transcript import CHUNK_TOKENS, SKETCH_BYTES, prompt_mark
+from lading_protocol.transcript import CHUNK_TOKENS, SKETCH_BYTES
 
 from . import audit_toploc as toploc
 from .audit_hosts import TOKENS
+from .audit_timing import JOB, PROMPT, RATE, milliseconds, say_commitments, spent, states
 from .report import say
 
-PROMPT = 128
-JOB = JobId(bytes(range(32)))
-RATE = 0.02
 # A model of 37 million parameters with random weights: what they are worth does not matter for time.
 LARGE = LlmShape(layers=8, heads=8, kv_heads=4, head_size=64, hidden=512, vocab=16_384, eos=(1,), bos=0, pad=1)
 LARGE_INNER = 1664
@@ -42,39 +36,12 @@ LARGE_INNER = 1664
 
 def report(quick: bool) -> None:
     rounds = 3 if quick else 15
-    commitments(rounds)
+    words = "the prompt's part included"
+    say_commitments("audit_commitment_build", (128, 512, 1024, 4096), rounds, time.process_time, words)
     bytes_on_the_wire()
     # Before the package is loaded: it is an extension of torch, and times after it are not its own.
     prefill(3 if quick else 5)
     beside_toploc(rounds)
-
-
-def commitments(rounds: int) -> None:
-    """The host's own work for a job: directions, sketches of prompt and output, marks, leaves and root."""
-    for width in (128, 512, 1024, 4096):
-        states = _states(width)
-
-        def build(states: States = states, width: int = width) -> Digest:
-            along = directions(JOB, width)
-            state = commit.Commitment(JOB, 0)
-            state = commit.sketched(state, prompt_mark(JOB, project(states[: PROMPT - 1], along)))
-            for at in range(0, TOKENS, CHUNK_TOKENS):
-                rows = states[PROMPT - 1 + at : PROMPT - 1 + at + CHUNK_TOKENS]
-                state = commit.add(state, tuple(range(at, at + CHUNK_TOKENS)), project(rows, along))
-            return commit.root(state)
-
-        say(
-            f"audit_commitment_build_{width}",
-            _milliseconds(build, rounds) / TOKENS,
-            "ms/token",
-            bar="<= 0.005",
-            n=rounds,
-            note=f"states {width} wide, {PROMPT} prompt and {TOKENS} output tokens, the prompt's part included",
-        )
-
-
-def _states(width: int) -> States:
-    return np.random.default_rng(1).normal(size=(PROMPT + TOKENS - 1, width)).astype(np.float32)
 
 
 def bytes_on_the_wire() -> None:
@@ -86,7 +53,7 @@ def bytes_on_the_wire() -> None:
         marks = b"".join(commit.marks_since(state, signed))
         signed = at + CHUNK_TOKENS
         added += len(msgspec.msgpack.encode(Chunk(b"", marks))) - len(msgspec.msgpack.encode(Chunk(b"")))
-    theirs = sum(map(len, toploc.prove(_states(512), PROMPT)))
+    theirs = sum(map(len, toploc.prove(states(512), PROMPT)))
     say(
         "audit_bytes_per_job",
         added,
@@ -98,27 +65,24 @@ def bytes_on_the_wire() -> None:
 
 
 def beside_toploc(rounds: int) -> None:
-    states = _states(512)
+    given = states(512)
     along = directions(JOB, 512)
-    ours = _milliseconds(lambda: project(states, directions(JOB, 512)), rounds) / TOKENS
-    own = project(states, along)
-    check = _milliseconds(lambda: chunk_means(errors(own, project(states, along))), rounds) / TOKENS
+    ours = _took(lambda: project(given, directions(JOB, 512)), rounds) / TOKENS
+    own = project(given, along)
+    check = _took(lambda: chunk_means(errors(own, project(given, along))), rounds) / TOKENS
     library = toploc.library()
     if library is None:
-        proofs = toploc.prove(states, PROMPT)
-        build = _milliseconds(lambda: toploc.prove(states, PROMPT), rounds) / TOKENS
-        verify = _milliseconds(lambda: toploc.apart(states, PROMPT, proofs), rounds) / TOKENS
+        proofs = toploc.prove(given, PROMPT)
+        build = _took(lambda: toploc.prove(given, PROMPT), rounds) / TOKENS
+        verify = _took(lambda: toploc.apart(given, PROMPT, proofs), rounds) / TOKENS
         words = "its scheme again, in numpy (the package does not load here; 0.02 to 0.06 ms published and measured)"
     else:
-        rows = torch.from_numpy(states).bfloat16()
+        rows = torch.from_numpy(given).bfloat16()
         steps = [rows[:PROMPT], *rows[PROMPT:]]
         proofs = library.build_proofs_bytes(steps, toploc.WINDOW, toploc.TOP)
-        assert proofs == toploc.prove(states, PROMPT), "this scheme is not the package's"
-        build = _milliseconds(lambda: library.build_proofs_bytes(steps, toploc.WINDOW, toploc.TOP), rounds) / TOKENS
-        verify = (
-            _milliseconds(lambda: library.verify_proofs_bytes(steps, proofs, toploc.WINDOW, toploc.TOP), rounds)
-            / TOKENS
-        )
+        assert proofs == toploc.prove(given, PROMPT), "this scheme is not the package's"
+        build = _took(lambda: library.build_proofs_bytes(steps, toploc.WINDOW, toploc.TOP), rounds) / TOKENS
+        verify = _took(lambda: library.verify_proofs_bytes(steps, proofs, toploc.WINDOW, toploc.TOP), rounds) / TOKENS
         words = "the package"
     say("audit_sketch_build", ours, "ms/token", reference=(f"TOPLOC, {words}", build), n=rounds, note="512 wide")
     say("audit_sketch_check", check, "ms/token", reference=(f"TOPLOC, {words}", verify), n=rounds, note="512 wide")
@@ -155,21 +119,8 @@ def _large() -> TorchLanguageModel:
 
 def _against(name: str, model: LanguageModel, rounds: int, note: str) -> None:
     prompt = [2 + i % 900 for i in range(PROMPT)]
-    sampler = Sampler(bytes(32))
-    emitted: list[int] = []
-
-    def generate() -> None:
-        context = model.open(prompt, TOKENS)
-        emitted.clear()
-        while True:
-            emitted.append(choose(context.logits(), len(emitted), sampler))
-            if len(emitted) == TOKENS:
-                return
-            context.append(emitted[-1])
-
-    made = _milliseconds(generate, rounds) / TOKENS
-    passed = _milliseconds(lambda: model.traced([*prompt, *emitted[:-1]], TOKENS), rounds) / TOKENS
-    whole = _milliseconds(lambda: retraced(model, prompt, emitted, 0, sampler, JOB), rounds) / TOKENS
+    took = spent(model, prompt, rounds, rounds, time.process_time)
+    made, passed, whole = took.made, took.passed, took.whole
     ratio = made / passed
     bar = ">= 15" if name == "large" else None
     words = (
@@ -188,11 +139,5 @@ def _against(name: str, model: LanguageModel, rounds: int, note: str) -> None:
     )
 
 
-def _milliseconds(call: Callable[[], object], rounds: int) -> float:
-    call()
-    took = []
-    for _ in range(rounds):
-        began = time.process_time()
-        call()
-        took.append(time.process_time() - began)
-    return statistics.median(took) * 1e3
+def _took(call: Callable[[], object], rounds: int) -> float:
+    return milliseconds(call, rounds, time.process_time)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-from .gateway_load import BODIES, MESSAGES, JobClient, connect
+from .gateway_load import BODIES, MESSAGES, Client, JobClient, connect
 from .gateway_peers import PLANS, Absent, Peer, peer
 from .gateway_roles import MODEL, TOKENS, role
 from .processes import Program, tree_cpu, tree_memory
@@ -29,6 +29,8 @@ CONNECTIONS = 32
 OURS = ("market", "relay", "aiohttp proxy")
 COUNTS = (1, 16, 256, 1024, 4096)
 PACE = 20
+CRAWL = 1.0  # seconds a token while streams are opened
+TOLD = 480  # tokens that a stream can say while it is measured
 MARKET = "32 connections; parse, key, match among all offers, Noise, token count, receipt, voucher, ledger"
 MIB = 1 << 20
 
@@ -105,20 +107,24 @@ class Open(NamedTuple):
     memory: int
 
 
-async def open_streams(gate: Program, sizes: Sizes) -> list[Open]:
+async def open_streams(up: Program, gate: Program, sizes: Sizes) -> list[Open]:
+    """Streams are opened at a crawl: what is measured is that they run, not that all begin amid the others' tokens."""
     body = {"open": {"model": MODEL, "messages": MESSAGES, "stream": True, "max_tokens": 4000}}
     found = []
     before = gate.cpu
     await asyncio.sleep(sizes.window)
     idle = gate.cpu - before
     for count in sizes.counts:
-        clients = await connect(gate.facts["http"], gate.facts["key"], count, body)
+        up.tell(CRAWL)
+        clients: list[Client] = []
         answers = []
         for at in range(0, count, 64):
-            answers += [client.begin("open") for client in clients[at : at + 64]]
-            await asyncio.gather(*(client.started.wait() for client in clients[:at]))
-        await asyncio.gather(*(client.started.wait() for client in clients))
-        await asyncio.sleep(sizes.window / 3)
+            some = await connect(gate.facts["http"], gate.facts["key"], min(64, count - at), body)
+            answers += [client.begin("open") for client in some]
+            await asyncio.gather(*(client.started.wait() for client in some))
+            clients += some
+        up.tell(1 / PACE)
+        await asyncio.sleep(CRAWL + sizes.window / 3)
         before, tokens, begun = gate.cpu, sum(client.tokens for client in clients), time.perf_counter()
         await asyncio.sleep(sizes.window)
         _check(answers)
@@ -239,9 +245,9 @@ def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
 
 def many(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
     near, far = cores
-    with role("upstream", {"length": 100_000, "pause": 1 / PACE}, near) as up, role("gateway", {}, far) as gate:
+    with role("upstream", {"length": TOLD, "paced": True}, near) as up, role("gateway", {}, far) as gate:
         _join(up, gate)
-        report_streams(uvloop.run(open_streams(gate, sizes)))
+        report_streams(uvloop.run(open_streams(up, gate, sizes)))
 
 
 def _ours(program: Program, title: str) -> Peer:

@@ -84,13 +84,18 @@ def _cut(data: bytes) -> tuple[bool, bytes, bytes] | None:
 
 
 async def upstream(told: dict[str, Any]) -> None:
-    """The plain server, and beside it a host of the network that answers with as many tokens, `pause` seconds apart."""
+    """The plain server, and beside it a host of the network that answers with as many tokens, at once or at a pace.
+
+    Each further line that it is told is the seconds between two tokens, from now on and of every answer.
+    """
     from factories import key
     from lading_contracts.deployment import decode
     from lading_net.direct import DirectTransport
     from lading_protocol.manifest import dump
     from unit.coordinator.host import Habits, Host
     from unit.coordinator.world import manifest
+
+    from .gateway_pace import PacedHost
 
     server = await asyncio.get_running_loop().create_server(_plain(), "127.0.0.1", 0, backlog=1024)
     port = server.sockets[0].getsockname()[1]
@@ -101,10 +106,17 @@ async def upstream(told: dict[str, Any]) -> None:
     agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), MODEL)]
     blobs = {agents[0][0]: dump(manifest())}
     record = decode(json.dumps(joined["record"]).encode())
-    habits = Habits(length=told.get("length", TOKENS), pause=told.get("pause", 0.0), slots=MOST_JOBS)
-    host = Host(transport, key("host"), record, agents, time.time, habits, blobs)
+    habits = Habits(length=told.get("length", TOKENS), slots=MOST_JOBS)
+    kind = PacedHost if told.get("paced") else Host
+    host = kind(transport, key("host"), record, agents, time.time, habits, blobs)
     say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})
-    await host.join(joined["endpoint"])
+    running = [asyncio.ensure_future(host.join(joined["endpoint"]))]
+    if isinstance(host, PacedHost):
+        running.append(asyncio.ensure_future(host.beat_time()))
+    while line := await _line():
+        host.pause = json.loads(line)
+    for task in running:
+        task.cancel()
 
 
 async def gateway(told: dict[str, Any]) -> None:

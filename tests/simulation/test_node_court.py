@@ -69,7 +69,14 @@ class Trial:
 
     @classmethod
     async def begin(
-        cls, folder: Path, host_seed: str, *, framers: tuple[str, ...] = (), host_bond: int = 0, **plan: object
+        cls,
+        folder: Path,
+        host_seed: str,
+        *,
+        framers: tuple[str, ...] = (),
+        host_bond: int = 0,
+        host_folder: Path | None = None,
+        **plan: object,
     ) -> "Trial":
         """`framers` run another model than the host's, and so find it guilty whatever it does."""
         trial = cls(await Sea.create(appeal_window=20), folder)
@@ -78,7 +85,7 @@ class Trial:
         endpoint = (await trial.gateway.start(),)
         for name in ("host", *JURORS):
             await stake(trial.sea, name)
-        await trial.up("host", endpoint, seed=host_seed, appeal_bond=Wei(host_bond))
+        await trial.up("host", endpoint, folder=host_folder, seed=host_seed, appeal_bond=Wei(host_bond))
         await trial.gateway.offers(1)
         await trial.gateway.ask(chat_request("Tell me of the sea.", max_tokens=60))
         for number, name in enumerate(JURORS):
@@ -264,6 +271,78 @@ def test_a_host_appeals_its_conviction_with_what_its_key_holds(tmp_path: Path) -
         assert found is not None
         assert (found.phase, found.verdict, found.appeals) == (Phase.CLOSED, Verdict.GUILTY, 1)
         assert await coin.balance(key("host").address) <= SPARE, "the cheat's bond is gone"
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_a_host_that_is_restarted_appeals_the_conviction_that_it_had_heard_of(tmp_path: Path) -> None:
+    """Its key was empty; by the time that coins are there it has been started anew, and the ruling lies behind it."""
+
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "smaller", host_bond=200 * COIN, host_folder=tmp_path / "host")
+        court, coin, host = trial.sea.contracts.court, trial.sea.contracts.coin, key("host")
+        dispute = await trial.accuse()
+        async with asyncio.timeout(60):
+            while (found := await court.dispute(dispute)) is None or found.phase is not Phase.RULED:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+        await asyncio.sleep(5)
+        await trial.kill("host")
+        await coin.transfer(key("treasury"), host.address, 200 * COIN)
+        endpoint = (trial.gateway.endpoint,)
+        await trial.up("host", endpoint, folder=tmp_path / "host", seed="smaller", appeal_bond=Wei(200 * COIN))
+        await asyncio.sleep(8)
+        found = await court.dispute(dispute)
+        assert found is not None
+        assert found.appeals == 1
+        await trial.end()
+
+    run_virtual(main())
+
+
+def test_a_host_whose_key_is_empty_appeals_as_soon_as_coins_are_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "smaller", host_bond=200 * COIN)
+        court, coin = trial.sea.contracts.court, trial.sea.contracts.coin
+        dispute = await trial.accuse()
+        async with asyncio.timeout(60):
+            while (found := await court.dispute(dispute)) is None or found.phase is not Phase.RULED:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+        await asyncio.sleep(5)
+        await coin.transfer(key("treasury"), key("host").address, 200 * COIN)
+        await asyncio.sleep(10)
+        found = await court.dispute(dispute)
+        assert found is not None
+        assert found.appeals == 1
+        await trial.end()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("later", [0.0, 0.5, 1.0, 2.0, 3.0])
+def test_a_vote_and_an_appeal_at_once_do_not_take_each_other_s_allowance(tmp_path: Path, later: float) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "smaller", host_bond=200 * COIN)
+        court, coin, bonds = trial.sea.contracts.court, trial.sea.contracts.coin, trial.nodes["host"].bonds
+        dispute = await trial.accuse()
+        async with asyncio.timeout(60):
+            while (found := await court.dispute(dispute)) is None or found.phase is not Phase.RULED:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+        await coin.transfer(key("treasury"), key("host").address, 200 * COIN)
+
+        async def votes() -> None:
+            await asyncio.sleep(later)
+            await bonds.ready(dispute)
+
+        async def appeals() -> None:
+            if not (now := await court.dispute(dispute)) or not now.appeals:
+                await bonds.appeal(dispute, found)
+
+        await asyncio.gather(votes(), appeals())
+        now = await court.dispute(dispute)
+        assert now is not None
+        assert now.appeals == 1
+        assert await court.surety_of(key("host").address) > 0
         await trial.end()
 
     run_virtual(main())

@@ -1,5 +1,6 @@
 """A payer that was told of tokens from elsewhere, at real nodes: they check them, and go on behind them."""
 
+import msgspec
 import pytest
 
 from factories import chat_request
@@ -38,5 +39,27 @@ def test_tokens_that_the_agent_never_gave_are_no_beginning(emitted: tuple[int, .
             async for _ in run:
                 pass
         assert "not what this agent gives" in caught.value.message
+
+    play(story)
+
+
+def test_what_a_host_held_back_at_the_seam_comes_from_the_next() -> None:
+    """Its text may lag behind the tokens: the end may be a stop string's beginning, or half a character."""
+
+    async def story(pier: Pier) -> None:
+        plain = await pier.alone(REQUEST)
+        words = plain.text.split(" ")
+        stop = " ".join(words[20:23])
+        for request in (REQUEST, msgspec.structs.replace(REQUEST, stop=(stop, "never said at all"))):
+            whole = await pier.alone(request)
+            pieces = [event for event in whole.heard if isinstance(event, Piece)]
+            ids = whole.ended.emitted
+            assert (len(ids) < len(plain.ended.emitted)) == bool(request.stop)
+            for given in range(1, len(ids), 7):
+                told = "".join(one.text for one in pieces if one.first + len(one.ids) <= given)
+                given = sum(len(one.ids) for one in pieces if one.first + len(one.ids) <= given)
+                run = pier.gateway.dispatcher.run(pier.gateway.payer, Ask(AGENT, request, emitted=ids[:given]))
+                rest = "".join([event.text async for event in run if isinstance(event, Piece)])
+                assert told + rest == whole.text, (given, request.stop)
 
     play(story)

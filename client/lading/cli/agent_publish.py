@@ -3,7 +3,7 @@
 import importlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from lading.cli import context
 from lading.cli.auctions import typed_agent
 from lading.cli.consents import Parties, typed_parent
 from lading.cli.coordinators import endpoints, linked
-from lading.cli.flags import BaseUrl, DryRun, Json, Network
+from lading.cli.flags import Asking, BaseUrl, Signing
 from lading.cli.intent import Intent
 from lading.cli.output import emit, err, transfer
 from lading.cli.tables import typed_consents, typed_party
@@ -37,12 +37,10 @@ from lading_protocol.transcript import sha256
 # Named, not imported: the client runs without the node's parts, and then its packages are published untried.
 _TRIAL = "lading_node.trial"
 
-Consent = Annotated[
-    list[str] | None, Parameter(negative="", help="What `lading agent consent` printed for a party (repeatable).")
-]
+Consent = Annotated[list[str] | None, Parameter(help="What `lading agent consent` printed for a party (repeatable).")]
 To = Annotated[
     list[str] | None,
-    Parameter(negative="", help="Direct-link endpoint of a coordinator (repeatable); found through --base-url else."),
+    Parameter(help="Direct-link endpoint of a coordinator (repeatable); found through --base-url else."),
 ]
 NoTest = Annotated[
     bool, Parameter(name="--no-test", negative="", show_default=False, help="Do not run the test vectors first.")
@@ -51,7 +49,7 @@ NoTest = Annotated[
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Publication:
+class Publication(Signing):
     """How a release goes out: the flags of `publish` and `update`."""
 
     party: Parties = None
@@ -59,8 +57,6 @@ class Publication:
     to: To = None
     no_test: NoTest = False
     base_url: BaseUrl = None
-    dry_run: DryRun = False
-    as_json: Json = False
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -95,7 +91,6 @@ async def publish(
     *,
     parent: str | None = None,
     how: Publication = Publication(),
-    network: Network = Network(),
 ) -> int:
     """Register an agent and its revenue terms on chain, hand the package to a coordinator, and make it the current one.
 
@@ -109,7 +104,7 @@ async def publish(
     parent
         The agent's digest that this one derives from.
     """
-    chosen = context.settings(**asdict(network), base_url=how.base_url)
+    chosen = context.on(how, base_url=how.base_url)
     mine = keyfile.load_key(chosen.key_path)
     project = publisher.load_project(folder)
     desk = await _desk(chosen, mine, how.to, how.dry_run)
@@ -122,7 +117,7 @@ async def publish(
         given = typed_consents(record, made.agent, table, how.consent or [])
         release = Release(made.agent, table, base, project.royalty_bps, given)
         intent = await _intent(chain, desk.mine, release)
-        if (intent.words or how.dry_run) and not await intent.carry_out(how.dry_run, how.as_json):
+        if (intent.words or how.dry_run) and not await intent.carry_out(how):
             return 0
         told = await _hand_over(desk, record, made, release)
     emit(told, how.as_json)
@@ -135,7 +130,6 @@ async def update(
     *,
     replaces: str | None = None,
     how: Publication = Publication(),
-    network: Network = Network(),
 ) -> int:
     """Publish the next release of an agent, name it the successor on chain, and have hosts follow.
 
@@ -149,7 +143,7 @@ async def update(
     replaces
         The digest of the release before; what the coordinator says is current when left out.
     """
-    chosen = context.settings(**asdict(network), base_url=how.base_url)
+    chosen = context.on(how, base_url=how.base_url)
     mine = keyfile.load_key(chosen.key_path)
     project = publisher.load_project(folder)
     desk = await _desk(chosen, mine, how.to, False)
@@ -165,7 +159,7 @@ async def update(
         intent = await _intent(chain, desk.mine, release)
         if made.agent != before:
             await _succeed(chain, intent, desk.mine, before, made.agent)
-        if (intent.words or how.dry_run) and not await intent.carry_out(how.dry_run, how.as_json):
+        if (intent.words or how.dry_run) and not await intent.carry_out(how):
             return 0
         told = await _hand_over(desk, record, made, release)
     emit(told | {"replaces": to_hex(before) if made.agent != before else "nothing: it is the current one"}, how.as_json)
@@ -179,8 +173,7 @@ async def yank(
     reason: str,
     to: To = None,
     base_url: BaseUrl = None,
-    network: Network = Network(),
-    as_json: Json = False,
+    how: Asking = Asking(),
 ) -> int:
     """Take a release back for good: coordinators list it no more, and hosts stop offering it at once.
 
@@ -194,7 +187,7 @@ async def yank(
     which = typed_agent(agent)
     if not reason.strip() or not reason.isprintable() or len(reason) > 2000:
         raise BadSettings("The reason must be one line of at most 2,000 characters.", hint="Say it in a sentence.")
-    chosen = context.settings(**asdict(network), base_url=base_url)
+    chosen = context.on(how, base_url=base_url)
     desk = await _desk(chosen, keyfile.load_key(chosen.key_path), to, False)
     async with context.contracts(desk.chosen) as (_, record):
         paper = Yank(which, int(time.time() * 1000), sha256(reason.encode()))
@@ -202,7 +195,7 @@ async def yank(
     for endpoint in desk.to:
         async with linked(desk.mine, endpoint, desk.store, network_key=desk.chosen.network_key) as link:
             await publisher.announce(link, Withdraw(signed, reason))
-    emit({"yanked": to_hex(which), "reason": reason, "told": ", ".join(desk.to)}, as_json)
+    emit({"yanked": to_hex(which), "reason": reason, "told": ", ".join(desk.to)}, how.as_json)
     return 0
 
 

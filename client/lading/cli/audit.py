@@ -15,7 +15,7 @@ from lading.cli.output import emit, emit_rows, line, out
 from lading.core.audit_record import AuditRecord, faults_of
 from lading.core.audit_words import told, when
 from lading.errors import BadFile, GatewayError
-from lading.routes.gateway import refused, root_of, unreachable
+from lading.routes.passage import refused, root_of, unreachable
 from lading_contracts import deployment as deployments
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import BadReceipt, LadingError
@@ -73,7 +73,13 @@ async def show(
 
 @app.command(name="list")
 async def list_(*, limit: int = 50, base_url: BaseUrl = None, as_json: Json = False) -> int:
-    """List the newest audits of a coordinator."""
+    """List the newest audits of a coordinator.
+
+    Parameters
+    ----------
+    limit
+        How many.
+    """
     chosen = context.settings(base_url=base_url)
     body = await _call(chosen.base_url, "GET", f"/lading/v1/audits?limit={limit}")
     try:
@@ -112,8 +118,10 @@ async def report(one: Path, other: Path, /, *, base_url: BaseUrl = None, as_json
 
     Parameters
     ----------
-    one, other
-        Files that hold one packed receipt each, in hexadecimal.
+    one
+        A file that holds one packed receipt, in hexadecimal.
+    other
+        The file with the other.
     """
     chosen = context.settings(base_url=base_url)
     receipts = [_file(path).decode(errors="replace").strip() for path in (one, other)]

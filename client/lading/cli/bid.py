@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from lading.cli import auctions, context, history
 from lading.cli.auctions import Sale, Slot
 from lading.cli.context import Desk
-from lading.cli.flags import DryRun, Json, Network
+from lading.cli.flags import Asking, Signing, Switch
 from lading.cli.forecast import simulate
 from lading.cli.intent import Act, Intent
 from lading.cli.output import emit, emit_rows, out
@@ -30,7 +30,7 @@ Named = Annotated[str | None, Parameter(help="Only this auction: a 0x id, or EPO
 
 
 @app.command(name="list")
-async def list_(*, everything: bool = False, network: Network = Network(), as_json: Json = False) -> int:
+async def list_(*, everything: Switch = False, how: Asking = Asking()) -> int:
     """List the auctions that still run, with your bids.
 
     Parameters
@@ -38,9 +38,9 @@ async def list_(*, everything: bool = False, network: Network = Network(), as_js
     everything
         Those that are over too.
     """
-    async with context.desk(network) as desk:
-        rows = [row async for row in _listed(desk, everything, as_json)]
-        emit_rows(rows, as_json, "No auction is running. Promotion slots open by themselves every epoch.")
+    async with context.desk(how) as desk:
+        rows = [row async for row in _listed(desk, everything, how.as_json)]
+        emit_rows(rows, how.as_json, "No auction is running. Promotion slots open by themselves every epoch.")
     return 0
 
 
@@ -52,12 +52,10 @@ async def open_(
     role: str,
     seats: int = 1,
     reserve: str,
-    party: Annotated[list[str], Parameter(negative="")],
+    party: list[str],
     epoch: int | None = None,
-    consent: Annotated[list[str] | None, Parameter(negative="")] = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    consent: list[str] | None = None,
+    how: Signing = Signing(),
 ) -> int:
     """Put a role of your agent up for an epoch: the lowest asks win, and all winners get the same share.
 
@@ -78,7 +76,7 @@ async def open_(
     consent
         A party's consent to the fixed table, where it gave no standing one.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         calendar = await desk.chain.share_auctions.calendar()
         now = await auctions.present(desk)
         which = _next_epoch(calendar, now) if epoch is None else epoch
@@ -91,24 +89,16 @@ async def open_(
         )
         intent = Intent(desk.chain, desk.me)
         intent.will(words, lambda c: c.share_auctions.open(desk.me, lot, base, consents))
-        if await intent.carry_out(dry_run, as_json):
+        if await intent.carry_out(how):
             found = await auctions.sale(desk, auction_id(lot.agent, lot.epoch))
-            closes = auctions.until(calendar, which, now, as_json)
-            emit({"auction": found.name, "epoch": which, "until": closes}, as_json)
+            closes = auctions.until(calendar, which, now, how.as_json)
+            emit({"auction": found.name, "epoch": which, "until": closes}, how.as_json)
     return 0
 
 
 @app.command
 async def commit(
-    auction: Auction,
-    bid: str,
-    /,
-    *,
-    agent: str | None = None,
-    replace: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    auction: Auction, bid: str, /, *, agent: str | None = None, replace: Switch = False, how: Signing = Signing()
 ) -> int:
     """Seal a bid, with the deposit. What opens it is kept in your home folder: without it the deposit is lost.
 
@@ -117,13 +107,13 @@ async def commit(
     auction
         A share auction's 0x id, or a promotion slot as EPOCH/SLOT.
     bid
-        The share that you ask, such as 2.5%; or what you pay for the slot at most, in tokens.
+        The share that you ask, such as 2.5%; or what you pay for the slot at most, in coins.
     agent
         The agent to promote, by its 0x digest.
     replace
         Forget another bid on this auction whose sending failed. If it did reach the chain, its deposit is lost.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         named = auctions.typed_auction(auction)
         if isinstance(named, Slot):
             seal, deposit = await _promotion_seal(desk, named, bid, agent)
@@ -131,60 +121,56 @@ async def commit(
             seal, deposit = await _share_seal(desk, await auctions.sale(desk, named), bid)
         seal = _kept(auctions.seals(desk).find(seal.kind, seal.contract, seal.auction, seal.bidder), seal, replace)
         intent = Intent(desk.chain, desk.me)
-        _allow(intent, desk, from_hex(seal.contract, 20), deposit)
+        await intent.will_allow(Address(from_hex(seal.contract, 20)), deposit)
         shown = auctions.share(int(seal.bid)) if seal.kind == "share" else desk.money(int(seal.bid))
         words = f"Seal a bid of {shown} on {auction}; {desk.money(deposit)} are lost if you do not open it in time."
         intent.will(words, lambda c: _send_seal(desk, c, seal))
-        if await intent.carry_out(dry_run, as_json):
+        if await intent.carry_out(how):
             calendar = await desk.chain.share_auctions.calendar()
             epoch = named.epoch if isinstance(named, Slot) else (await auctions.sale(desk, named)).opened.epoch
             opens, closes = calendar.commit_ends(epoch), calendar.start_of(epoch)
             emit(
                 {
                     "auction": auction,
-                    "bid": seal.bid if as_json else shown,
-                    "open_from": context.moment(opens, as_json),
-                    "open_before": context.moment(closes, as_json),
+                    "bid": seal.bid if how.as_json else shown,
+                    "open_from": context.moment(opens, how.as_json),
+                    "open_before": context.moment(closes, how.as_json),
                 },
-                as_json,
+                how.as_json,
             )
-            if not as_json:
+            if not how.as_json:
                 out.print("[dim]Open it in that time: lading bid reveal.[/]")
     return 0
 
 
 @app.command
-async def reveal(
-    auction: Named = None, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def reveal(auction: Named = None, /, *, how: Signing = Signing()) -> int:
     """Open your sealed bids that can be opened now; the deposits come back."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         intent = Intent(desk.chain, desk.me)
         due = [seal async for seal in _openable(desk, auction)]
         for seal in due:
             await _will_reveal(intent, desk, seal)
         if not due:
-            emit({"opened": 0}, as_json)
-        elif await intent.carry_out(dry_run, as_json):
+            emit({"opened": 0}, how.as_json)
+        elif await intent.carry_out(how):
             for seal in due:
                 auctions.seals(desk).put(msgspec.structs.replace(seal, state="opened"))
-            emit({"opened": len(due)}, as_json)
+            emit({"opened": len(due)}, how.as_json)
     return 0
 
 
 @app.command
-async def settle(
-    auction: Named = None, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def settle(auction: Named = None, /, *, how: Signing = Signing()) -> int:
     """Settle auctions whose bidding is over; anyone may, and all deposits of sealed bids are destroyed."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         intent = Intent(desk.chain, desk.me)
         async for words, act in _settleable(desk, auction):
             intent.will(words, act)
         if not intent.words:
-            emit({"settled": 0}, as_json)
-        elif await intent.carry_out(dry_run, as_json):
-            emit({"settled": len(intent.words)}, as_json)
+            emit({"settled": 0}, how.as_json)
+        elif await intent.carry_out(how):
+            emit({"settled": len(intent.words)}, how.as_json)
     return 0
 
 
@@ -298,7 +284,7 @@ async def _will_reveal(intent: Intent, desk: Desk, seal: Seal) -> None:
     named = auctions.typed_auction(seal.auction)
     if isinstance(named, Slot):
         bid = _promotion_bid(seal)
-        _allow(intent, desk, desk.record.promotion_auctions, bid.amount)
+        await intent.will_allow(desk.record.promotion_auctions, bid.amount)
         words = (
             f"Open your bid of {desk.money(bid.amount)} for slot {named.name}: it is taken now; what is above "
             "the second price, or all of it if you are beaten, comes back."
@@ -311,15 +297,6 @@ async def _will_reveal(intent: Intent, desk: Desk, seal: Seal) -> None:
         f"Open your bid of {auctions.share(bps)} in auction {seal.auction}: you agree to that share or a larger one."
     )
     intent.will(words, lambda c: c.share_auctions.reveal(desk.me, named, bps, salt, base))
-
-
-def _allow(intent: Intent, desk: Desk, spender: bytes, amount: int) -> None:
-    if amount:
-        who = Address(spender)
-        words = (
-            f"Allow {desk.record.names()[who]} at {to_hex(who)} to take {desk.money(amount)}, unless you did before."
-        )
-        intent.will(words, lambda c: c.coin.allow(desk.me, who, amount))
 
 
 # --- what is over, and what is shown ---

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from lading import keyfile
 from lading.cli import context
-from lading.cli.flags import ChainUrl, Json, Key, Record
+from lading.cli.flags import ChainUrl, Json, Key, Record, Switch
 from lading.cli.output import UNHEALTHY, emit, emit_rows, err
 from lading.errors import BadSettings
 from lading_contracts import deployment as deployments
@@ -24,7 +24,6 @@ app = App(name="chain", help="A local chain for development, and the contracts o
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 ChainId = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]
 Seconds = Annotated[float, Parameter(validator=Number(gte=0, lte=3600))]
-Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 @app.command
@@ -219,7 +218,7 @@ async def faucet(
     to
         The 0x address.
     coins
-        How many, in tokens.
+        How many, in coins.
     seed
         The local chain's seed.
     """

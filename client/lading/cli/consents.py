@@ -12,7 +12,7 @@ from lading import keyfile, publisher
 from lading.blobs import BlobStore
 from lading.cli import context
 from lading.cli.auctions import typed_share
-from lading.cli.flags import DryRun, Json, Network
+from lading.cli.flags import Signing
 from lading.cli.intent import Intent
 from lading.cli.output import emit, out, plain
 from lading.cli.tables import typed_party
@@ -23,9 +23,7 @@ from lading_contracts.registry import Party, Role, terms_id
 from lading_protocol.ids import Address, AgentId, digest, to_hex
 from lading_protocol.receipts import TermsConsent
 
-Parties = Annotated[
-    list[str] | None, Parameter(negative="", help="ROLE=ADDRESS:BPS; replaces the project's table (repeatable).")
-]
+Parties = Annotated[list[str] | None, Parameter(help="ROLE=ADDRESS:BPS; replaces the project's table (repeatable).")]
 
 
 def consent(
@@ -36,9 +34,7 @@ def consent(
     publisher: str | None = None,
     parent: str | None = None,
     until: str | None = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    how: Signing = Signing(),
 ) -> int:
     """Sign that you stand in an agent's split table, for its publisher to put on chain. Nothing is sent.
 
@@ -54,7 +50,7 @@ def consent(
         The day (YYYY-MM-DD, UTC) before which the table must be on chain, the same for all parties. Default: the month
         after the next begins.
     """
-    chosen = context.settings(**asdict(network))
+    chosen = context.settings(**asdict(how))
     mine = keyfile.load_key(chosen.key_path)
     record = deployments.load(chosen.deployment_path)
     who, table = _table(agent, party, publisher, parent)
@@ -71,25 +67,17 @@ def consent(
         f"It must be on chain before {context.moment(deadline)}; what is agreed then cannot be taken back."
     )
     shown: dict[str, Any] = {"signs": words, "terms": to_hex(terms_id(who, table)), "deadline": deadline}
-    if not as_json:
+    if not how.as_json:
         out.print(plain(words), markup=False, soft_wrap=True)
-    if dry_run:
-        emit({"dry_run": True} | shown, as_json)
+    if how.dry_run:
+        emit({"dry_run": True} | shown, how.as_json)
         return 0
     paper = TermsConsent(terms_id(who, table), deadline).sign(record.registry_domain, mine)
-    emit({"consent": to_hex(paper.pack()), "party": to_hex(mine.address)} | (shown if as_json else {}), as_json)
+    emit({"consent": to_hex(paper.pack()), "party": to_hex(mine.address)} | (shown if how.as_json else {}), how.as_json)
     return 0
 
 
-async def policy(
-    role: str,
-    share: str,
-    /,
-    *,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def policy(role: str, share: str, /, *, how: Signing = Signing()) -> int:
     """Consent on chain to every table that gives you at least so much in a role, until you change it.
 
     Parameters
@@ -100,7 +88,7 @@ async def policy(
         The least that you accept, such as 3% or 300; 0 ends the consent.
     """
     which, bps = _role(role), _share(share)
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         words = (
             f"Consent to any table of any agent that gives you at least {share_words(bps)} as {role}."
             if bps
@@ -108,10 +96,10 @@ async def policy(
         )
         intent = Intent(desk.chain, desk.me)
         intent.will(words, lambda c: c.registry.set_policy(desk.me, which, bps))
-        if await intent.carry_out(dry_run, as_json):
+        if await intent.carry_out(how):
             held = await desk.chain.registry.policy_of(desk.me.address, which)
-            shown = held if as_json else (f"at least {share_words(held)}" if held else "none")
-            emit({"party": to_hex(desk.me.address), "role": role, "policy": shown}, as_json)
+            shown = held if how.as_json else (f"at least {share_words(held)}" if held else "none")
+            emit({"party": to_hex(desk.me.address), "role": role, "policy": shown}, how.as_json)
     return 0
 
 

@@ -2,14 +2,16 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from cyclopts import Parameter
 
 from lading import keyfile
 from lading.answers import Bill, Delta, Notice
 from lading.cli import context
-from lading.cli.flags import Also, Answer, BaseUrl, ChainUrl, Home, Json, Key, Peers, Record
+from lading.cli.flags import Also, Answer, Asking, BaseUrl, Peers
 from lading.cli.output import emit_rows, err, out, plain
 from lading.client import Client
 from lading.core.options import Options
@@ -18,8 +20,17 @@ from lading_contracts import deployment as deployments
 from lading_protocol.pricing import format_amount
 
 
-async def _client(**flags: object) -> Client:
-    chosen = context.settings(**flags)
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Through(Asking):
+    """The way to hosts: through a coordinator, or straight to them."""
+
+    base_url: BaseUrl = None
+    peer: Peers = None
+
+
+async def _client(through: Through, **flags: object) -> Client:
+    chosen = context.on(through, base_url=through.base_url, peers=through.peer, **flags)
     if chosen.peers:
         record = deployments.load(chosen.deployment_path)
         key = keyfile.load_key(chosen.key_path)
@@ -39,17 +50,11 @@ async def run(
     max_tokens: int | None = None,
     temperature: float = 1.0,
     seed: int | None = None,
-    answer: Answer = Answer(),  # noqa: B008 - immutable
+    answer: Answer = Answer(),
     receipt: Path | None = None,
-    base_url: BaseUrl = None,
     api_key: str | None = None,
     also: Also = None,
-    peer: Peers = None,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
-    as_json: Json = False,
+    through: Through = Through(),
 ) -> int:
     """Ask a model, and see the answer as it comes.
 
@@ -83,8 +88,7 @@ async def run(
     options = _options(answer, max_tokens, temperature, seed)
     given = None if operation is None else _json(text)
     pieces: list[str] = []
-    where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
-    async with await _client(base_url=base_url, api_key=api_key, also=also, peers=peer, **where) as client:
+    async with await _client(through, api_key=api_key, also=also) as client:
         if operation is None:
             told = client.chat(model, turns, options)
         else:
@@ -93,12 +97,12 @@ async def run(
             match piece:
                 case Delta(more):
                     pieces.append(more)
-                    if not as_json:
+                    if not through.as_json:
                         _show(more)
                 case Notice(note):
                     err.print(plain(note), style="yellow", markup=False, soft_wrap=True)
                 case Bill():
-                    _show_bill(piece, "".join(pieces), as_json)
+                    _show_bill(piece, "".join(pieces), through.as_json)
                     if receipt is not None:
                         receipt.write_text(json.dumps(await client.receipts(piece.job)) + "\n")
     return 0
@@ -173,19 +177,12 @@ def _show_bill(bill: Bill, text: str, as_json: bool) -> None:
 
 async def models(
     *,
-    base_url: BaseUrl = None,
-    peer: Peers = None,
-    home: Home = None,
-    key: Key = None,
-    deployment: Record = None,
-    chain_url: ChainUrl = None,
-    as_json: Json = False,
+    through: Through = Through(),
 ) -> int:
     """List the models on offer with their prices."""
-    where = {"home": home, "key": key, "deployment": deployment, "chain_url": chain_url}
-    async with await _client(base_url=base_url, peers=peer, **where) as client:
+    async with await _client(through) as client:
         found = await client.models()
-    if as_json:
+    if through.as_json:
         trees = [msgspec.structs.asdict(model) for model in found]
         wei = ("price_in", "price_out")
         print(json.dumps([{name: str(v) if name in wei else v for name, v in tree.items()} for tree in trees]))

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +38,12 @@ class Desk(msgspec.Struct, frozen=True):
 
 def settings(**flags: Any) -> Settings:
     return read(Settings, "client", flags)
+
+
+def on(network: Network, **flags: Any) -> Settings:
+    """The settings of a command that asks the chain."""
+    named = {"home": network.home, "key": network.key, "deployment": network.deployment, "chain_url": network.chain_url}
+    return settings(**named, **flags)
 
 
 def moment(seconds: int, as_json: bool = False) -> int | str:
@@ -80,7 +85,7 @@ async def contracts(chosen: Settings) -> AsyncIterator[tuple[Contracts, Deployme
 @asynccontextmanager
 async def desk(network: Network, **flags: Any) -> AsyncIterator[Desk]:
     """Settings, key and contracts in the order in which a person would want to hear that one is missing."""
-    chosen = settings(**asdict(network), **flags)
+    chosen = on(network, **flags)
     mine = keyfile.load_key(chosen.key_path)
     async with contracts(chosen) as (chain, record):
         yield Desk(chain, record, mine, chosen)

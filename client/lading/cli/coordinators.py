@@ -7,7 +7,7 @@ import httpx
 
 from lading.blobs import BlobStore, serve_blobs
 from lading.errors import GatewayError
-from lading.routes.gateway import root_of, unreachable
+from lading.routes.passage import root_of, unreachable
 from lading.settings import Settings
 from lading_net.ports import Link
 from lading_protocol.keys import PrivateKey

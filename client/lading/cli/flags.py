@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Machine-readable output.")]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 DryRun = Annotated[
     bool,
     Parameter(
@@ -20,11 +21,9 @@ Key = Annotated[str | None, Parameter(help="The key file (default in the home fo
 BaseUrl = Annotated[str | None, Parameter(help="The coordinator's address.")]
 Also = Annotated[
     list[str] | None,
-    Parameter(negative="", help="ADDRESS=KEY of a coordinator that goes on when the first is gone (repeatable)."),
+    Parameter(help="ADDRESS=KEY of a coordinator that goes on when the first is gone (repeatable)."),
 ]
-Peers = Annotated[
-    list[str] | None, Parameter(negative="", help="Go peer to peer through this direct-link endpoint (repeatable).")
-]
+Peers = Annotated[list[str] | None, Parameter(help="Go peer to peer through this direct-link endpoint (repeatable).")]
 
 
 @Parameter(name="*")
@@ -39,11 +38,13 @@ class Answer:
     frequency_penalty: Annotated[float, Parameter(help="-2 to 2: the same for each time that it has them.")] = 0.0
     repetition_penalty: Annotated[float, Parameter(help="0.5 to 2: against what prompt and answer have.")] = 1.0
     logit_bias: Annotated[
-        list[str] | None, Parameter(negative="", help="ID=NUMBER, -100 to 100: for or against a token (repeatable).")
+        list[str] | None, Parameter(help="ID=NUMBER, -100 to 100: for or against a token (repeatable).")
     ] = None
-    stop: Annotated[list[str] | None, Parameter(negative="", help="End before this text (repeatable, up to 4).")] = None
+    stop: Annotated[list[str] | None, Parameter(help="End before this text (repeatable, up to 4).")] = None
     schema: Annotated[Path | None, Parameter(help="A file with the JSON Schema that the answer obeys.")] = None
-    json_answer: Annotated[bool, Parameter(negative="", help="The answer is some JSON object.")] = False
+    json_answer: Annotated[bool, Parameter(negative="", show_default=False, help="The answer is some JSON object.")] = (
+        False
+    )
 
 
 @Parameter(name="*")
@@ -55,3 +56,19 @@ class Network:
     key: Key = None
     deployment: Record = None
     chain_url: ChainUrl = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Asking(Network):
+    """The same with how the answer is shown: a command that signs nothing."""
+
+    as_json: Json = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Signing(Asking):
+    """And whether it only says what it would sign."""
+
+    dry_run: DryRun = False

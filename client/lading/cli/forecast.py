@@ -1,30 +1,18 @@
 """`lading bid simulate`: what a bid would get, by the contracts' own rules, from what is known and what is supposed."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from lading.cli import auctions, context
 from lading.cli.auctions import Slot
 from lading.cli.context import Desk
-from lading.cli.flags import Json, Network
+from lading.cli.flags import Asking
 from lading.cli.output import emit
 from lading.core.bidding import forecast_promotion, forecast_share
 from lading_protocol.ids import Digest
 
-Others = Annotated[list[str] | None, Parameter(negative="")]
 
-
-async def simulate(
-    auction: str,
-    bid: str,
-    /,
-    *,
-    others: Others = None,
-    network: Network = Network(),
-    as_json: Json = False,
-) -> int:
+async def simulate(auction: str, bid: str, /, *, others: list[str] | None = None, how: Asking = Asking()) -> int:
     """Say what you would get for a bid. Signs nothing, sends nothing, and asks the chain nothing that shows your bid.
 
     Parameters
@@ -32,16 +20,16 @@ async def simulate(
     auction
         A share auction's 0x id, or a promotion slot as EPOCH/SLOT.
     bid
-        The share that you would ask, such as 2.5%; or what you would pay for the slot at most, in tokens.
+        The share that you would ask, such as 2.5%; or what you would pay for the slot at most, in coins.
     others
         What you suppose that another bids, beside the bids that are open already (repeatable).
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         named = auctions.typed_auction(auction)
         if isinstance(named, Slot):
-            emit(await _promotion(desk, named, bid, others or [], as_json), as_json)
+            emit(await _promotion(desk, named, bid, others or [], how.as_json), how.as_json)
         else:
-            emit(await _share(desk, named, bid, others or [], as_json), as_json)
+            emit(await _share(desk, named, bid, others or [], how.as_json), how.as_json)
     return 0
 
 

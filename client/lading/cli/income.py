@@ -7,7 +7,7 @@ import msgspec
 
 from lading.cli import context, history
 from lading.cli.context import Desk
-from lading.cli.flags import DryRun, Json, Network
+from lading.cli.flags import Asking, Signing
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows, out
 from lading_contracts.registry import Role
@@ -44,20 +44,20 @@ class Due(msgspec.Struct, frozen=True):
         return sum(share.claimable for share in self.shares) + sum(balance for _, balance in self.hosts)
 
 
-async def earnings(*, network: Network = Network(), as_json: Json = False) -> int:
+async def earnings(*, how: Asking = Asking()) -> int:
     """Show what is due to you as host, maker, OEM, weaver or curator, and what you claimed before."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         found = await due(desk)
-    rows = list(_rows(desk, found, as_json))
-    emit_rows(rows, as_json, "No table names you, and no host's money goes to you.")
-    if rows and not as_json:
+    rows = list(_rows(desk, found, how.as_json))
+    emit_rows(rows, how.as_json, "No table names you, and no host's money goes to you.")
+    if rows and not how.as_json:
         out.print(f"[dim]Due now: {desk.money(found.total)}. Take it: lading settle.[/]")
     return 0
 
 
-async def settle(*, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False) -> int:
+async def settle(*, how: Signing = Signing()) -> int:
     """Claim every share and withdraw every host's balance that is due to you."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         found = await due(desk)
         intent = Intent(desk.chain, desk.me)
         shares = found.claimable
@@ -67,10 +67,10 @@ async def settle(*, network: Network = Network(), dry_run: DryRun = False, as_js
             if balance:
                 _withdraw(intent, desk, host, balance)
         if not intent.words:
-            emit({"settled": desk.money(0, as_json), "transactions": 0}, as_json)
+            emit({"settled": desk.money(0, how.as_json), "transactions": 0}, how.as_json)
             return 0
-        if await intent.carry_out(dry_run, as_json):
-            emit({"settled": desk.money(found.total, as_json), "transactions": len(intent.words)}, as_json)
+        if await intent.carry_out(how):
+            emit({"settled": desk.money(found.total, how.as_json), "transactions": len(intent.words)}, how.as_json)
     return 0
 
 

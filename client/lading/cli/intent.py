@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from lading.cli.flags import Signing
 from lading.cli.output import emit, out, plain
 from lading_contracts.deployment import Contracts
 from lading_contracts.port import Block, Chain, Log, Note, Signed, Signer, TxReceipt
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import ZERO_DIGEST, Address, Digest, Wei, to_hex
+from lading_protocol.pricing import format_amount
 
 _NOTHING = TxReceipt(Digest(ZERO_DIGEST), 0, 0, Digest(ZERO_DIGEST), 0, Wei(0), ())
 Act = Callable[[Contracts], Awaitable[Any]]
@@ -30,21 +32,35 @@ class Intent:
         self._contracts = contracts
         self._signer = signer
         self._steps: list[Step] = []
+        self._lent: dict[Address, int] = {}
 
     def will(self, words: str, act: Act) -> None:
         """`act` signs and sends; it gets the contracts to do it on, which a rehearsal replaces."""
         self._steps.append(Step(words, act))
 
+    async def will_allow(self, spender: Address, wei: int) -> None:
+        """A contract may take `wei` of the signer's coins, more for each call. No step where it may already.
+
+        Raises ChainError.
+        """
+        coin, record = self._contracts.coin, self._contracts.deployment
+        self._lent[spender] = self._lent.get(spender, 0) + wei
+        if await coin.allowance(self._signer.address, spender) >= self._lent[spender]:
+            return
+        money = f"{format_amount(wei, record.decimals)} {record.symbol}"
+        words = f"Allow the contract {record.names()[spender]} at {to_hex(spender)} to take {money}."
+        self.will(words, lambda c: c.coin.allow(self._signer, spender, wei))
+
     @property
     def words(self) -> list[str]:
         return [step.words for step in self._steps]
 
-    async def carry_out(self, dry_run: bool, as_json: bool) -> bool:
+    async def carry_out(self, how: Signing) -> bool:
         """False after a rehearsal, whose result is printed here. Raises what the steps raise."""
-        if not as_json:
+        if not how.as_json:
             self._show()
-        if dry_run:
-            emit(await self._rehearse(), as_json)
+        if how.dry_run:
+            emit(await self._rehearse(), how.as_json)
             return False
         for step in self._steps:
             await step.act(self._contracts)

@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from lading.cli import auctions, context, history
 from lading.cli.context import Desk
-from lading.cli.flags import DryRun, Json, Network
+from lading.cli.flags import Asking, Signing, Switch
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows, out
 from lading.errors import BadSettings
@@ -37,9 +37,7 @@ async def bid(
     host_bond: str | None = None,
     host: str | None = None,
     start: int | None = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    how: Signing = Signing(),
 ) -> int:
     """Bid for slots of an agent. The whole price and your bond wait in the contract; what is not served comes back.
 
@@ -52,9 +50,9 @@ async def bid(
     hours
         How long.
     rate
-        What a slot costs an hour, in tokens.
+        What a slot costs an hour, in coins.
     bond
-        What you lose at most if you leave early, in tokens.
+        What you lose at most if you leave early, in coins.
     host_bond
         What the host loses at most if it stops serving (default the same).
     host
@@ -62,7 +60,7 @@ async def bid(
     start
         When it begins, in Unix seconds (default in an hour; it must be accepted before).
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         begins = int(time.time()) + _ACCEPT_SECONDS if start is None else start
         request = LeaseRequest(
             host=ZERO_ADDRESS if host is None else context.typed_address(host, "host"),
@@ -76,11 +74,7 @@ async def bid(
             accept_by=begins,
         )
         intent = Intent(desk.chain, desk.me)
-        leases = desk.record.leases
-        intent.will(
-            f"Allow the lease contract {to_hex(leases)} to take {desk.money(request.escrow)}, unless you did before.",
-            lambda c: c.coin.allow(desk.me, leases, request.escrow),
-        )
+        await intent.will_allow(desk.record.leases, request.escrow)
         made: list[Digest] = []
 
         async def send(chain: Any) -> None:
@@ -89,29 +83,19 @@ async def bid(
                 made.append(chain.leases.id_in(sent))
 
         intent.will(f"Bid for {_words(desk, request)}", send)
-        if await intent.carry_out(dry_run, as_json):
-            emit({"lease": to_hex(made[0]), "held": desk.money(request.escrow, as_json)}, as_json)
+        if await intent.carry_out(how):
+            emit({"lease": to_hex(made[0]), "held": desk.money(request.escrow, how.as_json)}, how.as_json)
     return 0
 
 
 @app.command
-async def cancel(
-    lease: Name, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def cancel(lease: Name, /, *, how: Signing = Signing()) -> int:
     """Take back a bid that nobody accepted."""
-    return await _act(network, lease, "Take back the bid {0}.", "cancel", (dry_run, as_json))
+    return await _act(how, lease, "Take back the bid {0}.", "cancel")
 
 
 @app.command
-async def accept(
-    lease: Name,
-    /,
-    *,
-    operator: str | None = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def accept(lease: Name, /, *, operator: str | None = None, how: Signing = Signing()) -> int:
     """Accept a bid for your host, with its bond.
 
     Parameters
@@ -119,26 +103,20 @@ async def accept(
     operator
         The host's 0x address (default your own), which you must own.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         id_, found = await _find(desk, lease)
         which = desk.me.address if operator is None else context.typed_address(operator, "operator")
         intent = Intent(desk.chain, desk.me)
-        leases = desk.record.leases
-        if found.host_bond:
-            much = desk.money(found.host_bond)
-            words = f"Allow the lease contract {to_hex(leases)} to take {much}, unless you did before."
-            intent.will(words, lambda c: c.coin.allow(desk.me, leases, found.host_bond))
+        await intent.will_allow(desk.record.leases, found.host_bond)
         words = f"Keep {_words(desk, found)} If it is not served, up to {desk.money(found.host_bond)} are lost."
         intent.will(words, lambda c: c.leases.accept(desk.me, id_, which))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, id_, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, id_, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def sign(
-    lease: Name, seconds: int, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def sign(lease: Name, seconds: int, /, *, how: Signing = Signing()) -> int:
     """As the tenant, sign how many seconds were served so far; give what it prints to the host.
 
     Parameters
@@ -146,7 +124,7 @@ async def sign(
     seconds
         In all, since the lease began. A later word contains the earlier ones.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         id_, found = await _find(desk, lease)
         if found.tenant != desk.me.address:
             raise BadSettings("You are not this lease's tenant.", hint="Name the tenant's key: --key.")
@@ -154,20 +132,18 @@ async def sign(
         words = (
             f"You sign that {seconds} seconds of lease {short(id_)} were served: the host may take {desk.money(due)}."
         )
-        if not as_json:
+        if not how.as_json:
             out.print(words, markup=False, soft_wrap=True)
-        if dry_run:
-            emit({"dry_run": True, "signs": [words]}, as_json)
+        if how.dry_run:
+            emit({"dry_run": True, "signs": [words]}, how.as_json)
             return 0
         signed = Served(id_, seconds).sign(desk.record.leases_domain, desk.me)
-        emit({"lease": to_hex(id_), "served": seconds, "signed": to_hex(signed.pack())}, as_json)
+        emit({"lease": to_hex(id_), "served": seconds, "signed": to_hex(signed.pack())}, how.as_json)
     return 0
 
 
 @app.command
-async def collect(
-    signed: str, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def collect(signed: str, /, *, how: Signing = Signing()) -> int:
     """Bring a tenant's word to the chain: it pays the host's payout address.
 
     Parameters
@@ -175,7 +151,7 @@ async def collect(
     signed
         What `lading lease sign` printed.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         try:
             word = unpack(Served, from_hex(signed, _PACKED))
         except (ValueError, LadingError) as error:
@@ -188,37 +164,31 @@ async def collect(
             f"Collect {desk.money(max(0, due))} for {word.value.served - before} seconds of {short(word.value.lease)}."
         )
         intent.will(words, lambda c: c.leases.collect(desk.me, word))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, Digest(word.value.lease), as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, Digest(word.value.lease), how.as_json), how.as_json)
     return 0
 
 
 @app.command(name="quit")
-async def quit_(lease: Name, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False) -> int:
+async def quit_(lease: Name, /, *, how: Signing = Signing()) -> int:
     """As the host, give up what is not served: that part of your bond goes to the tenant. Collect first."""
-    return await _act(network, lease, "Stop serving {0} and pay the penalty to its tenant.", "quit", (dry_run, as_json))
+    return await _act(how, lease, "Stop serving {0} and pay the penalty to its tenant.", "quit")
 
 
 @app.command
-async def vacate(
-    lease: Name, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def vacate(lease: Name, /, *, how: Signing = Signing()) -> int:
     """As the tenant, give up what is not served: that part of your bond goes to the host."""
-    return await _act(network, lease, "Leave {0} and pay the penalty to its host.", "vacate", (dry_run, as_json))
+    return await _act(how, lease, "Leave {0} and pay the penalty to its host.", "vacate")
 
 
 @app.command
-async def finish(
-    lease: Name, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def finish(lease: Name, /, *, how: Signing = Signing()) -> int:
     """End a lease that ran out a day ago, or whose every second was served; anyone may."""
-    return await _act(
-        network, lease, "End {0}: what is left of its price and bonds is paid.", "finish", (dry_run, as_json)
-    )
+    return await _act(how, lease, "End {0}: what is left of its price and bonds is paid.", "finish")
 
 
 @app.command(name="list")
-async def list_(*, everything: bool = False, network: Network = Network(), as_json: Json = False) -> int:
+async def list_(*, everything: Switch = False, how: Asking = Asking()) -> int:
     """List the leases that you are in, and the bids that any host may accept.
 
     Parameters
@@ -226,15 +196,15 @@ async def list_(*, everything: bool = False, network: Network = Network(), as_js
     everything
         Everybody's, ended ones too.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         rows = []
         async for event in history.past(desk.chain, (desk.record.leases,)):
             if not isinstance(event, events.LeaseBid):
                 continue
             found = await desk.chain.leases.lease(event.id)
             if found is not None and (everything or _concerns(desk, found)):
-                rows.append(_row(desk, event.id, found, as_json))
-        emit_rows(rows, as_json, "No capacity is reserved by you or from you.")
+                rows.append(_row(desk, event.id, found, how.as_json))
+        emit_rows(rows, how.as_json, "No capacity is reserved by you or from you.")
     return 0
 
 
@@ -243,14 +213,14 @@ def _concerns(desk: Desk, found: Lease) -> bool:
     return found.state is not State.ENDED and (mine or (found.state is State.BID and found.host == ZERO_ADDRESS))
 
 
-async def _act(network: Network, lease: str, words: str, verb: str, how: tuple[bool, bool]) -> int:
+async def _act(how: Signing, lease: str, words: str, verb: str) -> int:
     """One verb of the lease contract that takes nothing but the lease."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         id_, _ = await _find(desk, lease)
         intent = Intent(desk.chain, desk.me)
         intent.will(words.format(f"lease {short(id_)}"), lambda c: getattr(c.leases, verb)(desk.me, id_))
-        if await intent.carry_out(*how):
-            emit(await _shown(desk, id_, how[1]), how[1])
+        if await intent.carry_out(how):
+            emit(await _shown(desk, id_, how.as_json), how.as_json)
     return 0
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from lading.cli import context, history
 from lading.cli.auctions import typed_agent
 from lading.cli.context import Desk
-from lading.cli.flags import DryRun, Json, Network
+from lading.cli.flags import Asking, Signing, Switch
 from lading.cli.history import Table
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows
@@ -25,14 +25,7 @@ from lading_protocol.ids import ZERO_ADDRESS, Address, TermsId, digest, to_hex
 MARGIN = 600
 
 
-async def terms(
-    id: str | None = None,
-    /,
-    *,
-    agent: str | None = None,
-    network: Network = Network(),
-    as_json: Json = False,
-) -> int:
+async def terms(id: str | None = None, /, *, agent: str | None = None, how: Asking = Asking()) -> int:
     """Show split tables: who gets what, by what each party consents, and whether they are open.
 
     Parameters
@@ -46,13 +39,13 @@ async def terms(
         raise BadSettings("Which table?", hint="Name its id, or --agent to see all of an agent.")
     wanted = None if id is None else _typed_terms(id)
     of = None if agent is None else typed_agent(agent)
-    async with context.contracts(context.settings(**asdict(network))) as (chain, _):
+    async with context.contracts(context.settings(**asdict(how))) as (chain, _):
         tables, auctioned = await _past(chain)
         chosen = [one for one in tables if one.terms == wanted or one.agent == of]
         if not chosen:
             raise BadSettings("There are no such terms on this chain.", hint="Check the id and the deployment record.")
-        shown = [await _shown(chain, one, auctioned.get(one.terms, ()), as_json) for one in chosen]
-        if as_json:
+        shown = [await _shown(chain, one, auctioned.get(one.terms, ()), how.as_json) for one in chosen]
+        if how.as_json:
             emit_rows(shown, True, "")
             return 0
         for one in shown:
@@ -68,10 +61,8 @@ async def sunset(
     *,
     terms: Annotated[str | None, Parameter(help="Only this table of the agent, by its 0x id.")] = None,
     at: str | None = None,
-    cancel: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    cancel: Switch = False,
+    how: Signing = Signing(),
 ) -> int:
     """Announce the end of your agent, or of one of its tables. What is locked by then stays redeemable.
 
@@ -86,7 +77,7 @@ async def sunset(
     """
     which = typed_agent(agent)
     table = None if terms is None else _typed_terms(terms)
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         registry = desk.chain.registry
         moment = 0 if cancel else await _moment(desk, at)
         when = context.moment(moment)
@@ -99,22 +90,14 @@ async def sunset(
             ends = f"From {when} on nothing is locked under the terms {terms} of agent {agent}."
             words = f"Call off the end of the terms {terms}." if cancel else ends
             intent.will(words, lambda c: c.registry.sunset_terms(desk.me, table, which, moment))
-        if await intent.carry_out(dry_run, as_json):
+        if await intent.carry_out(how):
             found: Agent | Terms | None = await (registry.agent(which) if table is None else registry.terms(table))
             seen = 0 if found is None else found.sunset_at
-            emit({"agent": agent, "terms": terms, "sunset": context.moment(seen, as_json) or "none"}, as_json)
+            emit({"agent": agent, "terms": terms, "sunset": context.moment(seen, how.as_json) or "none"}, how.as_json)
     return 0
 
 
-async def supersede(
-    agent: str,
-    successor: str,
-    /,
-    *,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def supersede(agent: str, successor: str, /, *, how: Signing = Signing()) -> int:
     """Name the next version of your agent, another agent of yours. May be corrected.
 
     Parameters
@@ -125,14 +108,14 @@ async def supersede(
         The newer one's.
     """
     older, newer = typed_agent(agent), typed_agent(successor)
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         intent = Intent(desk.chain, desk.me)
         words = f"Name agent {successor} the next version of your agent {agent}."
         intent.will(words, lambda c: c.registry.supersede(desk.me, older, newer))
-        if await intent.carry_out(dry_run, as_json):
+        if await intent.carry_out(how):
             found = await desk.chain.registry.agent(older)
             seen = None if found is None else to_hex(found.successor)
-            emit({"agent": agent, "successor": seen}, as_json)
+            emit({"agent": agent, "successor": seen}, how.as_json)
     return 0
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from lading import __version__
 from lading.cli.output import FAILURE, USAGE, err, report, report_bug
@@ -14,6 +14,7 @@ app = App(
     name="lading",
     help="The freight network for AI agents: call any model, pay by the token, know that the answer is genuine.",
     version=__version__,
+    default_parameter=Parameter(negative_iterable=()),  # no --empty-NAME beside every list
 )
 app.command("lading.cli.consume:run", name="run", help="Ask a model, and see the answer as it comes.")
 app.command("lading.cli.consume:models", name="models", help="List the models on offer with their prices.")

@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from lading.cli import context, history
 from lading.cli.context import Desk
-from lading.cli.flags import DryRun, Json, Network
+from lading.cli.flags import Asking, Signing
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows
 from lading.errors import BadSettings
@@ -19,25 +19,18 @@ Operator = Annotated[str | None, Parameter(help="The operator's 0x address (defa
 
 @app.command
 async def add(
-    amount: str,
-    /,
-    *,
-    operator: Operator = None,
-    consent: str = "",
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    amount: str, /, *, operator: Operator = None, consent: str | None = None, how: Signing = Signing()
 ) -> int:
     """Stake coins for an operator. The first time its owner is fixed for ever: you.
 
     Parameters
     ----------
     amount
-        In tokens, such as 1000.
+        In coins, such as 1000.
     consent
         The first time for another operator than yourself: what `lading node consent` printed there.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which, wei = _operator(desk, operator), desk.wei(amount)
         signature = _signature(consent)
         known = await desk.chain.staking.operator(which)
@@ -47,140 +40,104 @@ async def add(
                 hint=f"On its machine: lading node consent {to_hex(desk.me.address)}. Give its answer as --consent.",
             )
         intent = Intent(desk.chain, desk.me)
-        staking = desk.record.staking
-        if await desk.chain.coin.allowance(desk.me.address, staking) < wei:
-            words = f"Allow the staking contract {to_hex(staking)} to take {desk.money(wei)}."
-            intent.will(words, lambda c: c.coin.allow(desk.me, staking, wei))
+        await intent.will_allow(desk.record.staking, wei)
         words = (
             f"Stake {desk.money(wei)} for operator {to_hex(which)}; a committee may slash it if the operator cheats."
         )
         intent.will(words, lambda c: c.staking.stake(desk.me, which, wei, signature))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, which, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, which, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def remove(
-    amount: str,
-    /,
-    *,
-    operator: Operator = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def remove(amount: str, /, *, operator: Operator = None, how: Signing = Signing()) -> int:
     """Ask for stake back. It leaves after the cooldown, which starts again for all that is leaving.
 
     Parameters
     ----------
     amount
-        In tokens, such as 1000.
+        In coins, such as 1000.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which, wei = _operator(desk, operator), desk.wei(amount)
         intent = Intent(desk.chain, desk.me)
         words = f"Ask {desk.money(wei)} of the stake of {to_hex(which)} back; it stays slashable until it is paid."
         intent.will(words, lambda c: c.staking.request_unstake(desk.me, which, wei))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, which, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, which, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def collect(
-    *, operator: Operator = None, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def collect(*, operator: Operator = None, how: Signing = Signing()) -> int:
     """Collect stake that was asked back, once its cooldown is over and no dispute is open."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which = _operator(desk, operator)
         known = await desk.chain.staking.operator(which)
         leaving = known.unbonding if known is not None else 0
         intent = Intent(desk.chain, desk.me)
         words = f"Pay {desk.money(leaving)} that {to_hex(which)} had at stake to its owner."
         intent.will(words, lambda c: c.staking.finish_unstake(desk.me, which))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, which, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, which, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def unjail(
-    *, operator: Operator = None, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def unjail(*, operator: Operator = None, how: Signing = Signing()) -> int:
     """Put an operator back on the active list after its jail."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which = _operator(desk, operator)
         intent = Intent(desk.chain, desk.me)
         words = f"Put operator {to_hex(which)} back on the active list."
         intent.will(words, lambda c: c.staking.unjail(desk.me, which))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, which, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, which, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def lodge(
-    amount: str,
-    /,
-    *,
-    operator: Operator = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def lodge(amount: str, /, *, operator: Operator = None, how: Signing = Signing()) -> int:
     """Lodge a surety, out of which an operator's votes as a juror take their deposits.
 
     Parameters
     ----------
     amount
-        In tokens, such as 30.
+        In coins, such as 30.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which, wei = _operator(desk, operator), desk.wei(amount)
         intent = Intent(desk.chain, desk.me)
-        court = desk.record.court
-        if await desk.chain.coin.allowance(desk.me.address, court) < wei:
-            words = f"Allow the audit court {to_hex(court)} to take {desk.money(wei)}."
-            intent.will(words, lambda c: c.coin.allow(desk.me, court, wei))
+        await intent.will_allow(desk.record.court, wei)
         words = f"Lodge {desk.money(wei)} as the surety of {to_hex(which)}; a vote that is outvoted loses its deposit."
         intent.will(words, lambda c: c.court.lodge(desk.me, which, wei))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, which, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, which, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def take_back(
-    amount: str,
-    /,
-    *,
-    operator: Operator = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def take_back(amount: str, /, *, operator: Operator = None, how: Signing = Signing()) -> int:
     """Take back of an operator's surety what no vote has set aside.
 
     Parameters
     ----------
     amount
-        In tokens, such as 30.
+        In coins, such as 30.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which, wei = _operator(desk, operator), desk.wei(amount)
         intent = Intent(desk.chain, desk.me)
         words = f"Take {desk.money(wei)} of the surety of {to_hex(which)} back."
         intent.will(words, lambda c: c.court.take_back(desk.me, which, wei))
-        if await intent.carry_out(dry_run, as_json):
-            emit(await _shown(desk, which, as_json), as_json)
+        if await intent.carry_out(how):
+            emit(await _shown(desk, which, how.as_json), how.as_json)
     return 0
 
 
 @app.command
-async def appeal(
-    dispute: str, /, *, network: Network = Network(), dry_run: DryRun = False, as_json: Json = False
-) -> int:
+async def appeal(dispute: str, /, *, how: Signing = Signing()) -> int:
     """Appeal a ruling: as who lost it (an operator, its owner, the accuser), or as a juror whom it outvoted.
 
     Parameters
@@ -188,34 +145,35 @@ async def appeal(
     dispute
         Its 0x id, as `lading audit show` names it.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         court, id_ = desk.chain.court, _dispute(dispute)
         found = await court.dispute(id_)
         if found is None:
             raise BadSettings(f"The court knows no dispute {to_hex(id_)}.", hint="lading audit show JOB names it.")
         bond = (await court.params_of(id_)).bond << (found.appeals + 1)
         intent = Intent(desk.chain, desk.me)
-        if await desk.chain.coin.allowance(desk.me.address, court.address) < bond:
-            words = f"Allow the audit court {to_hex(court.address)} to take {desk.money(bond)}."
-            intent.will(words, lambda c: c.coin.allow(desk.me, court.address, bond))
+        await intent.will_allow(court.address, bond)
         words = (
             f"Appeal with a bond of {desk.money(bond)}: a larger committee rules anew, and who is wrong loses its bond."
         )
         intent.will(words, lambda c: c.court.appeal(desk.me, id_))
-        if await intent.carry_out(dry_run, as_json):
-            emit({"dispute": to_hex(id_), "bond": desk.money(bond, as_json), "appeals": found.appeals + 1}, as_json)
+        if await intent.carry_out(how):
+            emit(
+                {"dispute": to_hex(id_), "bond": desk.money(bond, how.as_json), "appeals": found.appeals + 1},
+                how.as_json,
+            )
     return 0
 
 
 @app.command
-async def show(*, operator: Operator = None, network: Network = Network(), as_json: Json = False) -> int:
+async def show(*, operator: Operator = None, how: Asking = Asking()) -> int:
     """Show the stakes that you own, or one operator's."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         if operator is not None:
-            emit(await _shown(desk, _operator(desk, operator), as_json), as_json)
+            emit(await _shown(desk, _operator(desk, operator), how.as_json), how.as_json)
             return 0
         owned = (await history.read(desk.chain, desk.me.address)).operators
-        emit_rows([await _shown(desk, one, as_json) for one in owned], as_json, "You have nothing at stake.")
+        emit_rows([await _shown(desk, one, how.as_json) for one in owned], how.as_json, "You have nothing at stake.")
     return 0
 
 
@@ -252,7 +210,7 @@ def _dispute(typed: str) -> Digest:
         raise BadSettings(f"That is no dispute's id: {error}.", hint="It is 0x and 64 digits.") from None
 
 
-def _signature(typed: str) -> bytes:
+def _signature(typed: str | None) -> bytes:
     if not typed:
         return b""
     try:

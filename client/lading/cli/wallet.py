@@ -15,11 +15,11 @@ from cyclopts import App, Parameter
 
 from lading import keyfile
 from lading.cli import context, history
-from lading.cli.flags import BaseUrl, DryRun, Home, Json, Key, Network
+from lading.cli.flags import Asking, BaseUrl, Home, Json, Key, Signing, Switch
 from lading.cli.intent import Intent
 from lading.cli.output import emit, emit_rows, out
 from lading.errors import BadSettings, GatewayError
-from lading.routes.gateway import refused, root_of, unreachable
+from lading.routes.passage import refused, root_of, unreachable
 from lading.settings import Settings
 from lading_contracts.deployment import Contracts
 from lading_protocol.ids import Address, address, from_hex, short, to_hex
@@ -62,79 +62,65 @@ async def import_(
 
 
 @app.command
-async def balance(*, network: Network = Network(), as_json: Json = False) -> int:
+async def balance(*, how: Asking = Asking()) -> int:
     """Show coins in the wallet, the deposit, and money on its way out."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         mine = desk.me.address
         coins, account = await asyncio.gather(desk.chain.coin.balance(mine), desk.chain.settlement.account(mine))
         gas = await desk.chain.chain.balance(mine)
         emit(
             {
                 "address": to_hex(mine),
-                "coins": desk.money(coins, as_json),
-                "free_deposit": desk.money(account.free, as_json),
-                "leaving": desk.money(account.exit_amount, as_json),
-                "collectable_at": context.moment(account.exit_at, as_json),
-                "gas": str(gas) if as_json else f"{format_amount(gas, 18)} of the chain's own currency",
+                "coins": desk.money(coins, how.as_json),
+                "free_deposit": desk.money(account.free, how.as_json),
+                "leaving": desk.money(account.exit_amount, how.as_json),
+                "collectable_at": context.moment(account.exit_at, how.as_json),
+                "gas": str(gas) if how.as_json else f"{format_amount(gas, 18)} of the chain's own currency",
             },
-            as_json,
+            how.as_json,
         )
     return 0
 
 
 @app.command
 async def deposit(
-    amount: str,
-    /,
-    *,
-    payer: Annotated[str | None, Parameter(name="--for")] = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    amount: str, /, *, payer: Annotated[str | None, Parameter(name="--for")] = None, how: Signing = Signing()
 ) -> int:
     """Move coins into your deposit, from which vouchers pay.
 
     Parameters
     ----------
     amount
-        In tokens, such as 12.5.
+        In coins, such as 12.5.
     payer
         Somebody else's deposit, by its 0x address; only that address can use or withdraw it.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         wei, whose = desk.wei(amount), desk.me.address
         if payer is not None:
             whose = context.typed_address(payer, "payer")
-        settlement = desk.record.settlement
         intent = Intent(desk.chain, desk.me)
-        if await desk.chain.coin.allowance(desk.me.address, settlement) < wei:
-            words = f"Allow the settlement contract {to_hex(settlement)} to take {desk.money(wei)}."
-            intent.will(words, lambda c: c.coin.allow(desk.me, settlement, wei))
+        await intent.will_allow(desk.record.settlement, wei)
         words = f"Move {desk.money(wei)} from your wallet into the deposit of {to_hex(whose)}."
         intent.will(words, lambda c: c.settlement.deposit_for(desk.me, whose, wei))
-        if not await intent.carry_out(dry_run, as_json):
+        if not await intent.carry_out(how):
             return 0
         account = await desk.chain.settlement.account(whose)
-        emit({"deposited": desk.money(wei, as_json), "free_deposit": desk.money(account.free, as_json)}, as_json)
+        emit(
+            {"deposited": desk.money(wei, how.as_json), "free_deposit": desk.money(account.free, how.as_json)},
+            how.as_json,
+        )
     return 0
 
 
 @app.command
-async def withdraw(
-    amount: str | None = None,
-    /,
-    *,
-    finish: Annotated[bool, Parameter(negative="", show_default=False)] = False,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def withdraw(amount: str | None = None, /, *, finish: Switch = False, how: Signing = Signing()) -> int:
     """Ask for free deposit back, and collect it with --finish once the delay is over.
 
     Parameters
     ----------
     amount
-        In tokens, such as 12.5; 0 calls an earlier request off.
+        In coins, such as 12.5; 0 calls an earlier request off.
     finish
         Collect what was asked for earlier.
     """
@@ -142,7 +128,7 @@ async def withdraw(
         raise BadSettings(
             "Say how much to ask back, or --finish to collect.", hint="For example: lading wallet withdraw 12.5"
         )
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         settlement = desk.chain.settlement
         intent = Intent(desk.chain, desk.me)
         if finish:
@@ -155,34 +141,26 @@ async def withdraw(
             intent.will(
                 words if wei else "Call off your withdrawal.", lambda c: c.settlement.request_exit(desk.me, wei)
             )
-        if not await intent.carry_out(dry_run, as_json):
+        if not await intent.carry_out(how):
             return 0
         account = await settlement.account(desk.me.address)
         wait = max(0, int(account.exit_at - time.time())) if account.exit_amount else 0
-        emit({"leaving": desk.money(account.exit_amount, as_json), "seconds_to_wait": wait}, as_json)
+        emit({"leaving": desk.money(account.exit_amount, how.as_json), "seconds_to_wait": wait}, how.as_json)
     return 0
 
 
 @app.command
-async def session(
-    *,
-    cap: str,
-    hours: float = 24,
-    base_url: BaseUrl = None,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def session(*, cap: str, hours: float = 24, base_url: BaseUrl = None, how: Signing = Signing()) -> int:
     """Let a coordinator spend up to a cap from your deposit, until it expires; prints the API key, once.
 
     Parameters
     ----------
     cap
-        The most it may ever spend, in tokens.
+        The most it may ever spend, in coins.
     hours
         How long the session lasts.
     """
-    async with context.desk(network, base_url=base_url) as desk:
+    async with context.desk(how, base_url=base_url) as desk:
         if not 0 < hours <= 24 * 3650:
             raise BadSettings(f"A session cannot last {hours:g} hours.", hint="Give --hours between 0 and ten years.")
         expiry, wei = int(time.time() + hours * 3600), desk.wei(cap)
@@ -193,25 +171,25 @@ async def session(
             f"until {context.moment(expiry)}."
         )
         intent.will(words, lambda c: authorise(c, desk.me, granted, wei, expiry))
-        if not await intent.carry_out(dry_run, as_json):
+        if not await intent.carry_out(how):
             return 0
         shown = {
             "api_key": granted["api_key"],
             "session": granted["session"],
             "cap": cap,
-            "expires": expiry if as_json else context.moment(expiry),
+            "expires": expiry if how.as_json else context.moment(expiry),
             "base_url": f"{root_of(desk.settings.base_url)}/v1",
         }
-        emit(shown, as_json)
-    if not as_json:
+        emit(shown, how.as_json)
+    if not how.as_json:
         out.print("[dim]Use it with any OpenAI client: base_url and api_key as above. Revoke: lading wallet revoke.[/]")
     return 0
 
 
 @app.command
-async def sessions(*, network: Network = Network(), as_json: Json = False) -> int:
+async def sessions(*, how: Asking = Asking()) -> int:
     """List the session keys that may spend, or could, from your deposit."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         rows = []
         for key in (await history.read(desk.chain, desk.me.address)).sessions:
             found = await desk.chain.settlement.session(key)
@@ -219,25 +197,18 @@ async def sessions(*, network: Network = Network(), as_json: Json = False) -> in
                 continue
             row = {
                 "session": to_hex(key),
-                "cap": desk.money(found.cap, as_json),
-                "locked": desk.money(found.locked, as_json),
-                "expires": context.moment(found.expiry, as_json) or "revoked",
+                "cap": desk.money(found.cap, how.as_json),
+                "locked": desk.money(found.locked, how.as_json),
+                "expires": context.moment(found.expiry, how.as_json) or "revoked",
                 "usable": found.expiry > time.time() and found.locked < found.cap,
             }
-            rows.append(row if as_json else row | {"usable": "yes" if row["usable"] else "no"})
-        emit_rows(rows, as_json, "You have authorized no session key.")
+            rows.append(row if how.as_json else row | {"usable": "yes" if row["usable"] else "no"})
+        emit_rows(rows, how.as_json, "You have authorized no session key.")
     return 0
 
 
 @app.command
-async def revoke(
-    session: str,
-    /,
-    *,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def revoke(session: str, /, *, how: Signing = Signing()) -> int:
     """End a session now; what it has promised to hosts stays promised.
 
     Parameters
@@ -245,20 +216,20 @@ async def revoke(
     session
         The session's 0x address, as `lading wallet session` printed it.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         which = context.typed_address(session, "session")
         intent = Intent(desk.chain, desk.me)
         words = f"End session key {session}: it locks nothing more; what it locked stays redeemable by its vouchers."
         intent.will(words, lambda c: c.settlement.revoke(desk.me, which))
-        if await intent.carry_out(dry_run, as_json):
-            emit({"revoked": session}, as_json)
+        if await intent.carry_out(how):
+            emit({"revoked": session}, how.as_json)
     return 0
 
 
 @app.command
-async def channels(*, network: Network = Network(), as_json: Json = False) -> int:
+async def channels(*, how: Asking = Asking()) -> int:
     """List the channels in which your money waits for hosts."""
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         rows = []
         for key in (await history.read(desk.chain, desk.me.address)).channels:
             found = await desk.chain.settlement.channel(key)
@@ -267,26 +238,19 @@ async def channels(*, network: Network = Network(), as_json: Json = False) -> in
             row = {
                 "channel": to_hex(key.id),
                 "host": to_hex(key.host),
-                "terms": to_hex(key.terms) if as_json else short(key.terms),
+                "terms": to_hex(key.terms) if how.as_json else short(key.terms),
                 "epoch": key.epoch,
-                "locked": desk.money(found.locked, as_json),
-                "redeemed": desk.money(found.redeemed, as_json),
-                "closes": context.moment(found.closes_at, as_json) or "open",
+                "locked": desk.money(found.locked, how.as_json),
+                "redeemed": desk.money(found.redeemed, how.as_json),
+                "closes": context.moment(found.closes_at, how.as_json) or "open",
             }
             rows.append(row)
-        emit_rows(rows, as_json, "None of your money is locked for a host.")
+        emit_rows(rows, how.as_json, "None of your money is locked for a host.")
     return 0
 
 
 @app.command
-async def close(
-    channel: str,
-    /,
-    *,
-    network: Network = Network(),
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> int:
+async def close(channel: str, /, *, how: Signing = Signing()) -> int:
     """Close a channel: the first call announces it, one after the delay brings the rest back into your deposit.
 
     Parameters
@@ -294,7 +258,7 @@ async def close(
     channel
         Its 0x id, as `lading wallet channels` printed it.
     """
-    async with context.desk(network) as desk:
+    async with context.desk(how) as desk:
         wanted = [c for c in (await history.read(desk.chain, desk.me.address)).channels if to_hex(c.id) == channel]
         if not wanted:
             raise BadSettings(f"You have no channel {channel}.", hint="List them: lading wallet channels.")
@@ -309,11 +273,11 @@ async def close(
                 f"Announce the close of the channel to host {to_hex(key.host)}; it may redeem until the delay is over."
             )
             intent.will(words, lambda c: c.settlement.start_close(desk.me, key))
-        if not await intent.carry_out(dry_run, as_json):
+        if not await intent.carry_out(how):
             return 0
         after = await desk.chain.settlement.channel(key)
         state = "closed" if after.dead else "closing"
-        emit({"channel": channel, "state": state, "closes": context.moment(after.closes_at, as_json)}, as_json)
+        emit({"channel": channel, "state": state, "closes": context.moment(after.closes_at, how.as_json)}, how.as_json)
     return 0
 
 

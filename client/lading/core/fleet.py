@@ -6,6 +6,7 @@ found out when its entry is next looked at; what it regains is filed before the 
 
 from collections import deque
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Final
 
 from lading.core.index import DEAD, FOREVER, Best, Entry, HostState, Plan, Stall, cheapest, kind_of
@@ -15,18 +16,22 @@ from lading_protocol.offers import KnownOffer
 
 # Spells before so many are forgotten.
 MOST_SPELLS: Final = 64
+# How many are looked at for one that gives way to another.
+MOST_LOOKED: Final = 64
 
 
 class Fleet:
     """With `needs_beats` only hosts that report can be chosen. `barred` are those that are kept out, `linked` how many
-    report."""
+    report. Of these others tell of those that are `quoted`, in the order in which they last did."""
 
     def __init__(self, *, needs_beats: bool) -> None:
         self.hosts: dict[Address, HostState] = {}
         self.barred: dict[Address, None] = {}
         self.linked = 0
+        self.quoted: dict[Address, None] = {}
+        self._own: set[Address] = set()
         self._needs_beats = needs_beats
-        self._stalls: dict[AgentId, Stall] = {}
+        self.stalls: dict[AgentId, Stall] = {}
         self._regained: deque[HostState] = deque()
         self._waking: list[tuple[float, int, HostState]] = []
         self._turn = 0
@@ -49,7 +54,7 @@ class Fleet:
 
     def add(self, known: KnownOffer, until: float) -> Entry:
         host = self.host(known.host)
-        stall = self._stalls.setdefault(known.agent, Stall())
+        stall = self.stalls.setdefault(known.agent, Stall())
         entry = Entry(known, host, stall.enter(known), until)
         host.entries.append(entry)
         if known.offer.slots > host.slots:
@@ -63,10 +68,10 @@ class Fleet:
         known, host = entry.known, entry.host
         entry.home.file(entry, DEAD)
         host.entries.remove(entry)
-        stall = self._stalls[known.agent]
+        stall = self.stalls[known.agent]
         stall.leave(entry)
         if not stall.buckets:
-            del self._stalls[known.agent]
+            del self.stalls[known.agent]
 
     def renew(self, entry: Entry, known: KnownOffer, until: float) -> bool:
         """A newer offer in the place of one that differs by little; False when it belongs elsewhere."""
@@ -110,10 +115,38 @@ class Fleet:
             host.stays = False
             self._regrade(host)
 
+    def hearsay(self, host: HostState, free: int, waiting: int, at: float) -> None:
+        """What a host that does not report here told somebody else at that time."""
+        self.quoted.pop(host.address, None)
+        self.quoted[host.address] = None
+        host.quoted = True
+        self.beat(host.address, free, waiting, at)
+
+    def speaks(self, host: Address) -> bool:
+        """Whether it reports here itself: then others' word counts for nothing."""
+        state = self.hosts.get(host)
+        return host in self._own or (state is not None and state.beat_at is not None and not state.quoted)
+
+    def introduced(self, host: HostState) -> None:
+        """It speaks for itself from now on, until it is gone."""
+        self._own.add(host.address)
+        self._unquote(host)
+
+    def longest_quoted(self) -> HostState | None:
+        """Whose place a newcomer may have: one that does not work for us."""
+        some = (self.hosts[address] for address in islice(self.quoted, MOST_LOOKED))
+        return next((host for host in some if not host.busy), None)
+
+    def _unquote(self, host: HostState) -> None:
+        host.quoted = False
+        self.quoted.pop(host.address, None)
+
     def gone(self, host: HostState) -> None:
         if host.beat_at is not None:
-            host.left_at = host.beat_at
+            host.left_at = None if host.quoted else host.beat_at
             self.linked -= 1
+        self._own.discard(host.address)
+        self._unquote(host)
         host.beat_at, host.until = None, FOREVER
         self._regrade(host)
 
@@ -164,8 +197,8 @@ class Fleet:
         self, agent: AgentId, aim: Aim, now: float, grades: tuple[int, ...] = GRADES
     ) -> tuple[Plan, int, Best] | None:
         """The buckets that pass the filters, the grade of the best offer there, and that offer with its score."""
-        self._settle(now)
-        stall = self._stalls.get(agent)
+        self.settle(now)
+        stall = self.stalls.get(agent)
         if stall is None:
             return None
         plan = stall.plan(aim.filters)
@@ -177,7 +210,8 @@ class Fleet:
                 return plan, grade, found
         return None
 
-    def _settle(self, now: float) -> None:
+    def settle(self, now: float) -> None:
+        """Files what was regained since, as each choice does before it looks."""
         if now < self._now:
             self._turn_back(now)
         self._now = now
@@ -241,7 +275,7 @@ class Fleet:
 
     def _returned(self, host: HostState, now: float) -> None:
         if host.beat_at is not None:
-            self._spell(host, "silent", host.until, now)
+            self._spell(host, "unquoted" if host.quoted else "silent", host.until, now)
         elif host.left_at is not None:
             self._spell(host, "unlinked", host.left_at, now)
             host.left_at = None

@@ -45,7 +45,7 @@ class HostState:
     full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an
     entry of it. `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before
     any work. `spells` are stretches of time in which it could not be chosen, and why; those that last still are not
-    among them.
+    among them. `quoted`: it does not report here, another coordinator tells of it.
     """
 
     address: Address
@@ -76,6 +76,7 @@ class HostState:
     spells: "list[tuple[str, float, float]]" = field(default_factory=list)
     full_since: float = 0.0
     left_at: float | None = None
+    quoted: bool = False
 
     @property
     def room(self) -> int:

@@ -83,6 +83,10 @@ class Choices:
         if choice.host is not None:
             last.won[choice.host] = last.won.get(choice.host, 0) + 1
 
+    @property
+    def latest(self) -> Slice | None:
+        return self._slices[-1] if self._slices else None
+
     def losses(self, host: HostState, offers: list[KnownOffer], now: float) -> Losses:
         """What an agent's choices of the last WINDOW seconds were to this host."""
         spells = [*host.spells, *lasting(host, now)]
@@ -158,7 +162,7 @@ def lasting(host: HostState, now: float) -> list[Spell]:
     if YIELDING <= host.grade < OUT:
         found.append(("full", host.full_since, now))
     if host.beat_at is not None and host.until < now:
-        found.append(("silent", host.until, now))
+        found.append(("unquoted" if host.quoted else "silent", host.until, now))
     if host.beat_at is None and host.left_at is not None:
         found.append(("unlinked", host.left_at, now))
     return found
@@ -171,6 +175,8 @@ def spell_words(code: str, since: float, until: float) -> str:
             return f"all your slots were taken, for {seconds:.0f} s"
         case "silent":
             return f"your heartbeat was overdue for {seconds:.0f} s"
+        case "unquoted":
+            return f"you have no link to this coordinator, and nobody told it how you are for {seconds:.0f} s"
         case "unlinked":
             return f"your link was down for {seconds:.0f} s"
         case "refused":

@@ -18,12 +18,14 @@ from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain, Signed
+from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Digest, Signature, Wei
 from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Owe, Resume, apply, joined
 from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.transcript import CHUNK_TOKENS
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
@@ -50,7 +52,7 @@ class Attempt:
     """
 
     def __init__(
-        self, stream: Stream, opening: Open, pick: Pick, cover: Cover, state: JobState, line: Line | None = None
+        self, stream: Stream, opening: ElderOpen, pick: Pick, cover: Cover, state: JobState, line: Line | None = None
     ) -> None:
         self.pick = pick
         self.offer = pick.offer
@@ -107,6 +109,13 @@ class Attempt:
         return self._send(Pay(voucher))
 
     @property
+    def early(self) -> bool:
+        """Whether the receipt that is here is only the one that was asked for with the first token: the host waits for
+        no voucher yet."""
+        asked = isinstance(self._opening, Open) and self._opening.early
+        return asked and 2 * self.count < min(self.offer.detail.credit, 2 * CHUNK_TOKENS)
+
+    @property
     def over(self) -> bool:
         """Its account is closed."""
         return self.settling is not Settling.OPEN
@@ -152,10 +161,12 @@ class Attempt:
             while (event := self._poll(waited=waited)) is not None:
                 waited = False
                 if not take(event):
-                    over.set_result(None)
+                    if not over.done():  # taking it may have cancelled the job
+                        over.set_result(None)
                     return
         except BaseException as error:
-            over.set_exception(error)
+            if not over.done():
+                over.set_exception(error)
             return
         self._take = take
         if not waited:

@@ -3,7 +3,8 @@
 What may come in is decided here; who is chosen in lading.core, which looks at what is kept here.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
 import msgspec
@@ -14,6 +15,8 @@ from lading.core.matching import (
     BEAT_LIMIT,
     FAR,
     LANDING_SECONDS,
+    OUT,
+    Aim,
     Candidate,
     Lost,
     Want,
@@ -26,9 +29,14 @@ from lading.core.matching import (
 )
 from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
-from lading.core.why import Choice, Choices, Losses
+from lading.core.survey import quotable, stocks
+from lading.core.why import Choice, Choices, Losses, Slice
+from lading_protocol.eip712 import read_field
 from lading_protocol.ids import Address, AgentId
+from lading_protocol.messages import Advert
 from lading_protocol.offers import KnownOffer
+from lading_protocol.receipts import Offer
+from lading_protocol.summaries import Stock
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
@@ -39,6 +47,8 @@ SWEPT_AT_ONCE = 4096
 # Agents whose choices are remembered, and offers that are looked at to say why none will do.
 MOST_AGENTS = 4096
 MOST_EXPLAINED = 1024
+# Hosts that report to other coordinators only.
+MOST_QUOTED = 4096
 # A prompt shorter than this tells the way's length, a longer one how fast it is read.
 SHORT_TOKENS = 64.0
 
@@ -106,8 +116,32 @@ class Directory:
             self._expiring = [one for one in self._expiring if self._held(one[2])]
             heapify(self._expiring)
 
+    def quote(self, known: KnownOffer, free: int, waiting: int, at: float) -> bool:
+        """An offer, and what its host reported `at` that time, as another coordinator tells it; False where it is no
+        news, and for a host that reports here itself."""
+        host, fleet = known.host, self._fleet
+        state = fleet.hosts.get(host)
+        if fleet.speaks(host) or (state is not None and state.beat_at is not None and state.beat_at >= at):
+            return False
+        if host not in fleet.quoted and len(fleet.quoted) >= MOST_QUOTED:
+            longest = fleet.longest_quoted()
+            if longest is None:
+                return False
+            self._forget(longest)
+        self.put(known)
+        if not self._entries(host):
+            return False
+        fleet.hearsay(fleet.host(host), free, waiting, at)
+        return True
+
+    def _forget(self, host: HostState) -> None:
+        for entry in list(host.entries):
+            self._drop(entry)
+        self.gone(host.address)
+
     def replace(self, host: Address, offers: list[KnownOffer]) -> None:
         """All offers of one host, as it stated them itself: what is missing is withdrawn."""
+        self._fleet.introduced(self._fleet.host(host))
         keep = {(known.agent, known.terms) for known in offers}
         for entry in list(self._fleet.host(host).entries):
             if (entry.known.agent, entry.known.terms) not in keep:
@@ -203,6 +237,8 @@ class Directory:
                 self._expire_later(entry)
             else:
                 self._drop(entry)
+        for host in [host for host in self._fleet.quoted if not self._entries(host)]:
+            self.gone(host)
         for agent in [agent for agent, slot in self._slots.items() if not slot]:
             del self._slots[agent]
         # Others are looked up when a host names them.
@@ -238,8 +274,22 @@ class Directory:
 
     @property
     def linked(self) -> int:
-        """How many hosts report."""
-        return self._fleet.linked
+        """How many hosts report here themselves."""
+        return self._fleet.linked - len(self._fleet.quoted)
+
+    @property
+    def quoted(self) -> int:
+        """How many hosts are known by what other coordinators quote."""
+        return len(self._fleet.quoted)
+
+    def presses(self, host: Address) -> bool:
+        """Whether who chose this host had better look for others: it has no room, or only others tell how it is."""
+        state = self._fleet.hosts.get(host)
+        return state is None or state.quoted or state.room <= 0
+
+    def quotes(self, host: Address) -> bool:
+        """Whether only others tell how this host is."""
+        return host in self._fleet.quoted
 
     def agents(self) -> list[AgentId]:
         return [agent for agent, slot in self._slots.items() if slot]
@@ -251,6 +301,11 @@ class Directory:
 
     def offers_of(self, host: Address) -> list[KnownOffer]:
         return [entry.known for entry in self._entries(host)]
+
+    def held(self, advert: Advert) -> KnownOffer | None:
+        """The offer, where this very advert is held already and so was checked."""
+        host = Address(read_field(Offer, advert.offer, "host"))
+        return next((entry.known for entry in self._entries(host) if entry.known.advert == advert), None)
 
     @property
     def size(self) -> int:
@@ -348,6 +403,27 @@ class Directory:
         return {
             agent: self._choices.get(agent, empty).losses(state, found, now) for agent, found in sorted(offers.items())
         }
+
+    def latest(self, agent: AgentId) -> Slice | None:
+        """The last choices for an agent."""
+        held = self._choices.get(agent)
+        return None if held is None else held.latest
+
+    def stocks(self, now: float) -> Iterator[list[Stock]]:
+        """What is here, agent by agent, as other coordinators are told it; other work may be done in between."""
+        self._fleet.settle(now)
+        strange = Counter(
+            (entry.known.agent, entry.home.region)
+            for host in self._fleet.quoted
+            for entry in self._entries(host)
+            if entry.filed < OUT
+        )
+        for agent, stall in list(self._fleet.stalls.items()):
+            yield list(stocks(agent, stall, strange, now))
+
+    def quotable(self, agent: AgentId, aim: Aim, most: int, now: float, rng: Chance) -> list[Entry]:
+        """Offers of hosts that report here, for who asks from elsewhere, the best ones."""
+        return quotable(self._fleet, agent, aim, most, now, rng)
 
     def _remember(self, agent: AgentId, choice: Choice, rng: Chance) -> None:
         held = self._choices.get(agent)

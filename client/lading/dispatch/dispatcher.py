@@ -23,13 +23,16 @@ from lading.dispatch.events import (
     Refusal,
     Rows,
     Settling,
+    Signed,
     Started,
 )
 from lading.dispatch.funds import Funds
 from lading.dispatch.line import Line
 from lading.dispatch.mailbox import Mailbox
+from lading.dispatch.opening import Spoken
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
+from lading.dispatch.scout import Scout
 from lading.dispatch.sheaves import Sheaves
 from lading_contracts.deployment import Deployment
 from lading_net.ports import Transport
@@ -49,6 +52,7 @@ __all__ = [
     "Refusal",
     "Rows",
     "Settling",
+    "Signed",
     "Started",
 ]
 
@@ -83,6 +87,8 @@ class Dispatcher:
         self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
         self.line = Line()
+        self.spoken = Spoken(self)
+        self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
         self.sheaves = Sheaves(network.court_domain, rng, self._lied) if bare else None
         self._background: set[asyncio.Task[None]] = set()
 

@@ -26,6 +26,9 @@ class Payer(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, frozen=True):
     """`emitted` are output tokens that the consumer has already, from another gateway: the answer goes on after them.
 
+    `proof` is the receipt of the host that read the prompt for them, packed, if there is one. With `early` the first
+    host is asked for its receipt with the first token: the consumer may go on elsewhere, too.
+
     `batch` work gives way to everything else: a host may stop it, and it goes on later. With `hedge` a second host is
     asked where the first token is late; it keeps to `max_price` like the first.
     """
@@ -37,6 +40,8 @@ class Ask(msgspec.Struct, frozen=True):
     batch: bool = False
     emitted: tuple[int, ...] = ()
     hedge: bool = False
+    proof: bytes = b""
+    early: bool = False
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -49,12 +54,21 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """Output tokens from absolute index `first` on, and how likely each was where the request asks for it."""
+    """Output tokens from absolute index `first` on, and how likely each was where the request asks for it. `cost` is
+    what the job has come to with them (wei)."""
 
     first: int
     ids: tuple[int, ...]
     text: str
     chances: tuple[Chance, ...] = ()
+    cost: Wei = Wei(0)
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A host's receipt of what it has delivered so far, packed, and the marks that it adds to those before."""
+
+    receipt: bytes
+    marks: bytes
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -123,7 +137,7 @@ class Ended(msgspec.Struct, frozen=True):
         return Wei(sum(part.amount for part in self.parts))
 
 
-Event = Started | Piece | Rows | Moved | Ended
+Event = Started | Piece | Signed | Rows | Moved | Ended
 
 
 class Listener(Protocol):

@@ -3,6 +3,7 @@
 The purse signs what it is told to; this module decides how much, and that nothing is signed for the same work twice.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -70,10 +71,11 @@ class Funds:
         """The channel, what the rest of the job may cost, what its lock must come to, and what it may come to (wei)."""
         purse, signer = self._purse, payer.key.address
         key = ChannelKey(signer, offer.host, offer.terms, purse.epoch(signer, offer.host, offer.terms))
-        held = purse.channel(key)
         prompt, output = worst_case(ask.request, offer.detail.context)
         need = attempt_amount(offer.price, prompt, done, max(output - done, 0))
-        room = held.locked + payer.limit - purse.locked(signer)
+        unlocked = payer.limit - purse.locked(signer)  # first: this may sign for what is on the tab
+        held = purse.channel(key)
+        room = held.locked + unlocked
         return key, need, held.cumulative + self.pending(key) + need, room
 
     def pending(self, key: ChannelKey) -> int:
@@ -100,7 +102,8 @@ class Funds:
         attempt.unpaid += more
         self.tab.owe(payer.key, attempt, more)
         if 2 * attempt.unpaid >= attempt.ahead:
-            self.tab.sign(attempt.cover.key)
+            # In a moment: what the voucher is for has left for the consumer by then, though this program be killed.
+            asyncio.get_running_loop().call_soon(self.tab.sign, attempt.cover.key)
 
     def settle(self, payer: Payer, attempt: "Attempt", *, late: bool) -> None:
         """The last word on an attempt. Whatever the host says or asks for later, no higher voucher is signed for it."""

@@ -5,7 +5,7 @@ for what arrived, as every host is: that is the price of a race between two that
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lading.dispatch.attempt import Attempt, Stalled
 from lading.dispatch.events import Moved
@@ -22,8 +22,9 @@ class Race:
 
     def __init__(self, run: "Run", attempt: Attempt) -> None:
         self._run = run
-        self._listening: dict[asyncio.Task[HostEvent], Attempt] = {}
-        self._hedged = False
+        self._listening: dict[asyncio.Task[Any], Attempt] = {}
+        self._dialling: asyncio.Task[Any] | None = None
+        self._hedged = self._decided = False
         self._listen(attempt)
         after = run.owner.failover.hedge_after(attempt.offer.host, run.weight)
         self._hedge_at = None if after is None else attempt.opened_at + after
@@ -31,16 +32,18 @@ class Race:
     async def first_token(self) -> None:
         """Until the consumer has heard the first token, or of the end of all attempts."""
         try:
-            while self._listening:
-                done, _ = await asyncio.wait(self._listening, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
+            while not self._decided and (self._listening or self._dialling is not None):
+                waits = set(self._listening) if self._dialling is None else {*self._listening, self._dialling}
+                done, _ = await asyncio.wait(waits, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED)
                 if not done:
-                    await self._hedge()
+                    self._hedge()
                 for task in done:
-                    if (attempt := self._listening.pop(task, None)) is not None:
+                    if task is self._dialling:
+                        self._join()
+                    elif (attempt := self._listening.pop(task, None)) is not None:
                         await self._heard(attempt, task.result())
         finally:
-            for task in self._listening:
-                task.cancel()
+            self._stop()
 
     def _listen(self, attempt: Attempt) -> None:
         self._listening[asyncio.ensure_future(attempt.next())] = attempt
@@ -51,19 +54,44 @@ class Race:
             return None
         return max(0.0, self._hedge_at - asyncio.get_running_loop().time())
 
-    async def _hedge(self) -> None:
+    def _hedge(self) -> None:
+        """Reach for a second host; the first one is listened to meanwhile."""
         self._hedged = True
         run = self._run
         pick = run.choose()
-        if pick is None or not run.owner.failover.hedges.take():
-            return
+        if pick is not None and run.owner.failover.hedges.take():
+            self._dialling = asyncio.ensure_future(run.open(pick))
+
+    def _reached(self) -> Attempt | None:
+        dialling, self._dialling = self._dialling, None
+        assert dialling is not None
         try:
-            rival = await run.open(pick)
+            found: Attempt | None = dialling.result()
         except (OutOfFunds, PurseError):
-            return  # one host at a time is what the money is enough for
-        if rival is not None:
-            rival.begin(run.owner.failover, run.moves, run.weight)
-            self._listen(rival)
+            return None  # one host at a time is what the money is enough for
+        return found
+
+    def _join(self) -> None:
+        run, rival = self._run, self._reached()
+        if rival is None:
+            return
+        if not self._listening:
+            run.current, run.state = rival, rival.state
+        rival.begin(run.owner.failover, run.moves, run.weight)
+        self._listen(rival)
+
+    def _stop(self) -> None:
+        """Nobody listens any more."""
+        run = self._run
+        for task, attempt in self._listening.items():
+            if not task.cancel():
+                run.overhear(attempt, task)
+        if self._dialling is None:
+            return
+        if self._dialling.cancel():
+            run.owner.later(self._dialling)
+        elif (rival := self._reached()) is not None:
+            run.settle(rival, wanted=False)  # it was never asked
 
     async def _heard(self, attempt: Attempt, event: HostEvent) -> None:
         run = self._run
@@ -78,7 +106,7 @@ class Race:
             self._listen(attempt)
 
     def _won(self, attempt: Attempt, effects: list[Effect]) -> None:
-        run = self._run
+        run, self._decided = self._run, True
         for task, slower in self._listening.items():
             run.drop(slower, task)
             run.listener.hear(Moved(slower.offer.host, "slower", "another host was first"))

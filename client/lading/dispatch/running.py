@@ -5,24 +5,36 @@ whether to move is decided in core; what is owed, by the job machine of the prot
 """
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lading.core.failover import CRASHES, deadly_key, weight_of
-from lading.core.matching import RUSH, Want
+from lading.core.matching import RUSH, Want, aim_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.directory import Pick
-from lading.dispatch.events import Ask, Ended, Listener, Moved, Part, Payer, Piece, Refusal, Rows, Settling, Started
+from lading.dispatch.events import (
+    Ask,
+    Ended,
+    Listener,
+    Moved,
+    Part,
+    Payer,
+    Piece,
+    Refusal,
+    Rows,
+    Settling,
+    Signed,
+    Started,
+)
 from lading.dispatch.hedge import Race
+from lading.dispatch.opening import Asking
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
-from lading_protocol import VERSION
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, short
+from lading_protocol.ids import Address, Digest, JobId, Wei, short
 from lading_protocol.job import (
     Deliver,
     DeliverRows,
@@ -35,13 +47,14 @@ from lading_protocol.job import (
     start,
 )
 from lading_protocol.job import Event as HostEvent
-from lading_protocol.messages import BATCH, INTERACTIVE, JOB, BareOpen, Chunk, EmbedRequest, Open
+from lading_protocol.messages import JOB, Chunk, Done, EmbedRequest
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
 
 if TYPE_CHECKING:
     from lading.dispatch.dispatcher import Dispatcher
+    from lading.dispatch.scout import Scout
 
 DIAL_SECONDS = 5.0
 # How long a host has for its last word on a job that is not wanted any more.
@@ -72,6 +85,8 @@ class Run:
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
+        self.asking = Asking(owner, ask)
+        self.spent = 0
         self.current: Attempt | None = None
         self.live: list[Attempt] = []
         self.dropping: set[asyncio.Task[None]] = set()
@@ -97,7 +112,7 @@ class Run:
                 continue
             self.settle(await self._play(attempt))
         if self.dropping:
-            await asyncio.wait(self.dropping, timeout=LAST_WORD_SECONDS)
+            await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
         self.listener.hear(self._report())
 
     def _complete(self) -> bool:
@@ -115,9 +130,21 @@ class Run:
         pick = self.choose()
         if pick is None and self.preempted:
             pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, self._patience())
+        if pick is None and self.owner.scout is not None:
+            pick = await self._from_elsewhere(self.owner.scout)
         if pick is None:
             raise self._nobody()
         return pick
+
+    async def _from_elsewhere(self, scout: "Scout") -> Pick | None:
+        """A host that only others know of. Where some are merely full, the job is better off in the queue meanwhile."""
+        if not self._may_try():
+            return None
+        want = self._want()
+        if not self.state.emitted and any("(busy)" in reason for reason in self.reasons):
+            scout.want_more(self.ask.agent, aim_of(want))
+            return None
+        return self.choose() if await scout.bring(self.ask.agent, want) else None
 
     def _may_try(self) -> bool:
         return len(self.tried) < self.owner.limits.attempts
@@ -216,25 +243,11 @@ class Run:
         except BaseException:
             owner.funds.release(cover)
             raise
-        line = owner.sheaves.line(link) if owner.sheaves is not None else None
+        line = self.asking.line(link)
         clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
         self.opened += 1
         state = begin_attempt(clean, offer, cover.key.epoch, bare=line is not None)
-        kind = Open if line is None else partial(BareOpen, sheaves=line.name)
-        opening = kind(
-            version=VERSION,
-            job=state.spec.job,
-            attempt=state.attempts - 1,
-            offer=offer.id,
-            signer=payer.key.address,
-            epoch=cover.key.epoch,
-            request=self.ask.request,
-            emitted=state.emitted,
-            lock=cover.lock,
-            voucher=owner.purse.channel(cover.key).voucher,
-            band=BATCH if self.ask.batch else INTERACTIVE,
-            preempted=min(self.preempted, 255),
-        )
+        opening = self.asking.opening(link, state, offer, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state, line)
         self.live.append(attempt)
@@ -291,7 +304,9 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if type(heard) is Chunk:
+        if isinstance(heard, Chunk | Done) and self.state.attempt is not None and not attempt.bare:
+            self.listener.hear(Signed(heard.receipt, heard.marks))
+        if type(heard) is Chunk and not attempt.early:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
@@ -306,7 +321,7 @@ class Run:
             match effect:
                 case Deliver(first, ids, text, chances):
                     self._answered(attempt)
-                    hear(Piece(first, ids, text, chances))
+                    hear(Piece(first, ids, text, chances, Wei(self.spent + attempt.owed)))
                 case DeliverRows(width, data):
                     hear(Rows(width, data))
                 case Resume(code, reason, blame):
@@ -370,15 +385,24 @@ class Run:
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
         if attempt.count or attempt.owed or ((attempt.receipt is not None or attempt.bare) and wanted):
             self.settled.append((attempt, wanted))
+            self.spent += attempt.promised
+            if attempt.receipt is not None and not attempt.first and wanted:
+                self.asking.proof = attempt.receipt.pack()
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
+
+    def overhear(self, attempt: Attempt, said: "asyncio.Task[HostEvent]") -> None:
+        """What a host said in the very turn in which it was given up counts as if it had been heard in time."""
+        if not said.cancelled() and said.exception() is None and type(said.result()) is not Stalled:
+            attempt.apply(said.result(), self.owner.network.court_domain, self.owner.clock())
 
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
 
         async def dropped() -> None:
             pending.cancel()
-            await asyncio.gather(pending, return_exceptions=True)
+            await asyncio.wait((pending,))
+            self.overhear(attempt, pending)
             await self._wind_down(attempt, wanted=False)
 
         task = asyncio.ensure_future(dropped())

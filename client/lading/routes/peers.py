@@ -20,11 +20,13 @@ from lading.core.request import CALL_TOKENS, call_request, chat_request
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Purse, Rows
 from lading.dispatch import Piece as Tokens
 from lading.dispatch.dispatcher import Event
+from lading.dispatch.scout import ask_for_quotes
 from lading.errors import BadRequest, NoHost, UnknownJob, UnknownModel
 from lading.lock import FolderLock
 from lading_contracts.deployment import Contracts, Deployment
 from lading_contracts.registry import Terms
 from lading_contracts.rpc import open_chain
+from lading_net.dialling import dial_any
 from lading_net.errors import BadEndpoint, DialFailed, NetError, UnknownProtocol
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
@@ -32,8 +34,9 @@ from lading_protocol.audit import assurance
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import AgentId, JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.messages import OFFERS, Adverts, EmbedRequest, WantOffers
+from lading_protocol.messages import OFFERS, Advert, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
+from lading_protocol.summaries import MOST_ELSEWHERE, Endpoints, WantQuotes
 
 if TYPE_CHECKING:
     from lading.core.options import Options
@@ -44,6 +47,9 @@ FRESH_SECONDS = 30.0
 # A sunset is announced days ahead.
 TERMS_SECONDS = 3600.0
 KEPT_JOBS = 64
+QUOTE_SECONDS = 3.0
+# Of a question for quotes before the request is known: tokens of its prompt and of its answer, and the whole length.
+USUAL = (2000, 500, 0)
 
 
 class PeerRoute:
@@ -119,7 +125,7 @@ class PeerRoute:
         ]
 
     async def chat(self, model: str, messages: Sequence[tuple[str, str]], options: "Options") -> AsyncIterator[Piece]:
-        offer = await self._find(model)
+        offer = await self._find(model, "chat")
         request = chat_request(
             offer.agent,
             messages,
@@ -131,7 +137,7 @@ class PeerRoute:
             yield piece
 
     async def call(self, model: str, operation: str, given: Any, max_tokens: int | None) -> AsyncIterator[Piece]:
-        offer = await self._find(model)
+        offer = await self._find(model, operation)
         usual = max(1, min(CALL_TOKENS, offer.detail.context // 2))
         request = call_request(operation, given, usual if max_tokens is None else max_tokens)
         async for piece in self._stream(Ask(offer.agent, request)):
@@ -150,7 +156,7 @@ class PeerRoute:
                     pass
 
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
-        offer = await self._find(model)
+        offer = await self._find(model, "embed")
         rows: list[tuple[float, ...]] = []
         async for event in self._run(Ask(offer.agent, EmbedRequest(tuple(inputs)))):
             match event:
@@ -205,7 +211,7 @@ class PeerRoute:
         account = await self._contracts.settlement.account(self._key.address)
         return Payer(self._key, self._key.address, Wei(account.free + self._purse.locked(self._key.address)))
 
-    async def _find(self, model: str) -> KnownOffer:
+    async def _find(self, model: str, operation: str) -> KnownOffer:
         """Any offer of the model. Raises UnknownModel."""
         try:
             await self._refresh()
@@ -213,14 +219,22 @@ class PeerRoute:
             if not _AGENT.fullmatch(model):
                 raise
         if _AGENT.fullmatch(model) and not self._directory.candidates(AgentId(from_hex(model, 32))):
-            await self._look_for(AgentId(from_hex(model, 32)))
+            await self._look_for(AgentId(from_hex(model, 32)), operation)
         for known in sorted(self._directory.offers(), key=lambda known: -known.offer.sequence):
             if model in (known.detail.name, to_hex(known.agent)):
                 return known
         raise UnknownModel(f"No peer knows an offer for {model!r}.")
 
-    async def _look_for(self, agent: AgentId) -> None:
-        """Asks the peers' control planes for hosts of the agent, and the hosts for their offers. Raises DialFailed."""
+    async def _look_for(self, agent: AgentId, operation: str) -> None:
+        """Asks coordinators among the peers for quotes, and those that they name; and where nobody has the agent, the
+        peers' control planes for hosts of it, and the hosts for their offers. Raises DialFailed."""
+        want = WantQuotes(agent, operation, *USUAL)
+        named = await asyncio.gather(*(self._quotes((one,), want) for one in self._peers))
+        if not self._directory.candidates(agent):
+            elsewhere = dict.fromkeys(endpoints for some in named for endpoints in some)
+            await asyncio.gather(*(self._quotes(endpoints, want) for endpoints in list(elsewhere)[:MOST_ELSEWHERE]))
+        if self._directory.candidates(agent):
+            return
         from lading_net.direct import DirectTransport
         from lading_net.gossip.finding import find_hosts
 
@@ -228,6 +242,21 @@ class PeerRoute:
             return
         found = await find_hosts(self._transport, self._peers, agent)
         await asyncio.gather(*(self._ask(each) for one in found for each in one.texts), return_exceptions=True)
+
+    async def _quotes(self, endpoints: Sequence[str], want: WantQuotes) -> tuple[Endpoints, ...]:
+        """Files what a coordinator quotes; who else has it, as it says. Nothing from who is no coordinator."""
+        try:
+            async with asyncio.timeout(QUOTE_SECONDS):
+                link = await dial_any(self._transport, endpoints, None)
+                try:
+                    answer = await ask_for_quotes(link, want)
+                except UnknownProtocol:
+                    await link.close()  # as in _ask
+                    raise
+        except (NetError, TimeoutError):
+            return ()
+        await self._take([quote.advert for quote in answer.quotes])
+        return answer.elsewhere
 
     async def _refresh(self) -> None:
         if time.monotonic() - self._asked_at < FRESH_SECONDS:
@@ -263,7 +292,10 @@ class PeerRoute:
             await messages.stream.close()
         if answer is None:
             raise NetError(f"{endpoint} sent no offers.")
-        for advert in answer.adverts:
+        await self._take(answer.adverts)
+
+    async def _take(self, adverts: Sequence[Advert]) -> None:
+        for advert in adverts:
             try:
                 known = check_advert(advert, self._contracts.deployment.settlement_domain, time.time())
                 if await self._pays_the_right_people(known):

@@ -62,8 +62,10 @@ class Fees:
         if not self._policy.share_ppm:
             return None
         try:
-            async with self._turn:
-                outcome = await self._pay(link, auditor, leaf, receipt)
+            outcome: Fee | str = "an auditor's program takes no fee yet"
+            if await self._takes(link):  # before its turn: who is slow to say so keeps nobody else waiting
+                async with self._turn:
+                    outcome = await self._pay(auditor, leaf, receipt)
         except LadingError as error:
             outcome = str(error)
         if isinstance(outcome, Fee):
@@ -74,13 +76,11 @@ class Fees:
             self._say(outcome)
         return None
 
-    async def _pay(self, link: Link, auditor: KnownOffer, leaf: bytes, receipt: Receipt) -> Fee | str:
+    async def _pay(self, auditor: KnownOffer, leaf: bytes, receipt: Receipt) -> Fee | str:
         """The paper, or why there is none ("": none is due)."""
         till, host = self._till, auditor.offer.host
         if till.store.row("select 1 from audit_fees where leaf=? and auditor=?", (leaf, host)) is not None:
             return ""
-        if not await self._takes(link):
-            return "an auditor's program takes no fee yet"
         due = fee(receipt, auditor.price, self._policy)
         if not due:
             return ""
@@ -128,11 +128,6 @@ class Fees:
             self._spent = (epoch, sum(int(amount) for (amount,) in rows))
         return self._spent[1]
 
-    def paid_to(self, auditor: Address) -> int:
-        """In all (wei)."""
-        rows = self._till.store.rows("select amount from audit_fees where auditor=?", (auditor,))
-        return sum(int(amount) for (amount,) in rows)
-
     def _now(self) -> int:
         return int(self._clock() // self._epoch)
 
@@ -146,6 +141,14 @@ class Fees:
         if why != self._said:
             log.warning("An auditor was not paid: %s", why)
         self._said = why
+
+
+def paid_since(store: Store, since: float) -> dict[Address, Wei]:
+    """What each auditor was paid since then (Unix seconds)."""
+    paid: dict[Address, Wei] = {}
+    for auditor, amount in store.rows("select auditor, amount from audit_fees where at >= ?", (since,)):
+        paid[Address(auditor)] = Wei(paid.get(Address(auditor), 0) + int(amount))
+    return paid
 
 
 def _on_chain(key: ChannelKey) -> settlement.ChannelKey:

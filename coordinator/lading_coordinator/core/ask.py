@@ -68,7 +68,7 @@ CHAT = SPOKEN | {
     "top_logprobs",
     "lading",
 }
-COMPLETION = SPOKEN | {"prompt", "best_of", "echo", "suffix"}
+COMPLETION = SPOKEN | {"prompt", "best_of", "echo", "suffix", "lading"}
 EMBED = frozenset({"model", "input", "encoding_format", "dimensions"})
 CALL = frozenset({"model", "operation", "input", "max_tokens", "stream", "lading"})
 

@@ -110,7 +110,7 @@ class CallReader:
     def _head(self, news: list[News]) -> bool:
         found = _HEAD.match(self._held)
         name = _text(found[1]) if found else ""
-        if found and name in self._names:
+        if found and name in self._names and found.end() <= MOST_HEAD:  # however the text is cut
             news.append(Called(self.count, name))
             self.count += 1
             self._held, self._phase = self._held[found.end() :], _Phase.ARGUMENTS

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from lading.core.atlas import Shelf
 from lading_coordinator.errors import ApiError
 from lading_protocol.audit import assurance
-from lading_protocol.ids import Address, AgentId, from_hex, to_hex
+from lading_protocol.ids import Address, AgentId, Wei, from_hex, to_hex
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import format_amount
+from lading_protocol.pricing import Price, format_amount
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -135,22 +136,34 @@ def by_promotion(entries: Iterable[Entry], promoted: Sequence[AgentId]) -> list[
 
 
 def model_tree(
-    entry: Entry, offers: Sequence[KnownOffer], decimals: int, symbol: str, *, promoted: bool = False
+    entry: Entry,
+    offers: Sequence[KnownOffer],
+    decimals: int,
+    symbol: str,
+    *,
+    promoted: bool = False,
+    elsewhere: Sequence[Shelf] = (),
 ) -> dict[str, Any]:
     """OpenAI's model object plus prices per 1,000 tokens (those of the cheapest offer). `offers` are the live ones.
 
-    `promoted` says that the agent's place in a list was paid for, in an auction on the chain.
+    `promoted` says that the agent's place in a list was paid for, in an auction on the chain. `elsewhere` is what other
+    coordinators say they have; their price is shown where none is known here.
     """
-    best = min(offers, key=lambda known: (known.price.input + known.price.output, known.host), default=None)
+    known = [one.price for one in offers] or [
+        Price(Wei(shelf.corners[at]), Wei(shelf.corners[at + 1]))
+        for shelf in elsewhere
+        for at in range(0, len(shelf.corners), 2)
+    ]
+    best = min(known, key=lambda price: price.input + price.output, default=None)
     price = None
     if best is not None:
         price = {
             "unit": "1000 tokens",
             "symbol": symbol,
-            "input": format_amount(best.price.input, decimals),
-            "output": format_amount(best.price.output, decimals),
-            "input_wei": str(best.price.input),
-            "output_wei": str(best.price.output),
+            "input": format_amount(best.input, decimals),
+            "output": format_amount(best.output, decimals),
+            "input_wei": str(best.input),
+            "output_wei": str(best.output),
         }
     return {
         "id": entry.name,
@@ -165,6 +178,7 @@ def model_tree(
         "context": entry.context,
         "width": entry.width,
         "hosts": len({known.host for known in offers}),
+        "hosts_elsewhere": sum(shelf.hosts for shelf in elsewhere),
         "devices": sorted({known.detail.device for known in offers} - {""}),
         "assurance": sorted({assurance(known.detail.numeric) for known in offers}),
         "price": price,

@@ -73,6 +73,12 @@ class ChatDialect:
         self._finishing = event
         return before
 
+    @property
+    def keeps(self) -> Sequence[str]:
+        return ("text",) if self._readers else ()
+
+    def told(self, events: int) -> None: ...
+
     def end(self, bill: Bill) -> bytes:
         facts = lading_facts(bill)
         if self._usage:

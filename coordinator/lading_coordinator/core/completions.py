@@ -39,6 +39,12 @@ class CompletionDialect:
         self._last = event
         return b""
 
+    @property
+    def keeps(self) -> Sequence[str]:
+        return ("chances",)
+
+    def told(self, events: int) -> None: ...
+
     def end(self, bill: Bill) -> bytes:
         facts = lading_facts(bill)
         if not self._usage:

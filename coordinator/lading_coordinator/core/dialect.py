@@ -54,6 +54,15 @@ class Dialect(Protocol):
 
     def finished(self, index: int, finish: Finish) -> bytes: ...
 
+    @property
+    def keeps(self) -> Sequence[str]:
+        """Of "text" and "chances" of all pieces, what it must know of those before to go on with a stream."""
+        ...
+
+    def told(self, events: int) -> None:
+        """So many events of this reply were sent before."""
+        ...
+
     def end(self, bill: Bill) -> bytes:
         """After all answers have finished."""
         ...

@@ -17,11 +17,11 @@ MOST_DIGITS = 30
 
 class Insisted(msgspec.Struct, frozen=True):
     """`batch`: it may wait. `hedge`: a second host is asked where the first token is late. `ids`: tokens are told
-    beside the text."""
+    beside the text, 1: of one plain stream, 2: with all that another gateway needs to go on with any answer."""
 
     batch: bool = False
     hedge: bool = False
-    ids: bool = False
+    ids: int = 0
     max_price: Price | None = None
     filters: Filters = Filters()
 
@@ -37,7 +37,7 @@ def read_headers(headers: Mapping[bytes, bytes], usual: Insisted = NOTHING) -> I
     return Insisted(
         batch=_one_of(given, "band", ("interactive", "batch")) == "batch",
         hedge=_one_of(given, "hedge", ("0", "1")) == "1",
-        ids=_one_of(given, "ids", ("0", "1")) == "1",
+        ids=int(_one_of(given, "ids", ("0", "1", "2"))),
         max_price=_price(given),
         filters=Filters(
             tiers=_some_of(given, "tier", frozenset(TIERS[1:])),

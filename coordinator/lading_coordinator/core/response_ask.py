@@ -17,6 +17,7 @@ from lading_coordinator.core.fields import (
     read_whole,
 )
 from lading_coordinator.core.turns import Turns, read_turns
+from lading_coordinator.core.wishes import read_wishes
 from lading_coordinator.errors import ApiError, bad_request
 from lading_protocol.messages import MAX_LIKELY, MAX_TOKENS, Message
 
@@ -36,6 +37,7 @@ RESPONSE: Final = (SAMPLING - {"response_format"}) | {
     "store",
     "previous_response_id",
     "conversation",
+    "lading",
 }
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = NEUTRAL | {
     "background": (False,),
@@ -87,6 +89,7 @@ def parse_response(body: bytes) -> ResponseAsk:
         stream=read_flag(tree, "stream"),
         logprobs=_logprobs(tree),
         beside=turns.beside,
+        wishes=read_wishes(tree),
     )
     echo = {name: usual if tree.get(name) is None else tree[name] for name, usual in _ECHOED.items()}
     return ResponseAsk(with_tools(ask, tree, "text.format"), echo)

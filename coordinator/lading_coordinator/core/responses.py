@@ -43,6 +43,13 @@ class ResponseDialect:
             told += self._begin(self._message("", ()))
         return told + self._close(cut=finish is Finish.LENGTH)
 
+    @property
+    def keeps(self) -> Sequence[str]:
+        return ("text", "chances")
+
+    def told(self, events: int) -> None:
+        self._number = events
+
     def end(self, bill: Bill) -> bytes:
         response = self._final(self._items, self._finish, bill)
         return self._event(f"response.{response['status']}", response=response)

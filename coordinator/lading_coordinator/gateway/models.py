@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from lading.core.atlas import Atlas, Shelf
 from lading.core.matching import BEAT_LIMIT
 from lading.dispatch import Directory
 from lading_coordinator.core.catalogue import Catalogue, Entry, by_promotion, model_tree
@@ -34,7 +35,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Models:
-    """`clock` gives Unix seconds, `promoted` the agents that are shown first."""
+    """`clock` gives Unix seconds, `promoted` the agents that are shown first. `atlas` knows what others have."""
 
     def __init__(
         self,
@@ -43,7 +44,9 @@ class Models:
         clock: Callable[[], float],
         terms: Terms,
         promoted: Callable[[], Sequence[AgentId]] = tuple,
+        atlas: Atlas | None = None,
     ) -> None:
+        self._atlas = atlas
         self._catalogue = catalogue
         self._directory = directory
         self._clock = clock
@@ -53,12 +56,13 @@ class Models:
 
     async def show_all(self, request: Request, reply: Reply) -> None:
         """GET /v1/models"""
-        trees = [self.tree(entry) for entry in self.entries() if self.live(entry.agent)]
-        reply.send(200, _encode({"object": "list", "data": trees}))
+        trees = map(self.tree, self.entries())
+        data = [tree for tree in trees if tree["hosts"] or tree["hosts_elsewhere"]]
+        reply.send(200, _encode({"object": "list", "data": data}))
 
     async def show(self, request: Request, reply: Reply, name: str) -> None:
         """GET /v1/models/{id}"""
-        entry = self._catalogue.resolve(name, self.alive)
+        entry = self._resolve(name)
         reply.send(200, _encode(self.tree(entry) | {"id": name}))
 
     def entries(self) -> list[Entry]:
@@ -67,8 +71,12 @@ class Models:
 
     def tree(self, entry: Entry) -> dict[str, Any]:
         live, paid = self.live(entry.agent), entry.agent in self._promoted()
-        tree = model_tree(entry, live, self._terms.decimals, self._terms.symbol, promoted=paid)
+        elsewhere, terms = self._elsewhere(entry.agent), self._terms
+        tree = model_tree(entry, live, terms.decimals, terms.symbol, promoted=paid, elsewhere=elsewhere)
         return tree | {"current": self._catalogue.is_current(entry)}
+
+    def _elsewhere(self, agent: AgentId) -> list[Shelf]:
+        return [] if self._atlas is None else self._atlas.shelves(agent, self._clock())
 
     def live(self, agent: AgentId) -> list[KnownOffer]:
         """The offers of an agent whose hosts could be chosen now."""
@@ -89,11 +97,19 @@ class Models:
         if found is None or found[1] != version or not 0 <= now - found[2] < MEANT_SECONDS:
             if len(self._resolved) >= MOST_MEANT:
                 self._resolved.clear()
-            found = self._resolved[model] = (self._catalogue.resolve(model, self.alive), version, now)
+            found = self._resolved[model] = (self._resolve(model), version, now)
         return found[0]
 
     def alive(self, agent: AgentId) -> bool:
         return self._directory.serves(agent, self._clock())
+
+    def _resolve(self, model: str) -> Entry:
+        """Of a name's releases one that has hosts here; what others say they have counts only where none has, as a lie
+        would lead to a release that nobody serves. Raises ApiError (404)."""
+        entry, atlas, now = self._catalogue.resolve(model, self.alive), self._atlas, self._clock()
+        if atlas is None or self.alive(entry.agent):
+            return entry
+        return self._catalogue.resolve(model, lambda agent: atlas.serves(agent, now))
 
     def entry(self, model: str, operation: str) -> Entry:
         entry = self._meant(model)

@@ -6,10 +6,12 @@ that goes away cancels its task, and so the jobs within one step.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from lading.core.continued import Rest
 from lading.core.matching import Filters
 from lading.core.request import CALL_TOKENS
 from lading.dispatch import Ask, Ended, Listener, Payer
@@ -27,23 +29,24 @@ from lading_coordinator.core.ask import (
 from lading_coordinator.core.catalogue import Entry
 from lading_coordinator.core.chats import CallDialect, ChatDialect
 from lading_coordinator.core.completions import CompletionDialect
-from lading_coordinator.core.dialect import Dialect, Voice
+from lading_coordinator.core.dialect import Dialect, Voice, broken
 from lading_coordinator.core.insisted import Insisted, read_headers
 from lading_coordinator.core.response_ask import parse_response
 from lading_coordinator.core.responses import ResponseDialect
 from lading_coordinator.core.wishes import Wishes
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
-from lading_coordinator.gateway.elsewhere import pinned
+from lading_coordinator.gateway.elsewhere import begun_of, meant, named_by, pinned
 from lading_coordinator.gateway.facts import at_end
+from lading_coordinator.gateway.followed import Account, Course, Followed
 from lading_coordinator.gateway.jobs import Heard, Telling, together
 from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.tellings import Flowing, Gathered, Vectors
 from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
-from lading_protocol.ids import JobId, Wei
-from lading_protocol.messages import CallRequest, ChatRequest, Streamed, operation_of
+from lading_protocol.ids import JobId, Wei, from_hex
+from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Streamed, operation_of
 from lading_protocol.pricing import prompt_bound
 
 R = TypeVar("R", ChatRequest, CallRequest)
@@ -94,7 +97,7 @@ class Gateway:
         ask = parse_chat(request.body)
         plan = self._plan(request, ask, "messages")
         usage, tools = ask.include_usage, ask.tools
-        dialect = ChatDialect(plan.voice, len(plan.wanted), include_usage=usage, tools=tools)
+        dialect = ChatDialect(plan.voice, len(plan.course.most), include_usage=usage, tools=tools)
         await self._talk(payer, plan, dialect, reply)
 
     async def complete(self, request: Request, reply: Reply) -> None:
@@ -102,7 +105,7 @@ class Gateway:
         payer = await self._doorman.admit(request.bearer())
         ask = parse_completion(request.body)
         plan = self._plan(request, ask, "prompt")
-        dialect = CompletionDialect(plan.voice, len(plan.wanted), include_usage=ask.include_usage)
+        dialect = CompletionDialect(plan.voice, len(plan.course.most), include_usage=ask.include_usage)
         await self._talk(payer, plan, dialect, reply)
 
     async def respond(self, request: Request, reply: Reply) -> None:
@@ -116,7 +119,7 @@ class Gateway:
         """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
         payer = await self._doorman.admit(request.bearer())
         ask = parse_call(request.body)
-        entry = self.models.entry(ask.model, ask.operation)
+        entry = self.models.entry(meant(ask.model, ask.wishes), ask.operation)
         if ask.operation in PLACES:
             raise ApiError(
                 400,
@@ -133,7 +136,7 @@ class Gateway:
 
     def _plan(self, request: Request, ask: ChatAsk, given: str) -> "Plan":
         """Raises ApiError."""
-        entry = self.models.entry(ask.model, "chat")
+        entry = self.models.entry(meant(ask.model, ask.wishes), "chat")
         usual = self._terms.default_tokens
         wanted = chat_requests(ask, entry.agent, self._fresh(32), usual)
         if ask.max_tokens is None:
@@ -143,28 +146,35 @@ class Gateway:
     def _made(self, request: Request, entry: Entry, wanted: Sequence[Streamed], told: "Told") -> "Plan":
         """As the consumer wants it done. Raises ApiError."""
         insisted, wishes = read_headers(request.headers, self._usual), told.wishes
+        begun = begun_of(wishes, len(wanted), insisted.ids)
         asks = tuple(
             [
                 Ask(
                     entry.agent,
-                    one,
+                    one if there.rest is None else msgspec.structs.replace(one, max_tokens=there.rest.most),
                     insisted.max_price,
                     insisted.filters,
                     insisted.batch or wishes.flex,
-                    wishes.emitted,
+                    there.ids,
                     insisted.hedge,
+                    there.proof,
+                    insisted.ids == 2 and not there.ids,
                 )
-                for one in wanted
+                for one, there in zip(wanted, begun, strict=True)
             ]
         )
-        jobs = tuple([JobId(self._fresh(32)) for _ in wanted])
-        voice = Voice(jobs[0], int(self._clock()), told.model, f"lading-{entry.agent.hex()[:16]}")
-        return Plan(voice, jobs, asks, told.given, told.stream, insisted.ids and len(asks) == 1)
+        most = tuple(one.request.max_tokens for one in asks if not isinstance(one.request, EmbedRequest))
+        places = tuple(at for at, there in enumerate(begun) if not there.whole)
+        jobs = tuple([JobId(self._fresh(32)) for _ in places])
+        named, created = (jobs[0], int(self._clock())) if wishes.rest is None else named_by(wishes.rest)
+        voice = Voice(named, created, told.model, f"lading-{entry.agent.hex()[:16]}")
+        course = Course(entry.agent, created, jobs, places, most, wishes.rest, told.stream)
+        return Plan(voice, jobs, tuple([asks[at] for at in places]), told.given, course, insisted.ids)
 
     async def _talk(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
         """Runs the jobs of a plan, and answers in a dialect."""
         with self._doorman.working(payer, len(plan.jobs)):
-            if plan.stream:
+            if plan.ids == 2 or plan.course.stream:
                 await self._stream(payer, plan, dialect, reply)
                 return
             gathered = Gathered(len(plan.jobs))
@@ -173,20 +183,26 @@ class Gateway:
             reply.send(200, dialect.whole(gathered.answers(), self._bill(ended)), headers=at_end(ended))
 
     async def _stream(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
-        more = pinned(plan.wanted) if plan.ids else ()
-        if self._terms.gateways:
-            more = (*more, (b"x-lading-gateways", ",".join(self._terms.gateways).encode()))
         try:
-            await self._carry(payer, plan, Flowing(reply, dialect, plan.jobs, more, self._bill, ids=plan.ids))
+            await self._carry(payer, plan, self._telling(plan, dialect, reply))
         except ApiError as error:
             if not reply.begun:
                 raise
-            reply.write(dialect.broken(error))
+            reply.write(dialect.broken(error) if plan.course.stream else broken(error))
             reply.end()
 
+    def _telling(self, plan: "Plan", dialect: Dialect, reply: Reply) -> Telling:
+        named = ",".join(self._terms.gateways).encode()
+        more = ((b"x-lading-gateways", named),) if named else ()
+        if plan.ids == 2:
+            return Followed(reply, dialect, plan.course, more, partial(self._whole_bill, plan.course.rest))
+        ids = plan.ids == 1 and len(plan.wanted) == 1
+        told = (*pinned(plan.wanted), *more) if ids else more
+        return Flowing(reply, dialect, plan.jobs, told, self._bill, ids=ids)
+
     async def _carry(self, payer: Payer, plan: "Plan", telling: Telling) -> None:
-        jobs = enumerate(zip(plan.wanted, plan.jobs, strict=True))
-        await together([self._run(payer, ask, job, plan.given, telling, at) for at, (ask, job) in jobs])
+        jobs = zip(plan.course.places, plan.wanted, plan.jobs, strict=True)
+        await together([self._run(payer, ask, job, plan.given, telling, at) for at, ask, job in jobs])
 
     async def _run(self, payer: Payer, ask: Ask, job: JobId, given: str, telling: Telling, index: int = 0) -> None:
         kind = "call" if isinstance(ask.request, CallRequest) else operation_of(ask.request)
@@ -225,6 +241,18 @@ class Gateway:
             decimals=self._terms.decimals,
         )
 
+    def _whole_bill(self, rest: Rest | None, account: Account) -> Bill:
+        """Of an answer of which a part may have come from elsewhere."""
+        here = self._bill(account.ended)
+        before = () if rest is None else tuple(JobId(from_hex(job, 32)) for job in rest.jobs)
+        return msgspec.structs.replace(
+            here,
+            jobs=(*before, *here.jobs),
+            cost=Wei(here.cost + (0 if rest is None else int(rest.paid))),
+            prompt_tokens=account.prompt_tokens,
+            output_tokens=account.output_tokens,
+        )
+
 
 class Told(NamedTuple):
     """What a request says beside what is sent to hosts; `given` is what it calls its prompt."""
@@ -236,15 +264,15 @@ class Told(NamedTuple):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt, `ids` whether
-    tokens are told beside the text."""
+    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt, `ids` whether and
+    how tokens are told beside the text (Insisted)."""
 
     voice: Voice
     jobs: tuple[JobId, ...]
     wanted: tuple[Ask, ...]
     given: str
-    stream: bool
-    ids: bool = False
+    course: Course
+    ids: int = 0
 
 
 def _bounded(request: R, entry: Entry, usual: int) -> R:

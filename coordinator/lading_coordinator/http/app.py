@@ -123,6 +123,11 @@ def _records(app: FastAPI, views: Views) -> None:
     async def hosts() -> Response:
         return _json({"hosts": views.hosts()})
 
+    @app.get("/lading/v1/regions")
+    async def regions() -> Response:
+        """What is indexed here in full, what other coordinators told of the rest, and the memory that it takes."""
+        return _json(views.parts.regions.tree())
+
     @app.get("/lading/v1/jobs/{job}")
     async def job(job: str) -> Response:
         return _json(await views.job(_job_id(job)))

@@ -31,7 +31,7 @@ from lading_coordinator.core.audits import OPENING_TRIES
 from lading_coordinator.errors import ApiError
 from lading_coordinator.ledger import JobRow, Ledger, PartRow
 from lading_protocol.audit import Tolerance, Verdict
-from lading_protocol.ids import Address, AgentId, to_hex
+from lading_protocol.ids import Address, AgentId, Wei, to_hex
 from lading_protocol.lots import order_leaf
 from lading_protocol.proofs import path
 from lading_protocol.transcript import sha256
@@ -45,7 +45,8 @@ MOST_DISPUTES = 1000
 
 class AuditParts(msgspec.Struct, frozen=True):
     """What the views of audits look at. A pending audit is given up after `hold` seconds, a host is asked for its
-    sketch again after `pause`. `limits` are those of an agent and a numeric class."""
+    sketch again after `pause`. `limits` are those of an agent and a numeric class, `paid` what each auditor got in the
+    last `epoch` seconds."""
 
     records: Records
     ledger: Ledger
@@ -56,7 +57,9 @@ class AuditParts(msgspec.Struct, frozen=True):
     court: AuditCourt
     hold: float
     pause: float
+    epoch: float
     limits: Callable[[AgentId, str], Tolerance | None]
+    paid: Callable[[], dict[Address, Wei]]
 
 
 class AuditViews:
@@ -77,12 +80,15 @@ class AuditViews:
             | {"note": d.note, "at": int(d.at)}
             for d in parts.records.disputes(count=count)
         ]
+        paid = parts.paid()
+        known = sorted({*parts.conduct.auditors(), *paid})
         return {
             "rounds": rounds,
             "audits": [self._line(audit) for audit in parts.records.audits(count=count)],
             "disputes": disputes,
             "suspects": {to_hex(host): reason for host, reason in parts.conduct.suspects().items()},
-            "auditors": [self._auditor(who) for who in parts.conduct.auditors()[:count]],
+            "auditors": [self._auditor(who, paid.get(who, Wei(0))) for who in known[:count]],
+            "paid_seconds": int(parts.epoch),
             "twins": [
                 {"host": to_hex(twin.host), "job": to_hex(twin.job), "attempt": twin.attempt, "at": int(twin.at)}
                 | {"receipts": [to_hex(twin.one), to_hex(twin.other)]}
@@ -115,10 +121,11 @@ class AuditViews:
             ],
         }
 
-    def _auditor(self, who: Address) -> Tree:
+    def _auditor(self, who: Address, paid: Wei) -> Tree:
         record = self._parts.conduct.auditor(who)
         counts = {"audits": record.audits, "outvoted": record.outvoted, "missed_canaries": record.missed}
-        return {"auditor": to_hex(who), "excluded": self._parts.conduct.excluded(who)} | counts
+        shown = {"auditor": to_hex(who), "excluded": self._parts.conduct.excluded(who)}
+        return shown | counts | {"paid": self._views.coins(paid)}
 
     # One job
 

@@ -20,6 +20,7 @@ def render(views: Views) -> str:
         "hosts": views.hosts(),
         "jobs": views.recent_jobs(RECENT),
         "audits": views.audits(RECENT),
+        "regions": parts.regions.tree(),
         "chain_up": parts.watch.up,
         "head": parts.watch.head,
         "chain_id": parts.deployment.chain_id,
@@ -47,6 +48,7 @@ def _templates() -> Environment:
     environment.filters["short"] = lambda text: text[:10] + "…" if len(text) > 12 else text
     environment.filters["clock"] = lambda at: time.strftime("%H:%M:%S", time.gmtime(at))
     environment.filters["moment"] = lambda at: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+    environment.filters["hours"] = lambda seconds: f"{seconds / 3600:g} h"
     environment.filters["share"] = lambda bps: f"{bps / 100:g} %"
     environment.filters["coins"] = _coins
     return environment

@@ -18,6 +18,7 @@ from lading_coordinator.gateway.openai import Gateway
 from lading_coordinator.http.audits import AuditParts, AuditViews
 from lading_coordinator.ledger import JobRow, Ledger, PartRow
 from lading_coordinator.marketwatch import MarketWatch
+from lading_coordinator.regions.view import RegionView
 from lading_coordinator.sessions import Sessions
 from lading_protocol.ids import Address, AgentId, Wei, to_hex
 from lading_protocol.messages import CoordinatorDetail
@@ -46,6 +47,7 @@ class Parts(msgspec.Struct, frozen=True):
     chain_url: str
     clock: Callable[[], float]
     metrics_text: Callable[[], Awaitable[bytes]]
+    regions: RegionView
 
 
 class Views:
@@ -166,7 +168,9 @@ class Views:
                 {
                     "host": to_hex(host),
                     "agents": sorted(offers.get(host, [])),
-                    "state": state.barred or shunned or ("ready" if alive else "not linked"),
+                    "state": state.barred
+                    or shunned
+                    or (("quoted" if state.quoted else "ready") if alive else "not linked"),
                     "chosen": alive and not state.barred and not shunned,
                     "suspect": suspects.get(host, ""),
                     "running": state.busy,

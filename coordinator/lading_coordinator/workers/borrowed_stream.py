@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from typing import cast
 
 from lading_coordinator.workers.wire import GOOD
+from lading_net.arriving import Arriving
 from lading_net.errors import LinkClosed, NetError, StreamReset
 from lading_protocol.ids import Address
 
@@ -14,13 +14,13 @@ from lading_protocol.ids import Address
 MOST_UNREAD = 256 * 1024
 
 
-class BorrowedStream(asyncio.Protocol):
+class BorrowedStream(Arriving, asyncio.Protocol):
     """The first byte says whether the desk could open it; else the rest says why not."""
 
     def __init__(self, peer: Address, protocol: str) -> None:
+        super().__init__()
         self.peer = peer
         self.protocol = protocol
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._arrived: deque[bytes] = deque()
         self._unread = 0
@@ -29,23 +29,10 @@ class BorrowedStream(asyncio.Protocol):
         self._ended = False
         self._closed = False
         self._error: NetError | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._watcher: Callable[[], None] | None = None
         self._room = asyncio.Event()
         self._room.set()
 
     # As lading_net.ports.Stream
-
-    async def read(self) -> bytes:
-        while (data := self.poll()) is None:
-            if self._reader is not None:
-                raise RuntimeError("another task is reading this stream")
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return data
 
     def poll(self) -> bytes | None:
         if self._arrived:
@@ -59,9 +46,6 @@ class BorrowedStream(asyncio.Protocol):
         if self._ended and self._closed:
             self._transport.close()
         return b"" if self._ended else None
-
-    def watch(self, callback: Callable[[], None] | None) -> None:
-        self._watcher = callback
 
     def write(self, data: bytes) -> None:
         if self._error is not None or self._transport.is_closing():
@@ -101,7 +85,7 @@ class BorrowedStream(asyncio.Protocol):
             self._unread += len(data)
             if self._unread - len(data) <= MOST_UNREAD < self._unread:
                 self._transport.pause_reading()
-            self._tell()
+            self._wake_reader()
 
     def eof_received(self) -> bool:
         if self._good:
@@ -109,23 +93,17 @@ class BorrowedStream(asyncio.Protocol):
         else:
             self._error = LinkClosed(self._why.decode(errors="replace") or "the link to the host is gone")
             self._transport.abort()
-        self._tell()
+        self._wake_reader()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._error is None and not self._ended:
             self._error = StreamReset("the stream broke off")
         self._room.set()
-        self._tell()
+        self._wake_reader()
 
     def pause_writing(self) -> None:
         self._room.clear()
 
     def resume_writing(self) -> None:
         self._room.set()
-
-    def _tell(self) -> None:
-        if self._watcher is not None:
-            self._watcher()
-        elif self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)

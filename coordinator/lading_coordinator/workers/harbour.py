@@ -58,7 +58,7 @@ class Harbour:
         return serve
 
     def heard(self, host: Address, message: bytes) -> None:
-        with contextlib.suppress(msgspec.DecodeError):  # the handler answers for what does not read
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # the handler answers for what does not read
             if isinstance(_to_index.decode(message), Hello):
                 self._hellos[host] = message
             if host in self._hellos:

@@ -7,6 +7,8 @@ import msgspec
 
 from lading_node.core.asked import bias_fault
 from lading_node.core.channel import (
+    NOTHING_BESIDE,
+    Beside,
     Channel,
     admit_to,
     cover,
@@ -18,13 +20,14 @@ from lading_node.core.channel import (
     unpaid_cap,
     why,
 )
+from lading_node.core.proof import Prompt
 from lading_protocol import OLDEST, VERSION
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Wei
 from lading_protocol.messages import ChatRequest, EmbedRequest, Open, Refuse, operation_of
 from lading_protocol.offers import KnownOffer
-from lading_protocol.pricing import attempt_amount
+from lading_protocol.pricing import Price, attempt_amount
 from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 
 # A lock must land before the session key expires; this many seconds are kept for that.
@@ -49,7 +52,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `closed` names why we take nothing now ("" when we do). `account` is None when it was not needed or the chain did
     not answer; `chain_error` then says why. `seen`: this attempt of this job has run here before. `stranger`: the peer
-    is neither the signer nor the one that brought the channel's papers so far.
+    is neither the signer nor the one that brought the channel's papers so far. `beside`: the payer's other channels.
+    `proven`: the prompt that the proof of the Open shows to be billed.
     """
 
     host: Address
@@ -63,6 +67,8 @@ class Facts(msgspec.Struct, frozen=True):
     closed: str = ""
     seen: bool = False
     stranger: bool = False
+    beside: Beside = NOTHING_BESIDE
+    proven: Prompt | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -152,16 +158,24 @@ def _check_money(
         if facts.account is None and facts.chain_error:
             return _chain_down(facts)
         return refusal
-    owing, cap = max(0, channel.written - (signed - channel.signed)), unpaid_cap(channel, offer.price)
-    if owing > cap:
-        return Refuse("unpaid", f"Work worth {owing} wei on this channel was never paid; at most {cap} wei may be.")
-    if opening.emitted and channel.lent > (cap := lent_cap(channel, offer.price)):
-        return Refuse(
-            "unproven",
-            f"Prompts worth {channel.lent} wei were read here for answers that are said to have begun elsewhere; "
-            f"at most {cap} wei may be, as much as was paid. Begin answers here, too.",
-        )
+    owing = facts.beside.written + max(0, channel.written - (signed - channel.signed))
+    if owing > (cap := unpaid_cap(channel, offer.price, facts.beside)):
+        return Refuse("unpaid", f"Work for this payer worth {owing} wei was never paid; at most {cap} wei may be.")
+    if opening.emitted and facts.proven is None and (refusal := check_lent(channel, offer.price, facts.beside)):
+        return refusal
     return Admitted(admit_to(channel, Wei(signed)), voucher, lock)
+
+
+def check_lent(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Refuse | None:
+    """Whether the payer may have one more prompt of which nothing shows that it is billed."""
+    lent, cap = channel.lent + beside.lent, lent_cap(channel, price, beside)
+    if lent <= cap:
+        return None
+    return Refuse(
+        "unproven",
+        f"Prompts worth {lent} wei were read here for answers that are said to have begun elsewhere; at most "
+        f"{cap} wei may be without the receipt of the host where they began. Send it, or begin answers here, too.",
+    )
 
 
 def check_cover(channel: Channel, signed: Wei, more: Wei) -> Refuse | None:

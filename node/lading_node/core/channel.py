@@ -4,6 +4,7 @@ Pure. One channel is shared by every job that the same signer runs here under th
 earned - signed <= written + the allowances of the running jobs, and `written` is bounded before a new job may start.
 """
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +20,8 @@ from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 UNPAID_PROMPT_TOKENS = 4096
 UNPAID_OUTPUT_TOKENS = 512
 UNPAID_SHARE = 50
+# And a quarter of it in prompts of answers that are said to have begun elsewhere, without the receipt that shows it.
+UNPROVEN_SHARE = 4
 
 
 P = TypeVar("P", SignedVoucher, SignedLock)
@@ -47,7 +50,8 @@ class Channel(msgspec.Struct, frozen=True):
     `locked`, `redeemed`, `closing` and `dead` (closed for good) are as last seen on the chain; `pending` is what an
     accepted lock will bring `locked` up to.
     `signed` is the highest voucher that is durable here. `written` is what ended attempts were not paid for. `lent` is
-    what the prompts of resumed attempts are worth since this node started, which another host is said to have billed.
+    what the prompts of resumed attempts are worth since this node started, which another host is said to have billed,
+    and no receipt shows it.
     """
 
     id: ChannelId
@@ -61,6 +65,26 @@ class Channel(msgspec.Struct, frozen=True):
     written: Wei = Wei(0)
     lent: Wei = Wei(0)
     running: tuple[Running, ...] = ()
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What all other channels of the same payer come to here (wei), but those that are closed for good: names are free,
+    and trust in a payer is not given to each of them."""
+
+    signed: Wei = Wei(0)
+    written: Wei = Wei(0)
+    lent: Wei = Wei(0)
+
+
+NOTHING_BESIDE = Beside()
+
+
+def beside(others: Iterable[Channel]) -> Beside:
+    signed = written = lent = 0
+    for one in others:
+        if not one.dead:
+            signed, written, lent = signed + one.signed, written + one.written, lent + one.lent
+    return Beside(Wei(signed), Wei(written), Wei(lent))
 
 
 def cover(channel: Channel) -> Wei:
@@ -87,23 +111,26 @@ def outstanding(channel: Channel) -> Wei:
     return Wei(max(0, channel.earned - channel.signed))
 
 
-def unpaid_cap(channel: Channel, price: Price) -> Wei:
-    """How much of ended attempts may stay unpaid before this signer is refused."""
-    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, UNPAID_OUTPUT_TOKENS) + channel.signed // UNPAID_SHARE)
+def unpaid_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Wei:
+    """How much of ended attempts may stay unpaid, over all channels of a payer, before it is refused."""
+    known = attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, UNPAID_OUTPUT_TOKENS)
+    return Wei(known + (channel.signed + beside.signed) // UNPAID_SHARE)
 
 
 def lend(channel: Channel, prompt: Wei) -> Channel:
-    """A prompt worth that much is read for an answer that is said to have begun elsewhere."""
+    """A prompt worth that much is read for an answer that is only said to have begun elsewhere."""
     return msgspec.structs.replace(channel, lent=Wei(channel.lent + prompt))
 
 
-def lent_cap(channel: Channel, price: Price) -> Wei:
-    """How much of such prompts a signer may have before its next one is refused: as much as it has paid here.
+def lent_cap(channel: Channel, price: Price, beside: Beside = NOTHING_BESIDE) -> Wei:
+    """How much of such prompts a payer may have before its next one is refused.
 
-    That the first token came from another host is the payer's word: whoever guesses it has the prompt read for nothing.
-    An honest payer comes to this only where more than half of what it brings has begun elsewhere.
+    Without the first host's receipt (core.proof) it is the payer's word alone that there is a first token: whoever
+    guesses it has the prompt read for nothing. An honest payer lacks that receipt only of answers that were lost within
+    their first tokens, or with whoever had it; it comes to this where a fifth of what it brings are such.
     """
-    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + channel.signed)
+    paid = (channel.signed + beside.signed) // UNPROVEN_SHARE
+    return Wei(attempt_amount(price, UNPAID_PROMPT_TOKENS, 0, 0) + paid)
 
 
 def restored(channel: Channel) -> Channel:

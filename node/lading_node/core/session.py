@@ -11,7 +11,7 @@ import msgspec
 
 from lading_node.core import channel as channels
 from lading_node.core import commit
-from lading_node.core.admission import Facts, admit, check_cover
+from lading_node.core.admission import Facts, admit, check_cover, check_lent
 from lading_node.core.attempt import Phase, Session, amount, receipt_of, record_of
 from lading_node.core.channel import Channel, ChannelId, Running
 from lading_node.core.events import (
@@ -160,11 +160,21 @@ def _started(session: Session, channel: Channel, event: EngineStarted) -> Step:
     allowance = _allowance(session)
     if refusal := check_cover(channel, channel.signed, allowance):
         return _refuse(session, channel, refusal, StopEngine())
+    assert session.facts is not None
+    lent = session.first and not _proven(session)
+    if lent and (refusal := check_lent(channel, session.offer.price, session.facts.beside)):
+        return _refuse(session, channel, refusal, StopEngine())
     session = msgspec.structs.replace(session, phase=Phase.RUNNING)
     channel = channels.begin(channel, Running(session.job, session.opening.attempt, allowance))
-    if session.first:
+    if lent:
         channel = channels.lend(channel, attempt_amount(session.offer.price, session.prompt_tokens, 0, 0))
     return Step(session, channel, (Send(Accept(event.prompt_tokens, event.prompt_hash)),))
+
+
+def _proven(session: Session) -> bool:
+    """Whether the prompt that was read is the one that another host's receipt bills."""
+    assert session.facts is not None
+    return session.facts.proven == (session.prompt_tokens, session.prompt_hash)
 
 
 def _allowance(session: Session) -> Wei:
@@ -251,7 +261,8 @@ def _flush(session: Session, channel: Channel, now: float) -> tuple[Session, Cha
         channel = channels.earn(channel, session.job, session.opening.attempt, amount(session))
         text = "" if rest else run.text
         effects.append(Send(_tokens(run.first, ids, text, session.rolling, chances)))
-        if session.count // CHUNK_TOKENS > session.receipted // CHUNK_TOKENS:
+        early = session.opening.early and not session.receipted
+        if early or session.count // CHUNK_TOKENS > session.receipted // CHUNK_TOKENS:
             session, receipt = receipt_of(session, Finish.RUNNING, now)
             effects.append(receipt)
     return session, channel, effects

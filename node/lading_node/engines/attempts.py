@@ -37,7 +37,8 @@ _CONNECT_S = 0.5
 
 class Targets:
     """`canaries` maps paths of host files to their secret content; `places` are folders to write in; `listeners` are
-    [family, address...] where the host listens; `parent` is the host's process; `quota` and `memory` are in bytes."""
+    [family, address...] where the host listens ("letters": for datagrams between processes); `parent` is the host's
+    process; `quota` and `memory` are in bytes."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.canaries: dict[str, str] = told.get("canaries", {})
@@ -120,6 +121,21 @@ def datagram(to: Targets) -> str:
     with _quiet(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
         line.connect(("192.0.2.1", 9))
         return "found a route out"
+    return ""
+
+
+def letters(to: Targets) -> str:
+    """A datagram to a process of the host, through half of a pair or a socket of its own."""
+    made: tuple[Callable[[], socket.socket], ...] = (
+        lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0],
+        lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+        lambda: socket.socket(socket.AF_UNIX, socket.SOCK_RAW),  # the same by another name
+    )
+    for address in [place[1] for place in to.listeners if place[0] == "letters"]:
+        for make in made:
+            with _quiet(), make() as line:
+                line.sendto(b"read me", address)
+                return f"wrote to {address}"
     return ""
 
 
@@ -289,7 +305,7 @@ def memory(to: Targets) -> str:
 
 ATTEMPTS: tuple[Callable[[Targets], str], ...] = (
     *(read_host, write_host, kernel_settings, devices),
-    *(ipv4, ipv6, unix, datagram, vsock, netlink, packet, io_uring),
+    *(ipv4, ipv6, unix, datagram, letters, vsock, netlink, packet, io_uring),
     *(bpf, userfaultfd, keyrings, perf, signals, parent_memory),
     *(threads, processes, disk, mounts, identity, namespaces, memory),
 )

@@ -63,6 +63,7 @@ class Range:
         self.canaries: list[Path] = []
         self.listeners: list[list[Any]] = []
         self.reached = 0
+        self._boxes: list[socket.socket] = []
 
     @contextlib.asynccontextmanager
     async def laid(self, own: Path) -> AsyncIterator[None]:
@@ -96,6 +97,16 @@ class Range:
                 server = await asyncio.start_unix_server(self._count, name)
                 stack.push_async_callback(_closed, server)
                 self.listeners.append(["AF_UNIX", name])
+        # Where everybody may go, as the system's own services have theirs.
+        for name in (f"{tempfile.gettempdir()}/{self.mark}-letters", "\0" + self.mark + "-letters"):
+            with contextlib.suppress(OSError):
+                box = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
+                box.bind(name)
+                self._boxes.append(box)
+                self.listeners.append(["letters", name])
+                if name[0] != "\0":
+                    stack.callback(Path(name).unlink, missing_ok=True)
+                    Path(name).chmod(0o777)
 
     async def _count(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reached += 1
@@ -116,6 +127,9 @@ class Range:
     def damage(self) -> list[str]:
         """What an attempt has done, as seen from here, whatever it says itself. Removes what it made."""
         seen = [f"{self.reached} connections arrived at this machine's listeners"] if self.reached else []
+        for box in self._boxes:
+            with contextlib.suppress(BlockingIOError):
+                seen.append(f"a datagram of {len(box.recv(64))} bytes arrived")
         for place in {*map(str, self.folders), "/tmp", "/var/tmp", "/dev/shm", "/"}:
             made = Path(place) / self.mark
             if made.exists():

@@ -20,6 +20,9 @@ _X32 = 0x40000000  # x86-64's second set of numbers, which would pass by every c
 _CLONE_THREAD = 0x10000
 _PDEATHSIG = 1
 _AF_UNIX = 1
+# Sockets that reach nobody before they are connected, with every flag that is set at once. The others of the family are
+# datagrams, half of a pair too: those are sent to any process that listens for some, the system's log among them.
+_CONNECTED = tuple(kind | close | wait for kind in (1, 5) for close in (0, 0x80000) for wait in (0, 0x800))
 _TIOCSTI = 0x5412
 
 # "name x86-64 arm64", a dash where there is none.
@@ -84,6 +87,14 @@ def _only(number: int, argument: int, *values: int) -> bytes:
     return _step(_EQUAL, number, 0, len(body) // 8) + body
 
 
+def _local(number: int) -> bytes:
+    """Let sockets between processes be made, of a kind that is connected."""
+    tests = b"".join(_step(_EQUAL, kind, len(_CONNECTED) - i, 0) for i, kind in enumerate(_CONNECTED))
+    kinds = _step(_LOAD, _AT_ARGUMENT + 8) + tests + _REFUSE + _PASS
+    body = _step(_LOAD, _AT_ARGUMENT) + _step(_EQUAL, _AF_UNIX, 1, 0) + _REFUSE + kinds
+    return _step(_EQUAL, number, 0, len(body) // 8) + body
+
+
 def _except(number: int, argument: int, value: int) -> bytes:
     """Refuse the call when the low half of an argument is `value`."""
     body = _step(_LOAD, _AT_ARGUMENT + 8 * argument) + _step(_EQUAL, value, 0, 1) + _REFUSE + _PASS
@@ -104,10 +115,7 @@ def program(machine: str, pid: int, *, unix: bool, device: bool = False) -> byte
     parts += [_step(_EQUAL, _CLONE3[column], 0, 1), _step(_RETURN, _ERRNO | errno.ENOSYS)]
     thread = _step(_LOAD, _AT_ARGUMENT) + _step(_ANY_BIT, _CLONE_THREAD, 1, 0) + _REFUSE + _PASS
     parts += [_step(_EQUAL, _CLONE[column], 0, len(thread) // 8), thread]
-    parts += [
-        _only(_SOCKET[column], 0, *((_AF_UNIX,) if unix or device else ())),
-        _only(_SOCKETPAIR[column], 0, _AF_UNIX),
-    ]
+    parts += [_local(_SOCKET[column]) if unix or device else _only(_SOCKET[column], 0), _local(_SOCKETPAIR[column])]
     parts += [_only(_TGKILL[column], 0, pid), _only(_PRLIMIT[column], 0, 0, pid)]
     parts += [_except(_PRCTL[column], 0, _PDEATHSIG), _except(_IOCTL[column], 1, _TIOCSTI), _PASS]
     return b"".join(parts)

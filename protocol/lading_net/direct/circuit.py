@@ -47,6 +47,9 @@ async def reserve(link: DirectLink, mine: PeerId) -> Reservation:
         except BadEndpoint:
             continue  # a relay may also listen where we do not go
         endpoints.append(str(Endpoint(place.kind, place.host, place.port, mine, link.peer_id)))
+    if not endpoints and link.dialled and link.seen_at is not None:  # go-libp2p's names none but public ones
+        kind = "ip6" if ":" in link.seen_at[0] else "ip4"
+        endpoints.append(str(Endpoint(kind, *link.seen_at, mine, link.peer_id)))
     return Reservation(float(answer.expires), tuple(endpoints))
 
 

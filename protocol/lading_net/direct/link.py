@@ -31,7 +31,7 @@ _FEW = 8
 _ENDED_A_TURN = 8
 _CLOSE_PATIENCE = 1.0
 _MOST_EXCESS = 1024  # streams and pings refused before the link is given up
-_MOST_UNHEARD = 64 * 1024  # bytes that wait to be looked at before no more are read
+_WOKEN_A_TURN = 256  # readers; what arrives for the others meanwhile they get together
 
 
 class Pipe(Protocol):
@@ -75,7 +75,9 @@ class DirectLink:
         self._error: LinkClosed | None = None
         self._when_over: Callable[[DirectLink], None] | None = None
         self._flush_due = self._held_up = self._asked = self._retired = False
-        self._turn_due = self._unheard = False  # more is to be looked at; meanwhile nothing is read
+        self._turn_due = self._paused = False  # more is to be looked at; meanwhile nothing is read
+        self._due: deque[DirectStream] = deque()  # something has arrived for their readers
+        self._may_wake = _WOKEN_A_TURN
         self._heard = True
         self._bare = 0.0  # seconds without a stream
         self._pings = Bucket(settings.pings, self._loop.time())
@@ -193,12 +195,17 @@ class DirectLink:
         self._happened(self._session.receive(data))
 
     def _happened(self, events: list[yamux.Event]) -> None:
+        """A socket with much to read is read many times in a row, so the rest waits for a turn that is made here."""
         session = self._session
         for event in events:
             self._apply(event)
-        if session.held_up and not self._turn_due:
+        self._wake_readers()
+        if (session.held_up or self._due) and not self._turn_due:
             self._turn_due = True
             self._loop.call_soon(self._go_on)
+        if session.held_up is not self._paused and self._error is None:
+            self._paused = session.held_up
+            (self._pipe.pause_reading if self._paused else self._pipe.resume_reading)()
         self._count()
         if self._pool.unread > self._pool.most:
             self._pool.relieve()
@@ -209,27 +216,31 @@ class DirectLink:
 
     def _go_on(self) -> None:
         """Looks at more of what arrived, now that others had their turn."""
-        self._turn_due = False
-        if self._error is not None:
+        self._turn_due, self._may_wake = False, _WOKEN_A_TURN
+        if self._error is not None:  # whose end wakes them all
             return
         try:
             self._happened(self._session.go_on())
         except NetError as error:
             self._abandon(error)
-            return
-        if self._unheard != (much := self._session.held > _MOST_UNHEARD):
-            self._unheard = much
-            (self._pipe.pause_reading if much else self._pipe.resume_reading)()
+
+    def _wake_readers(self) -> None:
+        due = self._due
+        while due and self._may_wake:
+            self._may_wake -= 1
+            due.popleft().wake()
 
     def _apply(self, event: yamux.Event) -> None:
         match event:
             case yamux.Received(flow, payload):
-                flow.owner.arrived(payload)
+                if flow.owner.arrived(payload):
+                    self._due.append(flow.owner)
             case yamux.Opened(flow):
                 flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
                 self.send(flow, multistream.HELLO)
             case yamux.Ended(flow):
-                flow.owner.ended()
+                if flow.owner.ended():
+                    self._due.append(flow.owner)
             case yamux.Dropped(flow, ours):
                 why = "Too much arrived that was not read" if ours else "The peer reset the stream"
                 flow.owner.fail(StreamReset(f"{why}."))

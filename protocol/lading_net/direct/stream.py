@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lading_net.arriving import Arriving
 from lading_net.direct import multistream
 from lading_net.direct.yamux import Flow
 from lading_net.errors import NetError, ProtocolViolation, StreamClosed, StreamReset
@@ -26,7 +26,7 @@ _LARGE = 8 * 1024
 LINK_HIGH_WATER = 8 * 1024 * 1024
 
 
-class DirectStream:
+class DirectStream(Arriving):
     """Implements ports.Stream. Made by DirectLink only."""
 
     __slots__ = (
@@ -38,8 +38,7 @@ class DirectStream:
         "_error",
         "_link",
         "_negotiation",
-        "_reader",
-        "_watcher",
+        "_told",
         "abandoned",
         "flow",
         "protocol",
@@ -49,14 +48,13 @@ class DirectStream:
     def __init__(
         self, link: DirectLink, flow: Flow, protocol: str, negotiation: multistream.Dialler | multistream.Listener
     ) -> None:
+        super().__init__()
         self._link, self.flow, self.protocol = link, flow, protocol
         self._negotiation: multistream.Dialler | multistream.Listener | None = negotiation
         self._chunks: deque[bytes] = deque()
         self._error: NetError | None = None  # why nothing can be written any more
         self._cut: NetError | None = None  # why what arrived is not all that was sent
-        self._ended = self._closed = False
-        self._reader: asyncio.Future[None] | None = None
-        self._watcher: Callable[[], None] | None = None
+        self._ended = self._closed = self._told = False
         self._drained: asyncio.Future[None] | None = None
         self.abandoned = False  # its handler has returned
         self.sweeps = 0
@@ -88,17 +86,6 @@ class DirectStream:
         """See DirectLink.reached_at."""
         return self._link.reached_at
 
-    async def read(self) -> bytes:
-        while (data := self.poll()) is None:
-            if self._reader is not None:
-                raise RuntimeError("another task is reading this stream")
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return data
-
     def poll(self) -> bytes | None:
         if self._chunks:
             data = self._take()
@@ -107,9 +94,6 @@ class DirectStream:
         if self._cut is not None:
             raise type(self._cut)(self._cut.message)
         return b"" if self._ended else None
-
-    def watch(self, callback: Callable[[], None] | None) -> None:
-        self._watcher = callback
 
     def write(self, data: bytes) -> None:
         if self._error is not None or self._closed:
@@ -143,19 +127,26 @@ class DirectStream:
     def negotiating(self) -> bool:
         return self._negotiation is not None
 
-    def arrived(self, data: bytes) -> None:
+    def arrived(self, data: bytes) -> bool:
+        """Whether the link is to call `wake`, once for all that has arrived until then."""
         if self._negotiation is not None:
             data = self._negotiate(data)
             if not data:
-                return
-        if self._error is None:
-            self._chunks.append(data)
-            self._wake_reader()
+                return False
+        if self._error is not None:
+            return False
+        self._chunks.append(data)
+        return self._tell()
 
-    def ended(self) -> None:
+    def ended(self) -> bool:
+        """The same."""
         self._ended = True
         if self._negotiation is not None:
             self._give_up(ProtocolViolation("The peer closed the stream before it agreed on a protocol."))
+        return self._tell()
+
+    def wake(self) -> None:
+        self._told = False
         self._wake_reader()
 
     def drain_if_low(self) -> None:
@@ -176,6 +167,10 @@ class DirectStream:
         self._wake_drain()
 
     # -- inside
+
+    def _tell(self) -> bool:
+        told, self._told = self._told, True
+        return not told
 
     def _take(self) -> bytes:
         """Small chunks joined, so that many cost one read; a large one as it came, so that it is not copied."""
@@ -223,12 +218,6 @@ class DirectStream:
         if self._error is not None:
             raise type(self._error)(self._error.message)
         raise StreamClosed("The write side of this stream is closed.")
-
-    def _wake_reader(self) -> None:
-        if self._watcher is not None:
-            self._watcher()
-        elif self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
     def _wake_drain(self) -> None:
         if self._drained is not None:

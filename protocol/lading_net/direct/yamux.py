@@ -26,9 +26,10 @@ _SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
 _MAX_WINDOW = 2**32 - 1
 _LEAST_ROOM = 4 * HEADER_SIZE  # a smaller rest is left alone, rather than splitting a large write for it
 _MAX_CONTROL = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
-_EFFORT = 128  # for a peer, before others get their turn: what is of no use to us costs 1
-_OPENING = 16  # and a stream, with the task that serves it
-_TRIFLE = 32  # bytes: smaller frames are counted too; one with a token is larger, as its hash alone is so long
+_EFFORT = 2048  # for a peer, before others get their turn: a frame with data costs 1 ...
+_IDLE = 16  # ... one that is of no use to us this ...
+_OPENING = 256  # ... and a stream, with the task that serves it
+_TRIFLE = 32  # bytes: data is of use from here on; a frame with a token is larger, as its hash alone is so long
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -351,14 +352,14 @@ class Session:
         flow = self._accept(number, events) if flags & _SYN else self.flows.get(number)
         if flow is None:  # a stream that ended here before the peer knew: let its last frames pass
             if not flags & _SYN:
-                self._spend(1)
+                self._spend(_IDLE)
             if kind == _DATA:
                 self._body, self._body_flow = length, None
             return
         if not flow.heard:
             self._first_answer(flow)
-        if length < _TRIFLE and not flags & _SYN:
-            self._spend(1)
+        if not flags & _SYN:
+            self._spend(1 if length >= _TRIFLE else _IDLE)
         if kind == _DATA:
             if length > flow.receive_window or (length and flow.seen_end):
                 raise ProtocolViolation("The peer sent more than it was granted on a stream.")
@@ -378,7 +379,7 @@ class Session:
         if kind > _GO_AWAY or number:
             raise ProtocolViolation("The peer sent a frame that yamux does not know.")
         if kind == _PING:
-            self._spend(1)
+            self._spend(_IDLE)
             if flags & _SYN and self._admits(False):
                 self._owe(_pack(0, _PING, _ACK, 0, value))
             return

@@ -22,6 +22,7 @@ from lading_net.core.kademlia import (
     GET_PROVIDERS,
     KAD,
     LONGEST,
+    NEAREST,
     PING,
     PUT_VALUE,
     Contact,
@@ -315,11 +316,17 @@ class MeshGossip:
                 if question.kind == ADD_PROVIDER:
                     self._remember(stream, question)
                     continue
-                asker = stream.peer_id
-                near = [] if question.kind == PING else self._table.nearest(spot(question.key), without=asker)
+                near = [] if question.kind == PING else self._near(question.key, stream)
                 found = self._providers.of(question.key, self._now()) if question.kind == GET_PROVIDERS else []
                 stream.write(encode_answer(question, near, found))
             await stream.drain()
+
+    def _near(self, key: bytes, stream: DirectStream) -> list[Contact]:
+        """Us too, where we are what is looked for: go-libp2p takes only those for peers who then name somebody."""
+        near = self._table.nearest(spot(key), without=stream.peer_id)
+        if key == self.peer_id.raw and (here := self._told(stream.reached_at)):
+            return [Contact(self.peer_id, tuple(here)), *near[: NEAREST - 1]]
+        return near
 
     def _remember(self, stream: DirectStream, question: Question) -> None:
         """What a peer says that it provides; of others nobody can speak."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lading_net.arriving import Arriving
 from lading_net.errors import (
     BufferFull,
     LinkClosed,
@@ -89,17 +90,16 @@ class Wire:
         self._arm()
 
 
-class MemoryStream:
+class MemoryStream(Arriving):
     """One end of a stream; `twin` is the other."""
 
     twin: MemoryStream
 
     def __init__(self, link: MemoryLink, protocol: str) -> None:
+        super().__init__()
         self._link = link
         self._protocol = protocol
         self._arrived: list[bytes] = []
-        self._reader: asyncio.Future[None] | None = None
-        self._watcher: Callable[[], None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._unread = 0  # bytes we wrote that the twin has not read
         self._ended = False  # the peer closed its write side
@@ -113,17 +113,6 @@ class MemoryStream:
     @property
     def protocol(self) -> str:
         return self._protocol
-
-    async def read(self) -> bytes:
-        while (data := self.poll()) is None:
-            if self._reader is not None:
-                raise RuntimeError("another task is reading this stream")
-            self._reader = self._link.loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        return data
 
     def poll(self) -> bytes | None:
         if not self._arrived:
@@ -139,9 +128,6 @@ class MemoryStream:
             data = data[:taken]
         self.twin.consumed(len(data))
         return data
-
-    def watch(self, callback: Callable[[], None] | None) -> None:
-        self._watcher = callback
 
     def write(self, data: bytes) -> None:
         self._check()
@@ -184,11 +170,11 @@ class MemoryStream:
     def feed(self, data: bytes) -> None:
         if self.error is None:
             self._arrived.append(data)
-            self._tell()
+            self._wake_reader()
 
     def end(self) -> None:
         self._ended = True
-        self._tell()
+        self._wake_reader()
         self._link.forget_if_done(self)
 
     def fail(self, error: NetError) -> None:
@@ -198,15 +184,9 @@ class MemoryStream:
         self.error = error
         if not isinstance(error, LinkClosed):
             self._arrived.clear()
-        self._tell()
+        self._wake_reader()
         _wake(self._drainer)
         self._link.forget(self)
-
-    def _tell(self) -> None:
-        if self._watcher is not None:
-            self._watcher()
-        else:
-            _wake(self._reader)
 
     def consumed(self, size: int) -> None:
         self._unread -= size

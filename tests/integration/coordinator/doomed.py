@@ -1,7 +1,7 @@
 """A coordinator in a process of its own, to be killed: over real sockets, with a chain in its memory.
 
-`python doomed.py FOLDER CAP [API_KEY]` prints one JSON line that says where it is reached and what it has signed so
-far, and serves until it is killed. The chain is a new one each time; what must last is what lies in the folder.
+`python doomed.py FOLDER CAP [API_KEY [NAME]]` prints one JSON line that says where it is reached and what it has signed
+so far, and serves until it is killed. The chain is a new one each time; what must last is what lies in the folder.
 """
 
 import asyncio
@@ -11,14 +11,17 @@ import sys
 import time
 from pathlib import Path
 
+import uvloop
+
 from integration.coordinator.town import Town
 from lading_coordinator.errors import ApiError
 from lading_protocol.ids import to_hex
 from lading_protocol.receipts import SessionConsent
 
 
-async def main(folder: Path, cap: int, api_key: str) -> None:
+async def main(folder: Path, cap: int, api_key: str = "", name: str = "coordinator") -> None:
     town = Town(folder)
+    town.name = name
     await town.build()
     sessions, settlement = town.coordinator.sessions, town.contracts.settlement
     if not api_key:
@@ -55,4 +58,4 @@ async def main(folder: Path, cap: int, api_key: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""))
+    uvloop.run(main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -266,9 +266,9 @@ def test_without_another_gateway_the_answer_breaks_off_in_words(
 ) -> None:
     async def story() -> None:
         from lading.errors import GatewayError
-        from lading.routes import gateway
+        from lading.routes import passage
 
-        monkeypatch.setattr(gateway, "RECONNECT_SECONDS", 1.0)
+        monkeypatch.setattr(passage, "RECONNECT_SECONDS", 1.0)
         async with desks(tmp_path, "only", habits=Habits(length=LENGTH, pause=0.01)) as (only,):
             client = Client.through(only.url, await only.session())
             reader = Reader(10, only.kill)

@@ -30,6 +30,7 @@ class Town:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.settings = settings
+        self.name = "coordinator"
         self.tasks: list[asyncio.Task[None]] = []
         self.hosts: list[Host] = []
 
@@ -48,7 +49,7 @@ class Town:
         self.agent, self.terms = await self.register("storyteller")
 
     async def build_door(self) -> None:
-        self.transport = DirectTransport(key("coordinator"))
+        self.transport = DirectTransport(key(self.name))
         self.endpoint = await self.transport.listen(ANY_PORT)
 
     def made_settings(self) -> CoordinatorSettings:
@@ -57,7 +58,7 @@ class Town:
 
     def outside(self) -> Outside:
         fresh = random.Random(3).randbytes
-        return Outside(key("coordinator"), self.contracts, self.transport, None, (self.endpoint,), time.time, fresh)
+        return Outside(key(self.name), self.contracts, self.transport, None, (self.endpoint,), time.time, fresh)
 
     async def register(self, name: str) -> tuple[AgentId, TermsId]:
         maker, agent = key("maker"), agent_id(dump(manifest(name)))

@@ -51,7 +51,7 @@ def test_a_consumer_with_one_address_finds_a_host_by_the_agents_id(tmp_path: Pat
                 ("127.0.0.1", Endpoint.parse(node.endpoints[0]).port)
             ]
             with pytest.raises(UnknownModel):  # its provider is known, and nothing is there
-                await route._find(to_hex(OTHER))
+                await route._find(to_hex(OTHER), "chat")
             await transport.close()
             purse.close()
 

@@ -37,6 +37,9 @@ class Router:
         self.beat_at = [0.0] * count
         self.shunned = [0.0] * count
 
+    def meet(self, routers: "list[Router]") -> None:
+        """The other gateways are these."""
+
     def beat(self, host: int, free: int, now: float) -> None:
         self.free[host], self.drift[host], self.beat_at[host] = free, 0, now
 

@@ -106,6 +106,8 @@ class World:
         self.all_free = int(self.free.sum())
         self.coming = np.zeros(len(machines), np.int64)  # requests on their way
         self.routers = [policy(machines, n % len(REGIONS), self.luck) for n in range(shape.gateways)]
+        for router in self.routers:
+            router.meet(self.routers)
         bounds = Bounds(all=1 << 20, queue=1 << 16, queue_each=1 << 16)
         self.doors = [Admission(bounds) for _ in self.routers]
         self.failovers = [Failover(Limits()) for _ in self.routers]

@@ -1,4 +1,4 @@
-"""An answer that is cut anywhere in its bytes goes on behind exactly what was handed out."""
+"""An answer that is cut anywhere in its bytes goes on behind exactly what was handed out; who lies is not believed."""
 
 import json
 
@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lading.core.continued import Continued
+from factories import receipt as make_receipt
+from lading.core.continued import Begun, Continued, Rest, Told, line
+from lading_protocol.errors import LadingError
+from lading_protocol.messages import MAX_TOKENS
 
-HEAD = {"x-lading-agent": "0xaa", "x-lading-max-tokens": "40"}
+JOB = "0x" + "ab" * 32
+HEAD = {
+    "x-lading-ids": "2",
+    "x-lading-agent": "0x" + "aa" * 32,
+    "x-lading-max-tokens": "40",
+    "x-lading-created": "5",
+    "x-lading-job": JOB,
+}
 # Tokens and the text that each releases: some none (half a character, a held stop), some of several bytes.
 TOKENS = [
     (n * 7, text) for n, text in enumerate(["a ", "", "é", '{"x": 1}', "", "\n", "b\r\nc", "data: ", "€", "z"] * 3)
@@ -17,84 +27,144 @@ TOKENS = [
 WHOLE = "".join(text for _, text in TOKENS)
 
 
-def stream(first: int, burst: int) -> bytes:
-    """What a gateway sends from token `first` on."""
-    parts = []
+def event(text: str) -> bytes:
+    return f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n".encode() if text else b""
+
+
+def stream(body: dict[str, object], burst: int) -> bytes:
+    """What a gateway sends of the rest: its opening, pieces, and an end of two events."""
+    rest = body.get("lading")
+    there = msgspec.convert(rest, Rest) if rest is not None else None
+    first, paid = (len(there.choices[0].ids), int(there.paid)) if there is not None else (0, 0)
+    parts = [] if there is not None and there.events else [line(Told(events=1)), event("!")]
     for at in range(first, len(TOKENS), burst):
         some = TOKENS[at : at + burst]
-        text = "".join(one for _, one in some)
-        parts.append(f": tokens {at} {','.join(str(token) for token, _ in some)}\n")
-        parts.append(f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n" if text else "\n")
-    return "".join(parts).encode()
+        told = b"".join(event(one) for _, one in some)
+        ids, cost = tuple(token for token, _ in some), 10 * (at + len(some) - first)
+        parts += [line(Told(0, at, ids, told.count(b"\n\n"), cost=str(cost), text="".join(t for _, t in some))), told]
+        parts += [] if told else [b"\n"]
+    end = Told(finish="stop", events=2, cost=str(10 * (len(TOKENS) - first)))
+    return b"".join([*parts, line(end), event(f"={paid + int(end.cost)}"), b"data: [DONE]\n\n"])
 
 
-def read(answer: Continued, data: bytes, *, whole: bool) -> str:
-    """Lines as an HTTP client gives them: the last one only if it is whole, or the stream ended well."""
-    text = ""
-    lines = data.decode(errors="ignore").split("\n")
-    if not whole:
-        lines = lines[:-1]
-    for line in lines:
-        event = answer.line(line)
-        if event is not None:
-            text += event["choices"][0]["delta"]["content"]
-    return text
+def text_of(events: list[bytes]) -> str:
+    found = [one[6:] for one in events if one != b"data: [DONE]\n\n"]
+    return "".join(json.loads(one)["choices"][0]["delta"]["content"] for one in found)
 
 
-@given(st.lists(st.floats(0, 1), max_size=5), st.integers(1, 4))
-def test_cut_anywhere_any_number_of_times(cuts: list[float], burst: int) -> None:
+@given(st.lists(st.floats(0, 1), max_size=5), st.integers(1, 4), st.integers(1, 300), st.booleans())
+def test_cut_anywhere_any_number_of_times(cuts: list[float], burst: int, size: int, crlf: bool) -> None:
     answer, text = Continued(), ""
-    for cut in cuts:
+    for cut in [*cuts, 1.0]:
         body = answer.body({"model": "m", "stream": True})
         answer.head(HEAD)
-        first = len(body.get("lading", {}).get("emitted", []))
-        assert first == answer.given == len(answer.ids)
-        data = stream(first, burst)
-        text += read(answer, data[: int(cut * len(data))], whole=False)
-        assert text == "".join(one for _, one in TOKENS[: len(answer.ids)])
+        data = stream(body, burst)
+        data = data.replace(b"\n", b"\r\n") if crlf else data  # what a proxy may make of it
+        data = data[: int(cut * len(data))]
+        for at in range(0, len(data), size):
+            text += text_of(answer.feed(data[at : at + size]))
+        if answer.done:
+            break
+        assert text in ("", "!" + "".join(one for _, one in TOKENS[: len(answer.choices[0].ids)]))
         assert answer.able
-    answer.body({"model": "m"})
-    text += read(answer, stream(len(answer.ids), burst), whole=True)
-    assert text == WHOLE
-    assert answer.ids == [token for token, _ in TOKENS]
+        assert answer.cost == 10 * len(answer.choices[0].ids)
+    assert text == f"!{WHOLE}={10 * len(TOKENS)}"
+    assert answer.choices[0].ids == [token for token, _ in TOKENS]
+    assert answer.choices[0].text == WHOLE
+    assert answer.cost == 10 * len(TOKENS)
 
 
 def test_the_rest_is_asked_for_under_what_the_first_gateway_made_of_it() -> None:
     answer = Continued()
-    assert answer.body({"model": "story", "seed": 5}) == {"model": "story", "seed": 5}
+    asked = {"model": "story", "seed": 5, "max_tokens": 3}
+    assert answer.body(asked) == asked
     answer.head(HEAD)
-    read(answer, stream(0, 1)[:120], whole=False)
+    answer.feed(line(Told(0, 0, (4, 5), 1, prompt=9, cost="17")) + event("hi"))
     assert answer.begun
-    body = answer.body({"model": "story", "seed": 5})
-    assert body == {"model": "0xaa", "max_tokens": 40, "seed": 5, "lading": {"emitted": answer.ids}}
+    body = answer.body(asked)
+    assert {name: body[name] for name in asked} == asked
+    rest = msgspec.convert(body["lading"], Rest)
+    assert rest == Rest(HEAD["x-lading-agent"], JOB, 5, 1, [Begun(40, [4, 5], prompt=9)], "17", [JOB])
 
 
-def test_a_server_that_tells_no_tokens_cannot_be_followed_by_another() -> None:
+def test_a_server_that_tells_nothing_cannot_be_followed_by_another() -> None:
     answer = Continued()
     answer.head({})
     assert answer.able
-    answer.line('data: {"choices": [{"delta": {"content": "hello"}}]}')
+    assert answer.feed(event("hello") + b'data: {"choi') == [event("hello")]
     assert answer.begun
     assert not answer.able
+    assert answer.end() == [b'data: {"choi\n\n']
 
 
-def test_a_gateway_that_skips_or_repeats_tokens_is_not_believed() -> None:
-    for first in (0, 2):
-        answer = Continued()
-        answer.head(HEAD)
-        answer.line(": tokens 0 5")
-        answer.line("")
-        answer.line(f": tokens {first} 5")
-        with pytest.raises(ValueError, match="where 1 is next"):
-            answer.line("")
-
-
-@given(st.text(max_size=60))
-def test_whatever_a_server_sends_is_an_event_or_an_error_and_nothing_else(line: str) -> None:
+def test_a_gateway_that_does_not_know_how_is_left_for_another() -> None:
     answer = Continued()
+    answer.head(HEAD)
+    answer.feed(line(Told(0, 0, (4,), 1)) + event("hi"))
+    answer.body({})
+    with pytest.raises(ValueError, match="go on"):
+        answer.head({})
+    assert answer.able
+
+
+def test_the_first_receipt_is_the_proof_and_the_last_one_counts() -> None:
+    answer = Continued()
+    answer.head(HEAD)
+    answer.feed(line(Told(0, 0, (4, 5), 1)) + event("hi"))
+    for tokens in (1, 33, 64):
+        packed = make_receipt(output_tokens=tokens).pack()
+        marks = b"".join(bytes([tokens, n]) * 16 for n in range(2))
+        answer.feed(line(Told(receipt=packed, marks=marks)) + b"\n")
+    [last] = answer.receipts.values()
+    assert last.packed == packed
+    assert len(last.marks) == 1 + 1 + 2
+    assert answer.choices[0].proof == make_receipt(output_tokens=1).pack()
+
+
+LIES = {
+    "a token again": line(Told(0, 0, (5,), 1)),
+    "a token left out": line(Told(0, 2, (5,), 1)),
+    "more than it said": line(Told(0, 1, (5,) * 40, 1)),
+    "another choice": line(Told(3, 0, (5,), 1)),
+    "no tokens": b": lading {}garbage\n",
+    "a cost below nothing": b': lading {"cost":"-5"}\n',
+    "an id that is none": b': lading {"ids":[-1]}\n',
+    "a word within a run": line(Told(0, 1, (5,), 2)) + event("x") + line(Told(0, 2, (6,), 1)),
+    "more than was announced": line(Told(0, 1, (5,), 0)) + event("x"),
+    "an event without a word": event("x"),
+    "a receipt that is none": line(Told(receipt=b"short")),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_who_lies_about_what_it_sends_is_not_believed(lie: str) -> None:
+    answer = Continued()
+    answer.head(HEAD)
+    assert answer.feed(line(Told(0, 0, (4,), 1)) + event("a")) == [event("a")]
+    with pytest.raises((msgspec.MsgspecError, ValueError, LookupError, LadingError)):
+        answer.feed(LIES[lie] + event("b"))
+    assert answer.choices[0].ids == [4]
+    body = answer.body({})
+    assert msgspec.convert(body["lading"], Rest).choices[0].ids == [4]
+
+
+def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lading.core import continued
+
+    monkeypatch.setattr(continued, "MOST_HELD", 1 << 16)
+    answer = Continued()
+    answer.head(HEAD)
+    answer.feed(b"x" * (1 << 16))
+    with pytest.raises(ValueError, match="no end"):
+        answer.feed(b"x")
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_whatever_a_server_sends_is_events_or_an_error_and_nothing_else(data: bytes, follows: bool) -> None:
+    answer = Continued()
+    answer.head(HEAD if follows else {})
     try:
-        event = answer.line(line)
-    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError):
-        return
-    assert event is None or isinstance(event, dict)
-    assert answer.ids == []
+        answer.feed(data + b"\n\n")
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError, LadingError):
+        pass
+    assert all(len(one.ids) <= MAX_TOKENS and not one.ids for one in answer.choices)

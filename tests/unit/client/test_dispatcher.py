@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -463,3 +464,48 @@ def test_a_host_that_gives_up_over_unsigned_tokens_is_left_alone() -> None:
             assert w.dispatcher.directory.host(w.hosts[0].key.address).shunned_until > NOW + 3000
 
     simulate(play)
+
+
+class Leaver:
+    """A listener that ends its own job from within what it hears."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.job: asyncio.Task[None] | None = None
+        self.heard = 0
+
+    def hear(self, event: Event) -> None:
+        self.heard += isinstance(event, Piece)
+        if self.heard == 5 and self.job is not None:
+            self.full = self.job.cancel()
+
+    async def drain(self) -> None: ...
+
+
+def test_a_listener_that_cancels_its_job_while_it_hears_of_it_hurts_nobody_else_on_the_link(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def play() -> None:
+        slow = Host(key("slow"))
+
+        async def paced(messages: MessageStream[Open | Pay], ask: Open, answer: Any = slow._answer) -> None:
+            await asyncio.sleep(0.1)
+            await answer(messages, ask)
+
+        slow._answer = paced  # type: ignore[method-assign]
+        async with world(slow) as w:
+            payer, request = Payer(PAYER, PAYER.address, Wei(10**9)), chat_request(max_tokens=100)
+            leaver = Leaver()
+            leaver.job = asyncio.ensure_future(
+                w.dispatcher.carry(payer, Ask(slow.offer.agent, request), leaver, job_id("leaver"))
+            )
+            other = asyncio.ensure_future(w.ask())
+            await asyncio.gather(leaver.job, return_exceptions=True)
+            assert leaver.job.cancelled()
+            assert text_of(await other) == WHOLE
+            await w.dispatcher.close()
+            assert w.dispatcher.reserved == {}
+            assert w.promised(slow) == sum(account.cost for account in w.ended)
+
+    simulate(play)
+    assert caplog.records == [], "nothing was thrown into the link's own turn"

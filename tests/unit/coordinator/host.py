@@ -93,8 +93,8 @@ class Habits(msgspec.Struct, frozen=True):
     shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
     the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
     without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
-    refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them; one that
-    does not bind is of an older program and signs each receipt."""
+    refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them. Its offers
+    name its `region` and `endpoint`. One that does not bind is of an older program and signs each receipt at once."""
 
     length: int = 12
     pause: float = 0.0
@@ -116,6 +116,8 @@ class Habits(msgspec.Struct, frozen=True):
     untold: bool = False
     slots: int = 0
     takes_fees: bool = False
+    region: str = ""
+    endpoint: str = ""
     binds: bool = True
 
 
@@ -143,9 +145,8 @@ class Host:
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
         self.offers: dict[bytes, KnownOffer] = {}
-        for agent, terms, name in agents:
-            known = check_advert(self._advert(agent, terms, name), record.settlement_domain, clock())
-            self.offers[known.id] = known
+        self.agents = agents
+        self._state()
         transport.handle(JOB, self._job)
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
@@ -164,13 +165,27 @@ class Host:
         stream = await self.link.open(HEARTBEAT)
         messages: MessageStream[Beat] = MessageStream(stream, msgspec.msgpack.Decoder(Beat))
         try:
-            messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
+            stated: list[bytes] = []
             while True:
+                if stated != list(self.offers):
+                    stated = list(self.offers)
+                    messages.send(Hello(VERSION, tuple(known.advert for known in self.offers.values())))
                 messages.send(Beat(self.habits.slots - self.running if self.habits.slots else 4, 0))
                 await messages.drain()
                 await asyncio.sleep(period)
         except NetError:
             return
+
+    def reprice(self, price_in: int, price_out: int) -> None:
+        """From the next beat on; the older offers are withdrawn."""
+        self.habits = msgspec.structs.replace(self.habits, price_in=price_in, price_out=price_out)
+        self.offers.clear()
+        self._state()
+
+    def _state(self) -> None:
+        for agent, terms, name in self.agents:
+            known = check_advert(self._advert(agent, terms, name), self.record.settlement_domain, self.clock())
+            self.offers[known.id] = known
 
     def _advert(self, agent: bytes, terms: bytes, name: str) -> Advert:
         offer = Offer(
@@ -184,7 +199,9 @@ class Host:
             int(self.clock()) + 3600,
             bytes(32),
         )
-        return make_advert(offer, detail(name=name), self.record.settlement_domain, self.key)
+        habits = self.habits
+        about = detail(name=name, region=habits.region, endpoints=(habits.endpoint,) if habits.endpoint else ())
+        return make_advert(offer, about, self.record.settlement_domain, self.key)
 
     # Jobs
 
@@ -321,12 +338,14 @@ class _Attempt:
                     self.messages.stream.write(len(cut).to_bytes(4, "big") + cut)
                 else:
                     self.messages.send(frame)
+                if opening.early and not at:
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
-                await asyncio.sleep(habits.pause)
+                await asyncio.sleep(self.host.habits.pause)
         if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
             finish = Finish.LENGTH
         self.messages.send(Done(self.receipt(finish)))
@@ -369,7 +388,7 @@ class _Attempt:
             issued_at=int(self.host.clock()),
             tier=2,
         )
-        if isinstance(opening, BareOpen):
+        if isinstance(opening, BareOpen) and finish is not Finish.RUNNING:
             peer = Address(self.messages.stream.peer)
             if self.host.binder.put(peer, opening.sheaves, receipt, self.host.bound.append):
                 return receipt.words()

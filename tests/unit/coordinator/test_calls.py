@@ -117,3 +117,15 @@ def test_a_long_answer_takes_linear_time() -> None:
     for piece in ["<tool_call>", *['{"x": '] * 60_000]:
         assert reader.feed(piece) == []
     assert len(reader.close()) == 1
+
+
+PARTS = ["<tool_call>", "</tool_call>", GOOD, '{"name": "x"', " ", "\n", "words", " " * 1030, "{", "}"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=6), st.lists(st.integers(0, 3000), max_size=8), st.booleans())
+def test_where_a_text_is_cut_changes_nothing(parts: list[str], cuts: list[int], forced: bool) -> None:
+    """Else an answer that goes on at another gateway, which is told its first part in one piece, would not go on."""
+    text = "".join(parts)
+    whole, inside = heard(text, forced=forced), [cut for cut in cuts if cut <= len(text)]
+    assert heard(text, inside, forced=forced) == whole
+    assert heard(text, [*range(len(text))], forced=forced) == whole

@@ -5,17 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import key
 from lading.keyfile import write_key
+from lading_contracts import settlement
+from lading_coordinator.audits.fees import Fees, Till
 from lading_coordinator.core.fees import FeePolicy, affords, fee
+from lading_coordinator.workers.place import Place, Role
+from lading_net.ports import Stream
 from lading_protocol.economics import AuditRates
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Wei
 from lading_protocol.pricing import Price
-from lading_protocol.receipts import Finish, Receipt, Voucher
+from lading_protocol.receipts import Finish, Lock, Receipt, Voucher
+from lading_protocol.speech import SPEECH
 from lading_protocol.transcript import sha256
 from unit.coordinator.conftest import Play
 from unit.coordinator.host import Habits, Host
@@ -141,5 +147,59 @@ def test_who_says_nothing_or_lies_about_its_seal_is_not_paid(play: Play) -> None
         await finished(world, 1)
         assert rows(world) == []
         assert not any(host.fees for host in world.hosts)
+
+    play(story)
+
+
+@pytest.mark.parametrize("role", [Role.WHOLE, Role.DESK])
+def test_fees_go_on_in_the_next_epoch_of_a_channel_that_is_being_closed(play: Play, role: Role) -> None:
+    """A desk signs for no session, but for its own fees: what is promised on a channel that closes is worth nothing."""
+
+    async def story(world: World) -> None:
+        await deposit(world, 100)
+        for label in ("one", "two", "three"):
+            await world.host(label, Habits(length=40, takes_fees=True))
+        api_key, purse = await world.session(), world.coordinator.purse
+        await ask(world, api_key, 2)
+        await finished(world, 2)
+        for one, channel in purse.channels(world.key.address):
+            lock, batch = unpack(Lock, channel.lock), settlement.Batch(one.host, one.terms)
+            await world.contracts.settlement.lock(world.key, batch, [(lock.value.cumulative, lock.signature)])
+            await world.contracts.settlement.start_close(
+                world.key, settlement.ChannelKey(one.signer, one.host, one.terms)
+            )
+        await asyncio.sleep(5)
+        before = {host: len(host.fees) for host in world.hosts if host.fees}
+        await ask(world, api_key, 12)
+        await finished(world, 14)
+        later = [fee for host, count in before.items() for fee in host.fees[count:]]
+        assert later
+        assert all(unpack(Voucher, one.voucher).value.epoch == 1 for one in later)
+
+    play(story, place=Place(role))
+
+
+def test_auditors_that_do_not_say_what_they_speak_keep_nobody_else_from_its_fee(play: Play) -> None:
+    async def story(world: World) -> None:
+        await deposit(world, 100)
+        good = await world.host("good", Habits(takes_fees=True))
+        mum = await world.host("mum")
+
+        async def says_nothing(stream: Stream) -> None:
+            await stream.read()
+            await asyncio.sleep(3600)
+
+        mum.transport.handle(SPEECH, says_nothing)
+        parts = world.coordinator
+        till = Till(world.key, parts.purse, world.contracts.settlement, parts.store)
+        fees = Fees(till, FeePolicy(), parts.metrics, world.clock)
+        paying = []
+        for n, host in enumerate([*[mum] * 8, good]):
+            [link] = world.coordinator.outside.transport.links(host.key.address)
+            [offer] = host.offers.values()
+            paying.append(asyncio.ensure_future(fees.pay(link, offer, bytes([n]) * 32, receipt(10**9))))
+        async with asyncio.timeout(1):
+            assert await paying[-1] is not None
+        assert await asyncio.gather(*paying[:-1]) == [None] * 8
 
     play(story)

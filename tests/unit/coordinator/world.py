@@ -22,6 +22,7 @@ from lading_contracts.registry import Party, Role
 from lading_coordinator.gateway.connection import Connection, Limits
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
+from lading_coordinator.workers.place import Place
 from lading_net.memory import MemoryNetwork
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import AgentId, TermsId, to_hex
@@ -65,6 +66,7 @@ class World:
         self._folder = folder
         self._rates = settings.pop("rates", AuditRates())
         self._beacon = settings.pop("beacon", None)
+        self._place = settings.pop("place", Place())
         self._settings = settings
         self._rng = random.Random(7)
         self.key = key("coordinator")
@@ -94,6 +96,7 @@ class World:
             self._rng.randbytes,
             self._rates,
             self._beacon,
+            self._place,
         )
         self.coordinator = Coordinator(settings, outside)
         self.app = self.coordinator.application()

@@ -1,6 +1,7 @@
 """The filter of system calls, run by a small machine of our own: what it says to any call, on both architectures."""
 
 import errno
+import socket
 import struct
 
 import pytest
@@ -66,12 +67,21 @@ def test_the_second_numbers_of_x86_are_all_refused(number: int, argument: int) -
     assert says("x86_64", 0x40000000 | number, argument) == REFUSED
 
 
-@given(machines, st.integers(0, 50))
-def test_no_socket_but_pairs_between_processes(machine: str, family: int) -> None:
+CONNECTED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+kinds = st.builds(
+    lambda kind, flags: kind | flags,
+    st.integers(0, 15),
+    st.sampled_from([0, socket.SOCK_CLOEXEC, socket.SOCK_NONBLOCK, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK]),
+)
+
+
+@given(machines, st.integers(0, 50), kinds)
+def test_no_socket_but_pairs_between_processes_that_reach_nobody_else(machine: str, family: int, kind: int) -> None:
     column = COLUMN[machine]
-    assert says(machine, seccomp._SOCKET[column], family) == REFUSED
-    assert says(machine, seccomp._SOCKETPAIR[column], family) == (ALLOWED if family == 1 else REFUSED)
-    assert says(machine, seccomp._SOCKET[column], family, unix=True) == (ALLOWED if family == 1 else REFUSED)
+    may = ALLOWED if family == socket.AF_UNIX and kind & 15 in CONNECTED else REFUSED
+    assert says(machine, seccomp._SOCKET[column], family, kind) == REFUSED
+    assert says(machine, seccomp._SOCKETPAIR[column], family, kind) == may
+    assert says(machine, seccomp._SOCKET[column], family, kind, unix=True) == may
 
 
 @pytest.mark.parametrize("machine", sorted(ARCH))
@@ -81,9 +91,10 @@ def test_a_card_s_driver_may_open_a_place_that_nobody_reaches(machine: str) -> N
     for name, number in seccomp._denied(column).items():
         assert verdict(filtered, ARCH[machine], number) == (ALLOWED if name in ("bind", "listen") else REFUSED)
     for family in range(50):
-        assert verdict(filtered, ARCH[machine], seccomp._SOCKET[column], family) == (
-            ALLOWED if family == 1 else REFUSED
-        )
+        for kind in range(16):
+            assert verdict(filtered, ARCH[machine], seccomp._SOCKET[column], family, kind) == (
+                ALLOWED if family == socket.AF_UNIX and kind in CONNECTED else REFUSED
+            )
 
 
 @given(machines, words)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -299,6 +300,51 @@ def test_a_full_socket_stops_the_link_and_everything_arrives_afterwards() -> Non
         for stream in streams:
             assert await stream.read() == b""
         assert sorted(got) == [bytes([number]) * 200_000 for number in range(10)]
+
+    play(scenario)
+
+
+def test_one_who_says_much_at_once_is_heard_in_turns_and_each_reader_hears_it_together() -> None:
+    async def scenario(wire: Wire) -> None:
+        turn = 0
+        woken: list[tuple[int, Stream]] = []
+        got: dict[Stream, bytes] = {}
+        done = asyncio.Event()
+
+        async def watched(stream: Stream) -> None:
+            got[stream] = b""
+
+            def hear() -> None:
+                woken.append((turn, stream))
+                while data := stream.poll():
+                    got[stream] += data
+
+            stream.watch(hear)
+            await done.wait()
+            stream.watch(None)
+
+        wire.far_handlers["/watched"] = watched
+        streams = [await wire.near.open("/watched") for _ in range(600)]
+        await asyncio.sleep(1)
+        reading: list[str] = []
+        wire.far_pipe.pause_reading = lambda: reading.append("paused")  # type: ignore[method-assign]
+        wire.far_pipe.resume_reading = lambda: reading.append("resumed")  # type: ignore[method-assign]
+        wire.near_pipe.stalled = True
+        for word in range(5):
+            for stream in streams:
+                stream.write(bytes([word]) * 40)
+            await asyncio.sleep(0)  # a frame each
+        wire.near_pipe.go_on()
+        while turn < 40:
+            turn += 1
+            await asyncio.sleep(0)
+        told = b"".join(bytes([word]) * 40 for word in range(5))
+        assert list(got.values()) == [told] * 600
+        assert max(Counter(turn for turn, _ in woken).values()) <= 256
+        assert len(woken) < 2 * 600
+        assert reading == ["paused", "resumed"]
+        done.set()
+        await asyncio.sleep(1)
 
     play(scenario)
 

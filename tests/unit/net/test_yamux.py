@@ -267,13 +267,14 @@ def test_a_peer_that_asks_and_never_reads_is_given_up() -> None:
         (frame(WINDOW, RST, 99, 0), 128),
         (data(1, b"x"), 128),
         (data(77, b""), 128),
+        (data(1, bytes(40)), 2048),
     ],
-    ids=["streams", "pings", "small grants", "resets of nothing", "single bytes", "empty frames"],
+    ids=["streams", "pings", "small grants", "resets of nothing", "single bytes", "empty frames", "words"],
 )
 def test_a_flood_is_looked_at_in_turns(one: bytes, in_a_turn: int) -> None:
     session = listener()
     accept(session)
-    amount = 1000
+    amount = 1000 if in_a_turn < 1000 else 5000
     flood = one * amount or b"".join(frame(WINDOW, SYN, number, 0) for number in range(3, 3 + 2 * amount, 2))
     session.receive(flood)
     turns = 1

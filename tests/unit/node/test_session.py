@@ -28,11 +28,13 @@ from lading_node.core.events import (
     Stopped,
     SubmitLock,
 )
+from lading_node.core.proof import Prompt
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import Accept, Cancel, Done, Fail, Refuse, Tokens
 from lading_protocol.receipts import Finish, Lock, Voucher
-from unit.node.world import HOST, NET, PAYER, TERMS, World
+from lading_protocol.transcript import prompt_hash
+from unit.node.world import HOST, NET, PAYER, PROMPT, TERMS, World
 
 
 def refusal(world: World, **changes: object) -> Refuse:
@@ -365,9 +367,10 @@ def test_a_resumed_attempt_bills_no_prompt() -> None:
     assert play.delivered == list(range(1010, 1050))
 
 
-def guessed(world: World) -> Refuse | None:
+def guessed(world: World, proven: Prompt | None = None) -> Refuse | None:
     """A job whose payer says that it has the first token from elsewhere; the refusal, if that is not believed."""
     play = world.open(max_tokens=3, emitted=(1000,))
+    play.arrive_at_host(proven=proven)
     play.settle()
     sent = [effect.message for effect in play.effects if isinstance(effect, Send)]
     return next((one for one in sent if isinstance(one, Refuse)), None)
@@ -380,15 +383,38 @@ def test_who_guesses_first_tokens_gets_no_more_prompts_than_it_pays_for() -> Non
     while (refused := guessed(world)) is None:
         stolen += 1
     assert refused.code == "unproven"
-    cap = 4096 * 1_000 + world.channel.signed
+    cap = 4096 * 1_000 + world.channel.signed // 4
     assert world.channel.lent == stolen * 3_000
     assert cap < world.channel.lent <= cap + 3_000, "and no more than one prompt beyond it"
     whole = world.open(max_tokens=1)
     whole.settle()
     assert whole.session.count == 1, "what begins here is served"
-    for _ in range(3):
+    for _ in range(6):
         world.open(max_tokens=1).settle()
     assert guessed(world) is None, "and paid prompts make room again"
+
+
+def test_a_prompt_that_is_shown_to_be_billed_elsewhere_counts_for_nothing() -> None:
+    world = World(price_in=10**6, price_out=1_000)
+    mine, other = Prompt(len(PROMPT), prompt_hash(PROMPT)), Prompt(len(PROMPT), bytes(32))
+    while guessed(world) is None:
+        pass
+    lent = world.channel.lent
+    for _ in range(20):
+        assert guessed(world, mine) is None, "however many were only claimed before"
+    assert world.channel.lent == lent
+    refused = guessed(world, other)
+    assert refused is not None, "a receipt for another prompt shows nothing"
+    assert refused.code == "unproven"
+
+
+def test_an_early_receipt_comes_with_the_first_token_and_once() -> None:
+    for early, due in ((False, [32, 40]), (True, [1, 32, 40])):
+        world = World()
+        play = world.open(max_tokens=40, early=early)
+        play.settle()
+        assert [one.output_tokens for one in play.receipts] == due
+        assert world.channel.earned == world.channel.signed
 
 
 def test_embeddings_are_accepted_delivered_and_billed_by_the_prompt() -> None:

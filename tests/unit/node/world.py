@@ -39,7 +39,7 @@ from lading_node.core.session import apply
 from lading_protocol import VERSION, job
 from lading_protocol.ids import TermsId, Wei
 from lading_protocol.messages import Cancel, Chunk, Done, Open, Pay, ToHost, ToPayer
-from lading_protocol.receipts import Finish, Lock, Voucher
+from lading_protocol.receipts import Finish, Lock, Receipt, Voucher
 from lading_protocol.transcript import prompt_hash
 
 HOST, PAYER = key("host"), key("payer")
@@ -59,6 +59,7 @@ class Play:
         self.to_host: deque[ToHost] = deque([opening])
         self.unwritten: deque[Wei] = deque()
         self.effects: list[Effect] = []
+        self.receipts: list[Receipt] = []
         self.made = 0
         self.engine = "idle"
         self.owed = 0
@@ -83,6 +84,7 @@ class Play:
             case Send(message):
                 self.to_payer.append(message)
             case SendReceipt(receipt, marks):
+                self.receipts.append(receipt)
                 packed = receipt.sign(NET.court_domain, HOST).pack()
                 last = receipt.finish != Finish.RUNNING
                 self.to_payer.append(Done(packed, marks) if last else Chunk(packed, marks))
@@ -131,11 +133,11 @@ class Play:
             self.feed(Persisted(self.unwritten.popleft()))
             self.world.wake()
 
-    def arrive_at_host(self) -> None:
+    def arrive_at_host(self, **facts: object) -> None:
         message = self.to_host.popleft()
         match message:
             case Open():
-                self.feed(Opened(self.world.facts()))
+                self.feed(Opened(self.world.facts(**facts)))
             case Pay(voucher):
                 self.feed(Paid(voucher))
             case Cancel():

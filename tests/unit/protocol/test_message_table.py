@@ -13,7 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from lading_protocol import losses, messages, requests
+from lading_protocol import losses, messages, requests, summaries
+from lading_protocol.eip712 import Signable
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
 BEGIN, END = "<!-- messages -->\n", "<!-- end of messages -->\n"
@@ -61,9 +62,10 @@ def row(struct: type[msgspec.Struct]) -> str:
 def table() -> str:
     here = [
         one
-        for module in (requests, messages, losses)
+        for module in (requests, messages, losses, summaries)
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__module__ == module.__name__
+        if one.__struct_config__.array_like and not issubclass(one, Signable)
     ]
     here = [one for one in here if one.__struct_fields__ or one.__struct_config__.tag is not None]
     return "\n".join(["| tag | fields in order |", "| --- | --- |", *map(row, dict.fromkeys(here))]) + "\n"

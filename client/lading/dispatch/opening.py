@@ -1,0 +1,93 @@
+"""How a host is asked: the message that opens an attempt, in the form that this host understands.
+
+Which form that is, a peer says once for each link, and it is asked only where it matters. Until it has answered it is
+taken for one that knows the first form only: nothing waits for it.
+"""
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from lading.dispatch.funds import Cover
+from lading_net.errors import NetError
+from lading_net.ports import Link
+from lading_net.speech import agreed_with
+from lading_protocol import VERSION
+from lading_protocol.elder import ElderOpen
+from lading_protocol.job import JobState
+from lading_protocol.messages import BATCH, INTERACTIVE, BareOpen, Open
+from lading_protocol.offers import KnownOffer
+from lading_protocol.speech import PROOF
+
+if TYPE_CHECKING:
+    from lading.dispatch.dispatcher import Dispatcher
+    from lading.dispatch.events import Ask
+    from lading.dispatch.sheaves import Line
+
+FEW = 64
+
+
+class Spoken:
+    """Which links lead to hosts that know the feature `proof`."""
+
+    def __init__(self, owner: "Dispatcher") -> None:
+        self._owner = owner
+        self._known: dict[Link, bool] = {}
+        self._most = FEW
+
+    def proof(self, link: Link) -> bool:
+        """What is known now; asks where nothing is."""
+        found = self._known.get(link)
+        if found is None:
+            if len(self._known) >= self._most:
+                self._known = {one: knows for one, knows in self._known.items() if not one.closed.is_set()}
+                self._most = max(FEW, 2 * len(self._known))
+            self._known[link] = False
+            self._owner.later(asyncio.ensure_future(self._ask(link)))
+        return bool(found)
+
+    async def _ask(self, link: Link) -> None:
+        with contextlib.suppress(NetError):
+            self._known[link] = PROOF in (await agreed_with(link)).features
+
+
+class Asking:
+    """What all attempts at one job tell their hosts. `proof` is the receipt of the host that read the prompt."""
+
+    def __init__(self, owner: "Dispatcher", ask: "Ask") -> None:
+        self._owner = owner
+        self._ask = ask
+        self.proof = ask.proof
+
+    def opening(self, link: Link, state: JobState, offer: KnownOffer, cover: Cover, preempted: int) -> ElderOpen:
+        """The attempt that `state` has begun. It goes on behind the tokens there are, or asks for them from the first
+        on; only then an early receipt is of use."""
+        ask, proof = self._ask, self.proof if state.emitted else b""
+        early = ask.early and not state.emitted
+        elder = ElderOpen(
+            version=VERSION,
+            job=state.spec.job,
+            attempt=state.attempts - 1,
+            offer=offer.id,
+            signer=state.spec.signer,
+            epoch=cover.key.epoch,
+            request=ask.request,
+            emitted=state.emitted,
+            lock=cover.lock,
+            voucher=self._owner.purse.channel(cover.key).voucher,
+            band=BATCH if ask.batch else INTERACTIVE,
+            preempted=min(preempted, 255),
+        )
+        line = self.line(link)
+        if line is None and (not (proof or early) or not self._owner.spoken.proof(link)):
+            return elder
+        known = {name: getattr(elder, name) for name in ElderOpen.__struct_fields__}
+        if line is not None:
+            return BareOpen(**known, proof=proof, sheaves=line.name)
+        return Open(**known, proof=proof, early=early)
+
+    def line(self, link: Link) -> "Line | None":
+        """On which the host signs later what it sends bare; None where it does not, or its receipts are of use at once:
+        a consumer who may go on elsewhere takes them along."""
+        sheaves, ask = self._owner.sheaves, self._ask
+        return None if sheaves is None or ask.early or ask.emitted else sheaves.line(link)

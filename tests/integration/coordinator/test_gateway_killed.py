@@ -1,0 +1,267 @@
+"""Gateways are processes that get SIGKILL in the middle of answers of every form; OpenAI's own package goes on.
+
+The answer is the undisturbed one, so is its usage, and what it cost is the price of each token once: what the dead
+gateway had signed by then is never more than what the consumer was told, and never less by more than a moment's work.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from factories import key
+from integration.coordinator.town import ANY_PORT
+from lading import Client
+from lading.answers import Bill, Delta, Notice
+from lading.core.options import Options
+from lading.dispatch import Purse
+from lading.openai import async_http_client, http_client
+from lading.routes import passage
+from lading_contracts.deployment import decode
+from lading_net.direct import DirectTransport
+from lading_protocol.ids import Wei, from_hex
+from lading_protocol.manifest import dump
+from lading_protocol.pricing import Price, attempt_amount
+from unit.coordinator.host import Habits, Host
+from unit.coordinator.world import manifest
+
+CAP = 10**18
+LENGTH = 60
+PRICE = Price(Wei(Habits().price_in), Wei(Habits().price_out))
+PROMPT = "tell me a story"
+MESSAGES: Any = [{"role": "user", "content": PROMPT}]
+TOOL: Any = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+CHAT: dict[str, Any] = {"messages": MESSAGES}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("chat", CHAT | {"stream_options": {"include_usage": True}}),
+    "choices with logprobs": ("chat", CHAT | {"n": 2, "logprobs": True, "top_logprobs": 2}),
+    "tools": ("chat", CHAT | {"tools": [{"type": "function", "function": TOOL}]}),
+    "completions": ("completions", {"prompt": "once upon a time", "logprobs": 1}),
+    "responses": ("responses", {"input": PROMPT}),
+}
+
+
+class Gate:
+    """One coordinator in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path, told: dict[str, Any]) -> None:
+        self.process, self.folder, self.told = process, folder, told
+        self.url, self.api_key = told["http"], told["api_key"]
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        self.process.send_signal(how)
+
+    def promised(self) -> int:
+        """All that was ever signed here."""
+        record = decode(self.told["record"].encode())
+        purse = Purse(self.folder / "purse.sqlite", record.settlement_domain)
+        total = sum(held.cumulative for _, held in purse.channels(from_hex(self.told["signer"], 20)))  # type: ignore[arg-type]
+        purse.close()
+        return total
+
+
+class Two:
+    """Two hosts, a gateway that stays, and one after the other that does not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hosts: list[Host] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.gates: list[Gate] = []
+
+    async def gate(self, name: str) -> Gate:
+        folder = self.folder / f"{name} {len(self.gates)}"
+        command = [sys.executable, "-m", "integration.coordinator.doomed", str(folder), str(CAP), "", name]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+        )
+        assert process.stdout is not None
+        made = Gate(process, folder, json.loads(await asyncio.wait_for(process.stdout.readline(), 30)))
+        self.gates.append(made)
+        for host in self.hosts or await self._hosts(made.told):
+            self.tasks.append(asyncio.create_task(host.join(made.told["endpoint"], 0.2)))
+        async with AsyncOpenAI(base_url=made.url + "/v1", api_key=made.api_key) as client:
+            for _ in range(200):
+                if (await client.models.list()).data:
+                    return made
+                await asyncio.sleep(0.02)
+        raise AssertionError("no host came")
+
+    async def _hosts(self, told: dict[str, Any]) -> list[Host]:
+        agent = from_hex(told["agent"], 32)
+        for nth in range(2):
+            who = key(f"host {nth}")
+            transport = DirectTransport(who)
+            await transport.listen(ANY_PORT)
+            habits = Habits(length=LENGTH, pause=0.004, takes_fees=True)
+            agents, record = [(agent, from_hex(told["terms"], 32), "storyteller")], decode(told["record"].encode())
+            blobs = {agent: dump(manifest())}
+            self.hosts.append(Host(transport, who, record, agents, time.time, habits, blobs))  # type: ignore[arg-type]
+        return self.hosts
+
+
+@contextlib.asynccontextmanager
+async def two(folder: Path) -> AsyncIterator[Two]:
+    made = Two(folder)
+    try:
+        yield made
+    finally:
+        for gate in made.gates:
+            if gate.process.returncode is None:
+                gate.kill()
+            await gate.process.wait()
+        for task in made.tasks:
+            task.cancel()
+        for host in made.hosts:
+            await host.transport.close()
+
+
+def client(first: Gate, second: Gate) -> AsyncOpenAI:
+    through = async_http_client(first.url, first.api_key, [(second.url, second.api_key)])
+    return AsyncOpenAI(base_url=first.url + "/v1", api_key="no key of any", http_client=through, max_retries=0)
+
+
+async def ask(asked: AsyncOpenAI, form: str, stream: bool, at: int, then: Callable[[], None]) -> list[dict[str, Any]]:
+    """The events of an answer as the package gives them, or the one that it is; `then` after `at` of them (or, where
+    there is one only, so many times 4 ms)."""
+    where, body = FORMS[form]
+    create: Any = {
+        "chat": asked.chat.completions.create,
+        "completions": asked.completions.create,
+        "responses": asked.responses.create,
+    }[where]
+    body = {"model": "storyteller", "extra_body": {"seed": 7}, **body}
+    if not stream:
+        body.pop("stream_options", None)
+        asyncio.get_running_loop().call_later(at * 0.004, then)
+        return [(await create(**body)).to_dict()]
+    found = []
+    async for event in await create(**body, stream=True):
+        found.append(event.to_dict())
+        if len(found) == at:
+            then()
+    return found
+
+
+def plain(events: list[dict[str, Any]]) -> list[str]:
+    """Without names, times, and who did which part."""
+
+    def kept(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            gone = ("id", "item_id", "created", "created_at", "lading")
+            return {name: kept(value) for name, value in tree.items() if name not in gone}
+        return [kept(one) for one in tree] if isinstance(tree, list) else tree
+
+    return sorted(map(json.dumps, map(kept, events)), key=_choice)
+
+
+def _choice(event: str) -> int:
+    found = re.search(r'"index": (\d)', event)
+    return int(found[1]) if found else 9
+
+
+def facts(events: list[dict[str, Any]]) -> dict[str, Any]:
+    last = events[-1]
+    found: dict[str, Any] = last.get("lading") or last["response"]["lading"]
+    return found
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_package_goes_on_at_another_gateway(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def story() -> None:
+        async with two(tmp_path) as made:
+            last = await made.gate("second")
+            for form in rng.sample(sorted(FORMS), len(FORMS)):
+                stream = rng.random() < 0.7
+                first = await made.gate("first")
+                async with client(last, first) as alone:
+                    whole = await ask(alone, form, stream, -1, lambda: None)
+                await asyncio.sleep(0.1)
+                before = last.promised()
+                async with client(first, last) as both:
+                    events = await ask(both, form, stream, rng.randrange(1, LENGTH), first.kill)
+                await first.process.wait()
+                assert plain(events) == plain(whole), form
+                assert facts(events)["cost_wei"] == facts(whole)["cost_wei"], form
+                await asyncio.sleep(0.1)
+                check_paid(first, int(facts(events)["cost_wei"]), last.promised() - before)
+
+    asyncio.run(story())
+
+
+def check_paid(first: Gate, told: int, second: int) -> None:
+    """Of what the consumer was told, the second gateway signed its part; the first one no more than the rest."""
+    rest = told - second
+    assert rest > 0, "the first one had begun"
+    assert first.promised() <= rest
+    # Two choices at most, each a prompt and what a host delivers ahead of its pay.
+    assert rest - first.promised() <= 2 * attempt_amount(PRICE, 8, 0, 64)
+
+
+def test_a_program_without_an_event_loop_goes_on_too(tmp_path: Path) -> None:
+    def read(first: Gate, last: Gate) -> tuple[str, str]:
+        through = http_client(first.url, first.api_key, [(last.url, last.api_key)])
+        with OpenAI(base_url=first.url + "/v1", api_key="none", http_client=through, max_retries=0) as asked:
+            assert asked.models.list().data
+            body: Any = {"model": "storyteller", "messages": MESSAGES, "seed": 7}
+            whole = asked.chat.completions.create(**body)
+            text = ""
+            for event in asked.chat.completions.create(**body, stream=True):
+                text += event.choices[0].delta.content or ""
+                if len(text) > 100 and first.process.returncode is None:
+                    first.kill()
+            with pytest.raises(openai.NotFoundError):
+                asked.chat.completions.create(model="nobody", messages=MESSAGES)
+            return text, whole.choices[0].message.content or ""
+
+    async def story() -> None:
+        async with two(tmp_path) as made:
+            first, last = await made.gate("first"), await made.gate("second")
+            text, whole = await asyncio.to_thread(read, first, last)
+            assert text == whole
+
+    asyncio.run(story())
+
+
+def test_a_gateway_that_stands_still_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGSTOP breaks no connection: it would be waited for until a timeout of minutes."""
+    monkeypatch.setattr(passage, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(passage, "PROBE_SECONDS", 0.5)
+
+    async def story() -> None:
+        async with two(tmp_path) as made:
+            first, last = await made.gate("first"), await made.gate("second")
+            async with Client.through(first.url, first.api_key, [(last.url, last.api_key)]) as asked:
+                texts, notices = [""], 0
+                for at in (-1, 20):
+                    text = ""
+                    async for piece in asked.chat("storyteller", PROMPT, Options(seed=7)):
+                        match piece:
+                            case Delta(more):
+                                text += more
+                            case Notice():
+                                notices += 1
+                            case Bill():
+                                bill = piece
+                        if text.count(" ") == at and notices == 0:
+                            first.kill(signal.SIGSTOP)
+                    texts.append(text)
+            assert texts[1] == texts[2]
+            assert notices == 1
+            assert bill.output_tokens == LENGTH
+            assert bill.cost == attempt_amount(PRICE, bill.prompt_tokens, 0, LENGTH)
+
+    asyncio.run(story())
