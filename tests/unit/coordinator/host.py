@@ -339,7 +339,7 @@ class _Attempt:
                 else:
                     self.messages.send(frame)
                 if opening.early and not at:
-                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
