@@ -7,6 +7,7 @@ when it is sent, is not its business: a payer has it already, bare.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -21,8 +22,9 @@ from lading_protocol.messages import Binding, BoundReceipts, WantSheaves
 from lading_protocol.receipts import Receipt, SignedReceipt
 from lading_protocol.sheaves import ALONE, bind
 
-# As long as a payer takes to sign a voucher: only then does it close the account that a receipt belongs to.
-GATHER_SECONDS = 0.01
+# A receipt that follows another within this time waits as long for more. Only the account of its job waits with it. A
+# host that is killed leaves so much unsigned.
+GATHER_SECONDS = 0.05
 MOST_BOUND = 64
 MOST_STREAMS = 64  # of one peer: a coordinator has one for each of its processes
 OPEN_SECONDS = 10.0
@@ -56,12 +58,10 @@ class Binder:
             sheaf.bind()
 
     def put(self, peer: Address, name: bytes, receipt: Receipt, keep: Keep) -> bool:
-        """Whether that payer listens: then `keep` has the receipt once it is signed, and so has the payer."""
+        """Whether it is signed later: then `keep` has the receipt once it is, and so has the payer. One that comes
+        alone, or whose payer does not listen, is the caller's to sign."""
         sheaf = self._sheaves.get((peer, name))
-        if sheaf is None:
-            return False
-        sheaf.put(receipt, keep)
-        return True
+        return sheaf is not None and sheaf.put(receipt, keep)
 
     def flush(self) -> None:
         """Sign everything now."""
@@ -81,13 +81,19 @@ class _Sheaf:
         self._messages = messages
         self._waiting: list[tuple[Receipt, Keep]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._last = -math.inf
 
-    def put(self, receipt: Receipt, keep: Keep) -> None:
+    def put(self, receipt: Receipt, keep: Keep) -> bool:
+        loop = asyncio.get_running_loop()
+        since, self._last = self._last, loop.time()
+        if self._timer is None and self._last - since > GATHER_SECONDS:
+            return False
         self._waiting.append((receipt, keep))
         if len(self._waiting) >= MOST_BOUND:
             self.bind()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.bind)
+            self._timer = loop.call_later(GATHER_SECONDS, self.bind)
+        return True
 
     def bind(self) -> None:
         if self._timer is not None:

@@ -9,7 +9,6 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -29,6 +28,7 @@ log = logging.getLogger(__name__)
 LATE_SECONDS = 5.0
 # For so long an account waits when the program ends.
 LAST_SECONDS = 0.5
+FEW = 64
 _decoder = msgspec.msgpack.Decoder(FromBinder)
 
 
@@ -39,7 +39,8 @@ class Sheaves:
         self._domain = domain
         self._rng = rng
         self._blame = blame
-        self._lines: WeakKeyDictionary[Link, Line] = WeakKeyDictionary()
+        self._lines: dict[Link, Line] = {}
+        self._most = FEW
         self._running: set[asyncio.Task[None]] = set()
         self._late: set[asyncio.Future[None]] = set()
 
@@ -47,6 +48,9 @@ class Sheaves:
         """The link's stream, once its host has said that it binds."""
         line = self._lines.get(link)
         if line is None:
+            if len(self._lines) >= self._most:
+                self._lines = {one: line for one, line in self._lines.items() if not one.closed.is_set()}
+                self._most = max(FEW, 2 * len(self._lines))
             line = self._lines[link] = Line(self, Address(link.peer), self._rng.randbytes(32))
             running = asyncio.ensure_future(line.run(link, self._domain))
             self._running.add(running)
