@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo devnet test check bench abi contracts-test engines clean
+.PHONY: help demo devnet test check compiled test-compiled bench abi contracts-test engines clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,13 @@ test: .venv/.dev ## All tests: unit, property, contracts, simulation, integratio
 check: .venv/.dev ## Lint, types and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
-bench: .venv/.dev ## Every benchmark: JSON lines, then a table
+compiled: .venv/.dev ## The gateway's hot path as machine code, in build/compiled; plain Python stays what it was
+	@$(BIN)/python tools/compile.py
+
+test-compiled: compiled ## The tests of what is compiled, with it in place of its sources
+	@$(BIN)/python tests/compiled.py
+
+bench: .venv/.dev ## Every benchmark: JSON lines, then a table (bench-NAME: one of them)
 	@$(BIN)/python -m tests.bench
 
 bench-%: .venv/.dev

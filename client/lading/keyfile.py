@@ -10,12 +10,15 @@ from lading_protocol.keys import PrivateKey
 PASSWORD = "LADING_PASSWORD"
 
 
-def load_key(path: Path) -> PrivateKey:
-    """A key file holds 64 hexadecimal digits, or a keystore whose password is in LADING_PASSWORD. Raises BadKey."""
+def load_key(path: Path, password: str | None = None, made_by: str = "lading wallet new") -> PrivateKey:
+    """A key file holds 64 hexadecimal digits, or a keystore; its password is LADING_PASSWORD where none is given.
+
+    Raises BadKey, which names the command that makes one, and BadKeystore.
+    """
     try:
         text = path.read_text().strip()
     except FileNotFoundError:
-        raise BadKey(f"There is no key file {path}.", hint="Make one: lading wallet new.") from None
+        raise BadKey(f"There is no key file {path}.", hint=f"Make one: {made_by}.") from None
     except OSError as error:
         raise BadKey(f"The key file {path} cannot be read ({error.strerror}).", hint="Name another: --key.") from error
     except UnicodeDecodeError:
@@ -23,8 +26,11 @@ def load_key(path: Path) -> PrivateKey:
     if text.startswith("{"):
         from lading_contracts import keystore
 
-        return keystore.load(path, os.environ.get(PASSWORD, ""))
-    return PrivateKey.from_hex(text)
+        return keystore.load(path, os.environ.get(PASSWORD, "") if password is None else password)
+    try:
+        return PrivateKey.from_hex(text)
+    except BadKey:
+        raise BadKey(f"{path} is no key file.", hint="It holds 64 hexadecimal digits, or a keystore.") from None
 
 
 def write_key(path: Path, key: PrivateKey, password: str = "") -> None:

@@ -7,6 +7,7 @@ the key of the coordinator that it goes to.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
@@ -56,7 +57,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def _answer(self, request: httpx.Request, asked: dict[str, Any]) -> httpx.Response:
         passage = Passage(self._gateways, request.url.path, asked, _sent(request))
-        events = _events(passage)
+        events = _events(passage, _limits(request).get("read"))
         try:
             first = await anext(events, b"")
             if asked.get("stream"):
@@ -76,7 +77,11 @@ class Transport(httpx.AsyncBaseTransport):
         for gateway in self._gateways:
             headers = _sent(request)
             sent = gateway.http.build_request(
-                request.method, request.url.raw_path.decode("ascii"), headers=headers, content=body
+                request.method,
+                request.url.raw_path.decode("ascii"),
+                headers=headers,
+                content=body,
+                extensions={"timeout": gateway.http.timeout.as_dict() | _limits(request)},
             )
             try:
                 response = await gateway.http.send(sent)
@@ -156,10 +161,25 @@ class Blocking(httpx.SyncByteStream):
         await self._stream.aclose()
 
 
-async def _events(passage: Passage) -> AsyncGenerator[bytes, None]:
-    async for block in passage.blocks():
-        if isinstance(block, bytes):
-            yield block
+async def _events(passage: Passage, patience: float | None) -> AsyncGenerator[bytes, None]:
+    """`patience` is for how many seconds nothing may come: the package's own limit. Raises httpx.ReadTimeout."""
+    async with contextlib.aclosing(passage.blocks()) as blocks:
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    block = await anext(blocks, None)
+            except TimeoutError as error:
+                raise httpx.ReadTimeout(f"Nothing came for {patience:g} s.") from error
+            if block is None:
+                return
+            if isinstance(block, bytes):
+                yield block
+
+
+def _limits(request: httpx.Request) -> dict[str, float | None]:
+    """Seconds, as the package above sets them."""
+    found: dict[str, float | None] = request.extensions.get("timeout", {})
+    return found
 
 
 def _sent(request: httpx.Request) -> dict[str, str]:

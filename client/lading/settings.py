@@ -3,6 +3,7 @@
 Every error names the setting, where its value came from, and what would be right.
 """
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -83,6 +84,9 @@ def read(
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
+        strange = sorted(set(values) - {field.name for field in msgspec.structs.fields(kind)})
+        if strange:
+            raise BadSettings(_unknown(strange[0], section, origin, kind)) from error
         raise BadSettings(_explain(str(error), section, origin)) from error
 
 
@@ -99,6 +103,12 @@ def _table(path: Path, section: str, *, required: bool) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise BadSettings(f"[{section}] in {path} is not a table.")
     return dict(table)
+
+
+def _unknown(name: str, section: str, origin: Mapping[str, str], kind: type[msgspec.Struct]) -> str:
+    near = difflib.get_close_matches(name, kind.__struct_fields__, 1)
+    meant = f" Is {near[0]} meant?" if near else ""
+    return f"There is no setting {section}.{name} (from {origin[name]}).{meant}"
 
 
 def _explain(error: str, section: str, origin: Mapping[str, str]) -> str:

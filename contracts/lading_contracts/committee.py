@@ -11,20 +11,9 @@ from lading_contracts import abi
 from lading_contracts.parameters import CourtParams, from_tuple
 from lading_contracts.payments import Payments
 from lading_contracts.port import Signer, TxReceipt
+from lading_protocol.court import Phase
 from lading_protocol.ids import Address, Digest, Wei
 from lading_protocol.keys import keccak256
-
-
-class Phase(IntEnum):
-    """Void may be opened again; Closed is for ever. Asked: a contest of lineage that waits for its answer."""
-
-    NONE = 0
-    DRAWING = 1
-    VOTING = 2
-    RULED = 3
-    CLOSED = 4
-    VOID = 5
-    ASKED = 6
 
 
 class Verdict(IntEnum):

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from lading_contracts import abi
-from lading_contracts.committee import Ballot, Committee, Dispute, Phase, Verdict, Vote
+from lading_contracts.committee import Ballot, Committee, Dispute, Verdict, Vote
 from lading_contracts.parameters import CourtParams
 from lading_contracts.port import Signer, TxReceipt
 from lading_protocol.ids import Address, Digest
@@ -19,7 +19,6 @@ __all__ = [
     "Ballot",
     "CourtParams",
     "Dispute",
-    "Phase",
     "Proof",
     "Verdict",
     "Vote",

@@ -175,6 +175,11 @@ def load(path: Path) -> Deployment:
     """Raises BadDeployment when the file is missing, unreadable or malformed."""
     try:
         document = path.read_bytes()
+    except FileNotFoundError:
+        raise BadDeployment(
+            f"There is no deployment record {path}.",
+            hint="Get it from whoever runs the network (--deployment names it), or deploy: lading chain deploy.",
+        ) from None
     except OSError as error:
         raise BadDeployment(f"The deployment record {path} cannot be read ({error.strerror}).") from error
     return decode(document, str(path))

@@ -149,16 +149,16 @@ class Agents:
             for known in [known for known in self._agreed if known[1] == event.id]:
                 del self._agreed[known]
 
-    async def learn(self, agent: AgentId, host: Address) -> None:
-        """Get the manifest of an agent that nobody published here from a linked host that offers it, or from a linked
-        coordinator that has such hosts. Failures are logged.
+    async def learn(self, agent: AgentId, host: Address, link: Link | None = None) -> None:
+        """Get the manifest of an agent that nobody published here from a linked host that offers it, or over the `link`
+        to a coordinator that has such hosts. Failures are logged.
         """
         if self._catalogue.get(agent) is not None or agent in self._looking:
             return
         self._looking.add(agent)
         try:
             async with asyncio.timeout(MANIFEST_SECONDS):
-                data = await self._manifest(agent, host)
+                data = await self._manifest(agent, host, link)
                 await self._adopt(agent, load(data), data)
                 self._blobs.put(data)  # other coordinators ask here
         except (LadingError, TimeoutError) as error:
@@ -166,10 +166,10 @@ class Agents:
         finally:
             self._looking.discard(agent)
 
-    async def _manifest(self, agent: AgentId, host: Address) -> bytes:
+    async def _manifest(self, agent: AgentId, host: Address, link: Link | None) -> bytes:
         if self._blobs.has(agent):
             return self._blobs.read(agent, 0, MAX_MANIFEST)
-        messages: MessageStream[FromStore] = MessageStream(await self._link(host).open(BLOB), _from_store)
+        messages: MessageStream[FromStore] = MessageStream(await (link or self._link(host)).open(BLOB), _from_store)
         data = b""
         while True:
             messages.send(GetBlob(agent, len(data), BLOB_PART))

@@ -12,9 +12,10 @@ import httpx
 from cyclopts import App, Parameter
 
 from lading.cli.flags import ChainUrl, Json
-from lading.cli.output import UNHEALTHY, emit, err, out
+from lading.cli.output import UNHEALTHY, emit, out, report
 from lading.settings import read
 from lading_coordinator.settings import CoordinatorSettings
+from lading_protocol.errors import LadingError
 
 app = App(name="coordinator", help="Run a gateway with its index and its audits.")
 
@@ -120,8 +121,9 @@ def status(*, url: str = "http://127.0.0.1:8600", as_json: Json = False) -> int:
         if regions.status_code == 200:  # an older coordinator has none
             tree |= _market(regions.json())
     except (httpx.HTTPError, ValueError) as error:
-        err.print(f"[bold red]error[/] [dim]net_gateway[/]  The coordinator at {url} does not answer: {error}.")
-        return UNHEALTHY
+        hint = "Name another with --url, or start one: lading coordinator up."
+        what = LadingError(f"The coordinator at {url} does not answer: {error}.", code="net_gateway", hint=hint)
+        return report(what, as_json, UNHEALTHY)
     emit(tree, as_json)
     return 0 if tree.get("ready") else UNHEALTHY
 

@@ -91,6 +91,7 @@ from lading_protocol.messages import (
     SETTLE,
     CoordinatorDetail,
 )
+from lading_protocol.speech import for_regions
 from lading_protocol.summaries import QUOTES
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,10 @@ def _plain_door(app: App, limits: Limits, _: "Coordinator") -> Door:
     return HttpServer(app, limits)
 
 
+def _unheard(summary: bytes) -> None:
+    pass
+
+
 async def _nobody(target: str) -> list[bytes]:
     return []
 
@@ -122,9 +127,10 @@ class Outside(msgspec.Struct, frozen=True):
     """What a coordinator stands on: real in `run_coordinator`, in memory in tests. `gossip` may be None, and without a
     `beacon` the settings name one.
 
-    Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats, `door` is
-    where its requests come in, `rest` takes what is not the data plane's (without it, this process does), `workers`
-    gives what each of the others answers when it is asked for something, and `shares` keep the limits of all together.
+    Where it is several processes, `place` says which this is, `beats` lets others listen to the heartbeats and `news`
+    to summaries, `door` is where its requests come in, `rest` takes what is not the data plane's (without it, this
+    process does), `workers` gives what each of the others answers when it is asked for something, and `shares` keep the
+    limits of all together.
     """
 
     key: PrivateKey
@@ -138,6 +144,7 @@ class Outside(msgspec.Struct, frozen=True):
     beacon: Beacon | None = None
     place: Place = Place()
     beats: Callable[[StreamHandler], StreamHandler] = _as_it_is
+    news: Callable[[bytes], None] = _unheard
     door: Callable[[App, Limits, "Coordinator"], Door] = _plain_door
     workers: Callable[[str], Awaitable[list[bytes]]] = _nobody
     rest: App | None = None
@@ -192,7 +199,7 @@ class Coordinator:
             self.store, outside.contracts.settlement, record.settlement_domain, outside.key, clock, bounds, self.place
         )
         self.dispatcher = self._dispatcher()
-        self.dispatcher.scout = self.hearing.scout
+        self.dispatcher.scout, self.hearing.news = self.hearing.scout, outside.news
         self.ledger.before_flush = self.dispatcher.settle
         self.turns = self._turns()
         self.records = Records(self.store, clock)
@@ -347,7 +354,7 @@ class Coordinator:
         outside = self.outside
         services = [self.ledger.run(), self.index.tend(), self.turns.tend(), self.watch.run(), self.market.run()]
         if self.place.role is Role.WORKER:
-            return [*services, self._follow()]
+            return [*services, self._follow(), self.hearing.tend()]
         services.append(self._prune())
         if self.settings.audits:
             services.append(self.auditor.run())
@@ -361,7 +368,7 @@ class Coordinator:
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
-        serve_speech(transport)
+        serve_speech(transport, for_regions(self.settings.regions))
         transport.handle(HEARTBEAT, self.outside.beats(self.index.serve_heartbeat))
         if self.place.role is Role.WORKER:
             return

@@ -114,7 +114,7 @@ class Index:
             log.info("Host %s: the chain is slow to say whether it has a stake", short(host))
         new = not self._directory.offers_of(host)
         self._place(host, offers)
-        self._directory.forgive(host)
+        self._directory.forgive(host, self._clock())
         if new:
             log.info("Host %s is here with %s", short(host), ", ".join(one.detail.name for one in offers) or "no offer")
         for known in offers:
@@ -204,7 +204,7 @@ class Index:
         for host in list(self._streams):
             offers = self._directory.offers_of(host)
             fair = await self._fair(offers)
-            if len(fair) < len(offers):
+            if len(fair) < len(offers) and host in self._streams:  # it may have left meanwhile
                 self._place(host, fair)
             for known in fair:
                 await self._agents.learn(known.agent, host)

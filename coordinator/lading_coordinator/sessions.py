@@ -27,6 +27,7 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import SessionConsent
 
 log = logging.getLogger(__name__)
+_COLUMNS = "key_hash, nonce, signer, payer, created, view"
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -216,21 +217,24 @@ class Sessions:
     # At rest
 
     def _load(self) -> None:
-        for row in self._store.rows("select key_hash, nonce, payer, created, view from sessions"):
-            self._take_row(row)
+        rows = self._store.rows(f"select {_COLUMNS} from sessions")
+        lost = sum(self._take_row(row) is None for row in rows)
+        if lost:
+            log.error("%d API keys were of another coordinator key and are refused: start it with that one", lost)
 
     def _made_elsewhere(self, key_hash: bytes) -> Seat | None:
         """A key that another process of this coordinator made since we began."""
         if self._place.role is Role.WHOLE:
             return None
-        row = self._store.row(
-            "select key_hash, nonce, payer, created, view from sessions where key_hash=?", (key_hash,)
-        )
+        row = self._store.row(f"select {_COLUMNS} from sessions where key_hash=?", (key_hash,))
         return self._take_row(row) if row else None
 
-    def _take_row(self, row: tuple[Any, ...]) -> Seat:
-        key_hash, nonce, payer, created, view = row
+    def _take_row(self, row: tuple[Any, ...]) -> Seat | None:
+        """None for a session whose key this coordinator's key does not give: nobody authorized what it would sign."""
+        key_hash, nonce, signer, payer, created, view = row
         seat = Seat(key_hash, self._key(nonce), Address(payer), created)
+        if seat.key.address != signer:
+            return None
         seat.view = _read_view(view) if view else None
         self._take(seat)
         return seat

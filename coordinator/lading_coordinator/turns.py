@@ -83,8 +83,8 @@ class Turns:
                 except NoHost as error:
                     if not is_full(error):
                         raise
-                    self._admission.refused(ticket, self._clock())
-                    await self._wait(ticket)
+                self._admission.refused(ticket, self._clock())
+                await self._wait(ticket)
         finally:
             if ticket.state == "running":
                 self._admission.finish(ticket, heard.prompt, heard.output, self._clock())

@@ -330,10 +330,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lading_demo.devnet", description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="how many hosts")
     parser.add_argument("--check", action="store_true", help="ask while hosts die, say how it went, and end")
-    parser.add_argument("--jobs", type=int, default=160)
+    parser.add_argument("--jobs", type=int, default=160, help="what is asked meanwhile, in all")
     parser.add_argument("--churn", type=float, default=0.3, help="the share of hosts that dies meanwhile")
     parser.add_argument("--seconds", type=float, default=10.0, help="within which they die")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    any_seed = random.SystemRandom().randrange(1 << 32)
+    parser.add_argument("--seed", type=int, default=any_seed, help="of who dies and when; any by default, and printed")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     work = _check(chosen.count, chosen.jobs, chosen.churn, chosen.seconds, chosen.seed) if chosen.check else None

@@ -10,10 +10,11 @@ import logging
 import msgspec
 
 from lading_contracts import events
-from lading_contracts.court import Dispute, Phase, Verdict
+from lading_contracts.court import Dispute, Verdict
 from lading_node.core.duty import MOST_APPEALS, worth_appealing
 from lading_node.errors import NodeError
 from lading_node.ports import Doors
+from lading_protocol.court import Phase
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Digest, Wei, short
 from lading_protocol.pricing import format_amount

@@ -11,7 +11,7 @@ from cyclopts import App
 
 from lading.cli.context import typed_address
 from lading.cli.flags import Json, Switch
-from lading.cli.output import UNHEALTHY, emit, emit_rows, err, out, plain
+from lading.cli.output import UNHEALTHY, emit, emit_rows, out, plain, report
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
@@ -24,6 +24,7 @@ from lading_node.status import shown, turned_away_words
 
 if TYPE_CHECKING:
     from lading_node.engines.probe import Probe
+from lading_protocol.errors import LadingError
 from lading_protocol.ids import ZERO_ADDRESS, address, to_hex
 from lading_protocol.pricing import format_amount, parse_amount
 from lading_protocol.receipts import StakeConsent
@@ -130,6 +131,13 @@ async def page(settings: NodeSettings, path: str = "/status") -> dict[str, Any]:
             return tree
     except (httpx.HTTPError, ValueError):
         return {}
+
+
+def nobody(as_json: bool) -> int:
+    """Says that no node runs here; returns the exit code."""
+    hint = "Start one: lading node up --agent DIGEST. If it has another port: --http PORT."
+    what = LadingError("No node answers on its status port.", code="net_no_node", hint=hint)
+    return report(what, as_json, UNHEALTHY)
 
 
 async def probe(settings: NodeSettings) -> "tuple[Probe, ...]":
@@ -251,8 +259,7 @@ async def status_command(*, http: StatusPort = None, as_json: Json = False) -> i
     """How the running node is doing, and why it is not earning."""
     found = await page(settings_.read({"http": http}))
     if not found:
-        err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
-        return UNHEALTHY
+        return nobody(as_json)
     if as_json:
         emit(found, as_json)
     else:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from lading.cli.flags import Json
-from lading.cli.output import UNHEALTHY, emit_rows, err, out, plain
+from lading.cli.output import UNHEALTHY, emit_rows, out, plain
 from lading_node import settings as settings_
-from lading_node.cli import page
+from lading_node.cli import nobody, page
 from lading_node.cli_flags import StatusPort
 from lading_node.status import shown
 
@@ -16,8 +16,7 @@ async def why(*, http: StatusPort = None, as_json: Json = False) -> int:
     """Why this node gets work, or does not: each coordinator's account of the last minutes."""
     found = await page(settings_.read({"http": http}), "/why")
     if not found:
-        err.print("No node answers on its status port. Start one with: lading node up --agent DIGEST", soft_wrap=True)
-        return UNHEALTHY
+        return nobody(as_json)
     coordinators: list[Tree] = found["coordinators"]
     if as_json:
         emit_rows(coordinators, as_json, "")

@@ -18,7 +18,7 @@ from lading_net.ports import Link
 from lading_net.sketches import receive_sketch
 from lading_node.audit import Abstained, Auditor
 from lading_node.bonds import Bonds, Poor
-from lading_node.core.duty import Docket, Next, Phase, Seat, next_step
+from lading_node.core.duty import Docket, Next, Seat, next_step
 from lading_node.errors import CaseMismatch
 from lading_node.ports import Doors
 from lading_node.store import Vote
@@ -234,7 +234,7 @@ def _docket(dispute: Dispute | None) -> Docket | None:
     if dispute is None:
         return None
     named = {name: int(getattr(dispute, name)) for name in Docket.__struct_fields__ if name != "phase"}
-    return Docket(phase=Phase(dispute.phase), **named)
+    return Docket(phase=dispute.phase, **named)
 
 
 def _ballot(vote: Vote) -> Ballot:

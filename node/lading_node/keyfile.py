@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from lading import keyfile
 from lading_contracts import keystore
 from lading_protocol.errors import BadKey
 from lading_protocol.keys import PrivateKey
@@ -12,13 +13,8 @@ PASSWORD = "LADING_NODE_PASSWORD"
 
 def load_key(path: Path, password: str | None = None) -> PrivateKey:
     """Raises BadKey, BadKeystore. `password` defaults to the environment variable LADING_NODE_PASSWORD."""
-    try:
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadKey(f"The key file {path} cannot be read: {error}.", hint="Make one: lading node init.") from error
-    if text.startswith("{"):
-        return keystore.load(path, os.environ.get(PASSWORD, "") if password is None else password)
-    return PrivateKey.from_hex(text)
+    chosen = os.environ.get(PASSWORD, "") if password is None else password
+    return keyfile.load_key(path, chosen, made_by="lading node init")
 
 
 def make_key(path: Path, password: str | None = None) -> PrivateKey:

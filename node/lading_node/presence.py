@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from lading.core.matching import within
 from lading.dispatch.directory import Directory
 from lading_net.core.places import Place, diverse, place
 from lading_net.dialling import dial_any
@@ -55,6 +56,10 @@ HELD_SECONDS = 2.0
 MAX_COORDINATORS = 64
 COORDINATORS_OF_AREA = 4  # heard of, so that no one owner of many addresses is all that we work for
 MAX_HEARD = 4096
+OTHERS_SECONDS = 60.0
+"""After which one of another region gives way, and for how long it is left alone then."""
+
+OF_OTHERS = "it would rather have hosts of other regions"
 MOST_LINKS = 4
 """To coordinators that were heard of; those that the operator names are linked all the same. The others wait."""
 
@@ -67,7 +72,8 @@ _want = msgspec.msgpack.Decoder(WantOffers)
 class Coordinator(msgspec.Struct):
     """Someone we keep a link to. `address` is unknown for a configured endpoint without a peer id, until we are linked.
 
-    `state` says in words how it stands, `version` of the protocol we speak with it (0: not asked yet).
+    `state` says in words how it stands, `version` of the protocol we speak with it (0: not asked yet), `regions` whose
+    hosts it would have (none: all).
     """
 
     endpoints: tuple[str, ...]
@@ -75,6 +81,7 @@ class Coordinator(msgspec.Struct):
     state: str = "not linked yet"
     linked: bool = False
     version: int = 0
+    regions: frozenset[str] = frozenset()
 
 
 class _News:
@@ -83,6 +90,24 @@ class _News:
     def __init__(self) -> None:
         self.wake = asyncio.Event()
         self.offers = True
+
+
+class _Room:
+    """So many may be inside at once; `waiting` is how many would like to."""
+
+    def __init__(self, places: int) -> None:
+        self.waiting = 0
+        self._places = asyncio.Semaphore(places)
+
+    async def __aenter__(self) -> None:
+        self.waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.waiting -= 1
+
+    async def __aexit__(self, *how: object) -> None:
+        self._places.release()
 
 
 class Presence:
@@ -95,7 +120,7 @@ class Presence:
         self._heard_offers = Directory(needs_beats=False, limit=MAX_HEARD)
         self._publish = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
-        self._room = asyncio.Semaphore(MOST_LINKS)
+        self._room = _Room(MOST_LINKS)
         self._talks: list[Callable[[Link], Coroutine[Any, Any, None]]] = []
         for text in coordinators:
             peer = Endpoint.parse(text).peer
@@ -148,6 +173,7 @@ class Presence:
         clock = asyncio.get_running_loop().time
         while True:
             linked_at: float | None = None
+            gave_way = False
             async with room:
                 try:
                     link = await self._dial(coordinator)
@@ -157,13 +183,17 @@ class Presence:
                         self.coordinators.remove(coordinator)  # configured by address, and heard of: once is enough
                         return
                     if coordinator.version == 0:  # it does not change while the process lives that we ask
-                        coordinator.version = (await agreed_with(link)).version
+                        agreed = await agreed_with(link)
+                        coordinator.version, coordinator.regions = agreed.version, agreed.regions
                     coordinator.state, coordinator.linked = "linked", True
-                    await self._accompanied(link, coordinator.version)
-                    coordinator.state = "the link was lost"
+                    gave_way = await self._linked(link, coordinator, may_leave=room is self._room)
+                    coordinator.state = OF_OTHERS if gave_way else "the link was lost"
                 except (LadingError, TimeoutError) as error:
                     coordinator.state, coordinator.version = str(error) or "it does not answer", 0
                 coordinator.linked = False
+            if gave_way:
+                await asyncio.sleep(self._some_time())
+                continue
             if linked_at is not None and clock() - linked_at >= HELD_SECONDS:
                 backoff = FIRST_BACKOFF
                 await asyncio.sleep(AT_ONCE * self._doors.rng.random())
@@ -173,6 +203,31 @@ class Presence:
 
     async def _dial(self, coordinator: Coordinator) -> Link:
         return await dial_any(self._doors.transport, coordinator.endpoints, coordinator.address, DIAL_SECONDS)
+
+    async def _linked(self, link: Link, coordinator: Coordinator, *, may_leave: bool) -> bool:
+        """Until the link or the stream ends; or, at one of another region that we only heard of, until it is time to
+        give its place to one that waits, which may be of ours: then True."""
+        serving = asyncio.ensure_future(self._accompanied(link, coordinator.version))
+        try:
+            while not serving.done():
+                await asyncio.wait({serving}, timeout=self._some_time())
+                if may_leave and not serving.done() and self._room.waiting and not self._is_of(coordinator):
+                    return True
+            await serving
+            return False
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    def _some_time(self) -> float:
+        """Not the same for all, so that they do not leave together for one that waits."""
+        return OTHERS_SECONDS * (0.75 + self._doors.rng.random() / 2)
+
+    def _is_of(self, coordinator: Coordinator) -> bool:
+        """Whether it would have hosts of our region, as far as it and we say."""
+        ours = {agent.offer.detail.region for agent in self._agents if agent.offer is not None}
+        named = coordinator.regions
+        return not named or any(not region or within(region, one) for region in ours for one in named)
 
     async def _accompanied(self, link: Link, version: int) -> None:
         talks = [asyncio.ensure_future(talk(link)) for talk in self._talks]

@@ -36,10 +36,14 @@ def base58_decode(text: str) -> bytes:
     if len(text) > 128:
         raise ValueError("too long")
     number = 0
-    for letter in text:
-        if letter not in _DIGITS:
-            raise ValueError(f"{letter!r} is not a base58 letter")
-        number = number * 58 + _DIGITS[letter]
+    try:
+        for at in range(0, len(text), 10):  # what fits a machine word first
+            part = 0
+            for letter in text[at : at + 10]:
+                part = part * 58 + _DIGITS[letter]
+            number = number * 58 ** min(10, len(text) - at) + part
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]!r} is not a base58 letter") from None
     zeros = len(text) - len(text.lstrip("1"))
     return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
 

@@ -14,6 +14,9 @@ from lading_net.core.rpc import MAX_GOSSIP_BYTES as MAX_GOSSIP_BYTES
 QUEUE = 1_024
 """Messages a reader may lag behind."""
 
+AT_ONCE = 16
+"""Messages that a reader gets before others on the loop have their turn: a flood must not be all that is done."""
+
 
 class Subscription:
     """An async iterator over one topic, from the moment of subscribing; ends when it or its port closes."""
@@ -22,6 +25,7 @@ class Subscription:
         self._waiting: deque[bytes] = deque(maxlen=queue)
         self._reader: asyncio.Future[None] | None = None
         self._closed = False
+        self._taken = 0
         self.lost = 0
 
     def feed(self, data: bytes) -> None:
@@ -45,6 +49,9 @@ class Subscription:
         return self
 
     async def __anext__(self) -> bytes:
+        self._taken += 1
+        if self._taken % AT_ONCE == 0:
+            await asyncio.sleep(0)
         while not self._waiting:
             if self._closed:
                 raise StopAsyncIteration

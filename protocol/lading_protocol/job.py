@@ -40,6 +40,7 @@ from lading_protocol.transcript import CHUNK_TOKENS, commitment, merkle_root, ro
 from lading_protocol.work import text_bytes
 
 CLOCK_SKEW = 120.0
+LIED = "host_lied"
 MOST_JOINED = 64
 BARE = 32 * len(Receipt.__struct_fields__)
 
@@ -146,7 +147,7 @@ Effect = Deliver | DeliverRows | Owe | Resume | Finished
 class _Lie(LadingError):
     """The host contradicts itself or the protocol."""
 
-    code = "host_lied"
+    code = LIED
 
 
 def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
@@ -227,6 +228,8 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> tuple[Jo
             case Vectors():
                 return _vectors(state, event)
             case Chunk():
+                if not _unsigned(_running(state)):  # a host that says this for ever would never be found silent
+                    raise _Lie("The host signed anew, and delivered nothing since it last did.")
                 state = _marked(state, event.marks)
                 return _with_receipt(state, _receipt(state, event.receipt, domain, now)), []
             case Done():
@@ -268,7 +271,9 @@ def _accept(state: JobState, event: Accept) -> tuple[JobState, list[Effect]]:
         raise _Lie(f"The host counts {event.prompt_tokens} prompt tokens where there can be {most} at most.")
     known = state.emitted and state.prompt_hash
     if known and (event.prompt_tokens, event.prompt_hash) != (state.prompt_tokens, state.prompt_hash):
-        raise _Lie("The host's prompt differs from the one that the stream began with.")
+        # One of the two is wrong, and which one nobody here knows: to blame the second would let a first host that lies
+        # have all honest ones shunned.
+        return _over(state, "prompt_differs", "It reads another prompt than the host before it.", blame=False)
     replaced = msgspec.structs.replace(attempt, accepted=event)
     if known:
         return msgspec.structs.replace(state, attempt=replaced), []
@@ -310,7 +315,7 @@ def _tokens(state: JobState, frames: Sequence[Tokens]) -> tuple[JobState, list[E
         state, deliver = _delivered(state, tuple(ids), "".join(texts), Digest(frames[len(texts) - 1].rolling))
         effects = [msgspec.structs.replace(deliver, chances=tuple(chances)) if chances else deliver, Owe(owed(state))]
     if lie is not None:
-        state, last = _over(state, _Lie.code, lie, blame=True)
+        state, last = _over(state, LIED, lie, blame=True)
         effects += last
     return state, effects
 

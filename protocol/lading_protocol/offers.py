@@ -75,13 +75,13 @@ def check_advert(advert: Advert, domain: Domain, now: float) -> KnownOffer:
     return KnownOffer(offer.digest(domain), offer, advert.detail, advert)
 
 
-def fitting(adverts: Sequence[Advert]) -> tuple[Advert, ...]:
-    """As many, from the first on, as one message carries."""
+def fitting(adverts: Sequence[Advert], head: int = 4096) -> tuple[Advert, ...]:
+    """As many, from the first on, as one message carries with `head` bytes beside them."""
     told: list[Advert] = []
     size = 0
     for advert in adverts[:MAX_TOLD]:
         size += len(encode(advert))
-        if size > MAX_FRAME - 4096:
+        if size > MAX_FRAME - head:
             break
         told.append(advert)
     return tuple(told)

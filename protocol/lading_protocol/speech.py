@@ -5,6 +5,7 @@ A program speaks its version and the one before. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,7 +18,12 @@ AUDIT_FEE = "audit_fee"
 PROOF = "proof"
 FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", PROOF, "relay", "straighten")
 
-Feature = Annotated[str, Meta(max_length=32)]
+# A coordinator that indexes only some regions says which: IN_REGION and a region, each a feature.
+IN_REGION = "in:"
+MOST_FEATURE = 32
+MOST_FEATURES = 64
+
+Feature = Annotated[str, Meta(max_length=MOST_FEATURE)]
 Number = Annotated[int, Meta(ge=1, le=1 << 16)]
 
 
@@ -27,12 +33,15 @@ class Speech(msgspec.Struct, frozen=True, array_like=True, tag="speech", forbid_
 
     oldest: Number
     newest: Number
-    features: Annotated[tuple[Feature, ...], Meta(max_length=64)] = ()
+    features: Annotated[tuple[Feature, ...], Meta(max_length=MOST_FEATURES)] = ()
 
 
 class Agreed(msgspec.Struct, frozen=True):
+    """`regions` are those whose hosts the peer would have; none: all."""
+
     version: int
     features: frozenset[str]
+    regions: frozenset[str] = frozenset()
 
 
 OURS = Speech(OLDEST, VERSION, FEATURES)
@@ -40,11 +49,20 @@ OURS = Speech(OLDEST, VERSION, FEATURES)
 FIRST = Speech(1, 1)
 
 
+def for_regions(regions: Sequence[str]) -> Speech:
+    """What a coordinator of these regions speaks; of all, where one of them cannot be said."""
+    said = tuple(IN_REGION + region for region in regions)
+    if len(FEATURES) + len(said) > MOST_FEATURES or any(len(one) > MOST_FEATURE for one in said):
+        return OURS
+    return Speech(OLDEST, VERSION, (*FEATURES, *said))
+
+
 def agree(ours: Speech, theirs: Speech) -> Agreed | str:
     """What to speak; or, in words, why nothing can be spoken and who must update."""
     version = min(ours.newest, theirs.newest)
     if version >= max(ours.oldest, theirs.oldest):
-        return Agreed(version, frozenset(ours.features) & frozenset(theirs.features))
+        regions = {one.removeprefix(IN_REGION) for one in theirs.features if one.startswith(IN_REGION)}
+        return Agreed(version, frozenset(ours.features) & frozenset(theirs.features), frozenset(regions))
     behind = "this program" if ours.newest < theirs.newest else "the peer"
     return (
         f"The peer speaks versions {theirs.oldest} to {theirs.newest} of the protocol, this program {ours.oldest} to "

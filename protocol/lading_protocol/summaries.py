@@ -23,7 +23,7 @@ QUOTES = "/lading/quotes/1"
 MOST_STOCKS: Final = 128
 MOST_PAGES: Final = 32
 MOST_CORNERS: Final = 3
-MOST_QUOTES: Final = 64
+MOST_QUOTES: Final = 256
 MOST_ELSEWHERE: Final = 4
 # Bytes of a summary: gossip carries 64 KiB.
 MAX_SUMMARY: Final = 60_000

@@ -7,6 +7,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-for _root in ("tests", "docker", "agents/chat/recipe"):
+for _root in ("tests", "tools", "docker", "agents/chat/recipe"):
     if str(ROOT / _root) not in sys.path:
         sys.path.append(str(ROOT / _root))

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import uvloop
 
+from .builds import Build, builds
 from .gateway_load import BODIES, MESSAGES, Client, JobClient, connect
 from .gateway_peers import PLANS, Absent, Peer, peer
 from .gateway_roles import MODEL, TOKENS, role
@@ -27,6 +28,7 @@ from .report import say
 OFFERS = 100_000
 CONNECTIONS = 32
 OURS = ("market", "relay", "aiohttp proxy")
+PLAIN = "market in plain Python"
 COUNTS = (1, 16, 256, 1024, 4096)
 PACE = 20
 CRAWL = 1.0  # seconds a token while streams are opened
@@ -148,8 +150,8 @@ def _check(answers: list[asyncio.Future[None]]) -> None:
 
 
 class Report:
-    def __init__(self, found: Found, titles: dict[str, str], absent: dict[str, str], rounds: int) -> None:
-        self._found, self._titles, self._absent, self._rounds = found, titles, absent, rounds
+    def __init__(self, found: Found, titles: dict[str, str], absent: dict[str, str], rounds: int, build: Build) -> None:
+        self._found, self._titles, self._absent, self._rounds, self._build = found, titles, absent, rounds, build
 
     def cpu(self, name: str, way: str, kind: str, other: str, bar: str | None, note: str = "") -> None:
         """CPU of one way, beside another's."""
@@ -167,9 +169,12 @@ class Report:
 
     def all(self, lone: int) -> None:
         for kind, bar in (("json", "<= 1.5 of the reference"), ("stream", "<= 1.2 of the reference")):
-            self.cpu(f"gateway_relay_{kind}", "relay", kind, "nginx", bar, "our HTTP server with no market behind it")
+            note = f"our HTTP server with no market behind it, {self._build.name}"
+            self.cpu(f"gateway_relay_{kind}", "relay", kind, "nginx", bar, note)
         for kind, bar in (("json", "<= 2.5 of the reference"), ("stream", "<= 0.75 of the reference")):
-            self.cpu(f"gateway_market_{kind}", "market", kind, self.better(kind), bar, MARKET)
+            self.cpu(f"gateway_market_{kind}", "market", kind, self.better(kind), bar, f"{self._build.name}; {MARKET}")
+            if PLAIN in self._titles:
+                self.cpu(f"gateway_market_{kind}_plain", PLAIN, kind, self.better(kind), None, "in plain Python")
         for kind, bar in (("json", ">= 40 of the reference"), ("stream", ">= 150 of the reference")):
             self.cpu(f"litellm_{kind}", "litellm", kind, "market", bar, "LiteLLM's cost in multiples of ours")
         for kind in BODIES:
@@ -178,16 +183,25 @@ class Report:
                 self.cpu(f"{way}_{kind}".replace("-", "_"), way, kind, "direct", None, "for comparison")
         self._first(lone)
         for way, held in self._found.memory.items():
-            if way not in ("direct", "market", "aiohttp proxy"):
+            if way not in ("direct", "market", PLAIN, "aiohttp proxy"):
                 say(f"memory_{way}".replace("-", "_"), held / MIB, "MiB", note=self._titles[way])
         say("memory_gateway_with_offers", self._found.memory["market"] / MIB, "MiB", note="every offer known")
 
     def _first(self, lone: int) -> None:
         first, n = self._found.first, self._rounds * lone
         note = f"over a direct call to the same host by the job protocol, which takes {first['job']:.0f} us"
-        say("gateway_added_ttfb_p50", first["market"] - first["job"], "us", bar="<= 350", n=n, note=note)
+        say(
+            "gateway_added_ttfb_p50",
+            first["market"] - first["job"],
+            "us",
+            bar="<= 350",
+            n=n,
+            note=f"{self._build.name}; {note}",
+        )
+        if PLAIN in first:
+            say("gateway_added_ttfb_p50_plain", first[PLAIN] - first["job"], "us", n=n, note="in plain Python")
         for way in first:
-            if way not in ("job", "direct", "market"):
+            if way not in ("job", "direct", "market", PLAIN):
                 say(
                     f"{way}_added_ttfb_p50".replace("-", "_").replace(" ", "_"),
                     first[way] - first["direct"],
@@ -197,11 +211,11 @@ class Report:
                 )
 
 
-def report_streams(found: list[Open]) -> None:
+def report_streams(found: list[Open], build: Build) -> None:
     alone, most = found[0], found[-1]
     for one in found:
         rate = one.rate / one.streams
-        note = f"{one.streams} streams; {rate:.1f} tokens/s each arrived of {PACE} sent"
+        note = f"{build.name}; {one.streams} streams; {rate:.1f} tokens/s each arrived of {PACE} sent"
         say(f"gateway_token_at_{one.streams}_streams", one.cpu, "us/token", note=note)
     worst = max(found[1:], key=lambda one: one.cpu)
     reference = "one stream", alone.cpu
@@ -212,7 +226,7 @@ def report_streams(found: list[Open]) -> None:
     say("gateway_pace_kept", kept, "of the tokens", bar=">= 0.95", note=note)
     each = (most.memory - alone.memory) / (most.streams - alone.streams) / 1024
     say("gateway_memory_per_stream", each, "KiB", bar="<= 60", note=f"at {most.streams} open streams")
-    say("gateway_memory", alone.memory / MIB, "MiB", bar="<= 80", note="with one stream and one host")
+    say("gateway_memory", alone.memory / MIB, "MiB", bar="<= 80", note=f"{build.name}; with one stream and one host")
 
 
 # The run --------------------------------------------------------------------------------------------------------------
@@ -220,17 +234,22 @@ def report_streams(found: list[Open]) -> None:
 
 def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
     near, far = cores
+    build, plain = builds()
     with contextlib.ExitStack() as stack:
         up = stack.enter_context(role("upstream", {}, near))
-        gate = stack.enter_context(role("gateway", {"offers": sizes.offers}, far))
+        offers, told = {"offers": sizes.offers}, {"upstream": up.facts["http"]}
+        gate = stack.enter_context(role("gateway", offers, far, build))
         job = _join(up, gate)
-        told = {"upstream": up.facts["http"]}
         ways = {
             "direct": Peer("a direct call, a fixed answer", up.facts["http"], "none", up.process.pid),
-            "market": _ours(gate, "our gateway, whole market path"),
-            "relay": _ours(stack.enter_context(role("relay", told, far)), "our HTTP server, relaying"),
+            "market": _ours(gate, f"our gateway, whole market path, {build.name}"),
+            "relay": _ours(stack.enter_context(role("relay", told, far, build)), f"our HTTP server, {build.name}"),
             "aiohttp proxy": _ours(stack.enter_context(role("proxy", told, far)), "bare aiohttp proxy"),
         }
+        if plain is not None:
+            other = stack.enter_context(role("gateway", offers, far, plain))
+            _join(stack.enter_context(role("upstream", {}, near)), other)
+            ways[PLAIN] = _ours(other, f"our gateway, whole market path, {plain.name}")
         absent: dict[str, str] = {}
         for name in PLANS:
             made = stack.enter_context(peer(name, up.facts["http"], far))
@@ -240,14 +259,18 @@ def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
                 ways[name] = made
         found = uvloop.run(measure(ways, job, sizes))
     titles = {way: one.name for way, one in ways.items()}
-    Report(found, titles, absent, sizes.rounds).all(sizes.lone)
+    Report(found, titles, absent, sizes.rounds, build).all(sizes.lone)
 
 
 def many(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
     near, far = cores
-    with role("upstream", {"length": TOLD, "paced": True}, near) as up, role("gateway", {}, far) as gate:
+    build, _ = builds()
+    with (
+        role("upstream", {"length": TOLD, "paced": True}, near) as up,
+        role("gateway", {}, far, build) as gate,
+    ):
         _join(up, gate)
-        report_streams(uvloop.run(open_streams(up, gate, sizes)))
+        report_streams(uvloop.run(open_streams(up, gate, sizes)), build)
 
 
 def _ours(program: Program, title: str) -> Peer:

@@ -96,7 +96,9 @@ class Fleet:
                         text.append(event.text)
                     case Moved():
                         moved = True
-                        self.directory.forgive(event.host)  # it lies on purpose, for as long as the run lasts
+                        liar = self.directory.host(event.host)  # on purpose, for as long as the run lasts
+                        liar.lied_until, liar.forgiven = 0.0, 0
+                        self.directory.forgive(event.host, time.time())
                     case Ended():
                         ended = event
                     case _:

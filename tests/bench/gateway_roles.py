@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from .builds import Build
 from .processes import Program, program, say_ready
 
 TOKENS = 32
@@ -204,9 +205,12 @@ async def _line() -> str:
 ROLES = {role.__name__: role for role in (upstream, gateway, proxy, relay)}
 
 
-def role(name: str, told: dict[str, Any], core: int | None) -> contextlib.AbstractContextManager[Program]:
+def role(
+    name: str, told: dict[str, Any], core: int | None, build: Build | None = None
+) -> contextlib.AbstractContextManager[Program]:
     """Start one, bound to a core where the machine has several."""
-    return program("-m", __name__, name, json.dumps(told), core=core)
+    environment = None if build is None else build.environment
+    return program("-m", __name__, name, json.dumps(told), environment=environment, core=core)
 
 
 if __name__ == "__main__":

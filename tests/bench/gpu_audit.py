@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,8 +113,10 @@ def run(device: str, size: Size) -> Outcome:
     """Every precision at once."""
     todo = [Part(precision, device, n, size) for precision in AUDITORS for n in range(size.processes)]
     todo = [part for part in todo if part.precision != "f16" or device != "cpu"]
-    with multiprocessing.get_context("spawn").Pool(min(len(todo), 16)) as pool:
-        done = pool.map(work, todo, chunksize=1)
+    # A pool that says so when one of its processes is killed, instead of waiting for it for ever.
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(len(todo), 16), mp_context=spawning) as pool:
+        done = list(pool.map(work, todo))
     pairs, caught = [], []
     for precision in dict.fromkeys(part.precision for part in todo):
         own = [batch for part, found in zip(todo, done, strict=True) if part.precision == precision for batch in found]

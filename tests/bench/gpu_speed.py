@@ -54,6 +54,7 @@ async def measure(subject: Subject, rounds: int) -> None:
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     bare = multiprocessing.get_context("spawn").Process(target=_bare, args=(subject.spec, theirs))
     bare.start()
+    theirs.close()  # so that a bare loop that dies is noticed
     assert ours.recv() == "ready"
     before = await _used()
     with tempfile.TemporaryDirectory() as scratch:

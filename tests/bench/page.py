@@ -34,6 +34,7 @@ TITLES = {
     "network": "The network against TLS over TCP and py-libp2p",
     "node": "A node against the bare engine loop",
     "packages": "Agent packages: how they start, answer and travel",
+    "regions": "A coordinator of one region against one that has every offer",
     "sign": "Signing and checking vouchers against eth-account",
 }
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lading_contracts.books import Books
-from lading_contracts.committee import Dispute, Phase, Verdict
+from lading_contracts.committee import Dispute, Verdict
 from lading_contracts.deployment import Contracts
 from lading_contracts.follower import Cursor, Follower, Following
 from lading_contracts.ledgers.courts import CourtLedger
 from lading_contracts.port import Chain
 from lading_contracts.settlement import Account, Batch
+from lading_protocol.court import Phase
 from lading_protocol.ids import ZERO_ADDRESS
 from property.chain_kit import AGENT, CHILD, PARAMETERS
 from property.court_operations import DISPUTES, GOVERNANCE, STAKING, CourtArea

@@ -8,7 +8,7 @@ import pytest
 
 from factories import chat_request, key
 from lading.dispatch.dispatcher import Ended
-from lading_contracts.court import Phase, Verdict
+from lading_contracts.court import Verdict
 from lading_contracts.settlement import ChannelKey
 from lading_net.clock import run_virtual
 from lading_net.messages import MessageStream
@@ -17,6 +17,7 @@ from lading_net.sketches import receive_sketch, send_sketch
 from lading_node.core.policy import Policy
 from lading_node.node import Node
 from lading_protocol.audit import seal
+from lading_protocol.court import Phase
 from lading_protocol.ids import Digest, Wei
 from lading_protocol.messages import (
     AUDIT,

@@ -75,7 +75,7 @@ async def carry(gateway: Gateway, ask: Ask, until: int = 1000) -> tuple[list[int
                 ended = event
             case _:
                 pass
-        if len(ids) >= until and (signed or not ask.early):
+        if len(ids) >= until and (signed or not ask.told):
             break
     await run.aclose()
     return ids, signed, ended
@@ -89,8 +89,8 @@ def test_a_receipt_of_a_host_with_a_stake_shows_that_the_prompt_is_billed(staked
             await coast.stake(node)
         for gateway in coast.gateways:  # each learns what its hosts understand
             for _ in coast.nodes:
-                await carry(gateway, Ask(AGENT, REQUEST, early=True))
-        ids, receipts, _ = await carry(first, Ask(AGENT, REQUEST, early=True), until=1)
+                await carry(gateway, Ask(AGENT, REQUEST, told=True))
+        ids, receipts, _ = await carry(first, Ask(AGENT, REQUEST, told=True), until=1)
         assert len(ids) < 32, "it came with the first tokens"
         whole, _, _ = await carry(first, Ask(AGENT, REQUEST))
         ask = Ask(AGENT, REQUEST, emitted=tuple(ids), proof=receipts[0] if shown else b"")
@@ -110,11 +110,11 @@ def test_a_job_that_moves_brings_the_receipt_itself() -> None:
         for node in coast.nodes:
             await coast.stake(node)
         for _ in range(2):
-            await carry(gateway, Ask(AGENT, REQUEST, early=True))
-        run = gateway.dispatcher.run(gateway.payer, Ask(AGENT, REQUEST))
+            await carry(gateway, Ask(AGENT, REQUEST, told=True))
+        run = gateway.dispatcher.run(gateway.payer, Ask(AGENT, REQUEST, told=True))
         stopped: list[Node] = []
         async for event in run:
-            if isinstance(event, Signed) and not stopped:
+            if isinstance(event, Piece) and event.first > 40 and not stopped:
                 stopped = [node for node in coast.nodes if node.desk.running]
                 asyncio.get_running_loop().create_task(stopped[0].desk.stop(0.0))
             if isinstance(event, Ended):

@@ -150,7 +150,7 @@ async def status(
     chosen = context.settings(chain_url=chain_url, deployment=deployment)
     record = deployments.load(chosen.deployment_path) if chosen.deployment_path.exists() else None
     if record is None and chain_id is None:
-        raise BadSettings("Neither a deployment record nor --chain-id says which chain to expect.")
+        raise BadSettings("No deployment record says which chain to expect.", hint="Give --deployment, or --chain-id.")
     found = await chain_status(Endpoint(chosen.chain_url, chain_id or (record.chain_id if record else 0)), record)
     symbol, decimals = (record.symbol, record.decimals) if record else ("", 18)
     emit(

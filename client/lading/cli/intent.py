@@ -60,7 +60,8 @@ class Intent:
         if not how.as_json:
             self._show()
         if how.dry_run:
-            emit(await self._rehearse(), how.as_json)
+            told = await self._rehearse()
+            emit({name: value for name, value in told.items() if how.as_json or name != "signs"}, how.as_json)
             return False
         for step in self._steps:
             await step.act(self._contracts)

@@ -74,9 +74,9 @@ def line(text: str) -> str:
     return text.translate(_LINE)
 
 
-def report(error: LadingError, as_json: bool = False) -> int:
-    """One line: what and why, then what to do. Returns the exit code."""
-    return _tell(error.code, error.message, error.hint, exit_code(error), as_json)
+def report(error: LadingError, as_json: bool = False, status: int | None = None) -> int:
+    """One line: what and why, then what to do. Returns the exit code, by the error where none is given."""
+    return _tell(error.code, error.message, error.hint, exit_code(error) if status is None else status, as_json)
 
 
 def report_bug(error: BaseException, as_json: bool = False) -> int:
@@ -105,6 +105,19 @@ def _tell(code: str, message: str, hint: str, status: int, as_json: bool) -> int
     return status
 
 
+def _word(value: object) -> str:
+    """A value for a person: no Python."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case None:
+            return ""
+        case list() | tuple():
+            return ", ".join(map(_word, value))
+        case _:
+            return str(value)
+
+
 def emit(values: Mapping[str, Any], as_json: bool) -> None:
     """A flat record."""
     if as_json:
@@ -114,7 +127,7 @@ def emit(values: Mapping[str, Any], as_json: bool) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in values.items():
-        table.add_row(f"[dim]{escape(line(name.replace('_', ' ')))}[/]", escape(line(str(value))))
+        table.add_row(f"[dim]{escape(line(name.replace('_', ' ')))}[/]", escape(line(_word(value))))
     out.print(table)
 
 
@@ -130,7 +143,7 @@ def emit_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> N
     for name in rows[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(line(str(value))) for value in row.values()))
+        table.add_row(*(escape(line(_word(value))) for value in row.values()))
     out.print(table)
 
 

@@ -25,13 +25,15 @@ app = App(name="receipt", help="Check what a host signed for.")
 class Proof(msgspec.Struct, frozen=True):
     """What a gateway returns at /lading/v1/receipts/JOB, and what `lading run --receipt` writes (with the tokens).
 
-    `marks` has for each receipt what came with it, in hex.
+    `marks` has for each receipt what came with it, in hex. `jobs` are several where the answer went on at another
+    gateway.
     """
 
     receipts: tuple[str, ...]
     job: str | None = None
     ids: tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...] | None = None
     marks: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
 
 
 @app.command
@@ -62,7 +64,7 @@ def verify(
         raise BadFile(f"{file} has {len(marks)} marks for {len(proof.receipts)} receipts.")
     signed = [_unpack(text, file) for text in proof.receipts]
     checked = [check(one, domain, tokens, its) for one, its in zip(signed, marks, strict=True)]
-    faults = check_job([one.receipt for one in checked], _job(proof, file))
+    faults = check_job([one.receipt for one in checked], _jobs(proof, file))
     _show(checked, faults, as_json)
     wrong = [f"receipt {n}: {fault}" for n, one in enumerate(checked) for fault in one.faults] + list(faults)
     if wrong:
@@ -135,8 +137,8 @@ def _marks(text: str, file: Path) -> tuple[bytes, ...]:
     return tuple(data[at : at + 32] for at in range(0, len(data), 32))
 
 
-def _job(proof: Proof, file: Path) -> bytes | None:
+def _jobs(proof: Proof, file: Path) -> list[bytes]:
     try:
-        return digest(proof.job) if proof.job is not None else None
+        return [digest(one) for one in proof.jobs or ([proof.job] if proof.job is not None else [])]
     except ValueError as error:
         raise BadFile(f"The job in {file} is no id: {error}.") from None

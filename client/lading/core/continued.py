@@ -90,14 +90,16 @@ def line(told: Told) -> bytes:
 
 
 class Continued:
-    """`failed` is the error (code, words) with which the gateway that is read gave up, and `shown` the event that said
-    so. `jobs` and `hosts` are all so far, in their order; `receipts` the hosts' last ones by gateway and attempt."""
+    """`fault` is what was wrong with what the gateway that is read sent, `failed` the error (code, words) with which it
+    gave up, and `shown` the event that said so. `jobs` and `hosts` are all so far, in order; `receipts` the hosts'
+    last ones by job and attempt."""
 
     def __init__(self) -> None:
         self.choices: list[Begun] = []
         self.jobs: list[str] = []
         self.hosts: list[str] = []
         self.receipts: dict[tuple[bytes, int], Signed] = {}
+        self.fault: Exception | None = None
         self.failed: tuple[str, str] | None = None
         self.shown = b""
         self._agent = ""
@@ -121,7 +123,7 @@ class Continued:
         self._told: Told | None = None
         self._held: list[bytes] = []
         self._size = 0
-        self.failed = None
+        self.fault = self.failed = None
 
     @property
     def begun(self) -> bool:
@@ -132,6 +134,11 @@ class Continued:
     def able(self) -> bool:
         """Whether another gateway can go on: it is known what all that was handed out is."""
         return not self._untold
+
+    @property
+    def follows(self) -> bool:
+        """Whether the gateway that is read says what its events are."""
+        return self._follows
 
     @property
     def progress(self) -> int:
@@ -178,17 +185,20 @@ class Continued:
     def feed(self, data: bytes) -> list[bytes]:
         """Bytes of the stream; the events that may be handed out now, each with the empty line behind it.
 
-        Raises msgspec.MsgspecError, ValueError, LookupError, LadingError for what no gateway sends.
+        What no gateway sends ends it (`fault`): what was right before that counts.
         """
         *blocks, self._buffer = (self._buffer + data).replace(b"\r\n", b"\n").split(b"\n\n")
         self._size += len(data)
         ready: list[bytes] = []
-        for block in blocks:
-            if found := self._block(block):
-                ready += found
-                self._size = 0
-        if self._size > MOST_HELD:
-            raise ValueError("an event of it has no end")
+        try:
+            for block in blocks if self.fault is None else ():
+                if found := self._block(block):
+                    ready += found
+                    self._size = 0
+            if self._size > MOST_HELD:
+                raise ValueError("an event of it has no end")
+        except (msgspec.MsgspecError, LadingError, LookupError, TypeError, ValueError, AttributeError) as error:
+            self.fault = error
         return ready
 
     def end(self) -> list[bytes]:
@@ -258,6 +268,3 @@ class Continued:
         self.receipts[job, attempt] = Signed("0x" + job.hex(), packed, (*kept, *added))
         if not choice.proof and read_field(Receipt, packed, "first") == 0:
             choice.proof = packed
-
-
-__all__ = ["MARK", "Begun", "Continued", "LadingError", "Rest", "Signed", "Told", "line"]

@@ -5,6 +5,8 @@ makes it slower. So the limit follows the host, doubles with each move of a stre
 once. Pure: the caller tells what it saw; `now` is its clock in seconds.
 """
 
+from typing import Final
+
 import msgspec
 
 from lading.core.pace import Pace
@@ -72,7 +74,7 @@ class _Host:
 class Failover:
     """What one dispatcher knows about moving. `moves` counts streams that left a host after it had begun to work."""
 
-    ENOUGH = 24
+    ENOUGH: Final = 24
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits

@@ -49,6 +49,7 @@ class Fleet:
         """A host without offers."""
         del self.hosts[host.address]
         self.barred.pop(host.address, None)
+        self._own.discard(host.address)
 
     # Offers
 

@@ -32,6 +32,8 @@ MOST_PLANS: Final = 64
 # An entry that is filed nowhere because its own time is over, whatever its host does.
 DEAD: Final = OUT + 1
 FOREVER: Final = float("inf")
+# More than any score is, as a whole number: scores are exact.
+BEYOND: Final = 1 << 256
 
 
 @dataclass(slots=True, eq=False)
@@ -42,10 +44,12 @@ class HostState:
     `batch` of our running jobs would give way to others, unless it `stays`: it refused to, since it last reported.
     `blind`: the last job went there although it was full by all that we knew. `refusals` are those in a row that its
     reports had not announced, `denied` those since it last reported that it is full; until `full_until` it counts as
-    full, whatever it reports. `until` is when it counts as silent, `grade` how it stands, `filed` the worst grade of an
-    entry of it. `pace`, `service` and `base` are what we saw: seconds for a token of the prompt, for a job, and before
-    any work. `spells` are stretches of time in which it could not be chosen, and why; those that last still are not
-    among them. `quoted`: it does not report here, another coordinator tells of it.
+    full, whatever it reports. `given_up` are the jobs that it would not have, in a row; `forgiven` counts how often it
+    was let in again since it last worked, `lied_until` is when a lie is over. `until` is when it counts as silent,
+    `grade` how it stands, `filed` the worst grade of an entry of it. `pace`, `service` and `base` are what we saw:
+    seconds for a token of the prompt, for a job, and before any work. `spells` are stretches of time in which it could
+    not be chosen, and why; those that last still are not among them. `quoted`: it does not report here, another
+    coordinator tells of it.
     """
 
     address: Address
@@ -54,6 +58,9 @@ class HostState:
     beat_at: float | None = None
     busy: int = 0
     failures: int = 0
+    given_up: int = 0
+    forgiven: int = 0
+    lied_until: float = 0.0
     batch: int = 0
     stays: bool = False
     blind: bool = False
@@ -346,10 +353,9 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
     elif not b:
         other = one
     prompt, output = aim.prompt, aim.output
-    roof = FOREVER if aim.cap is None else (prompt * aim.cap.input + output * aim.cap.output) * unit
+    roof = BEYOND if aim.cap is None else (prompt * aim.cap.input + output * aim.cap.output) * unit
     best: Entry | None = None
-    least: float = FOREVER
-    floor: float = FOREVER  # the same, in the unit of bounds
+    least = floor = BEYOND  # `floor` is the same in the unit of bounds
     tie = b""
     stale: list[Entry] = []
     for orders, far in plan[grade]:
@@ -378,7 +384,7 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
             bound *= scale
             if bound > floor or (bound == floor and max(mark, mark2) >= tie):
                 break
-    return Best(best, int(least) if best is not None else 0, stale)
+    return Best(best, least if best is not None else 0, stale)
 
 
 def fits(entry: Entry, aim: Aim) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from lading.core.index import Entry, Order, Plan, fits, mix
 from lading.core.matching import BAND, FAR, TRUST, YIELDING, Aim
 from lading_protocol.ids import Address
+from lading_protocol.offers import KnownOffer
 
 # How many are compared while reports are fresh, and when they are old: then many would run to the same host at once
 # (M. Mitzenmacher, How useful is old information?, 2000).
@@ -25,7 +26,7 @@ DRAWS: Final = 3
 # What is expected of a host that we know nothing of: seconds for a token of the prompt, for a job, and for the way.
 PACE: Final = 0.0004
 SERVICE: Final = 4.0
-WAY: Final = (0.02, 0.05, 0.16)
+WAY: Final[tuple[float, ...]] = (0.02, 0.05, 0.16)
 BYTES_A_TOKEN: Final = 4
 LEARN: Final = 0.2
 
@@ -34,6 +35,14 @@ class Chance(Protocol):
     """random.Random, as far as it is needed."""
 
     def random(self) -> float: ...
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """Who gets a job. The first token is expected in `seconds`, of which `tokens` of the prompt are left to read."""
+
+    offer: KnownOffer
+    seconds: float
+    tokens: float
 
 
 class Scored(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from lading_protocol.summaries import MOST_QUOTES, WantQuotes
 
 MOST_COUNT: Final = 2**32 - 1
 # An answer is not asked for anew for so long.
-FRESH_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 1.5
 LEAST: Final = 8
 
 
@@ -43,9 +43,9 @@ def worth_a_look(choice: Choice, hints: Sequence[Hint], *, pressing: bool) -> bo
 
 
 def enough(choices: int) -> int:
-    """How many offers to ask for, after so many choices within a slice of time: those that are wanted before the answer
-    is asked for anew, at least some to compare."""
-    return min(MOST_QUOTES, max(LEAST, int(choices * FRESH_SECONDS * SLICES / WINDOW)))
+    """How many offers to ask for, after so many choices within a slice of time: twice those that are wanted before the
+    answer is asked for anew, at least some to compare."""
+    return min(MOST_QUOTES, max(LEAST, int(2 * choices * FRESH_SECONDS * SLICES / WINDOW)))
 
 
 def aim_asked(want: WantQuotes) -> Aim:

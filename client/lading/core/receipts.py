@@ -61,16 +61,18 @@ def _commits(receipt: Receipt, ids: Sequence[int], marks: Sequence[bytes]) -> bo
         return False
 
 
-def check_job(receipts: Sequence[Receipt], job: bytes | None) -> tuple[str, ...]:
-    """Whether receipts can be those of one job, each token charged once."""
+def check_job(receipts: Sequence[Receipt], jobs: Sequence[bytes]) -> tuple[str, ...]:
+    """Whether receipts can be those of one answer, each token charged once. `jobs` are those that it took, in their
+    order: several where it went on at another gateway; none: the one that the receipts name."""
     faults = []
-    if {receipt.job for receipt in receipts} - {job if job is not None else receipts[0].job}:
-        faults.append("the receipts are not all of this job")
+    known = list(jobs) or [receipts[0].job]
+    if {receipt.job for receipt in receipts} - set(known):
+        return ("the receipts are not all of this job",)
     if len({receipt.request for receipt in receipts}) > 1 or len({receipt.agent for receipt in receipts}) > 1:
         faults.append("the receipts are for different requests or agents")
-    ordered = sorted(receipts, key=lambda receipt: receipt.attempt)
+    ordered = sorted(receipts, key=lambda receipt: (known.index(receipt.job), receipt.attempt))
     for before, after in pairwise(ordered):
-        if after.attempt == before.attempt:
+        if (after.job, after.attempt) == (before.job, before.attempt):
             faults.append(f"attempt {after.attempt} is charged twice")
         elif after.first < before.first + before.output_tokens:
             faults.append(f"attempts {before.attempt} and {after.attempt} both charge token {after.first}")

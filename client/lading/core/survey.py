@@ -4,8 +4,8 @@ Only what hosts report here themselves is passed on: what was quoted to us is it
 for a bucket is bounded, however many offers it holds.
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Final
 
 from lading.core.fleet import Fleet
@@ -19,6 +19,8 @@ from lading_protocol.summaries import Stock
 COUNTED: Final = 256
 LOOKED: Final = 64
 MOST_KINDS: Final = 4
+# Prices that differ by so many per cent are the same for who is far away: a quote says what is asked now.
+CLOSE: Final = 5
 
 # How many offers of a bucket were quoted to us, by agent and region.
 Strange = Mapping[tuple[AgentId, str], int]
@@ -73,8 +75,32 @@ def quotable(fleet: Fleet, agent: AgentId, aim: Aim, most: int, now: float, rng:
             entry: (aim.prompt * entry.inp + aim.output * entry.out) * (TRUST + entry.host.failures) * far
             for orders, far in plan[worse]
             for order in orders
-            for _, _, entry in islice(order, LOOKED)
+            for _, _, entry in islice(order, LOOKED + most)
             if entry not in chosen and tells(entry, worse, now) and fits(entry, aim)
         }
         chosen |= dict.fromkeys(sorted(rest, key=lambda entry: (rest[entry], entry.tie)))
     return list(chosen)[:most]
+
+
+def differs(said: Sequence[Stock], now: Sequence[Stock]) -> bool:
+    """Whether others should hear it anew: other stocks, a price that moved by more than CLOSE, a doubled number."""
+    if len(said) != len(now):
+        return True
+    return any(_differ(one, other) for one, other in zip(said, now, strict=True))
+
+
+def _differ(one: Stock, other: Stock) -> bool:
+    if (one.agent, one.region, one.context) != (other.agent, other.region, other.context):
+        return True
+    if set(one.kinds) != set(other.kinds) or len(one.corners) != len(other.corners):
+        return True
+    prices = zip(chain.from_iterable(one.corners), chain.from_iterable(other.corners), strict=True)
+    return (
+        _doubled(one.hosts, other.hosts)
+        or _doubled(one.free, other.free)
+        or any(abs(int(a) - int(b)) * 100 > CLOSE * int(a) for a, b in prices)
+    )
+
+
+def _doubled(one: int, other: int) -> bool:
+    return max(one, other) >= 2 * min(one, other) and one != other

@@ -5,6 +5,7 @@ each slice of time with the number that it stands for, and a host's offer is hel
 """
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -84,8 +85,11 @@ class Choices:
             last.won[choice.host] = last.won.get(choice.host, 0) + 1
 
     @property
-    def latest(self) -> Slice | None:
-        return self._slices[-1] if self._slices else None
+    def latest(self) -> tuple[Choice, int] | None:
+        """One of the last choices, and how many there are in a slice of time."""
+        if not self._slices:
+            return None
+        return self._slices[-1].one, max(one.count for one in islice(reversed(self._slices), 2))
 
     def losses(self, host: HostState, offers: list[KnownOffer], now: float) -> Losses:
         """What an agent's choices of the last WINDOW seconds were to this host."""

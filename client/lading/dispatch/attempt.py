@@ -4,13 +4,12 @@ A cut stream, garbage and silence all become LinkLost, so that the job machine s
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import msgspec
 
 from lading.core.failover import Failover
-from lading.dispatch.directory import Pick
+from lading.core.near import Pick
 from lading.dispatch.events import Settling
 from lading.dispatch.funds import Cover
 from lading.dispatch.sheaves import Line
@@ -22,10 +21,9 @@ from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Digest, Signature, Wei
 from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Owe, Resume, apply, joined
-from lading_protocol.messages import Cancel, Open, Pay, Tokens, ToPayer
+from lading_protocol.messages import Cancel, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt
-from lading_protocol.transcript import CHUNK_TOKENS
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
@@ -107,13 +105,6 @@ class Attempt:
     def send_voucher(self, voucher: bytes) -> bool:
         """Whether it could be sent."""
         return self._send(Pay(voucher))
-
-    @property
-    def early(self) -> bool:
-        """Whether the receipt that is here is only the one that was asked for with the first token: the host waits for
-        no voucher yet."""
-        asked = isinstance(self._opening, Open) and self._opening.early
-        return asked and 2 * self.count < min(self.offer.detail.credit, 2 * CHUNK_TOKENS)
 
     @property
     def over(self) -> bool:
@@ -225,8 +216,8 @@ class Attempt:
                 return await self._messages.recv()
         except TimeoutError:
             late = clock() - began - patience
-            async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
-                return await self._messages.recv()
+        async with asyncio.timeout(min(max(late, LOOK_SECONDS), LONGEST_LOOK)):
+            return await self._messages.recv()
 
     def _note(self, now: float) -> None:
         """A host is measured by what it took itself, not by how long its tokens lay here unread."""
@@ -281,9 +272,11 @@ class Attempt:
             self.when_bound()
 
     async def close(self) -> None:
-        with contextlib.suppress(NetError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._stream.close()
+        """Its stream. How long that may take is the caller's to bound."""
+        try:
+            await self._stream.close()
+        except NetError:
+            pass
 
     def _send(self, message: msgspec.Struct) -> bool:
         # A host that is gone cannot be told; the voucher is in the purse and waits for it there.

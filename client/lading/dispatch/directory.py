@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 
-import msgspec
-
 from lading.core.fleet import Fleet
+from lading.core.idle import MOST_GIVEN_UP, Idle
 from lading.core.index import Entry, HostState
 from lading.core.matching import (
     BEAT_LIMIT,
@@ -27,10 +26,10 @@ from lading.core.matching import (
     refusal_of,
     unfit_for,
 )
-from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Scored, band_of, choose, draw, learn
+from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Pick, Scored, band_of, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.survey import quotable, stocks
-from lading.core.why import Choice, Choices, Losses, Slice
+from lading.core.why import Choice, Choices, Losses
 from lading_protocol.eip712 import read_field
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.messages import Advert
@@ -40,6 +39,7 @@ from lading_protocol.summaries import Stock
 
 SHUN_SECONDS = 10.0
 SHUN_LIAR_SECONDS = 3600.0
+MOST_FORGIVEN = 2
 FULL_SECONDS, MOST_FULL_SECONDS, MOST_DENIED_SECONDS = 0.5, 8.0, 60.0
 MAX_OFFERS = 200_000
 MAX_OFFERS_PER_HOST = 64
@@ -51,14 +51,6 @@ MOST_EXPLAINED = 1024
 MOST_QUOTED = 4096
 # A prompt shorter than this tells the way's length, a longer one how fast it is read.
 SHORT_TOKENS = 64.0
-
-
-class Pick(msgspec.Struct, frozen=True):
-    """Who gets a job. The first token is expected in `seconds`, of which `tokens` of the prompt are left to read."""
-
-    offer: KnownOffer
-    seconds: float
-    tokens: float
 
 
 class Directory:
@@ -74,6 +66,7 @@ class Directory:
         self._floors: dict[Address, int] = {}
         self._sunsets: dict[bytes, int] = {}
         self._doubted: frozenset[Address] = frozenset()
+        self._idle = Idle()
         self._total = 0
         self._unswept: list[Address] = []
         self._prefixes = PrefixIndex()
@@ -187,7 +180,7 @@ class Directory:
         doubted = frozenset(hosts)
         for host in doubted ^ self._doubted:
             if host in doubted or host in self._fleet.hosts:
-                self._fleet.doubt(self._fleet.host(host), doubted=host in doubted)
+                self._fleet.doubt(self._fleet.host(host), doubted=host in doubted or host in self._idle)
         self._doubted = doubted
 
     def started(self, host: Address, *, batch: bool = False) -> None:
@@ -198,7 +191,9 @@ class Directory:
 
     def worked(self, host: Address) -> None:
         state = self.host(host)
-        state.failures = state.refusals = state.denied = 0
+        state.failures = state.refusals = state.denied = state.given_up = state.forgiven = 0
+        if self._idle.forget(host):
+            self._fleet.doubt(state, doubted=host in self._doubted)
 
     def full(self, host: Address, now: float) -> None:
         """It refused a job for want of a slot: others were there first, or its reports are not true. The more in a row,
@@ -219,13 +214,25 @@ class Directory:
         state = self.host(host)
         state.failures += 1
         pause = SHUN_LIAR_SECONDS if blame else min(SHUN_SECONDS * 2 ** min(state.failures - 1, 16), SHUN_LIAR_SECONDS)
+        if blame:
+            state.lied_until = now + pause
         self._fleet.shun(state, max(state.shunned_until, now + pause), now)
         self._prefixes.forget(host)
 
-    def forgive(self, host: Address) -> None:
-        """The host is back after a loss that was not a lie: it may be chosen at once."""
+    def gave_up(self, host: Address, now: float) -> None:
+        """It would not have a job, or gave it up, and not for the payer's sake."""
         state = self.host(host)
-        if state.shunned_until and state.failures:
+        state.given_up += 1
+        if state.given_up >= MOST_GIVEN_UP:
+            self.failed(host, now, blame=False)
+        elif self._idle.note(host, state.given_up, now):
+            self._fleet.doubt(state, doubted=True)
+
+    def forgive(self, host: Address, now: float) -> None:
+        """The host says that it is back: it may be chosen at once, unless it lied, or was let in so again and again."""
+        state = self.host(host)
+        if state.shunned_until and state.failures and state.lied_until <= now and state.forgiven < MOST_FORGIVEN:
+            state.forgiven += 1
             self._fleet.forgive(state)
 
     def prune(self, now: float) -> None:
@@ -317,6 +324,9 @@ class Directory:
     def choose(self, agent: AgentId, want: Want, now: float, rng: Chance) -> Pick | None:
         """The host for a job, or None when no offer will do. The caller says `started` once the job is on its way."""
         aim = aim_of(want)
+        for host in self._idle.over(now):
+            if (state := self._fleet.hosts.get(host)) is not None:
+                self._fleet.doubt(state, doubted=host in self._doubted)
         found = self._fleet.best(agent, aim, now, grades_of(want))
         if found is None:
             self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)
@@ -404,8 +414,8 @@ class Directory:
             agent: self._choices.get(agent, empty).losses(state, found, now) for agent, found in sorted(offers.items())
         }
 
-    def latest(self, agent: AgentId) -> Slice | None:
-        """The last choices for an agent."""
+    def latest(self, agent: AgentId) -> tuple[Choice, int] | None:
+        """One of the last choices for an agent, and how many there were of late (core.why)."""
         held = self._choices.get(agent)
         return None if held is None else held.latest
 

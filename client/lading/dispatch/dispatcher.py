@@ -6,8 +6,10 @@ promised exactly what it delivered.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
+from lading.core.denials import Denials
 from lading.core.failover import Failover, Limits
 from lading.dispatch.attempt import Attempt
 from lading.dispatch.directory import Directory
@@ -28,7 +30,7 @@ from lading.dispatch.events import (
 )
 from lading.dispatch.funds import Funds
 from lading.dispatch.line import Line
-from lading.dispatch.mailbox import Mailbox
+from lading.dispatch.mailbox import one_by_one
 from lading.dispatch.opening import Spoken
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
@@ -55,6 +57,9 @@ __all__ = [
     "Signed",
     "Started",
 ]
+
+
+CLOSE_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -86,6 +91,7 @@ class Dispatcher:
         self.on_end = on_end
         self.funds = Funds(purse, network, self.let_go)
         self.failover = Failover(self.limits)
+        self.denials = Denials()
         self.line = Line()
         self.spoken = Spoken(self)
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
@@ -108,18 +114,9 @@ class Dispatcher:
         finally:
             run.abandon()
 
-    async def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
+    def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
         """As `carry`, for a caller that takes the events one by one. Closing the generator cancels the job."""
-        heard = Mailbox()
-        carrying = asyncio.ensure_future(self.carry(payer, ask, heard, job))
-        carrying.add_done_callback(heard.close)
-        try:
-            async for event in heard.events():
-                yield event
-            await carrying
-        finally:
-            carrying.cancel()
-            await asyncio.gather(carrying, return_exceptions=True)
+        return one_by_one(lambda listener: self.carry(payer, ask, listener, job))
 
     def later(self, work: "asyncio.Task[None]") -> None:
         """Keep a background task alive until it is done."""
@@ -151,5 +148,12 @@ class Dispatcher:
 
 
 async def _close(attempts: "list[Attempt]") -> None:
-    for attempt in attempts:
-        await attempt.close()
+    """A moment for all of them, and a new one where that was not enough: a timer for each costs more than closing."""
+    left = deque(attempts)
+    while left:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while left:
+                    await left.popleft().close()
+        except TimeoutError:
+            pass

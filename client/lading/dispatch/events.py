@@ -26,8 +26,8 @@ class Payer(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, frozen=True):
     """`emitted` are output tokens that the consumer has already, from another gateway: the answer goes on after them.
 
-    `proof` is the receipt of the host that read the prompt for them, packed, if there is one. With `early` the first
-    host is asked for its receipt with the first token: the consumer may go on elsewhere, too.
+    `proof` is the receipt of the host that read the prompt for them, packed, if there is one. With `told` the
+    consumer hears of each receipt when it comes (Signed), of the first with the first token: it may go on elsewhere.
 
     `batch` work gives way to everything else: a host may stop it, and it goes on later. With `hedge` a second host is
     asked where the first token is late; it keeps to `max_price` like the first.
@@ -41,7 +41,7 @@ class Ask(msgspec.Struct, frozen=True):
     emitted: tuple[int, ...] = ()
     hedge: bool = False
     proof: bytes = b""
-    early: bool = False
+    told: bool = False
 
 
 class Started(msgspec.Struct, frozen=True):

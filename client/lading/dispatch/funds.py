@@ -88,7 +88,7 @@ class Funds:
 
     def release(self, cover: Cover) -> None:
         """The attempt is over: what it really cost is in the channel's vouchers now. Once for each cover."""
-        left = self.reserved.pop(cover.key) - cover.need
+        left = self.reserved.pop(cover.key, 0) - cover.need  # of several that cost nothing the first took the entry
         if left:
             self.reserved[cover.key] = left
 

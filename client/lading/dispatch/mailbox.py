@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
 
-from lading.dispatch.events import Event
+from lading.dispatch.events import Event, Listener
 
 
 class Mailbox:
@@ -43,3 +44,17 @@ class Mailbox:
                 return
             self._some.clear()
             await self._some.wait()
+
+
+async def one_by_one(carry: Callable[[Listener], Coroutine[Any, Any, None]]) -> AsyncGenerator[Event, None]:
+    """What `carry` tells its listener. Closing the generator cancels it."""
+    heard = Mailbox()
+    carrying = asyncio.ensure_future(carry(heard))
+    carrying.add_done_callback(heard.close)
+    try:
+        async for event in heard.events():
+            yield event
+        await carrying
+    finally:
+        carrying.cancel()
+        await asyncio.gather(carrying, return_exceptions=True)

@@ -63,7 +63,7 @@ class Asking:
         """The attempt that `state` has begun. It goes on behind the tokens there are, or asks for them from the first
         on; only then an early receipt is of use."""
         ask, proof = self._ask, self.proof if state.emitted else b""
-        early = ask.early and not state.emitted
+        early = ask.told and not state.emitted
         elder = ElderOpen(
             version=VERSION,
             job=state.spec.job,
@@ -90,4 +90,4 @@ class Asking:
         """On which the host signs later what it sends bare; None where it does not, or its receipts are of use at once:
         a consumer who may go on elsewhere takes them along."""
         sheaves, ask = self._owner.sheaves, self._ask
-        return None if sheaves is None or ask.early or ask.emitted else sheaves.line(link)
+        return None if sheaves is None or ask.told else sheaves.line(link)

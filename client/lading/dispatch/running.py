@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import RUSH, Want, aim_of
+from lading.core.near import Pick
+from lading.dispatch.account import account_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
-from lading.dispatch.directory import Pick
 from lading.dispatch.events import (
     Ask,
     Ended,
     Listener,
     Moved,
-    Part,
     Payer,
     Piece,
     Refusal,
@@ -34,7 +35,7 @@ from lading_net.dialling import dial_any
 from lading_net.errors import NetError
 from lading_net.ports import Link
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, Wei, short
+from lading_protocol.ids import Address, JobId, Wei, short
 from lading_protocol.job import (
     Deliver,
     DeliverRows,
@@ -63,8 +64,6 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
-# A request the host will never take, whichever host it is.
-HOPELESS = frozenset({"bad_request", "too_long"})
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
 MOST_REASONS = 16
@@ -85,6 +84,7 @@ class Run:
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
+        self.hopeless: dict[Address, Refusal] = {}
         self.asking = Asking(owner, ask)
         self.spent = 0
         self.current: Attempt | None = None
@@ -156,10 +156,14 @@ class Run:
 
     def choose(self) -> Pick | None:
         """A host that goes on with the job now."""
-        owner = self.owner
+        owner, want, now = self.owner, self._want(), self.owner.clock()
         if not self._may_try():
             return None
-        return owner.directory.choose(self.ask.agent, self._want(), owner.clock(), owner.rng)
+        if denied := owner.denials.hosts(self.payer.key.address, now):
+            rather = msgspec.structs.replace(want, excluded=want.excluded | frozenset(denied))
+            if owner.directory.has_host(self.ask.agent, rather, now):
+                want = rather
+        return owner.directory.choose(self.ask.agent, want, now, owner.rng)
 
     def _patience(self) -> float:
         """How much longer the job waits for a slot, since it last got one on."""
@@ -180,6 +184,8 @@ class Run:
         lost = owner.directory.refusals(self.ask.agent, self._want(), owner.clock()) if self._may_try() else []
         reasons = some(self.reasons + [str(one) for one in lost if one.code != "tried"])
         new = len(self.state.emitted) - len(self.ask.emitted)
+        if self.hopeless and self.tried <= self.hopeless.keys():
+            return next(iter(self.hopeless.values()))  # nobody is there to say otherwise
         if new:
             why = "; ".join(reason.rstrip(".") for reason in reasons)
             return JobLost(f"The answer broke off after {new} tokens: {why}.")
@@ -217,7 +223,7 @@ class Run:
             affordable = self._affordable()
             if affordable is None:
                 raise
-            return await self.open(affordable)
+        return await self.open(affordable)
 
     def _affordable(self) -> Pick | None:
         owner, ask = self.owner, self.ask
@@ -304,9 +310,9 @@ class Run:
         assert attempt is not None
         effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
         self.state = attempt.state
-        if isinstance(heard, Chunk | Done) and self.state.attempt is not None and not attempt.bare:
+        if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
             self.listener.hear(Signed(heard.receipt, heard.marks))
-        if type(heard) is Chunk and not attempt.early:
+        if type(heard) is Chunk:
             owner.funds.pay(self.payer, attempt)
         self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
@@ -339,6 +345,10 @@ class Run:
         if not attempt.answered:
             attempt.answered = True
             self.parked_at = None
+            self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
+            for host in self.hopeless:  # it could be done after all
+                self.owner.directory.failed(host, self.owner.clock(), blame=False)
+            self.hopeless.clear()
             self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
@@ -347,16 +357,28 @@ class Run:
         host = attempt.offer.host
         self.reasons.append(f"host {short(host)} dropped out ({code}): {reason}")
         if code in HOPELESS and not self.state.emitted:
-            raise Refusal(reason, code=code)
-        if blame or isinstance(attempt.last, StreamCut):
-            self.owner.directory.failed(host, self.owner.clock(), blame=blame)
+            agrees = any(one.code == code for one in self.hopeless.values())
+            self.hopeless[host] = Refusal(reason, code=code)
+            if agrees:
+                raise self.hopeless[host]
         rightly = code == "preempted" and self.ask.batch and self.preempted < MOST_PREEMPTED
+        self._held_against(attempt, code, blame=blame, rightly=rightly)
         self.preempted += rightly
         if rightly or (self.preempted and code == "busy"):
             self.tried.discard(host)
             self.resting[host] = asyncio.get_running_loop().time() + REST_SECONDS
         if attempt.accepted and not rightly and code != "draining":
             self._moved(attempt, code)
+
+    def _held_against(self, attempt: Attempt, code: str, *, blame: bool, rightly: bool) -> None:
+        """What it means for the host's next jobs that it did not do this one."""
+        owner, host, now = self.owner, attempt.offer.host, self.owner.clock()
+        if blame or isinstance(attempt.last, StreamCut):
+            owner.directory.failed(host, now, blame=blame)
+        elif code in PAYERS:
+            owner.denials.note(self.payer.key.address, host, now)
+        elif code not in BLAMELESS and not rightly:
+            owner.directory.gave_up(host, now)
 
     def _moved(self, attempt: Attempt, code: str) -> None:
         """A host left the stream in the middle of its work."""
@@ -446,50 +468,19 @@ class Run:
         if self.settled and not self.reported:
             self.reported = True
             self.owner.funds.tab.when_signed(self._signed)
-        return self._ended()
+        return account_of(self)
 
     def _signed(self) -> None:
         """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
         owner = self.owner
         if owner.sheaves is None:
-            owner.on_end(self._ended())
+            owner.on_end(account_of(self))
         else:
             attempts = [attempt for attempt, wanted in self.settled if wanted]
-            owner.sheaves.when_bound(attempts, lambda: owner.on_end(self._ended()))
-
-    def _ended(self) -> Ended:
-        state = self.state
-        return Ended(
-            job=state.spec.job,
-            request=state.spec.request,
-            agent=self.ask.agent,
-            payer=self.payer.payer,
-            signer=self.payer.key.address,
-            finish=state.finish,
-            prompt_tokens=state.prompt_tokens,
-            prompt_hash=Digest(state.prompt_hash),
-            emitted=state.emitted,
-            vectors=state.vectors,
-            parts=tuple([_part(attempt, wanted=wanted) for attempt, wanted in self.settled]),
-            given=len(self.ask.emitted),
-        )
+            owner.sheaves.when_bound(attempts, lambda: owner.on_end(account_of(self)))
 
 
 def some(reasons: list[str]) -> list[str]:
     """As many as a person reads."""
     more = len(reasons) - MOST_REASONS
     return reasons if more <= 0 else [*reasons[:MOST_REASONS], f"and so on for {more} more"]
-
-
-def _part(attempt: Attempt, *, wanted: bool) -> Part:
-    return Part(
-        attempt.offer.host,
-        attempt.offer,
-        attempt.number,
-        attempt.first,
-        attempt.count,
-        attempt.promised,
-        attempt.receipt if wanted else None,
-        attempt.marks if wanted else (),
-        attempt.settling,
-    )

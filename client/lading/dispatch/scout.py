@@ -130,12 +130,12 @@ class Scout:
             self.seek(agent, aim, MOST_ASKED)
         for agent in list(self._atlas.agents()):
             lately = self._directory.latest(agent)
-            if lately is None or not now - LATELY_SECONDS < lately.one.at <= now:
+            if lately is None or not now - LATELY_SECONDS < lately[0].at <= now:
                 continue
-            choice = lately.one
+            choice, count = lately
             pressing = choice.host is not None and self._directory.presses(choice.host)
             if worth_a_look(choice, self._atlas.hints(agent, choice.aim, now), pressing=pressing):
-                self.seek(agent, choice.aim, most=enough(lately.count))
+                self.seek(agent, choice.aim, most=enough(count))
         if len(self._rests) > MOST_REMEMBERED:
             self._rests = {question: rest for question, rest in self._rests.items() if rest.until > now}
 
@@ -163,7 +163,7 @@ class Scout:
         return task
 
     async def _asked(self, question: Question, aim: Aim, hint: Hint, most: int) -> int:
-        """How many offers it brought."""
+        """How many good offers were quoted."""
         self.asked += 1
         found = 0
         try:
@@ -178,7 +178,6 @@ class Scout:
         rest.vain = 0 if found else rest.vain + 1
         pause = min(FRESH_SECONDS * 2 ** min(rest.vain, 8), MOST_REST_SECONDS)
         rest.until = self._clock() + pause
-        self.brought += found
         return found
 
     async def _file(self, agent: AgentId, aim: Aim, hint: Hint, answer: Quotes) -> int:
@@ -197,13 +196,13 @@ class Scout:
             if known.agent == agent and known.host not in reports:
                 reports[known.host] = quote
                 checked.append(known)
-        self._judge(aim, hint, checked)
-        found = 0
-        for known in await self._admit(checked):
+        admitted = await self._admit(checked)
+        self._judge(aim, hint, admitted)
+        for known in admitted:
             quote = reports[known.host]
             at = now - quote.age_ms / 1000
-            found += self._directory.quote(known, quote.free, quote.waiting, at)
-        return found
+            self.brought += self._directory.quote(known, quote.free, quote.waiting, at)
+        return len(admitted)
 
     def _judge(self, aim: Aim, hint: Hint, quoted: Sequence[KnownOffer]) -> None:
         """A summary that promises what is not there costs a look; who does so again and again is not believed."""

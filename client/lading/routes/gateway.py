@@ -9,7 +9,7 @@ import msgspec
 from lading.answers import Bill, Delta, Model, Notice, Piece, Vectors
 from lading.core.continued import Continued
 from lading.errors import GatewayError
-from lading.routes.passage import Gateway, Passage, reading, refused, unreachable, with_seed
+from lading.routes.passage import CUT, Gateway, Passage, reading, refused, unreachable, with_seed
 from lading_protocol.ids import Wei, to_hex
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class GatewayRoute:
 
     async def _stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[Piece]:
         """The answer, from as many gateways as it takes. Nothing is handed out twice, and no token is charged twice."""
-        passage, finish = Passage(self.gateways, path, body), ""
+        passage, finish, bill = Passage(self.gateways, path, body), "", None
         async for block in passage.blocks():
             if isinstance(block, Notice):
                 yield block
@@ -65,6 +65,8 @@ class GatewayRoute:
                 self._keep(bill.job, passage.answer)
                 hosts = tuple(dict.fromkeys((*passage.answer.hosts, *bill.hosts)))
                 yield msgspec.structs.replace(bill, hosts=hosts)
+                return
+        raise GatewayError(f"The answer from {self._root} broke off.", code="net_gateway", hint=CUT)
 
     def _keep(self, job: str, answer: Continued) -> None:
         """Where an answer came from several gateways, none of them knows all that was signed for it."""

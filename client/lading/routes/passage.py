@@ -25,6 +25,8 @@ MOST_GATEWAYS = 8
 # A gateway that says nothing for so long is asked on another connection whether it lives, and has so long to answer.
 QUIET_SECONDS = 5.0
 PROBE_SECONDS = 5.0
+# Who sends bytes for so long that are no part of an answer is left, where there is another.
+STUCK_SECONDS = 60.0
 # What another gateway, or the same one in a moment, may answer differently.
 PASSING = frozenset({429, 502, 503, 504})
 IDS = {"x-lading-ids": "2"}
@@ -120,13 +122,19 @@ class Passage:
             await self._check(gateway, response)
             with reading(gateway.root):
                 answer.head(response.headers)
+            self._check_kind(gateway, response)
             self.response = response
-            chunks = response.aiter_bytes()
+            chunks, clock = response.aiter_bytes(), asyncio.get_running_loop().time
+            last = clock()
             while (data := await self._while_it_lives(gateway, anext(chunks, None))) is not None:
-                with reading(gateway.root):
-                    ready = answer.feed(data)
+                ready = answer.feed(data)
                 for event in ready:
                     yield event
+                if answer.fault is not None:
+                    raise nonsense(gateway.root, answer.fault)
+                last = clock() if ready else last
+                if clock() - last > STUCK_SECONDS and len(self._gateways) > 1:
+                    raise Broken(GatewayError(f"{gateway.root} sends, but no answer.", code="net_gateway", hint=CUT))
                 if answer.failed is not None:
                     yield self._gave_up()
                     return
@@ -171,6 +179,11 @@ class Passage:
                 known.add(root)
                 self._gateways.append(Gateway(root, gateway.api_key))
 
+    def _check_kind(self, gateway: Gateway, response: httpx.Response) -> None:
+        kind = response.headers.get("content-type", "")
+        if not kind.startswith(("text/event-stream", "application/json")):
+            raise nonsense(gateway.root, f"it is {kind[:40]!r}")
+
     async def _while_it_lives(self, gateway: Gateway, awaited: Awaitable[T]) -> T:
         """A program that was stopped, or a machine that is gone without a word, breaks no connection: so a gateway that
         is silent is asked for something else. Raises Broken."""
@@ -204,7 +217,11 @@ def reading(root: str) -> Iterator[None]:
     try:
         yield
     except (msgspec.MsgspecError, LadingError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise Nonsense(f"What {root} answers is not a Lading coordinator's: {error}.", hint=OTHER) from error
+        raise nonsense(root, error) from error
+
+
+def nonsense(root: str, why: object) -> Nonsense:
+    return Nonsense(f"What {root} answers is not a Lading coordinator's: {why}.", hint=OTHER)
 
 
 def root_of(base_url: str) -> str:
@@ -233,5 +250,5 @@ def unreachable(root: str, error: Exception) -> GatewayError:
     return GatewayError(
         f"The coordinator at {root} cannot be reached: {reason}.",
         code="net_gateway",
-        hint="Check the base URL, or go peer to peer with --peer.",
+        hint="Name another with --base-url, go peer to peer with --peer, or start one: lading coordinator up.",
     )

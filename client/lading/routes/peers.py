@@ -247,11 +247,13 @@ class PeerRoute:
         """Files what a coordinator quotes; who else has it, as it says. Nothing from who is no coordinator."""
         try:
             async with asyncio.timeout(QUOTE_SECONDS):
+                held = self._transport.links()
                 link = await dial_any(self._transport, endpoints, None)
                 try:
                     answer = await ask_for_quotes(link, want)
                 except UnknownProtocol:
-                    await link.close()  # as in _ask
+                    if link not in held:  # as in _ask; a link that was there may carry jobs
+                        await link.close()
                     raise
         except (NetError, TimeoutError):
             return ()

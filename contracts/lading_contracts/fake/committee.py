@@ -7,13 +7,14 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from lading_contracts import abi
-from lading_contracts.committee import Ballot, Phase, Verdict, Vote
+from lading_contracts.committee import Ballot, Verdict, Vote
 from lading_contracts.fake.lottery import pick
 from lading_contracts.fake.parameters import ParametersModel
 from lading_contracts.fake.payments import PaymentsModel
 from lading_contracts.fake.staking import StakingModel
 from lading_contracts.fake.world import Book, World, require
 from lading_contracts.parameters import CourtParams
+from lading_protocol.court import Phase
 from lading_protocol.ids import ZERO_ADDRESS, ZERO_DIGEST, Address, Digest
 from lading_protocol.keys import keccak256
 

@@ -5,10 +5,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from lading_contracts import abi
-from lading_contracts.committee import Phase, Verdict
+from lading_contracts.committee import Verdict
 from lading_contracts.fake.committee import Case, CommitteeModel
 from lading_contracts.fake.settlement import SettlementModel
 from lading_contracts.fake.world import Book, World, require
+from lading_protocol.court import Phase
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import BadSignature
 from lading_protocol.ids import ZERO_ADDRESS, Address

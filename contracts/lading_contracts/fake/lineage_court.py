@@ -5,10 +5,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from lading_contracts import abi
-from lading_contracts.committee import Phase, Verdict
+from lading_contracts.committee import Verdict
 from lading_contracts.fake.committee import Case, CommitteeModel
 from lading_contracts.fake.registry import RegistryModel
 from lading_contracts.fake.world import Book, Refused, World, require
+from lading_protocol.court import Phase
 from lading_protocol.ids import ZERO_ADDRESS, ZERO_DIGEST, Address
 from lading_protocol.keys import keccak256
 

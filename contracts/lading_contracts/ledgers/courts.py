@@ -3,8 +3,9 @@
 from msgspec.structs import replace
 
 from lading_contracts import abi, events
-from lading_contracts.committee import Dispute, Phase, Verdict
+from lading_contracts.committee import Dispute, Verdict
 from lading_contracts.ledgers.journal import Amounts, Journal, Ledger
+from lading_protocol.court import Phase
 from lading_protocol.ids import ZERO_ADDRESS, Address, AgentId, Digest, Wei
 from lading_protocol.keys import keccak256
 

@@ -12,7 +12,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainError, Reverted
 from lading_coordinator.audits.conduct import Conduct
 from lading_coordinator.audits.records import Audit, DisputeRow, Records
-from lading_coordinator.core.audits import Phase, Step, Trial, next_step
+from lading_coordinator.core.audits import Step, Trial, next_step
 from lading_coordinator.core.conduct import Kind
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
@@ -20,6 +20,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_net.sketches import send_sketch
 from lading_protocol.audit import Verdict
+from lading_protocol.court import Phase
 from lading_protocol.ids import Digest, short, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import GetCase, Refuse, Unopened
@@ -75,7 +76,7 @@ class Disputes:
         court, coin = self._contracts.court, self._contracts.coin
         id_ = dispute_id(receipt.value, self._key.address)
         found = await court.dispute(id_)
-        if found is None or Phase(int(found.phase)) is Phase.VOID:
+        if found is None or found.phase is Phase.VOID:
             bond = (await court.params()).bond
             if not await self._can_pay(bond):
                 return
@@ -112,9 +113,7 @@ class Disputes:
         if found is None:
             self._records.note(row.id, "closed", "the chain does not know it any more")
             return
-        trial = Trial(
-            Phase(int(found.phase)), found.draw_block, found.reveal_by, found.appeal_by, found.seats, found.revealed
-        )
+        trial = Trial(found.phase, found.draw_block, found.reveal_by, found.appeal_by, found.seats, found.revealed)
         step = next_step(trial, now, head)
         try:
             match step:

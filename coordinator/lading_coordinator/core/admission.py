@@ -28,6 +28,8 @@ REPORT_SECONDS = 1.5
 FIRST_PROBE, LAST_PROBE = 0.05, 0.8
 # How much one job's length and duration move what is expected of the next.
 LEARN = 0.1
+# How many tenants are remembered before those that are least ahead are forgotten.
+FEW_TENANTS = 1024
 
 
 class Band(IntEnum):
@@ -149,6 +151,7 @@ class Admission:
         self.waiting = 0
         self._lanes: dict[bytes, Lane] = {}
         self._tenants: dict[bytes, Tenant] = {}
+        self._sweep_at = FEW_TENANTS
         self._virtual = 0.0
         self._turn = count()
 
@@ -169,7 +172,7 @@ class Admission:
     def _ask(self, ticket: Ticket, room: Room, now: float, roll: float) -> list[Ticket] | Shed:
         lane = self._lane(ticket.lane)
         room = Room(room.slots, room.free, lane.batch)
-        tenant = self._tenants.setdefault(ticket.tenant, Tenant())
+        tenant = self._tenant(ticket.tenant)
         ticket.since = now
         ticket.output = min(ticket.output, math.ceil(lane.output))
         overdue = lane.counts[Band.BATCH] and lane.in_a_row >= self.bounds.batch_turn
@@ -472,6 +475,17 @@ class Admission:
         if lane is None:
             lane = self._lanes[lane_id] = Lane(({}, {}), ([], []), (Counter(), Counter()), [0, 0])
         return lane
+
+    def _tenant(self, tenant_id: bytes) -> Tenant:
+        found = self._tenants.get(tenant_id)
+        if found is None:
+            if len(self._tenants) >= self._sweep_at:  # many came once, and went while they were a little ahead
+                idle = [one for one, its in self._tenants.items() if not its.running and not its.waiting]
+                for one in sorted(idle, key=lambda one: self._tenants[one].finish)[: -(-len(idle) // 2)]:
+                    del self._tenants[one]
+                self._sweep_at = max(FEW_TENANTS, 2 * len(self._tenants))
+            found = self._tenants[tenant_id] = Tenant()
+        return found
 
     def _forget(self, tenant_id: bytes) -> None:
         """A tenant that is idle, and ahead of nobody, needs no memory."""

@@ -5,12 +5,13 @@ decide. Nobody is accused on "cannot say", on silence, or on one auditor's word.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import Enum, IntEnum
+from enum import Enum
 
 import msgspec
 
 from lading_protocol import lots
 from lading_protocol.audit import Verdict
+from lading_protocol.court import Phase
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import Address
 
@@ -144,17 +145,6 @@ def must_ask_again(before: Asked, asked: Asked, verdict: Verdict) -> bool:
     return verdict is not Verdict.GUILTY and missed and asked.tries < OPENING_TRIES
 
 
-class Phase(IntEnum):
-    """The court's phases of a dispute."""
-
-    NONE = 0
-    DRAWING = 1
-    VOTING = 2
-    RULED = 3
-    CLOSED = 4
-    VOID = 5
-
-
 class Trial(msgspec.Struct, frozen=True):
     """A dispute as the court shows it. Deadlines are Unix seconds, exclusive."""
 
@@ -184,7 +174,7 @@ def next_step(trial: Trial, now: int, head: int) -> Step:
             return Step.TALLY if done else Step.WAIT
         case Phase.RULED:
             return Step.EXECUTE if now >= trial.appeal_by else Step.WAIT
-        case Phase.NONE:
+        case Phase.NONE | Phase.ASKED:
             return Step.WAIT
         case Phase.CLOSED | Phase.VOID:
             return Step.END

@@ -16,6 +16,7 @@ from lading_protocol.nesting import deeper
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST_HEAD = 1024
+AT_ONCE = 4096
 MAX_DEPTH = 128
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
 _MARK = re.compile(r'[\\"{}\[\]]')
@@ -64,10 +65,13 @@ class CallReader:
         self.count = 0
 
     def feed(self, text: str) -> list[News]:
-        self._held += text
         news: list[News] = []
-        while self._advance(news):
-            pass
+        for at in range(
+            0, len(text), AT_ONCE
+        ):  # each step copies what is held: a long text of many calls would take long
+            self._held += text[at : at + AT_ONCE]
+            while self._advance(news):
+                pass
         return news
 
     def close(self) -> list[News]:

@@ -19,6 +19,8 @@ ROLES: Final = {
     "assistant": "assistant",
     "tool": "tool",
 }
+_USUAL: Final = ("role", "content", "name", "refusal")
+_KNOWN: Final[dict[str, tuple[str, ...]]] = {"assistant": (*_USUAL, "tool_calls"), "tool": (*_USUAL, "tool_call_id")}
 _TEXTS: Final = ("text", "input_text", "output_text")
 
 
@@ -51,9 +53,9 @@ def _message(entry: Any, where: str) -> tuple[Message, bytes]:
     role = entry.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise bad_request(f"'{where}.role' must be one of {', '.join(ROLES)}.", param=f"{where}.role")
-    own = {"assistant": ("tool_calls",), "tool": ("tool_call_id",)}.get(role, ())
+    known = _KNOWN.get(role, _USUAL)
     for name, extra in entry.items():
-        if name not in ("role", "content", "name", "refusal", *own) and extra not in (None, []):
+        if name not in known and extra not in (None, []):
             raise bad_request(
                 f"'{where}.{name[:64]}' is not supported.", param=f"{where}.{name[:64]}", code="unsupported_parameter"
             )

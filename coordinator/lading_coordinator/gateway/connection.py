@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import cast
+from typing import Any, cast
 
 import httptools
 import msgspec
@@ -332,7 +332,7 @@ def _split(url: bytes) -> tuple[str, bytes]:
     """Path and query of a request's target. Raises HttpParserInvalidURLError, UnicodeDecodeError."""
     if url.startswith(b"/") and url.replace(b"/", b"").replace(b"_", b"").isalnum():  # as in all calls of the API
         return url.decode("ascii"), b""
-    parsed = httptools.parse_url(url)
+    parsed: Any = httptools.parse_url(url)  # its types do not say that a part may be None
     return (parsed.path or b"/").decode("ascii"), parsed.query or b""
 
 

@@ -54,9 +54,13 @@ async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
         await jobs[0]
         return
     tasks = [asyncio.ensure_future(job) for job in jobs]
+    failure: BaseException | None = None
     try:
         await asyncio.gather(*tasks)
-    finally:
+    except BaseException as error:
+        failure = error
+    if failure is not None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        raise failure

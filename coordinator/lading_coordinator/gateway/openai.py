@@ -158,7 +158,7 @@ class Gateway:
                     there.ids,
                     insisted.hedge,
                     there.proof,
-                    insisted.ids == 2 and not there.ids,
+                    insisted.ids == 2,
                 )
                 for one, there in zip(wanted, begun, strict=True)
             ]

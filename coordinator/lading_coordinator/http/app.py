@@ -60,7 +60,7 @@ def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
     async def readyz() -> Response:
         """Ready: a request could be served. The chain may be away; that alone does not stop serving."""
         tree = views.ready()
-        ready = bool(tree["hosts"]) and not draining()
+        ready = bool(tree["hosts"] or tree["elsewhere"]) and not draining()
         return _json(tree | {"ready": ready, "draining": draining()}, 200 if ready else 503)
 
     @app.get("/metrics")

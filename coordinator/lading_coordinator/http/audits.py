@@ -20,7 +20,7 @@ from lading.core.audit_record import (
     Round,
     State,
 )
-from lading_contracts.court import AuditCourt, Phase
+from lading_contracts.court import AuditCourt
 from lading_contracts.errors import ChainError
 from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.conduct import Conduct
@@ -252,7 +252,7 @@ class AuditViews:
             return shown
         return msgspec.structs.replace(
             shown,
-            phase=Phase(int(dispute.phase)).name.lower(),
+            phase=dispute.phase.name.lower(),
             commit_by=dispute.commit_by,
             reveal_by=dispute.reveal_by,
             appeal_by=dispute.appeal_by,

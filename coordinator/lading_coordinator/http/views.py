@@ -188,7 +188,8 @@ class Views:
 
     def ready(self) -> Tree:
         hosts = sum(1 for tree in self.hosts() if tree["chosen"])
-        return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": len(self.parts.catalogue.entries())}
+        agents, elsewhere = len(self.parts.catalogue.entries()), self.parts.regions.summed_up
+        return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": agents, "elsewhere": elsewhere}
 
     def name(self, agent: bytes) -> str:
         entry = self.parts.catalogue.get(AgentId(agent))

@@ -32,10 +32,12 @@ DIAL_SECONDS: Final = 3.0
 # A manifest that a coordinator did not have is asked of it again after so long.
 LEARN_SECONDS: Final = 60.0
 MOST_LEARNING: Final = 4
+# Hosts of one answer that are looked up on the chain; the others are when they are quoted again.
+MOST_STRANGERS: Final = 128
 
 
 class Hearing:
-    """`clock` gives Unix seconds, `summed` shows how much of others is known."""
+    """`clock` gives Unix seconds, `summed` shows how much of others is known. `news` hears each new summary."""
 
     def __init__(
         self,
@@ -58,18 +60,24 @@ class Hearing:
         self._clock = clock
         self._asked: dict[tuple[AgentId, Address], float] = {}
         self._learning: set[asyncio.Task[None]] = set()
+        self.news: Callable[[bytes], None] = lambda summary: None
         self.scout = Scout(transport, directory, atlas, domain, clock, self.admit)
 
     async def listen(self, gossip: Gossip) -> None:
         """Takes in the summaries that everyone publishes, until the gossip ends."""
         async for data in gossip.subscribe(TOPIC_SUMMARIES):
-            try:
-                self.hear(data)
-            except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.debug("A summary is refused: %s", error)
+            if self.take(data):
+                self.news(data)
 
-    def hear(self, data: bytes) -> bool:
-        """Whether it was news. Raises LadingError, msgspec.DecodeError."""
+    def take(self, data: bytes) -> bool:
+        """Whether it was news."""
+        try:
+            return self._take(data)
+        except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.debug("A summary is refused: %s", error)
+            return False
+
+    def _take(self, data: bytes) -> bool:
         summary, now = _summary.decode(data), self._clock()
         ad = read_ad(summary)
         # A signature costs more to check than a number to compare.
@@ -119,8 +127,8 @@ class Hearing:
     async def _learn_from(self, agent: AgentId, shelf: Shelf) -> None:
         voice = shelf.coordinator
         try:
-            await dial_any(self._transport, voice.endpoints, voice.address, DIAL_SECONDS)
-            await self._agents.learn(agent, voice.address)
+            link = await dial_any(self._transport, voice.endpoints, voice.address, DIAL_SECONDS)
+            await self._agents.learn(agent, voice.address, link)
         except LadingError as error:
             log.info("Coordinator %s does not answer: %s", short(voice.address), error)
         if not self._agents.knows(agent):
@@ -129,22 +137,24 @@ class Hearing:
     # Quotes
 
     async def admit(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
-        """Those under terms that were agreed, of hosts whose stake was looked up: without one they are barred."""
+        """Those under agreed terms, of hosts that have a stake. Of one answer only some new hosts are looked up."""
         found = []
         hosts = list(dict.fromkeys(known.host for known in offers))
+        strangers = [host for host in hosts if not self._directory.quotes(host)]
+        late = set(strangers[MOST_STRANGERS:])
+        hosts = [host for host in hosts if host not in late]
         good = dict(zip(hosts, await asyncio.gather(*map(self._looked_up, hosts)), strict=True))
         for known in offers:
-            if good[known.host] and await self._agents.sold_under(known.agent, known.terms):
+            if good.get(known.host) and await self._agents.sold_under(known.agent, known.terms):
                 self._directory.sunset(known.terms, self._agents.sunset_of(known.agent, known.terms))
                 found.append(known)
         return found
 
     async def _looked_up(self, host: Address) -> bool:
-        if self._directory.quotes(host):
-            return True
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await self._standing.check(host)
-        except TimeoutError:
-            return False
-        return True
+        if not self._directory.quotes(host):
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._standing.check(host)
+            except TimeoutError:
+                return False
+        return not self._directory.host(host).barred

@@ -14,6 +14,7 @@ import msgspec
 from lading.core.atlas import Atlas
 from lading.core.index import Entry
 from lading.core.quotes import aim_asked
+from lading.core.survey import differs
 from lading.dispatch import Directory
 from lading_net.core.quotas import Bucket, Quotas, Rate
 from lading_net.errors import NetError
@@ -23,6 +24,7 @@ from lading_protocol.eip712 import Domain
 from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import encode
+from lading_protocol.offers import fitting
 from lading_protocol.summaries import (
     MAX_AGE_MS,
     MOST_ELSEWHERE,
@@ -43,15 +45,17 @@ _want = msgspec.msgpack.Decoder(WantQuotes)
 # A page that did not change is told again after so many periods, and is good for three times as long.
 REPEAT: Final = 12
 LIVES: Final = 3
+# Bytes a second of one page, over time: a large page that changes all the time is told less often.
+PAGE_RATE: Final = 1_000
+# Bytes of an answer beside its adverts: reports, and endpoints of others.
+MOST_HEAD: Final = 32_768
 # Questions of one peer, and of all together.
 EACH = Rate(burst=64, second=32, debt=64)
 ALL = Rate(burst=512, second=512, debt=512)
 
-Rough = tuple[object, ...]
 
-
-class _Said(msgspec.Struct):
-    rough: Rough
+class _Said(msgspec.Struct, frozen=True):
+    page: tuple[Stock, ...]
     at: float
 
 
@@ -114,12 +118,16 @@ class Telling:
         return found
 
     def _is_news(self, number: int, page: tuple[Stock, ...], now: float) -> bool:
-        said, rough = self._said.get(number), tuple(map(roughly, page))
-        if said is None and not page:
+        said = self._said.get(number)
+        if said is None:
+            if not page:
+                return False
+        elif differs(said.page, page):
+            if now - said.at < sum(len(encode(stock)) for stock in said.page) / PAGE_RATE:
+                return False
+        elif not page or now - said.at < REPEAT * self._period:
             return False
-        if said is not None and said.rough == rough and (not page or now - said.at < REPEAT * self._period):
-            return False
-        self._said[number] = _Said(rough, now)
+        self._said[number] = _Said(page, now)
         return True
 
     # Quotes
@@ -146,16 +154,11 @@ class Telling:
         entries = self._directory.quotable(agent, aim, want.most, now, self._rng)
         hints = self._atlas.hints(agent, aim, now)[:MOST_ELSEWHERE]
         elsewhere = tuple(hint.endpoints for hint in hints)
-        return Quotes(tuple(_quote(entry, now) for entry in entries), elsewhere)
+        told = len(fitting([entry.known.advert for entry in entries], MOST_HEAD))
+        return Quotes(tuple(_quote(entry, now) for entry in entries[:told]), elsewhere)
 
 
 def _quote(entry: Entry, now: float) -> Quote:
     host = entry.host
     age = 0.0 if host.beat_at is None else now - host.beat_at
     return Quote(entry.known.advert, max(0, host.room), host.waiting, min(MAX_AGE_MS, max(0, int(age * 1000))))
-
-
-def roughly(stock: Stock) -> Rough:
-    """What of a stock must change before it is told again: numbers of hosts and slots count by their order of size."""
-    sizes = stock.hosts.bit_length(), stock.free.bit_length()
-    return (stock.agent, stock.region, *sizes, stock.context, stock.corners, stock.kinds)

@@ -24,6 +24,11 @@ class RegionView:
         self._hearing = hearing
         self._telling = telling
 
+    @property
+    def summed_up(self) -> int:
+        """Stocks that other coordinators say they have."""
+        return self._atlas.size
+
     def tree(self) -> dict[str, Any]:
         directory, atlas, scout = self._directory, self._atlas, self._hearing.scout
         return {

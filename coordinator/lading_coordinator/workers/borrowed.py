@@ -1,5 +1,5 @@
-"""A worker's transport: the desk's links, over a unix socket. It neither listens nor dials; links come and go with the
-heartbeats of their hosts.
+"""A worker's transport: the desk's links, over a unix socket. It does not listen, and the desk dials for it; links that
+hosts made come and go with their heartbeats.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from lading_coordinator.workers.borrowed_stream import BorrowedStream
-from lading_coordinator.workers.wire import Lend, Listen, packed, read_frame, told
+from lading_coordinator.workers.wire import GOOD, Call, Lend, Listen, News, packed, read_frame, told
 from lading_net.errors import DialFailed, LinkClosed, ListenFailed, NetError
 from lading_net.ports import Link, LinkCallback, StreamHandler
 from lading_protocol.framing import frame
@@ -21,7 +21,8 @@ RETRY_SECONDS = 0.1
 
 
 class BorrowedTransport:
-    """`path` is the unix socket of the desk's harbour. `run` follows the heartbeats for ever."""
+    """`path` is the unix socket of the desk's harbour. `run` follows the heartbeats for ever; `heard` is told what
+    other coordinators say."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -29,6 +30,7 @@ class BorrowedTransport:
         self._handlers: dict[str, StreamHandler] = {}
         self._callbacks: list[LinkCallback] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.heard: Callable[[bytes], object] = lambda summary: None
 
     async def run(self) -> None:
         while True:
@@ -42,13 +44,32 @@ class BorrowedTransport:
         raise ListenFailed("A worker has no door of its own; the desk listens.")
 
     async def dial(self, endpoint: str, expect: Address | None) -> Link:
-        link = self._links.get(expect) if expect is not None else None
-        if link is None:
-            raise DialFailed("A worker reaches only hosts that are linked to the desk.")
-        return link
+        if expect is None:
+            raise DialFailed("A worker reaches only peers whose name it knows.")
+        if expect not in self._links:
+            await self._call(Call(expect, endpoint))
+            return BorrowedLink(expect, self._path)
+        return self._links[expect]
+
+    async def _call(self, call: Call) -> None:
+        """Raises DialFailed."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path)
+            try:
+                writer.write(packed(call))
+                answer = await reader.read(1)
+                if answer != GOOD:
+                    raise DialFailed((answer + await reader.read()).decode(errors="replace") or "The desk is gone.")
+            finally:
+                writer.transport.abort()
+        except OSError as error:
+            raise DialFailed("The process that has the links is gone.") from error
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self._handlers[protocol] = handler
+        if protocol == HEARTBEAT:  # hosts that were there before us may have been told of by now
+            for link in self._links.values():
+                self._serve(link)
 
     def on_link(self, callback: LinkCallback) -> None:
         self._callbacks.append(callback)
@@ -71,6 +92,9 @@ class BorrowedTransport:
             writer.write(packed(Listen()))
             while True:
                 said = told.decode(await read_frame(reader))
+                if isinstance(said, News):
+                    self.heard(said.data)
+                    continue
                 if not said.message:
                     self._gone(Address(said.host))
                     continue
@@ -83,12 +107,15 @@ class BorrowedTransport:
         link = self._links[host] = BorrowedLink(host, self._path)
         for callback in self._callbacks:
             callback(link)
+        self._serve(link)
+        return link
+
+    def _serve(self, link: "BorrowedLink") -> None:
         handler = self._handlers.get(HEARTBEAT)
         if handler is not None:
             task = asyncio.ensure_future(self._served(handler, link.beats))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return link
 
     async def _served(self, handler: StreamHandler, beats: "Beats") -> None:
         try:

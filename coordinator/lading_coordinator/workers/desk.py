@@ -41,6 +41,7 @@ async def desk(
             outside,
             place=Place(Role.DESK, 0, settings.workers),
             beats=harbour.shared,
+            news=harbour.news,
             door=door,
             workers=partial(gather, folder, settings.workers),
         )

@@ -1,16 +1,29 @@
 """The desk's links, lent to the workers: a worker opens a stream to a host as if the link were its own.
 
 There is one link between two peers, so one process has it; it moves the bytes of lent streams and understands none.
-What hosts report of themselves is told to every worker.
+What hosts report of themselves, and other coordinators of theirs, is told to every worker.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections import deque
 
 import msgspec
 
-from lading_coordinator.workers.wire import CHUNK, GOOD, Asked, Lend, Listen, Told, asked, packed, read_frame
+from lading_coordinator.workers.wire import (
+    CHUNK,
+    GOOD,
+    Asked,
+    Call,
+    Lend,
+    Listen,
+    News,
+    Told,
+    asked,
+    packed,
+    read_frame,
+)
 from lading_net.errors import NetError
 from lading_net.ports import Stream, StreamHandler, Transport
 from lading_protocol.framing import Frames
@@ -20,6 +33,8 @@ from lading_protocol.messages import Hello, ToIndex
 log = logging.getLogger(__name__)
 # A worker that is so far behind with reading heartbeats is cut off, and begins anew.
 MOST_UNREAD = 4 << 20
+# The latest summaries are told to a worker that begins late.
+MOST_NEWS = 64
 _to_index = msgspec.msgpack.Decoder(ToIndex)
 
 
@@ -33,6 +48,7 @@ class Harbour:
         self._hellos: dict[Address, bytes] = {}
         self._listeners: set[asyncio.StreamWriter] = set()
         self._open: set[asyncio.StreamWriter] = set()
+        self._news: deque[News] = deque(maxlen=MOST_NEWS)
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
@@ -64,7 +80,12 @@ class Harbour:
             if host in self._hellos:
                 self._tell(Told(host, message))
 
-    def _tell(self, told: Told) -> None:
+    def news(self, summary: bytes) -> None:
+        """What another coordinator said that was new."""
+        self._news.append(News(summary))
+        self._tell(self._news[-1])
+
+    def _tell(self, told: Told | News) -> None:
         data = packed(told)
         for writer in list(self._listeners):
             if writer.transport.get_write_buffer_size() > MOST_UNREAD:
@@ -83,6 +104,8 @@ class Harbour:
                     await self._listener(reader, writer)
                 case Lend():
                     await self._lend(ask, reader, writer)
+                case Call():
+                    await self._call(ask, reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # the worker is gone
         finally:
@@ -92,6 +115,8 @@ class Harbour:
     async def _listener(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for host, hello in self._hellos.items():
             writer.write(packed(Told(host, hello)))
+        for news in self._news:
+            writer.write(packed(news))
         self._listeners.add(writer)
         try:
             await reader.read(1)  # it says nothing more
@@ -102,10 +127,7 @@ class Harbour:
         try:
             stream = await self._opened(ask)
         except NetError as error:
-            writer.write(error.message.encode()[:500])
-            writer.write_eof()
-            await writer.drain()
-            await reader.read(1)
+            await _refuse(error, reader, writer)
             return
         writer.write(GOOD)
         out = asyncio.ensure_future(_outwards(reader, stream))
@@ -119,11 +141,29 @@ class Harbour:
                 out.cancel()
                 stream.reset()
 
+    async def _call(self, ask: Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A link to a peer that has none to us; then it is lent as the others are."""
+        try:
+            await self._transport.dial(ask.endpoint, ask.peer)
+        except NetError as error:
+            await _refuse(error, reader, writer)
+            return
+        writer.write(GOOD)
+        await writer.drain()
+        await reader.read(1)
+
     async def _opened(self, ask: Lend) -> Stream:
         for link in self._transport.links():
             if link.peer == ask.peer and not link.closed.is_set():
                 return await link.open(ask.protocol)
         raise NetError("the host has no link to this coordinator any more")
+
+
+async def _refuse(error: NetError, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(error.message.encode()[:500])
+    writer.write_eof()
+    await writer.drain()
+    await reader.read(1)
 
 
 async def _outwards(reader: asyncio.StreamReader, stream: Stream) -> None:

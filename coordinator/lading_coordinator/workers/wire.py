@@ -1,7 +1,8 @@
 """What desk and workers say to each other over a unix socket: whom a lent stream leads to, and hosts' heartbeats.
 
-A connection is either one lent stream (a `Lend`, then the stream's own bytes both ways, the first byte back being GOOD)
-or the desk's telling of heartbeats (a `Listen`, then frames of `Told`).
+A connection is one lent stream (a `Lend`, then the stream's own bytes both ways, the first byte back being GOOD), a
+call to a peer that the desk is to link to (a `Call`, then GOOD or why not), or the desk's telling of heartbeats and of
+other coordinators' summaries (a `Listen`, then frames of `Told` and `News`).
 """
 
 import asyncio
@@ -25,16 +26,28 @@ class Listen(msgspec.Struct, frozen=True, tag=2, array_like=True):
     pass
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True):
+class Call(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    peer: Address
+    endpoint: str
+
+
+class Told(msgspec.Struct, frozen=True, tag=1, array_like=True):
     """A message of a host's heartbeat; an empty one when its link is gone."""
 
     host: Address
     message: bytes
 
 
-Asked: TypeAlias = Lend | Listen
+class News(msgspec.Struct, frozen=True, tag=2, array_like=True):
+    """A summary of another coordinator, as it was gossiped."""
+
+    data: bytes
+
+
+Asked: TypeAlias = Lend | Listen | Call
+Telling: TypeAlias = Told | News
 asked = msgspec.msgpack.Decoder(Asked)
-told = msgspec.msgpack.Decoder(Told)
+told: msgspec.msgpack.Decoder[Telling] = msgspec.msgpack.Decoder(Telling)
 _encode = msgspec.msgpack.Encoder().encode
 
 

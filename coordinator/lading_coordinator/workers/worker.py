@@ -35,9 +35,10 @@ async def work(orders: Orders, build: Build) -> None:
     settings = msgspec.structs.replace(settings, http_host=orders.host, http_port=orders.port)
     folder, place = Path(orders.folder), Place(Role.WORKER, orders.number, orders.count)
     transport = BorrowedTransport(harbour_socket(folder))
-    tally = Tally(folder / "tally", place)
+    built = build(settings, transport)
+    tally = Tally(folder / "tally", place, built.key.child("lading/tally").secret)
     outside = msgspec.structs.replace(
-        build(settings, transport),
+        built,
         place=place,
         rest=ToDesk(folder),
         shares=tally,
@@ -46,6 +47,7 @@ async def work(orders: Orders, build: Build) -> None:
         ),
     )
     coordinator = Coordinator(settings, outside)
+    transport.heard = coordinator.hearing.take
     calm_collector()
     stop_on_signals(coordinator.stop)
     _stop_with_the_desk(coordinator)

@@ -143,7 +143,8 @@ def _check_money(
 ) -> Admitted | Refuse:
     voucher, lock = papers
     channel = facts.channel
-    if facts.stranger and lock is None and (voucher is None or voucher.value.cumulative <= channel.redeemed):
+    public = lock is None and (voucher is None or voucher.value.cumulative <= channel.redeemed)
+    if facts.stranger and public and (offer.price.input or offer.price.output):
         # Channels and redeemed papers are public: only a paper that nobody saw before speaks for the signer.
         return Refuse("bad_voucher", "This link has not shown that the channel's signer pays for it. Send a new paper.")
     if lock is not None:

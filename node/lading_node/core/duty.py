@@ -3,26 +3,17 @@
 `now` is the newest block's timestamp, for that is the clock the court goes by.
 """
 
-from enum import Enum, IntEnum
+from enum import Enum
 
 import msgspec
+
+from lading_protocol.court import Phase
 
 # Every seat waits a little longer than the one before it to tally or execute, so that not all pay for the same step.
 STAGGER_SECONDS = 5
 # As often as the court lets rulings be appealed.
 MOST_APPEALS = 2
 HONEST, GUILTY = 1, 2
-
-
-class Phase(IntEnum):
-    """As the court counts them."""
-
-    NONE = 0
-    DRAWING = 1
-    VOTING = 2
-    RULED = 3
-    CLOSED = 4
-    VOID = 5
 
 
 class Docket(msgspec.Struct, frozen=True):

@@ -31,6 +31,24 @@ class Markup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: dict[str, Marker]
 
 
+class Spoken:
+    """What a language model has of its words: LanguageModel's verbs about prompts, by its Chat."""
+
+    _chat: "Chat"
+
+    def least_tokens(self, messages: Sequence[Message]) -> int:
+        return self._chat.least_tokens(messages)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        return self._chat.prompt(messages)
+
+    def plain(self, text: str) -> list[int]:
+        return self._chat.plain(text)
+
+    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
+        return self._chat.with_tools(turns, tools)
+
+
 class Chat:
     """How one agent turns messages into ids. `pieces[i]` are the bytes that output id i stands for."""
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from lading_node.core.sketch import States
-from lading_node.engines.chat import Chat
+from lading_node.engines.chat import Chat, Spoken
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.model import Logits
-from lading_protocol.messages import Message
 from lading_protocol.parts import LlmShape
 
 # Before the import, or it phones home.
@@ -29,7 +28,7 @@ _FILE = "model.onnx"
 _STATES = "hidden_states"
 
 
-class OnnxLanguageModel:
+class OnnxLanguageModel(Spoken):
     engine = "llm-onnx"
     version = str(genai.__version__)
 
@@ -69,18 +68,6 @@ class OnnxLanguageModel:
             why = f"The model gives {_STATES} of shape {states.shape}; (1, {self._hidden}) is needed."
             raise EngineError("invalid_package", why)
         self.states = self._hidden
-
-    def least_tokens(self, messages: Sequence[Message]) -> int:
-        return self._chat.least_tokens(messages)
-
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        return self._chat.prompt(messages)
-
-    def plain(self, text: str) -> list[int]:
-        return self._chat.plain(text)
-
-    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
-        return self._chat.with_tools(turns, tools)
 
     def open(self, ids: Sequence[int], room: int) -> "OnnxContext":
         return OnnxContext(self._generator(ids, len(ids) + room))

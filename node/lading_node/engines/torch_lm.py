@@ -12,13 +12,12 @@ import numpy as np
 
 from lading_node.core.sketch import States
 from lading_node.engines import files, lora, weights
-from lading_node.engines.chat import Chat
+from lading_node.engines.chat import Chat, Spoken
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.hf_config import HfConfig, read_config
 from lading_node.engines.model import Logits
 from lading_node.engines.port import EngineSpec
 from lading_node.engines.quiet_torch import AutoConfig, AutoModelForCausalLM, no_init_weights, torch
-from lading_protocol.messages import Message
 from lading_protocol.parts import LlmShape
 
 _PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -111,7 +110,7 @@ def _empty(config: HfConfig, precision: str, device: str) -> Any:
     return model
 
 
-class TorchLanguageModel:
+class TorchLanguageModel(Spoken):
     engine = "torch"
 
     def __init__(self, model: Any, chat: Chat, shape: LlmShape, device: str, numeric: str) -> None:
@@ -137,18 +136,6 @@ class TorchLanguageModel:
 
     def _note(self, _module: Any, _given: Any, made: Any) -> None:
         self._last = made.last_hidden_state
-
-    def least_tokens(self, messages: Sequence[Message]) -> int:
-        return self._chat.least_tokens(messages)
-
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        return self._chat.prompt(messages)
-
-    def plain(self, text: str) -> list[int]:
-        return self._chat.plain(text)
-
-    def with_tools(self, turns: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> list[int] | None:
-        return self._chat.with_tools(turns, tools)
 
     def open(self, ids: Sequence[int], room: int) -> "TorchContext":
         return TorchContext(self, ids)

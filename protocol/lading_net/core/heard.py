@@ -10,6 +10,9 @@ from collections.abc import Hashable
 
 from lading_net.core.rpc import Message, named
 
+_MOST_NOTES = 65_536
+"""Of who got which message; nobody else gets any until some of the messages are gone."""
+
 
 class Seen:
     """Remembers each id for `seconds` to twice that; less where more than `most` come in that time."""
@@ -41,6 +44,7 @@ class Shelf:
         self._windows, self._most = windows, most
         self._kept: dict[bytes, Message] = {}  # in the order in which they came
         self._given: dict[bytes, dict[Hashable, int]] = {}
+        self._notes = 0  # entries of that
         self._marks: deque[int] = deque()  # how many came within each of the last ticks
         self._came = self._bytes = 0
 
@@ -63,6 +67,10 @@ class Shelf:
         if message is None:
             return None
         given = self._given.setdefault(name, {})
+        if who not in given:
+            if self._notes >= _MOST_NOTES:
+                return None
+            self._notes += 1
         given[who] = given.get(who, 0) + 1
         return message if given[who] <= most else None
 
@@ -84,4 +92,4 @@ class Shelf:
     def _drop(self) -> None:
         name = next(iter(self._kept))
         self._bytes -= len(self._kept.pop(name).data)
-        self._given.pop(name, None)
+        self._notes -= len(self._given.pop(name, ()))

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 import msgspec
 
 from lading_net.binaddr import decode_endpoint, encode_endpoint
-from lading_net.core.places import Place
+from lading_net.core.places import Place, place
 from lading_net.errors import BadEndpoint, BadMessage
 from lading_net.peer import Endpoint, PeerId
 from lading_net.protobuf import decode_message, encode_count, encode_field, encode_number
 
 KAD = "/ipfs/kad/1.0.0"
 LONGEST = 64 * 1024
+LONGEST_QUESTION = 8 * 1024
 NEAREST = 20
 MOST_ENDPOINTS = 8
 AREA_OF_BUCKET = 4
@@ -107,6 +108,17 @@ def decode_question(data: bytes) -> Question:
     except ValueError:
         raise BadMessage("The peer's question is malformed.") from None
     return Question(counts.get(1, PUT_VALUE), fields.get(2, [b""])[-1], tuple(_named(fields.get(9, []))))
+
+
+def reachable(told: Iterable[Contact], teller: Place) -> list[Contact]:
+    """Those whom the teller could have dialled: it may not send us to a machine in our own network, unless it is in
+    one too. Names are looked up later, and are as good as what they stand for."""
+    found = []
+    for one in told:
+        endpoints = tuple(each for each in one.endpoints if teller.near or not place(each.host).near)
+        if endpoints:
+            found.append(Contact(one.peer, endpoints))
+    return found
 
 
 def decode_answer(data: bytes) -> list[Contact]:

@@ -17,8 +17,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from lading_net.core.heard import Seen, Shelf
-from lading_net.core.quotas import Bucket, Quotas, Rate
-from lading_net.core.rpc import MAX_GOSSIP_BYTES, Message, Prune, Rpc, author, encode_rpc, genuine, named
+from lading_net.core.quotas import Bucket, Rate
+from lading_net.core.rpc import MAX_GOSSIP_BYTES, Message, Prune, Rpc, author, encode_rpc, named, proved
 from lading_net.errors import BadEndpoint
 from lading_protocol.ids import Address
 
@@ -32,6 +32,7 @@ class Chance(Protocol):
 
 
 _ASKED_AT_ONCE = 2
+_FEW = 8
 _SLACK = 2.0
 """Seconds that we wait longer than we must, because the peer's clock of a backoff began later than ours."""
 
@@ -54,14 +55,17 @@ class Habits(msgspec.Struct, frozen=True):
     seen: float = 120.0
     promise: float = 3.0  # to send what one said it had
     lists: int = 10  # of ids, from one neighbour in a tick
+    listed: int = 2_000  # ids in them
     asked: int = 1_000  # ids, of one neighbour in a tick
     promises: int = 16_384  # of all, not kept yet
     again: int = 3  # times that one neighbour gets the same message
+    pauses: int = 4_096  # backoffs, of all who ever were neighbours
     topics: int = 64  # of one neighbour
     grafts: int = 64  # in a tick
     messages: Rate = Rate(burst=1_000, second=500)
-    bytes: Rate = Rate(burst=8 * 1024 * 1024, second=512 * 1024)
-    checks: Rate = Rate(burst=4_000, second=1_500)  # of signatures, for all together
+    bytes: Rate = Rate(burst=1024 * 1024, second=512 * 1024)  # each RPC counts for so many more as reading it costs
+    overhead: int = 256
+    checks: Rate = Rate(burst=4_000, second=1_500)  # of signatures, for all together: half is shared out evenly
     forged: float = 20.0
     early: float = 5.0
     broken: float = 4.0
@@ -97,7 +101,8 @@ class _Neighbour:
         self.messages, self.bytes = Bucket(habits.messages, now), Bucket(habits.bytes, now)
         self.first = 0.0  # messages that it was the first to bring, those of long ago counting less
         self.helped = 0  # and of them, since the last tick, those that it had to be asked for
-        self.lists = self.asked = self.grafts = 0
+        self.lists = self.listed = self.asked = self.wished = self.grafts = self.checked = 0
+        self.owes = 0  # messages that it said it had and that we asked it for
         self.ticks = 0
 
 
@@ -113,7 +118,7 @@ class Mesh:
         self._neighbours: dict[Address, _Neighbour] = {}
         self._backoff: dict[tuple[str, Address], float] = {}
         self._seen, self._shelf = Seen(habits.seen), Shelf(habits.history, habits.shelf)
-        self._checks: Quotas[None] = Quotas(habits.checks, 1)
+        self._checks = Bucket(msgspec.structs.replace(habits.checks, second=habits.checks.second / 2), 0.0)
         self._promises: dict[bytes, dict[Address, float]] = {}  # until when who sends what it said it had
 
     @property
@@ -158,7 +163,7 @@ class Mesh:
         if members is None:
             return
         for peer in members:
-            self._backoff[topic, peer] = now + self.habits.soon
+            self._hold_off(topic, peer, now + self.habits.soon)
         self._tell(members, Rpc(left=(topic,), prune=(Prune(topic, self.habits.soon),)))
         self._tell(self._neighbours.keys() - members, Rpc(left=(topic,)))
 
@@ -171,23 +176,27 @@ class Mesh:
 
     # -- what neighbours say
 
+    def wait(self, peer: Address, size: int, now: float) -> float:
+        """Seconds until an RPC of this size on the wire may be heard; asked before anything is made of it."""
+        one = self._neighbours.get(peer)
+        return 0.0 if one is None else one.bytes.wait(now, size + self.habits.overhead)
+
     def hear(self, peer: Address, rpc: Rpc, size: int, now: float) -> None:
-        """`size` is that on the wire."""
+        """What comes before its time, by `wait`, is not heard."""
         one = self._neighbours.get(peer)
         if one is None:
             return
-        if not one.bytes.take(now, size):
+        if not one.bytes.take(now, size + self.habits.overhead):
             self.dropped["bytes"] += 1
             return
-        if rpc.broken:
-            self._blame(peer, self.habits.excess, "messages that are none")
+        self.dropped["broken"] += rpc.broken  # nobody is blamed: they may be good with other implementations
         self._heard_topics(peer, one, rpc, now)
         for message in rpc.messages:
             self._heard_message(peer, one, message, now)
         for topic, names in rpc.have:
             self._heard_of(peer, one, topic, names, now)
         if rpc.want:
-            self._give(peer, rpc.want)
+            self._give(peer, one, rpc.want)
         for prune in rpc.prune:
             self._pruned(peer, prune, now)
         for topic in rpc.graft:
@@ -212,7 +221,7 @@ class Mesh:
         asked = peer in self._promises.pop(name, ())
         if message.topic not in self.topics or self._seen.has(name):
             return
-        if not one.messages.take(now) or not self._checks.take(None, now):
+        if not one.messages.take(now) or not self._may_check(one, now):
             self.dropped["messages"] += 1
             return
         try:
@@ -221,15 +230,22 @@ class Mesh:
             return  # a libp2p peer with another kind of key: it has no address, and no offers
         if writer == self._me:
             return
-        if not genuine(message):
+        proof = proved(message)
+        if proof is None:
             self._blame(peer, self.habits.forged, "a message that its author did not sign")
             return
+        message = proof
         self._seen.add(name, now)
         self._shelf.put(message)
         one.first += 1
         one.helped += asked
         self.effects.append(Deliver(message.topic, message.data))
         self._tell(self.topics[message.topic] - {peer, writer}, Rpc(messages=(message,)))
+
+    def _may_check(self, one: _Neighbour, now: float) -> bool:
+        """Each neighbour has a share of its own, so that a crowd of others cannot use up what there is in all."""
+        one.checked += 1
+        return one.checked <= self.habits.checks.second / 2 / len(self._neighbours) or self._checks.take(now)
 
     def _heard_of(self, peer: Address, one: _Neighbour, topic: str, ids: Iterable[bytes], now: float) -> None:
         one.lists += 1
@@ -240,11 +256,15 @@ class Mesh:
             return
         if topic not in self.topics:
             return
+        ids = tuple(ids)[: max(0, self.habits.listed - one.listed)]
+        one.listed += len(ids)
         new = [each for each in dict.fromkeys(ids) if self._wanted(named(each), peer)]
-        new = self._some(new, min(self.habits.asked - one.asked, self.habits.promises - len(self._promises)))
+        share = self.habits.promises // max(_FEW, len(self._neighbours)) - one.owes  # so that nobody takes up all
+        new = self._some(new, min(self.habits.asked - one.asked, share))
         if not new:
             return
         one.asked += len(new)
+        one.owes += len(new)
         for each in new:
             self._promises.setdefault(named(each), {})[peer] = now + self.habits.promise
         self._tell([peer], Rpc(want=tuple(new)))
@@ -254,10 +274,12 @@ class Mesh:
         asked = self._promises.get(name, {})
         return not self._seen.has(name) and peer not in asked and len(asked) < _ASKED_AT_ONCE
 
-    def _give(self, peer: Address, ids: Iterable[bytes]) -> None:
+    def _give(self, peer: Address, one: _Neighbour, ids: Sequence[bytes]) -> None:
         """What is still on the shelf, in RPCs that are not too long."""
         parcel: list[Message] = []
         size = 0
+        ids = ids[: max(0, self.habits.asked - one.wished)]
+        one.wished += len(ids)
         for each in dict.fromkeys(ids):
             message = self._shelf.take(named(each), peer, self.habits.again)
             if message is None:
@@ -280,7 +302,7 @@ class Mesh:
             return  # what makes no sense is no reason to answer: the specification, against floods
         if self._backoff.get((topic, peer), 0.0) > now:
             self._blame(peer, self.habits.early, "a graft before its time")
-            self._backoff[topic, peer] = now + self.habits.backoff
+            self._hold_off(topic, peer, now + self.habits.backoff)
         elif len(members) < self.habits.high or one.dialled:
             members.add(peer)
             return
@@ -292,7 +314,7 @@ class Mesh:
             return
         members.discard(peer)
         pause = min(prune.backoff, 3_600) or self.habits.backoff
-        self._backoff[prune.topic, peer] = max(self._backoff.get((prune.topic, peer), 0.0), now + pause)
+        self._hold_off(prune.topic, peer, now + pause)
 
     # -- once a second
 
@@ -308,8 +330,10 @@ class Mesh:
         self._spread_word()
         self._shelf.tick()
         self._backoff = {key: until for key, until in self._backoff.items() if until + _SLACK > now}
+        if len(self._backoff) > self.habits.pauses:  # names are free: those who are gone are not waited for, then
+            self._backoff = {key: until for key, until in self._backoff.items() if key[1] in self._neighbours}
         for one in self._neighbours.values():
-            one.helped = one.lists = one.asked = one.grafts = 0
+            one.helped = one.lists = one.listed = one.asked = one.wished = one.grafts = one.checked = 0
             one.first *= 0.98
             one.ticks += 1
 
@@ -323,6 +347,9 @@ class Mesh:
                 self._promises[name] = left
             else:
                 del self._promises[name]
+        owed = Counter(peer for asked in self._promises.values() for peer in asked)
+        for peer, one in self._neighbours.items():
+            one.owes = owed[peer]
         for peer in self._some(late, len(late)):
             if peer in self._neighbours:
                 self._blame(peer, self.habits.broken, "a message that it said it had did not come")
@@ -380,9 +407,11 @@ class Mesh:
 
     def _prune(self, topic: str, peers: Iterable[Address], now: float) -> None:
         for peer in peers:
-            until = now + self.habits.backoff
-            self._backoff[topic, peer] = max(self._backoff.get((topic, peer), 0.0), until)
+            self._hold_off(topic, peer, now + self.habits.backoff)
             self._tell([peer], Rpc(prune=(Prune(topic, self.habits.backoff),)))
+
+    def _hold_off(self, topic: str, peer: Address, until: float) -> None:
+        self._backoff[topic, peer] = max(self._backoff.get((topic, peer), 0.0), until)
 
     def _listening(self, topic: str) -> set[Address]:
         return {peer for peer, one in self._neighbours.items() if topic in one.topics}

@@ -11,9 +11,10 @@ from functools import lru_cache
 
 import msgspec
 from coincurve import PublicKey
+from coincurve.ecdsa import cdata_to_der, der_to_cdata, signature_normalize
 
 from lading_net.errors import BadEndpoint, ProtocolViolation
-from lading_net.peer import PeerId, encode_public_key
+from lading_net.peer import PeerId, base58_decode, encode_public_key
 from lading_net.protobuf import decode_number, encode_count, encode_field, encode_number
 from lading_protocol.ids import Address
 from lading_protocol.keys import PrivateKey
@@ -26,9 +27,14 @@ LONGEST_RPC = 4 * MAX_GOSSIP_BYTES
 MOST_PARTS = 8_192
 """Fields of one RPC, counting those inside; the specification's longest list of ids has 5,000."""
 
+TOLERATED_RPC = 2 * 1024 * 1024
+"""Longer ones than ours are passed over up to this: other implementations allow each other 1 MiB, and a neighbour that
+passed on what is good with them has done nothing wrong."""
+
 LONGEST_TOPIC = 256
 _PREFIX = b"libp2p-pubsub:"
 _ID_BYTES = 45
+_TEXT_ID = 53
 _SEQNO_BYTES = 8
 
 
@@ -58,7 +64,7 @@ class Prune(msgspec.Struct, frozen=True):
 
 
 class Rpc(msgspec.Struct, frozen=True):
-    """`broken` of its messages were none: of another form, or too large."""
+    """`broken` of its messages were none: of another form than anybody's."""
 
     joined: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -72,8 +78,22 @@ class Rpc(msgspec.Struct, frozen=True):
 
 def named(identity: bytes) -> bytes:
     """A message's id as we compare it: js-libp2p puts only the author's public key before the number, all others the
-    peer id, of which that is the end."""
-    return identity[-_ID_BYTES:]
+    peer id, of which that is the end. rust-libp2p, unless told otherwise, writes both as text."""
+    return identity[-_ID_BYTES:] if len(identity) <= _TEXT_ID else _from_text(identity)
+
+
+def _from_text(identity: bytes) -> bytes:
+    """Base58 of the author, then the number in decimals; what is no such text stays as it is."""
+    try:
+        sender = _spelled(identity[:_TEXT_ID])
+        return sender[-_ID_BYTES + _SEQNO_BYTES :] + int(identity[_TEXT_ID:][:20]).to_bytes(_SEQNO_BYTES, "big")
+    except (ValueError, OverflowError):
+        return identity[-_ID_BYTES:]
+
+
+@lru_cache(maxsize=4096)
+def _spelled(text: bytes) -> bytes:
+    return base58_decode(text.decode())
 
 
 # -- messages ---------------------------------------------------------------------------------------------------------
@@ -87,12 +107,21 @@ def sign(key: PrivateKey, topic: str, data: bytes, seqno: bytes) -> Message:
 
 def genuine(message: Message) -> bool:
     """Whether its author signed it; authors are secp256k1 peers only."""
+    return proved(message) is not None
+
+
+def proved(message: Message) -> Message | None:
+    """The message with its signature in the one of its two forms that everybody takes; None where that is not its
+    author's. Who passed on the other form, which some take too, did nothing wrong."""
     try:
         key, _ = _author(message.sender)
         said = _PREFIX + _body(message.sender, message.data, message.seqno, message.topic)
-        return key.verify(message.signature, said)
+        other, signature = signature_normalize(der_to_cdata(message.signature))
+        if other:
+            message = msgspec.structs.replace(message, signature=cdata_to_der(signature))
+        return message if key.verify(message.signature, said) else None
     except (BadEndpoint, ValueError):
-        return False
+        return None
 
 
 def author(message: Message) -> Address:
@@ -138,32 +167,57 @@ def _ids(number: int, ids: Iterable[bytes]) -> bytes:
 
 
 class Cutter:
-    """Cuts what arrives into pieces with a length before each; never holds more than one that is not whole."""
+    """Cuts what arrives into pieces with a length before each; never holds more than one that is not whole.
 
-    def __init__(self, longest: int = LONGEST_RPC) -> None:
-        self._longest, self._held = longest, bytearray()
+    Pieces longer than `longest` end the conversation; up to `tolerated` they are passed over, unread and not held.
+    `last` is the length of the piece that was taken last.
+    """
+
+    def __init__(self, longest: int = LONGEST_RPC, tolerated: int = 0) -> None:
+        self._longest, self._tolerated = longest, tolerated
+        self._held, self._at, self._passing = bytearray(), 0, 0
+        self.last = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Raises ProtocolViolation for a piece that is longer than it may be."""
-        self._held += data
-        pieces, at = [], 0
-        while (head := self._head(at)) is not None:
-            size, start = head
-            if len(self._held) < start + size:
-                break
-            pieces.append(bytes(self._held[start : start + size]))
-            at = start + size
-        del self._held[:at]
+        self.add(data)
+        pieces = []
+        while (piece := self.take()) is not None:
+            pieces.append(piece)
         return pieces
+
+    def add(self, data: bytes) -> None:
+        """What `take` will cut."""
+        passed = min(self._passing, len(data))
+        self._passing -= passed
+        del self._held[: self._at]
+        self._at = 0
+        self._held += data[passed:] if passed else data
+
+    def take(self) -> bytes | None:
+        """The next piece, empty where one was passed over; None until there is a whole one. Raises as `feed` does."""
+        head = None if self._passing else self._head(self._at)
+        if head is None:
+            return None
+        size, start = head
+        held = len(self._held)
+        if size > self._longest:
+            self.last = size
+            self._at, self._passing = min(held, start + size), max(0, start + size - held)
+            return b""
+        if held < start + size:
+            return None
+        self.last, self._at = size, start + size
+        return bytes(self._held[start : start + size])
 
     def _head(self, at: int) -> tuple[int, int] | None:
         try:
             head = decode_number(bytes(self._held[at : at + 5]), 0, 4)
         except ValueError:
-            head = self._longest + 1, at
+            head = max(self._longest, self._tolerated) + 1, at
         if head is None:
             return None
-        if head[0] > self._longest:
+        if head[0] > max(self._longest, self._tolerated):
             raise ProtocolViolation("The peer's message is longer than it may be.")
         return head[0], at + head[1]
 
@@ -185,7 +239,7 @@ class _Reader:
         left: list[str] = []
         messages: list[Message] = []
         broken = 0
-        control = b""
+        control: list[bytes] = []
         for number, value in self._fields(data):
             if number == 1:
                 yes, topic = self._subscription(value)
@@ -197,8 +251,8 @@ class _Reader:
                 else:
                     messages.append(message)
             elif number == 3:
-                control += _whole(value)
-        return self._with_control(control, Rpc(tuple(joined), tuple(left), tuple(messages), broken=broken))
+                control.append(_whole(value))
+        return self._with_control(b"".join(control), Rpc(tuple(joined), tuple(left), tuple(messages), broken=broken))
 
     def _with_control(self, data: bytes, rpc: Rpc) -> Rpc:
         if not data:

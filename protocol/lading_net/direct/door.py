@@ -60,6 +60,9 @@ class Door:
             except OSError as error:
                 _log.warning("nobody can be let in at the moment: %s", error)
                 await asyncio.sleep(_PAUSE)
+            except Exception:  # whatever it was about this caller, the next ones are heard
+                _log.exception("a caller could not be received")
+                await asyncio.sleep(_PAUSE)
             await asyncio.sleep(_REST if refused else 0)
 
     def _receive(self, caller: socket.socket, host: str) -> bool:
@@ -80,6 +83,7 @@ class Door:
         except OSError as error:
             _log.debug("a caller was lost at the door: %s", error)
             caller.close()
+            protocol.connection_lost(error)  # else it would keep the place that it was given
 
 
 async def listening_sockets(host: str, port: int, family: int) -> list[socket.socket]:

@@ -2,12 +2,15 @@
 
 Both ends call each other at the same moment, so that each router takes the other's call for an answer. That works
 where both routers use one outer port for all calls from one inner port; elsewhere the relayed link stays. The outer
-port is learned from somebody outside who is called from the very port. Source: libp2p's specification relay/DCUtR.md.
+port is learned from somebody outside who is called from the very port. Who called over the relay is the client of all
+that runs on the new connection (multistream, Noise, yamux), whoever spoke first about it. Source: libp2p's
+specification relay/DCUtR.md, revision 1.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import socket
@@ -15,7 +18,8 @@ import socket
 import msgspec
 
 from lading_net.binaddr import decode_endpoint, encode_endpoint
-from lading_net.direct.autonat import ask_to_be_called
+from lading_net.core.quotas import Quotas, Rate
+from lading_net.direct.greeting import introduced
 from lading_net.direct.link import DirectLink
 from lading_net.direct.relay import read_message
 from lading_net.direct.relaywire import framed
@@ -35,7 +39,10 @@ _CONNECT, _SYNC = 100, 300
 _LONGEST_ROUND_TRIP = 5.0
 TRIES = 3
 CALL_SECONDS = 1.5  # of one try: a second call of the kernel's, after a second, is within
-_PAUSE = 0.2
+MEET_SECONDS = 5.0  # of one try with all that follows on the new connection
+_AGAIN = 0.1  # until a call that was refused is made again: the other end may not have called yet
+_PLACES = 2  # of the peer's, called side by side
+ASKED = Rate(burst=2 * TRIES, second=0.1)  # by one peer: each costs us a call to somebody in the open
 
 
 class Spot(msgspec.Struct, frozen=True):
@@ -51,7 +58,8 @@ class Puncher:
 
     def __init__(self, transport: DirectTransport) -> None:
         self._transport = transport
-        self._busy: set[Address] = set()
+        self._running: dict[Address, asyncio.Task[None]] = {}
+        self._asked: Quotas[Address] = Quotas(ASKED)
 
     def open(self) -> None:
         self._transport.handle(DCUTR, self._serve)
@@ -68,66 +76,106 @@ class Puncher:
 
         Raises DialFailed, NetTimeout or other NetErrors when the routers do not allow it; the relayed link stays.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        told = await introduced(link)
+        round_trip = clock() - began  # the peer has nothing to look up for this one
+        for place in [each for each in told.endpoints if _in_the_open(each)][:_PLACES]:
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    return await self._transport.dial(str(place), link.peer)
+            except (NetError, TimeoutError):
+                continue
         spot = await find_spot(self._transport)
         try:
-            stream = await link.open(DCUTR)
-            clock = asyncio.get_running_loop().time
-            asked_at = clock()
+            for left in reversed(range(TRIES)):
+                theirs, taken = await self._agree(link, spot)
+                await asyncio.sleep(min(round_trip, taken) / 2)
+                try:
+                    return await self._meet(spot, theirs, link.peer, client=False)
+                except DialFailed:
+                    if not left:
+                        raise
+        finally:
+            await spot.keep.close()
+        raise AssertionError("the last try returns or raises")
+
+    async def _agree(self, link: DirectLink, spot: Spot) -> tuple[list[Endpoint], float]:
+        """Where the peer is to be called, and how long it took to learn that; it calls when it hears of the end of
+        this. Raises NetError."""
+        clock = asyncio.get_running_loop().time
+        stream = await link.open(DCUTR)
+        asked_at = clock()
+        try:
             stream.write(_message(_CONNECT, spot.outer))
             async with asyncio.timeout(_LONGEST_ROUND_TRIP):
                 kind, theirs = _read((await read_message(stream))[0])
-            half = (clock() - asked_at) / 2
+            taken = clock() - asked_at
             if kind != _CONNECT:
                 raise BadMessage("The peer does not say where it can be called.")
             stream.write(_message(_SYNC, None))
-            await stream.drain()
-            await asyncio.sleep(half)
-            return await self._meet(spot, theirs, link.peer, dialled=True)
+            await stream.close()
         except TimeoutError:
+            stream.reset()
             raise NetTimeout("The peer does not answer over the relay.") from None
+        return theirs, taken
+
+    async def _serve(self, stream: Stream) -> None:
+        """The end that called over the relay. A peer that tries again has given up what it tried before."""
+        assert isinstance(stream, DirectStream)
+        peer, me = stream.peer, asyncio.current_task()
+        if not stream.relayed or not self._asked.take(peer, asyncio.get_running_loop().time()):
+            stream.reset()
+            return
+        assert me is not None
+        if (older := self._running.get(peer)) is not None:
+            older.cancel()
+        self._running[peer] = me
+        try:
+            await self._follow(stream)
+        except (NetError, TimeoutError) as error:
+            _log.debug("no straight way to 0x%s: %s", peer.hex(), error)
+        finally:
+            if self._running.get(peer) is me:
+                del self._running[peer]
+
+    async def _follow(self, stream: DirectStream) -> None:
+        """Raises NetError, TimeoutError."""
+        async with asyncio.timeout(_LONGEST_ROUND_TRIP):
+            data, rest = await read_message(stream)
+            kind, theirs = _read(data)
+            if kind != _CONNECT:
+                raise BadMessage("The peer's first word is no CONNECT.")
+            spot = await find_spot(self._transport)
+        try:
+            stream.write(_message(_CONNECT, spot.outer))
+            async with asyncio.timeout(_LONGEST_ROUND_TRIP):
+                await read_message(stream, rest)
+            await self._meet(spot, theirs, stream.peer, client=True)
         finally:
             await spot.keep.close()
 
-    async def _serve(self, stream: Stream) -> None:
-        """The end that called over the relay."""
-        assert isinstance(stream, DirectStream)
-        if not stream.relayed or stream.peer in self._busy:
-            stream.reset()
-            return
-        self._busy.add(stream.peer)
-        try:
-            async with asyncio.timeout(_LONGEST_ROUND_TRIP):
-                data, rest = await read_message(stream)
-                kind, theirs = _read(data)
-                if kind != _CONNECT:
-                    raise BadMessage("The peer's first word is no CONNECT.")
-                spot = await find_spot(self._transport)
-            try:
-                stream.write(_message(_CONNECT, spot.outer))
-                async with asyncio.timeout(_LONGEST_ROUND_TRIP):
-                    await read_message(stream, rest)
-                await self._meet(spot, theirs, stream.peer, dialled=False)
-            finally:
-                await spot.keep.close()
-        except (NetError, TimeoutError) as error:
-            _log.debug("no straight way to 0x%s: %s", stream.peer.hex(), error)
-        finally:
-            self._busy.discard(stream.peer)
-
-    async def _meet(self, spot: Spot, theirs: list[Endpoint], peer: Address, *, dialled: bool) -> DirectLink:
-        """Calls until the calls cross. The end that was called over the relay is the dialler of the new link."""
+    async def _meet(self, spot: Spot, theirs: list[Endpoint], peer: Address, *, client: bool) -> DirectLink:
+        """Calls until the calls cross, at any of the peer's places. Raises DialFailed."""
+        calls = [asyncio.ensure_future(self._reach(spot.port, one, peer, client)) for one in theirs[:_PLACES]]
         why = "it names no address"
-        for _ in range(TRIES):
-            for place in theirs[:2]:
-                try:
-                    made = await _call(spot.port, place)
-                    return await self._transport.adopt(made, peer, dialled=dialled)
-                except OSError as error:
-                    why = error.strerror or str(error)
-                except TimeoutError:
-                    why = "the calls did not meet"
-            await asyncio.sleep(_PAUSE)
+        try:
+            async with asyncio.timeout(MEET_SECONDS):
+                for call in asyncio.as_completed(calls):
+                    try:
+                        return await call
+                    except (OSError, NetError) as error:
+                        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        except TimeoutError:
+            why = "the calls did not meet"
+        finally:
+            for each in calls:
+                each.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
         raise DialFailed(f"No straight way to the peer: {why}.")
+
+    async def _reach(self, port: int, place: Endpoint, peer: Address, client: bool) -> DirectLink:
+        return await self._transport.adopt(await _call(port, place), peer, dialled=client)
 
 
 async def find_spot(transport: DirectTransport) -> Spot:
@@ -144,10 +192,10 @@ async def find_spot(transport: DirectTransport) -> Spot:
         made = await _call(0, Endpoint("ip4", *known.seen_at))
         port = made.getsockname()[1]
         link = await keep.adopt(made, known.peer, dialled=True)
-        seen = (await ask_to_be_called(link, keep.peer_id, ())).seen
-        if seen is None:
+        seen = (await introduced(link)).seen
+        if seen is None or seen.kind != "ip4":
             raise DialFailed("The peer in the open does not say how it sees us.")
-        return Spot(port, Endpoint("ip4", *seen), keep)
+        return Spot(port, seen, keep)
     except (OSError, TimeoutError) as error:
         await keep.close()
         raise DialFailed(f"The peer in the open does not answer: {error}.") from None
@@ -172,15 +220,28 @@ def shared_socket(port: int) -> socket.socket:
 
 
 async def _call(port: int, place: Endpoint) -> socket.socket:
-    """Raises OSError, TimeoutError."""
-    made = shared_socket(port)
-    try:
-        async with asyncio.timeout(CALL_SECONDS):
-            await asyncio.get_running_loop().sock_connect(made, (place.host, place.port))
-    except BaseException:
-        made.close()
-        raise
-    return made
+    """Again where it is refused, as long as there is time: a call that comes too early is. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + CALL_SECONDS
+    while True:
+        made = shared_socket(port)
+        try:
+            async with asyncio.timeout_at(until):
+                await loop.sock_connect(made, (place.host, place.port))
+            return made
+        except ConnectionRefusedError:
+            made.close()
+            if loop.time() + _AGAIN > until:
+                raise
+        except BaseException:
+            made.close()
+            raise
+        await asyncio.sleep(_AGAIN)
+
+
+def _in_the_open(place: Endpoint) -> bool:
+    """Whether anybody could call there, by its address; names are for others to look up."""
+    return place.kind in ("ip4", "ip6") and ipaddress.ip_address(place.host).is_global
 
 
 def _message(kind: int, outer: Endpoint | None) -> bytes:

@@ -1,10 +1,8 @@
-"""One question and its answer on a stream of a link: who are you (identify), and whom do you know (Kademlia)."""
+"""One question of Kademlia's and its answer, on a stream of a link: whom do you know."""
 
 from __future__ import annotations
 
 import asyncio
-
-import msgspec
 
 from lading_net.core.kademlia import (
     ADD_PROVIDER,
@@ -15,47 +13,30 @@ from lading_net.core.kademlia import (
     Contact,
     Question,
     decode_answer,
-    decode_endpoints,
     decode_providers,
     encode_question,
+    reachable,
 )
+from lading_net.core.places import Place, place
 from lading_net.core.rpc import Cutter
 from lading_net.direct import DirectLink, DirectStream
-from lading_net.direct.manners import IDENTIFY
 from lading_net.errors import BadMessage, NetTimeout, ProtocolViolation, StreamReset
-from lading_net.peer import Endpoint
 from lading_net.ports import Stream
-from lading_net.protobuf import decode_fields
 
 ANSWER_SECONDS = 5.0
 
 
-class Introduced(msgspec.Struct, frozen=True):
-    """What a peer says of itself; nothing of it is proved."""
-
-    endpoints: tuple[Endpoint, ...]
-    protocols: frozenset[str]
-
-
-async def introduced(link: DirectLink) -> Introduced:
-    """Raises NetError."""
-    data = await _asked(await link.open(IDENTIFY), b"")
-    try:
-        fields = decode_fields(data)
-    except ValueError:
-        raise BadMessage("The peer's introduction is malformed.") from None
-    protocols = (each.decode(errors="replace") for each in fields.get(3, [])[:64])
-    return Introduced(decode_endpoints(fields.get(2, [])), frozenset(protocols))
-
-
 async def nearest_of(link: DirectLink, key: bytes) -> list[Contact]:
     """Whom the peer knows near to a key. Raises NetError."""
-    return decode_answer(await _asked(await link.open(KAD), encode_question(Question(FIND_NODE, key))))
+    answer = await _asked(await link.open(KAD), encode_question(Question(FIND_NODE, key)))
+    return reachable(decode_answer(answer), _place(link))
 
 
 async def providers_of(link: DirectLink, key: bytes) -> tuple[list[Contact], list[Contact]]:
     """Who provides what is under the key, and who may know more of them. Raises NetError."""
-    return decode_providers(await _asked(await link.open(KAD), encode_question(Question(GET_PROVIDERS, key))))
+    answer = await _asked(await link.open(KAD), encode_question(Question(GET_PROVIDERS, key)))
+    providers, closer = decode_providers(answer)
+    return reachable(providers, _place(link)), reachable(closer, _place(link))
 
 
 async def provide_at(link: DirectLink, key: bytes, mine: Contact) -> None:
@@ -64,6 +45,10 @@ async def provide_at(link: DirectLink, key: bytes, mine: Contact) -> None:
     stream.write(encode_question(Question(ADD_PROVIDER, key, (mine,))))
     await stream.drain()
     await stream.close()
+
+
+def _place(link: DirectLink) -> Place:
+    return place(link.seen_at[0] if link.seen_at else "")
 
 
 async def read_piece(stream: Stream, cutter: Cutter) -> list[bytes]:

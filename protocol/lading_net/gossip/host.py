@@ -21,7 +21,7 @@ from lading_net.core.kademlia import (
     ADD_PROVIDER,
     GET_PROVIDERS,
     KAD,
-    LONGEST,
+    LONGEST_QUESTION,
     NEAREST,
     PING,
     PUT_VALUE,
@@ -36,12 +36,13 @@ from lading_net.core.mesh import Blame, Deliver, Mesh, Send
 from lading_net.core.places import place
 from lading_net.core.providers import Providers, provider_key
 from lading_net.core.quotas import Quotas, Rate
-from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, Cutter, decode_rpc, sign
+from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, TOLERATED_RPC, Cutter, decode_rpc, sign
 from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport
+from lading_net.direct.greeting import introduced
 from lading_net.direct.manners import IDENTIFY, introduction
 from lading_net.direct.manners import PING as PINGED
 from lading_net.errors import BadEndpoint, LinkClosed, MessageTooLarge, NetError, ProtocolViolation
-from lading_net.gossip.asking import introduced, read_piece
+from lading_net.gossip.asking import read_piece
 from lading_net.gossip.providing import Providing
 from lading_net.gossip.seeking import Seeker
 from lading_net.gossip.voices import Voice, Voices
@@ -68,6 +69,9 @@ MOST_ANSWERS = 8
 
 MOST_BYTES = 64 * 1024 * 1024
 """Arrived and unread, or written and unsent, on all links."""
+
+TURN_SECONDS = 0.005
+"""For which neighbours are heard before the loop goes on to something else."""
 
 KEEPALIVE_SECONDS = 30.0
 MEETING_SECONDS = 10.0
@@ -130,8 +134,10 @@ class MeshGossip:
         self._questions: Quotas[Address] = Quotas(QUESTIONS)
         self._seqno = time.time_ns()  # goes on where it was after a restart
         self._answering: Counter[Address] = Counter()
-        self._heard: dict[Address, Stream] = {}
+        self._heard: dict[Address, dict[DirectLink, Stream]] = {}
         self._met = asyncio.Event()
+        self._hearing = asyncio.Lock()
+        self._spent = 0.0  # seconds of this turn of the loop, on hearing neighbours
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = ""
         self._closed = False
@@ -218,7 +224,7 @@ class MeshGossip:
             await link.closed.wait()
         finally:
             self._crowd.leave(link)
-            if self._voices.drop(link.peer, link):
+            if self._voices.drop(link.peer, link) and self._transport.link_to(link.peer) is None:
                 self._mesh.part(link.peer)
         if (other := self._transport.link_to(link.peer)) is not None and link.peer not in self._voices:
             await self._meet(other)
@@ -253,35 +259,49 @@ class MeshGossip:
             self._table.add(Contact(link.peer_id, endpoints), seen, alive)
 
     async def _hear(self, stream: Stream) -> None:
-        """What one neighbour says, until it ends."""
+        """What one neighbour says, until it ends. One stream on each of its links: each may hold a piece that is not
+        whole. Where both dialled there may be two, and rust-libp2p speaks on both, but says once what it listens to."""
+        assert isinstance(stream, DirectStream)
         await self._until_met(stream.peer)
-        if (older := self._heard.get(stream.peer)) is not None:
-            # One at a time: each may hold a piece that is not whole. Where both dialled, what was said on the link that
-            # is given up may come after the first words on the one that stays.
-            if not self._stays(stream):
-                stream.reset()
-                return
+        spoken = self._heard.setdefault(stream.peer, {})
+        older = spoken.get(stream.link)
+        if older is not None:
             older.reset()
-        self._heard[stream.peer] = stream
-        self._mesh.anew(stream.peer)
-        cutter = Cutter()
+        if older is not None or not spoken:
+            self._mesh.anew(stream.peer)
+        spoken[stream.link] = stream
+        cutter = Cutter(tolerated=TOLERATED_RPC)
         try:
             while data := await stream.read():
-                for piece in cutter.feed(data):
-                    self._mesh.hear(stream.peer, decode_rpc(piece), len(piece), self._now())
-                self._act()
+                cutter.add(data)
+                await self._take_in(stream.peer, cutter)
         except ProtocolViolation as error:
             self._punish(Blame(stream.peer, self._transport.guard.limits.violation, error.message))
             raise
         finally:
-            if self._heard.get(stream.peer) is stream:
+            if spoken.get(stream.link) is stream:
+                del spoken[stream.link]
+            if not spoken and self._heard.get(stream.peer) is spoken:
                 del self._heard[stream.peer]
 
-    def _stays(self, stream: Stream) -> bool:
-        """Whether it runs over the link that we keep to its peer."""
-        assert isinstance(stream, DirectStream)
-        best = self._transport.link_to(stream.peer)
-        return best is None or stream.link is best
+    async def _take_in(self, peer: Address, cutter: Cutter) -> None:
+        """What is whole of what arrived. Who says too much is not read meanwhile, and whatever all of them say, others
+        on this loop have their turn in between."""
+        while (piece := cutter.take()) is not None:
+            if (pause := self._mesh.wait(peer, cutter.last, self._now())) > 0:
+                await asyncio.sleep(pause)
+            async with self._hearing:  # each in its turn, a piece at a time
+                while self._spent > TURN_SECONDS:  # noqa: ASYNC110  # until the loop has come round
+                    await asyncio.sleep(0)
+                if not self._spent:
+                    asyncio.get_running_loop().call_soon(self._next_turn)
+                began = self._now()
+                self._mesh.hear(peer, decode_rpc(piece), cutter.last, began)
+                self._act()
+                self._spent += self._now() - began
+
+    def _next_turn(self) -> None:
+        self._spent = 0.0
 
     async def _until_met(self, peer: Address) -> None:
         """Its first words may come before the link is told of."""
@@ -307,7 +327,7 @@ class MeshGossip:
                 del self._answering[stream.peer]
 
     async def _answer_all(self, stream: DirectStream) -> None:
-        cutter = Cutter(LONGEST)
+        cutter = Cutter(LONGEST_QUESTION)
         while pieces := await read_piece(stream, cutter):
             for piece in pieces:
                 question = decode_question(piece)

@@ -7,7 +7,7 @@ import pytest
 
 from integration.chain.served import now, travel
 from lading_contracts.coin import Permit, ReceiveWithAuthorization
-from lading_contracts.committee import Ballot, Dispute, Phase, Verdict
+from lading_contracts.committee import Ballot, Dispute, Verdict
 from lading_contracts.court import Proof, dispute_id
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import Reverted
@@ -19,6 +19,7 @@ from lading_contracts.rpc import RpcChain
 from lading_contracts.settlement import Batch, ChannelKey
 from lading_contracts.shares import AuctionState, Lot
 from lading_contracts.timelock import OperationState
+from lading_protocol.court import Phase
 from lading_protocol.eip712 import Signed
 from lading_protocol.ids import AgentId, Digest, Signature, TermsId, Wei
 from lading_protocol.keys import PrivateKey

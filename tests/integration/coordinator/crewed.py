@@ -24,6 +24,7 @@ from lading_coordinator.workers.borrowed import BorrowedTransport
 from lading_coordinator.workers.desk import desk
 from lading_coordinator.workers.place import hash_of, worker_of
 from lading_coordinator.workers.worker import main as worker
+from lading_net.gossip import MeshGossip
 from lading_protocol.ids import to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import SessionConsent
@@ -52,7 +53,12 @@ async def serve(folder: Path, workers: int, changes: dict[str, Any]) -> None:
     await town.build_door()
     settings = msgspec.structs.replace(town.made_settings(), workers=workers, **changes)
     lock = FolderLock(settings.home_path)
-    async with desk(settings, town.outside(), lock.fileno(), PROGRAM) as outside:
+    ground, gossiped = town.outside(), ""
+    if "gossip" in changes:
+        gossip = MeshGossip(key("coordinator"), settings.gossip)
+        await gossip.start()
+        ground, gossiped = msgspec.structs.replace(ground, gossip=gossip), gossip.address
+    async with desk(settings, ground, lock.fileno(), PROGRAM) as outside:
         coordinator = Coordinator(settings, outside)
         # Made before the workers start, so that their chains can be told of them.
         keys = _keys(coordinator, town, workers)
@@ -68,6 +74,7 @@ async def serve(folder: Path, workers: int, changes: dict[str, Any]) -> None:
                 "http": f"{'https' if settings.tls_cert else 'http'}://{host}:{port}",
                 "endpoint": town.endpoint,
                 "keys": keys,
+                "gossip": gossiped,
                 "agent": to_hex(town.agent),
                 "terms": to_hex(town.terms),
                 "record": town.record.encode().decode(),

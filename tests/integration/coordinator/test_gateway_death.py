@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,13 +19,17 @@ from integration.coordinator.town import ANY_PORT, COIN, Town
 from lading import Client
 from lading.answers import Bill, Delta, Notice, Piece
 from lading.core.options import Options
+from lading.core.receipts import check, check_job
 from lading.dispatch.tab import TAB_SECONDS
 from lading.errors import BadSettings
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.direct import DirectTransport
+from lading_protocol.eip712 import unpack
 from lading_protocol.errors import LadingError
+from lading_protocol.ids import from_hex
 from lading_protocol.pricing import Price, attempt_amount
+from lading_protocol.receipts import Receipt
 from unit.coordinator.host import Habits, Host
 
 PROMPT = "tell me a story"
@@ -181,17 +186,30 @@ def price(town: Town) -> Price:
 
 
 async def check_paid_once(first: Desk, second: int, reader: Reader, unbroken: Bill) -> None:
-    """The first gateway signed for no token that the second was asked for; the second for what it delivered."""
+    """The bill is the whole answer's. The first gateway signed for no token that the second was asked for; the second
+    for what it delivered."""
     cost = price(first.town)
     prompt = unbroken.prompt_tokens
     assert reader.bill.output_tokens == unbroken.output_tokens
-    assert reader.bill.cost == second
+    assert reader.bill.prompt_tokens == prompt
+    assert reader.bill.cost == unbroken.cost
     delivered = [n for n in range(LENGTH + 1) if attempt_amount(cost, prompt, n, LENGTH - n) == second]
     assert len(delivered) == 1, "the second gateway was paid for the rest of the answer, without the prompt"
     [there] = delivered
     assert 0 < there < LENGTH
     most = attempt_amount(cost, prompt, 0, there)
+    assert reader.bill.cost == most + second
     assert await first.promised() <= most
+
+
+def check_receipts(town: Town, proof: dict[str, Any], bill: Bill, *, dead: bool) -> None:
+    """What hosts signed through both gateways, as `lading receipt verify` reads it: also what the dead one told."""
+    signed = [unpack(Receipt, bytes.fromhex(one[2:])) for one in proof["receipts"]]
+    assert not any(check(one, town.record.court_domain, proof["ids"]).faults for one in signed)
+    jobs = [from_hex(one, 32) for one in proof["jobs"]]
+    assert check_job([one.value for one in signed], jobs) == ()
+    assert len({one.value.job for one in signed}) == 1 + dead
+    assert sum(one.value.amount for one in signed) <= bill.cost
 
 
 @pytest.mark.parametrize("at", [1, 20, 40])
@@ -206,6 +224,8 @@ def test_another_coordinator_goes_on_and_every_token_is_paid_once(tmp_path: Path
             async with Client.through(first.url, keys[0], [(second.url, keys[1])]) as client:
                 answer = client.chat("storyteller", PROMPT, Options(seed=7))
                 reader = await Reader(at, first.kill).read(answer)
+                proof = await client.receipts(reader.bill.job)
+            check_receipts(first.town, proof, reader.bill, dead=at > 32)
             assert reader.text == unbroken.text
             assert reader.bill.finish == unbroken.bill.finish == "stop"
             assert reader.notices >= 1
@@ -234,7 +254,7 @@ def test_the_same_coordinator_goes_on_once_it_is_back(tmp_path: Path) -> None:
                 reader = await Reader(30, restart).read(client.chat("storyteller", PROMPT, Options(seed=7)))
                 assert reader.text == unbroken.text
                 second = await only.promised() - paid - there[0]
-                assert reader.bill.cost == second
+                assert reader.bill.cost == unbroken.bill.cost
                 rest = [n for n in range(LENGTH + 1) if attempt_amount(price(only.town), 0, n, LENGTH - n) == second]
                 assert 0 < rest[0] < LENGTH
                 prompt = unbroken.bill.prompt_tokens
@@ -295,6 +315,7 @@ def test_what_no_gateway_gave_is_refused_in_words(tmp_path: Path) -> None:
                     (["1"], {"stream": True}),
                     ([1], {}),
                     ([1], {"stream": True, "n": 2}),
+                    ([1], {"stream": True, "tools": [{"type": "function", "function": {"name": "f"}}]}),
                 ):
                     answer = await http.post("/chat/completions", json=body | changes | {"lading": {"emitted": wish}})
                     assert answer.status_code == 400, answer.text
@@ -309,16 +330,16 @@ def test_the_command_goes_on_at_the_other_coordinator_that_it_was_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def story() -> None:
-        from lading.cli.consume import run
+        from lading.cli.consume import Through, run
 
         async with desks(tmp_path, "only", habits=Habits(length=LENGTH)) as (only,):
             also = [f"{only.url}={await only.session()}"]
-            where = {"base_url": "http://127.0.0.1:1", "api_key": "none", "home": str(tmp_path)}
+            nowhere = Through(base_url="http://127.0.0.1:1", home=str(tmp_path))
             with pytest.raises(LadingError):
-                await run("storyteller", PROMPT, **where)  # type: ignore[arg-type]
-            assert await run("storyteller", PROMPT, also=also, **where) == 0  # type: ignore[arg-type]
+                await run("storyteller", PROMPT, api_key="none", through=nowhere)
+            assert await run("storyteller", PROMPT, api_key="none", also=also, through=nowhere) == 0
             with pytest.raises(BadSettings):
-                await run("storyteller", PROMPT, also=[only.url], **where)  # type: ignore[arg-type]
+                await run("storyteller", PROMPT, api_key="none", also=[only.url], through=nowhere)
 
     asyncio.run(story())
     assert capsys.readouterr().out.count("fox") > 1

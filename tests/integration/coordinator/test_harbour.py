@@ -33,6 +33,7 @@ class Yard:
     def __init__(self, harbour: Harbour, worker: BorrowedTransport, link: Link, heard: list[object]) -> None:
         self.harbour, self.worker, self.link, self.heard = harbour, worker, link, heard
         self.beats: MessageStream[Beat]
+        self.net: MemoryNetwork
 
     async def borrowed(self) -> Link:
         return await _first_link(self.worker)
@@ -84,6 +85,7 @@ async def yard() -> AsyncIterator[Yard]:
         beats.send(Beat(3, 0))
         try:
             made = Yard(harbour, worker, link, heard)
+            made.net = net
             made.beats = beats
             yield made
         finally:
@@ -166,6 +168,77 @@ def test_a_worker_that_begins_late_is_told_who_is_there() -> None:
         late = BorrowedTransport(made.worker._path)
         running = asyncio.create_task(late.run())
         assert (await _first_link(late)).peer == HOST.address
+        running.cancel()
+        await late.close()
+
+    run(story)
+
+
+def test_hosts_that_are_told_of_before_anybody_listens_are_heard_all_the_same() -> None:
+    """A worker that is started again hears of hosts at once, while it still opens its door."""
+
+    async def story(made: Yard) -> None:
+        late, heard = BorrowedTransport(made.worker._path), []
+
+        async def listen(stream: Stream) -> None:
+            messages: MessageStream[ToIndex] = MessageStream(stream, msgspec.msgpack.Decoder(ToIndex))
+            while (message := await messages.recv()) is not None:
+                heard.append(message)
+
+        running = asyncio.create_task(late.run())
+        await _first_link(late)
+        await asyncio.sleep(0.05)
+        late.handle(HEARTBEAT, listen)
+        made.beats.send(Beat(1, 0))
+        await asyncio.sleep(0.1)
+        assert heard[0] == Hello(VERSION, ())
+        assert heard[-1] == Beat(1, 0)
+        running.cancel()
+        await late.close()
+
+    run(story)
+
+
+def test_the_desk_calls_a_peer_for_a_worker_and_says_why_it_cannot() -> None:
+    async def story(made: Yard) -> None:
+        await made.borrowed()
+        other = key("far host")
+        far = made.net.transport(other)
+        far.handle("/echo/1", _echo)
+        endpoint = await far.listen("/ip4/10.0.0.7/tcp/1")
+        link = await made.worker.dial(endpoint, other.address)
+        stream = await link.open("/echo/1")
+        stream.write(b"hello")
+        assert await stream.read() == b"hello"
+        stream.reset()
+        for place, who in (("/ip4/10.0.0.8/tcp/1", key("nobody")), (endpoint, key("somebody else"))):
+            with pytest.raises(DialFailed, match=r"\w+"):
+                await made.worker.dial(place, who.address)
+        with pytest.raises(DialFailed):
+            await made.worker.dial(endpoint, None)
+        await far.close()
+
+    run(story)
+
+
+def test_workers_hear_what_other_coordinators_say_and_a_late_one_too() -> None:
+    async def story(made: Yard) -> None:
+        heard: list[bytes] = []
+        await made.borrowed()
+        made.worker.heard = heard.append
+        for n in range(100):
+            made.harbour.news(b"%d" % n)
+        late = BorrowedTransport(made.worker._path)
+        late_heard: list[bytes] = []
+        late.heard = late_heard.append
+        running = asyncio.create_task(late.run())
+        await _first_link(late)
+        for _ in range(100):
+            if len(late_heard) == 64 and len(heard) == 100:
+                break
+            await asyncio.sleep(0.02)
+        assert heard == [b"%d" % n for n in range(100)]
+        assert late_heard == [b"%d" % n for n in range(36, 100)]
         running.cancel()
         await late.close()
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -37,6 +39,8 @@ from lading_protocol.summaries import (
 )
 from unit.coordinator.host import Habits, Host
 from unit.coordinator.world import manifest
+
+BODY = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me a story"}]}
 
 
 class Office:
@@ -99,9 +103,8 @@ class Office:
 
     async def chat(self, api_key: str) -> httpx.Response:
         host, port = self.coordinator.http_address
-        body = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me a story"}]}
         async with httpx.AsyncClient(headers={"authorization": f"Bearer {api_key}"}, timeout=20) as client:
-            return await client.post(f"http://{host}:{port}/v1/chat/completions", json=body)
+            return await client.post(f"http://{host}:{port}/v1/chat/completions", json=BODY)
 
 
 async def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -262,3 +265,45 @@ def test_a_client_without_a_coordinator_is_shown_to_the_one_that_has_the_agent(t
             purse.close()
 
     asyncio.run(story())
+
+
+def test_each_of_several_processes_reaches_what_only_another_coordinator_indexes(tmp_path: Path) -> None:
+    settings = {"gossip": ANY_PORT, "region": "eu", "regions": ["eu"]}
+    command = ("-m", "integration.coordinator.crewed", "desk", str(tmp_path / "crew"), "2", json.dumps(settings))
+
+    async def story() -> None:
+        town = Town(tmp_path / "town")
+        await town.build_chain()
+        us = Office(town, "us", "us", tmp_path / "us")
+        crew = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+        )
+        assert crew.stdout is not None
+        told = json.loads(await asyncio.wait_for(crew.stdout.readline(), 60))
+        await us.open([told["gossip"]])
+        try:
+            far = await us.host("far")
+            for api_key in told["keys"]:
+                assert await _served(told["http"], api_key) == to_hex(far.key.address)
+            assert us.coordinator.directory.linked == 1
+        finally:
+            crew.terminate()
+            await crew.wait()
+            for task in us.tasks:
+                task.cancel()
+            await us.close()
+            await far.transport.close()
+
+    asyncio.run(story())
+
+
+async def _served(url: str, api_key: str) -> str:
+    """By which host, once the worker that has the key has heard of one."""
+    ends = time.monotonic() + 20
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {api_key}"}, timeout=20) as client:
+        while True:
+            answer = await client.post(f"{url}/v1/chat/completions", json=BODY)
+            if answer.status_code == 200:
+                return answer.headers["x-lading-host"]
+            assert time.monotonic() < ends, answer.text
+            await asyncio.sleep(0.2)

@@ -21,6 +21,9 @@ import pytest
 from factories import key
 from integration.coordinator.test_gateway_tls import certificate
 from integration.coordinator.town import ANY_PORT
+from lading.answers import Bill, Delta, Notice
+from lading.client import Client
+from lading.core.options import Options
 from lading_contracts.deployment import decode
 from lading_net.direct import DirectTransport
 from lading_protocol.eip712 import unpack
@@ -134,6 +137,7 @@ def test_one_port_many_processes(tmp_path: Path) -> None:
         await _every_request_finds_its_process(one)
         await _figures_are_of_all(one)
         await _a_killed_worker_is_missed_by_nobody_else(one)
+        await _who_can_goes_on_with_its_answer(one)
         await _no_worker_outlives_the_desk(one)
 
     async def main() -> None:
@@ -250,6 +254,35 @@ async def _a_killed_worker_is_missed_by_nobody_else(one: Fleet) -> None:
     after = one.workers()
     assert len(after) == WORKERS
     assert len(set(before) & set(after)) == WORKERS - 1
+
+
+async def _who_can_goes_on_with_its_answer(one: Fleet) -> None:
+    """A client that keeps what it was told waits for the next process behind the same port."""
+    begun = [asyncio.Event() for _ in range(WORKERS)]
+
+    async def read(number: int) -> tuple[str, Bill]:
+        text, bill = "", None
+        async with Client.through(one.url, one.keys[number]) as client:
+            async for piece in client.chat("storyteller", "tell me a story", Options(seed=7, max_tokens=120)):
+                match piece:
+                    case Delta(more):
+                        text += more
+                        begun[number].set()
+                    case Bill():
+                        bill = piece
+                    case Notice():
+                        moved.append(number)
+        assert bill is not None
+        return text, bill
+
+    moved: list[int] = []
+    running = [asyncio.create_task(read(number)) for number in range(WORKERS)]
+    await asyncio.gather(*(event.wait() for event in begun))
+    os.kill(one.workers()[0], signal.SIGKILL)
+    (first, its), (second, other) = await asyncio.gather(*running)
+    assert first == second
+    assert (its.output_tokens, its.cost, its.finish) == (other.output_tokens, other.cost, other.finish)
+    assert len(set(moved)) == 1
 
 
 async def _no_worker_outlives_the_desk(one: Fleet) -> None:

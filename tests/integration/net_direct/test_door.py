@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 import uvloop
@@ -64,3 +65,52 @@ def test_who_is_admitted_waits_for_no_rest_and_meets_its_protocol() -> None:
             await asyncio.open_connection("127.0.0.1", port)
 
     asyncio.run(scenario())
+
+
+class Full(asyncio.SelectorEventLoop):
+    """The system has no room for another connection."""
+
+    async def connect_accepted_socket(self, *arguments: Any, **named: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+
+def test_a_caller_that_is_lost_at_the_door_leaves_nothing_behind() -> None:
+    lost: list[str] = []
+
+    class Caller(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            lost.append(str(error))
+
+    async def scenario() -> None:
+        door = Door(await listening_sockets("127.0.0.1", 0, socket.AF_INET), lambda host: Caller())
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", door.port)) as caller:
+                await asyncio.sleep(0.05)
+                caller.setblocking(False)
+                assert caller.recv(1) == b"", "it was closed"
+        door.close()
+        await door.wait_closed()
+
+    with asyncio.Runner(loop_factory=Full) as runner:
+        runner.run(scenario())
+    assert len(lost) == 3
+
+
+def test_whatever_goes_wrong_with_one_caller_the_next_is_heard() -> None:
+    heard: list[str] = []
+
+    def admit(host: str) -> None:
+        heard.append(host)
+        if len(heard) == 1:
+            raise ValueError("an address like no other")
+
+    async def scenario() -> None:
+        door = Door(await listening_sockets("127.0.0.1", 0, socket.AF_INET), admit)
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", door.port)):
+                await asyncio.sleep(0.4)
+        door.close()
+        await door.wait_closed()
+
+    asyncio.run(scenario())
+    assert len(heard) == 2

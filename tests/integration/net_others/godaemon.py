@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
@@ -157,7 +156,7 @@ class GoDaemon:
         self._links: dict[Address, GoLink] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
-        self._streams: weakref.WeakSet[GoStream] = weakref.WeakSet()
+        self._streams: list[GoStream] = []
 
     # -- the port
 
@@ -200,7 +199,7 @@ class GoDaemon:
     async def serve(self, protocol: str) -> None:
         path = self._folder / f"s{len(self._servers)}"
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_unix_server(lambda: GoStream(self._arrived), str(path)))
+        self._servers.append(await loop.create_unix_server(lambda: GoStream(self._arrived), str(path), backlog=512))
         asked = encode_field(1, _unix(path)) + encode_field(2, protocol.encode()) + encode_count(3, 0)
         await self.ask(encode_count(1, _HANDLER) + encode_field(4, asked))
 
@@ -260,7 +259,7 @@ class GoDaemon:
 
     async def control(self) -> GoStream:
         _, stream = await asyncio.get_running_loop().create_unix_connection(GoStream, str(self._folder / "control"))
-        self._streams.add(stream)
+        self._streams.append(stream)
         return stream
 
     async def ask(self, request: bytes) -> bytes:
@@ -282,7 +281,7 @@ class GoDaemon:
         return self._links.setdefault(peer.address, GoLink(self, peer))
 
     def _arrived(self, stream: GoStream) -> None:
-        self._streams.add(stream)
+        self._streams.append(stream)
         task = asyncio.get_running_loop().create_task(self._serve(stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -302,15 +301,8 @@ async def go_peer(program: Path, key: PrivateKey, *options: str) -> AsyncIterato
     """Listens on loopback until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="p2pd"))
     (folder / "key").write_bytes(b"\x08\x02\x12\x20" + key.secret)
-    words = [
-        "-id",
-        f"{folder}/key",
-        "-listen",
-        f"/unix{folder}/control",
-        "-hostAddrs",
-        "/ip4/127.0.0.1/tcp/0",
-        "-tls=0",
-    ]
+    words = ["-id", f"{folder}/key", "-listen", f"/unix{folder}/control", "-tls=0"]
+    words += ["-hostAddrs", "/ip4/127.0.0.1/tcp/0", *options]
     pipe = asyncio.subprocess.PIPE
     running = await asyncio.create_subprocess_exec(str(program), *words, stdout=pipe, stderr=pipe)
     daemon = GoDaemon(key, folder)

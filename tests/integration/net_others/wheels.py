@@ -14,7 +14,7 @@ from tools import missing
 
 HERE = Path(__file__).parent
 _PINS = HERE / "wheels.txt"
-_KEPT = HERE / "wheels"
+_KEPT = HERE / ".wheels"
 
 
 def go_daemon() -> Path:

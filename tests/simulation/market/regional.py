@@ -10,9 +10,11 @@ from collections.abc import Callable
 from factories import NOW
 from lading.core.atlas import Atlas
 from lading.core.matching import Aim, Filters, Want, aim_of, distance
+from lading.core.near import Pick
 from lading.core.quotes import FRESH_SECONDS, aim_asked, enough, want_of, worth_a_look
-from lading.dispatch.directory import Directory, Pick
+from lading.dispatch.directory import Directory
 from lading.dispatch.scout import ABREAST, MOST_ASKED, SOME
+from lading_coordinator.regions.hearing import MOST_STRANGERS
 from lading_protocol.ids import Address
 from lading_protocol.messages import ChatRequest, Message
 from lading_protocol.summaries import KnownSummary, SummaryAd, SummaryDetail
@@ -97,10 +99,10 @@ class BySummary(Lading):
         lately = self.directory.latest(AGENT)
         if lately is None:
             return
-        choice = lately.one
+        choice, count = lately
         pressing = choice.host is not None and self.directory.presses(choice.host)
         if worth_a_look(choice, self.atlas.hints(AGENT, choice.aim, NOW + now), pressing=pressing):
-            self._seek(choice.aim, now, ABREAST, enough(lately.count))
+            self._seek(choice.aim, now, ABREAST, enough(count))
 
     def _seek(self, aim: Aim, now: float, among: int, most: int = SOME) -> None:
         for hint in self.atlas.hints(AGENT, aim, NOW + now)[:among]:
@@ -114,8 +116,12 @@ class BySummary(Lading):
 
         def answered() -> None:
             at = NOW + now + way / 2
+            strangers = 0
             for entry in other.directory.quotable(AGENT, aim_asked(want), want.most, at, self.rng):
                 host = entry.host
+                strangers += not self.directory.quotes(host.address)
+                if strangers > MOST_STRANGERS and not self.directory.quotes(host.address):
+                    continue
                 free = max(0, host.room)
                 self.quoted += self.directory.quote(entry.known, free, host.waiting, min(host.beat_at or at, at))
 

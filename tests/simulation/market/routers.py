@@ -11,7 +11,8 @@ import numpy as np
 
 from factories import NOW
 from lading.core.matching import RUSH, Filters, Want
-from lading.dispatch.directory import Directory, Pick
+from lading.core.near import Pick
+from lading.dispatch.directory import Directory
 from lading_protocol.ids import AgentId
 from lading_protocol.messages import ChatRequest, Message, Sampler
 from simulation.market.traffic import REGIONS, Job, Machine

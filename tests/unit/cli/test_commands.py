@@ -111,7 +111,10 @@ WRONG: list[tuple[str, int, str]] = [
     ("models --base-url http://[::1", 2, "bad_settings"),
     ("models --nonsense", 2, "usage"),
     ("nonsense", 2, "usage"),
-    ("node status --http 1", 3, ""),
+    ("node status --http 1", 3, "net_no_node"),
+    ("node why --http 1", 3, "net_no_node"),
+    ("coordinator status --url http://127.0.0.1:1", 3, "net_gateway"),
+    ("wallet balance --key /dev/null", 2, "bad_key"),
 ]
 
 
@@ -165,6 +168,15 @@ def test_a_bug_is_one_line_and_a_file(
     assert file.stat().st_mode & 0o777 == 0o600
     assert "came off" in file.read_text()
     assert "Traceback" in file.read_text()
+
+
+def test_a_person_reads_words_and_a_program_json(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"ready": True, "chain": False, "at": ["a", "b"], "note": None}
+    output.emit(record, False)
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()]
+    assert rows == [["ready", "yes"], ["chain", "no"], ["at", "a,", "b"], ["note"]]
+    output.emit(record, True)
+    assert json.loads(capsys.readouterr().out) == record
 
 
 def test_text_from_elsewhere_neither_styles_nor_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

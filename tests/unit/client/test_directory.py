@@ -1,6 +1,7 @@
 """The index of offers: what it keeps, replaces and forgets."""
 
 from itertools import pairwise
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +159,53 @@ def test_who_is_barred_and_how_many_report_is_what_a_look_at_all_hosts_would_say
         states = directory.hosts()
         assert set(directory.barred()) == {host for host, state in states.items() if state.barred}
         assert directory.linked == sum(state.beat_at is not None for state in states.values())
+
+
+def test_who_gives_jobs_up_comes_last_for_a_while_and_is_never_out_of_reach_for_two_or_three() -> None:
+    directory, other = Directory(needs_beats=False), key("other")
+    directory.put(known_offer(HOST, price_in=1, price_out=1))
+    directory.put(known_offer(other, price_in=9, price_out=9))
+    want, rng = Want(chat_request()), Random(1)
+
+    def chosen(now: float) -> bytes:
+        pick = directory.choose(AGENT, want, now, rng)
+        assert pick is not None
+        return pick.offer.host
+
+    directory.gave_up(HOST.address, NOW)
+    assert chosen(NOW) == HOST.address, "once that happens"
+    for _ in range(2):
+        directory.gave_up(HOST.address, NOW)
+    assert chosen(NOW) == other.address
+    directory.failed(other.address, NOW, blame=False)
+    assert chosen(NOW) == HOST.address, "it is better than nobody"
+    directory.forgive(other.address, NOW)
+    assert chosen(NOW + 19) == other.address
+    assert chosen(NOW + 21) == HOST.address
+    directory.gave_up(HOST.address, NOW + 21)
+    assert able(directory, NOW + 22) == [other.address]
+    directory.worked(HOST.address)
+    directory.doubt([HOST.address])
+    assert chosen(NOW + 100) == other.address, "an audit's doubt is another matter"
+    directory.doubt([])
+    assert chosen(NOW + 100) == HOST.address
+
+
+def test_a_host_is_forgiven_what_may_be_a_mishap_and_never_a_lie() -> None:
+    """Saying hello costs nothing: whoever lies, or cuts its line each time, would do so after every job."""
+    directory = Directory(needs_beats=False)
+    directory.put(known_offer(HOST))
+    for _ in range(2):
+        directory.failed(HOST.address, NOW, blame=False)
+        directory.forgive(HOST.address, NOW)
+        assert able(directory, NOW) == [HOST.address]
+    directory.failed(HOST.address, NOW, blame=False)
+    directory.forgive(HOST.address, NOW)
+    assert able(directory, NOW) == []
+    directory.worked(HOST.address)
+    directory.forgive(HOST.address, NOW)
+    directory.failed(HOST.address, NOW, blame=True)
+    directory.forgive(HOST.address, NOW + 3000)
+    assert able(directory, NOW + 3000) == []
+    directory.forgive(HOST.address, NOW + 3600)
+    assert directory.host(HOST.address).shunned_until == 0

@@ -313,18 +313,49 @@ def test_reasons_of_every_refusal_reach_the_consumer() -> None:
     simulate(play)
 
 
-def test_a_request_that_no_host_can_serve_is_not_tried_twice() -> None:
-    long = lies_at(0, lambda message: Refuse("too_long", "The prompt has 900 tokens, the context 512."))
+long = lies_at(0, lambda message: Refuse("too_long", "The prompt has 900 tokens, the context 512."))
 
+
+def test_a_request_that_two_hosts_call_hopeless_is_not_tried_further() -> None:
     async def play() -> None:
-        async with world(long, honest) as w:
-            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+        async with world(long, long, honest) as w:
+            prefer_in_order(w)
             with pytest.raises(Refusal) as caught:
                 await w.ask()
             assert caught.value.code == "too_long"
-            assert w.hosts[1].opened == []
+            assert w.hosts[1].opened
+            assert w.hosts[2].opened == []
 
     simulate(play)
+
+
+def test_the_only_host_is_believed_that_a_request_is_hopeless() -> None:
+    async def play() -> None:
+        async with world(long) as w:
+            with pytest.raises(Refusal) as caught:
+                await w.ask()
+            assert caught.value.code == "too_long"
+
+    simulate(play)
+
+
+def test_one_host_alone_cannot_end_everybody_s_requests_by_calling_them_hopeless() -> None:
+    """It may be the cheapest, and so the first that is asked; each time it is left alone for longer."""
+
+    async def play() -> None:
+        async with world(long, honest) as w:
+            prefer_in_order(w)
+            assert text_of(await w.ask()) == WHOLE
+            liar, other = (w.dispatcher.directory.host(host.key.address) for host in w.hosts)
+            assert liar.shunned_until > NOW
+            assert other.shunned_until == 0
+
+    simulate(play)
+
+
+def prefer_in_order(w: World) -> None:
+    for rank, host in enumerate(w.hosts):
+        w.dispatcher.directory.host(host.key.address).failures = rank
 
 
 def test_money_runs_out_before_work_not_after() -> None:
@@ -509,3 +540,49 @@ def test_a_listener_that_cancels_its_job_while_it_hears_of_it_hurts_nobody_else_
 
     simulate(play)
     assert caplog.records == [], "nothing was thrown into the link's own turn"
+
+
+class Stutterer(Host):
+    """Delivers some tokens, and then signs for them again and again, a second apart."""
+
+    async def _answer(self, messages: MessageStream[Open | Pay], ask: Open) -> None:
+        ids = ANSWER[:5]
+        messages.send(Tokens(0, ids, "".join(f"{i} " for i in ids), roll(rolling_start(JobId(ask.job)), ids)))
+        with suppress(NetError):
+            while True:
+                messages.send(Chunk(self._receipt(ask, 5, Finish.RUNNING)))
+                await messages.drain()
+                await asyncio.sleep(1.0)
+
+
+def test_a_host_that_says_the_same_for_ever_is_not_waited_for() -> None:
+    async def play() -> None:
+        async with world(Stutterer(key("host 0")), honest) as w:
+            w.dispatcher.directory.host(w.hosts[1].key.address).failures = 1
+            began = asyncio.get_running_loop().time()
+            async with asyncio.timeout(60):
+                events = await w.ask()
+            assert text_of(events) == WHOLE
+            assert [event.code for event in events if isinstance(event, Moved)] == ["host_lied"]
+            assert asyncio.get_running_loop().time() - began < 5
+            assert w.promised(w.hosts[0]) == attempt_amount(w.hosts[0].offer.price, 3, 0, 5)
+
+    simulate(play)
+
+
+def test_a_host_that_lies_about_the_prompt_and_dies_has_no_honest_one_blamed_for_it() -> None:
+    def liar(index: int, message: msgspec.Struct) -> msgspec.Struct | None:
+        if isinstance(message, Accept):
+            return Accept(4, prompt_hash((1, 2, 3, 4)))
+        return message if index < 5 else None
+
+    async def play() -> None:
+        async with world(liar, honest, honest) as w:
+            prefer_in_order(w)
+            with pytest.raises(JobLost):
+                await w.ask()
+            for host in w.hosts[1:]:
+                assert host.opened
+                assert w.dispatcher.directory.host(host.key.address).shunned_until == 0
+
+    simulate(play)

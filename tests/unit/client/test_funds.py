@@ -2,7 +2,7 @@
 
 import msgspec
 
-from factories import chat_request, key
+from factories import chat_request, job_id, key
 from lading.dispatch import Ask, Payer
 from lading.dispatch.purse import ChannelKey
 from lading_protocol.ids import Wei
@@ -37,5 +37,27 @@ def test_what_is_on_the_tab_is_covered_though_asking_for_room_makes_the_purse_si
             funds.cover(payer, wanted, patient.offer, 0)
             held = w.purse.channel(channel)
             assert held.cumulative + funds.pending(channel) <= held.locked
+
+    simulate(play)
+
+
+def test_jobs_at_once_at_a_host_that_asks_for_nothing_all_end_well() -> None:
+    """What they may cost is nothing each, and together; giving it back is no less to be counted."""
+
+    async def play() -> None:
+        free = Host(key("free"), honest)
+        gift = msgspec.structs.replace(free.offer.offer, price_in=0, price_out=0)
+        free.offer = msgspec.structs.replace(free.offer, offer=gift)
+        async with world(free) as w:
+            payer = Payer(PAYER, PAYER.address, Wei(0))
+            wanted = Ask(free.offer.agent, chat_request(max_tokens=100))
+            runs = [w.dispatcher.run(payer, wanted, job_id(f"job {n}")) for n in range(3)]
+            for run in runs:
+                await anext(run)
+            for run in runs:
+                events = [event async for event in run]
+                assert ended(events).cost == 0
+            await w.dispatcher.close()
+            assert w.dispatcher.reserved == {}
 
     simulate(play)

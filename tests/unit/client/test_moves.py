@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from factories import chat_request, job_id, key
+from factories import NOW, chat_request, job_id, key
 from lading.dispatch import Ask, Ended, Moved, Payer, Piece
 from lading.dispatch.dispatcher import Event, Limits, Settling
 from lading.errors import BadRequest, JobLost, NoHost, PurseError, Quarantined
@@ -494,5 +494,62 @@ def test_no_host_at_all_says_why() -> None:
             with pytest.raises(NoHost) as caught:
                 await ask(w, emitted=ANSWER[:5])
             assert "is closed" in caught.value.message
+
+    simulate(play)
+
+
+async def different(w: World, n: int) -> list[Event]:
+    wanted = Ask(w.hosts[0].offer.agent, chat_request(f"Tell me story {n}.", max_tokens=100))
+    payer = Payer(PAYER, PAYER.address, Wei(10**9))
+    return [event async for event in w.dispatcher.run(payer, wanted, job_id(f"job {n}"))]
+
+
+@pytest.mark.parametrize(
+    "code", ["unavailable", "engine_crashed", "resource_exhausted", "draining", "preempted", "moon"]
+)
+def test_hosts_that_take_jobs_only_to_give_them_up_are_soon_asked_last(code: str) -> None:
+    """They are the cheapest, and there are as many of them as a job may try: one job in vain, or two, and no more."""
+
+    def gives_up(index: int, message: msgspec.Struct) -> msgspec.Struct:
+        return Fail(code, "Not today.") if isinstance(message, Tokens) else message
+
+    def refuses(index: int, message: msgspec.Struct) -> msgspec.Struct:
+        return Refuse(code, "Not today.")
+
+    async def play() -> None:
+        idle = [Host(key(f"idle {n}"), gives_up if n % 2 else refuses) for n in range(4)]
+        async with world(*idle, Host(key("willing"))) as w:
+            prefer(w, *w.hosts)
+            lost = 0
+            for n in range(12):
+                try:
+                    assert text_of(await different(w, n)) == WHOLE
+                except LadingError:
+                    lost += 1
+            assert lost <= 2
+            assert sum(len(host.opened) for host in idle) <= 12
+            assert w.dispatcher.reserved == {}
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("code", ["no_funds", "unpaid", "unproven", "bad_voucher", "channel_closed"])
+def test_hosts_that_refuse_a_payer_are_not_asked_by_it_each_time_and_nobody_else_minds(code: str) -> None:
+    """It may be true, so no other payer hears of it; it may be a lie, so it must not cost each job a try."""
+
+    async def play() -> None:
+        idle = [Host(key(f"idle {n}"), lambda index, message: Refuse(code, "Pay first.")) for n in range(4)]
+        async with world(*idle, Host(key("willing"))) as w:
+            prefer(w, *w.hosts)
+            lost = 0
+            for n in range(12):
+                try:
+                    assert text_of(await ask(w, f"job {n}")) == WHOLE
+                except LadingError:
+                    lost += 1
+            assert lost <= 2
+            assert all(w.dispatcher.directory.host(host.key.address).shunned_until == 0 for host in idle)
+            assert all(w.dispatcher.directory.host(host.key.address).given_up == 0 for host in idle)
+            assert w.dispatcher.denials.hosts(key("another").address, NOW) == ()
 
     simulate(play)

@@ -77,9 +77,17 @@ def test_each_fault_is_said() -> None:
 
 def test_a_job_charges_each_token_once() -> None:
     first, second = receipt(0, 32), receipt(32, 38)
-    assert check_job([first, second], job_id()) == ()
-    assert check_job([second, first], None) == ()
-    assert "both charge token 20" in check_job([first, receipt(20, 50)], None)[0]
-    assert "twice" in check_job([first, first], None)[0]
-    assert "not all of this job" in check_job([first], job_id("another"))[0]
-    assert "different" in check_job([first, msgspec.structs.replace(second, agent=b"\x09" * 32)], None)[0]
+    assert check_job([first, second], [job_id()]) == ()
+    assert check_job([second, first], []) == ()
+    assert "both charge token 20" in check_job([first, receipt(20, 50)], [])[0]
+    assert "twice" in check_job([first, first], [])[0]
+    assert "not all of this job" in check_job([first], [job_id("another")])[0]
+    assert "different" in check_job([first, msgspec.structs.replace(second, agent=b"\x09" * 32)], [])[0]
+
+
+def test_an_answer_that_went_on_at_another_gateway_charges_each_token_once() -> None:
+    other = job_id("another")
+    first, second = receipt(0, 32), msgspec.structs.replace(receipt(32, 38), job=other, attempt=0)
+    assert check_job([second, first], [job_id(), other]) == ()
+    assert "both charge token 0" in check_job([first, second], [other, job_id()])[0]
+    assert "not all of this job" in check_job([first, second], [job_id()])[0]

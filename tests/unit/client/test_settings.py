@@ -34,7 +34,7 @@ def test_flags_win_over_the_environment_which_wins_over_the_file(file: Path) -> 
     ("text", "words"),
     [
         ("[client]\nbase_url = 5", ("client.base_url", "settings.toml")),
-        ("[client]\nbase_ur = 'x'", ("base_ur",)),
+        ("[client]\nbase_ur = 'x'", ("client.base_ur", "settings.toml", "Is base_url meant?")),
         ("client = 5", ("[client]",)),
         ("[client", ("does not read",)),
     ],

@@ -328,3 +328,14 @@ def test_whatever_happens_the_counts_are_right_and_nobody_is_lost(
             if one.state == "running":
                 admission.finish(one, 5, 5, 1e3)
     assert admission.waiting == admission.running == 0
+
+
+def test_tenants_that_came_once_are_not_remembered_for_ever() -> None:
+    """Each was ahead of all others when it went, for it had just been served."""
+    admission = Admission(PATIENT)
+    room = Room(10, 10)
+    for now in range(20_000):
+        one = ticket(f"payer {now}")
+        admission.ask(one, room, now, 0.0)
+        admission.finish(one, 10, 100, now)
+    assert len(admission._tenants) <= 2048

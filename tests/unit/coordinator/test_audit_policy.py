@@ -12,7 +12,6 @@ from lading_coordinator.core.audits import (
     AskNext,
     Conclude,
     Opinion,
-    Phase,
     Policy,
     Question,
     Step,
@@ -28,6 +27,7 @@ from lading_coordinator.core.audits import (
 )
 from lading_protocol import lots
 from lading_protocol.audit import Verdict
+from lading_protocol.court import Phase
 from lading_protocol.economics import AuditRates
 from lading_protocol.ids import Address
 

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from factories import key
-from lading_contracts.court import Ballot, Phase, Verdict
+from lading_contracts.court import Ballot, Verdict
 from lading_net.messages import MessageStream
+from lading_protocol.court import Phase
 from lading_protocol.ids import Digest
 from lading_protocol.messages import CASE, Case, FromChallenger, GetCase, Refuse
 from unit.coordinator.conftest import Play

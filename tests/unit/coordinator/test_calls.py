@@ -1,6 +1,7 @@
 """Calls in an answer: found wherever the text is cut, and what is no call stays text, word for word."""
 
 import json
+import time
 from itertools import pairwise
 
 import pytest
@@ -129,3 +130,18 @@ def test_where_a_text_is_cut_changes_nothing(parts: list[str], cuts: list[int], 
     whole, inside = heard(text, forced=forced), [cut for cut in cuts if cut <= len(text)]
     assert heard(text, inside, forced=forced) == whole
     assert heard(text, [*range(len(text))], forced=forced) == whole
+
+
+@pytest.mark.parametrize("part", ["<tool_call></tool_call>", "<tool_call>" + GOOD + "</tool_call>", "<tool_call>{}"])
+def test_a_long_text_takes_no_longer_for_each_of_its_letters(part: str) -> None:
+    """Ten times as much takes some ten times as long, not a hundred: it is read in the gateway's own turn."""
+
+    def seconds(count: int) -> float:
+        began = time.process_time()
+        reader = CallReader(NAMES, forced=False)
+        reader.feed(part * count)
+        reader.close()
+        return time.process_time() - began
+
+    seconds(100)
+    assert seconds(10_000) < 30 * max(seconds(1_000), 0.002)

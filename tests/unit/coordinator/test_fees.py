@@ -18,7 +18,7 @@ from lading_coordinator.workers.place import Place, Role
 from lading_net.ports import Stream
 from lading_protocol.economics import AuditRates
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import Wei
+from lading_protocol.ids import Wei, to_hex
 from lading_protocol.pricing import Price
 from lading_protocol.receipts import Finish, Lock, Receipt, Voucher
 from lading_protocol.speech import SPEECH
@@ -104,6 +104,12 @@ def test_a_canary_pays_like_any_other_receipt(play: Play, tmp_path: Path) -> Non
             assert len({len(one.voucher) for one in host.fees}) <= 1
         assert canaries & {leaf for leaf, _ in paid}
         assert sum(brought(host) for host in world.hosts) == sum(paid.values()) > 0
+        listed = {one["auditor"]: one for one in (await world.ask("GET", "/lading/v1/audits")).json["auditors"]}
+        for host in world.hosts:
+            shown = listed.get(to_hex(host.key.address), {"paid": {"wei": "0"}})
+            assert int(shown["paid"]["wei"]) == brought(host)
+        page = (await world.ask("GET", "/")).body
+        assert b"Paid in 24 h" in page
 
     rates = AuditRates(canary_ppm=1_000_000)
     play(story, audit_canary_key=str(tmp_path / "canary key"), rates=rates)

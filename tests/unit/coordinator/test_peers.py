@@ -405,3 +405,20 @@ def test_a_host_with_many_channels_gets_all_its_vouchers_page_by_page(play: Play
         purse.close()
 
     play(story)
+
+
+def test_a_liar_is_not_let_in_again_because_it_says_hello(play: Play) -> None:
+    async def story(world: World) -> None:
+        liar = await world.host("liar")
+        await world.host("other", Habits(price_in=10**9, price_out=10**9))
+        directory = world.coordinator.directory
+        directory.failed(liar.key.address, world.clock(), blame=True)
+        for _ in range(3):
+            world.tasks[0].cancel()
+            world.tasks[0] = asyncio.create_task(liar.join(world.endpoint))
+            await asyncio.sleep(1)
+        assert directory.host(liar.key.address).shunned_until > world.clock() + 3000
+        await world.chat(await world.session())
+        assert liar.served == []
+
+    play(story)

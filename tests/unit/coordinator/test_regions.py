@@ -344,6 +344,11 @@ def test_an_offer_without_a_stake_or_under_foreign_terms_is_not_borrowed(play_la
         await asyncio.sleep(2)
         answer = await world.chat(api_key)
         assert answer.status in (404, 503)
+        for _ in range(30):
+            await asyncio.sleep(1)
+            await world.chat(api_key)
+            await liar.say()
+        assert liar.asked <= 5, "it is not worth asking"
         assert hosts[0].served == hosts[1].served == []
 
     play_land(story)

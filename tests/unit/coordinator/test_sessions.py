@@ -99,6 +99,23 @@ def test_keys_outlive_a_restart_even_without_the_chain(play: Play) -> None:
     play(story)
 
 
+def test_keys_of_another_coordinator_key_are_not_taken_for_ours(play: Play) -> None:
+    """What it would sign for them was never authorized: every host would refuse it, and nobody would know why."""
+
+    async def story(world: World) -> None:
+        await world.host("one")
+        api_key = await world.session()
+        assert (await world.chat(api_key)).status == 200
+        await world.coordinator.close()
+        world.key = key("another coordinator")
+        await world.start()
+        async with world.coordinator.working():
+            answer = await world.chat(api_key)
+            assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+
+    play(story)
+
+
 def test_the_stored_file_holds_no_secret(play: Play) -> None:
     async def story(world: World) -> None:
         api_key = await world.session()

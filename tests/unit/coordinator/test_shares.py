@@ -18,7 +18,7 @@ LOADS = st.lists(st.builds(Load, st.integers(0, 50), st.integers(0, 50)), min_si
 
 
 def gateways(path: Path, count: int, bounds: Bounds) -> list[Admission]:
-    tallies = [Tally(path, Place(Role.WORKER, n, count)) for n in range(count)]
+    tallies = [Tally(path, Place(Role.WORKER, n, count), b"key") for n in range(count)]
     return [Admission(bounds, tally) for tally in tallies]
 
 
@@ -99,5 +99,24 @@ def test_the_counts_of_a_process_that_died_go_with_its_next_life(tmp_path: Path)
     late = ticket()
     other.ask(late, AMPLE, 0, 0)
     assert late.state == "waiting"
-    Tally(tmp_path / "tally", Place(Role.WORKER, 0, 2)).close()
+    Tally(tmp_path / "tally", Place(Role.WORKER, 0, 2), b"key").close()
     assert other.next(LANE, AMPLE, 1) == [late]
+
+
+def test_nobody_can_make_itself_an_address_that_fills_another_s_place(tmp_path: Path) -> None:
+    """Who knew how payers are counted would let its own jobs wait in the place of a rival, at another process."""
+    victim = b"v" * 20
+
+    def shares_a_place(folder: str, key: bytes) -> set[bytes]:
+        here, there = (Tally(tmp_path / folder, Place(Role.WORKER, n, 2), key) for n in range(2))
+        found = set()
+        for n in range(60_000):
+            there.waits(other := n.to_bytes(20, "big"), 1)
+            if here.elsewhere(victim):
+                found.add(other)
+            there.waits(other, -1)
+        return found
+
+    one = shares_a_place("one", b"one key")
+    assert one, "they are as many as places are few"
+    assert not one & shares_a_place("two", b"another")

@@ -127,7 +127,8 @@ class World:
             await self.stake(who)
         agents = offer.get("agents") or [(self.agent, self.terms, "storyteller")]
         blobs = offer.get("blobs", {self.agent: dump(manifest())})
-        made = Host(self.net.transport(who), who, self.record, agents, self.clock, habits, blobs)
+        kind: type[Host] = offer.get("kind", Host)
+        made = kind(self.net.transport(who), who, self.record, agents, self.clock, habits, blobs)
         self.hosts.append(made)
         self.tasks.append(asyncio.create_task(made.join(self.endpoint)))
         await asyncio.sleep(0.1)

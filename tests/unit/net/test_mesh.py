@@ -222,8 +222,25 @@ def test_who_floods_is_heard_up_to_the_limit_and_the_others_are_heard_too() -> N
     assert one.mesh.dropped["messages"] == 190
 
 
+def test_neighbours_that_flood_together_do_not_use_up_the_checks_of_those_who_say_little() -> None:
+    """What they say is genuine, for names cost nothing; and it is more than we check in all."""
+    habits = Habits(messages=Rate(burst=40, second=20), checks=Rate(burst=80, second=30))
+    village, one, other = pair(habits)
+    crowd = neighbours(one, village, 8, "flooder")
+    for number in range(30):
+        village.tick()
+        for flooder in crowd:
+            for _ in range(20):
+                village.tell(one, flooder.address, Rpc(messages=(flooder.message(b"noise"),)))
+        village.run()
+        village.publish(other, b"honest %d" % number)
+    honest = [text for text in one.heard if text.startswith(b"honest")]
+    assert len(honest) == 30
+    assert len(one.heard) <= 80 + 30 * 31
+
+
 def test_who_sends_too_many_bytes_is_not_even_read() -> None:
-    village, one, other = pair(Habits(bytes=Rate(burst=10_000, second=100)))
+    village, one, other = pair(Habits(bytes=Rate(burst=11_000, second=100)))
     for number in range(10):
         village.tell(one, other.address, Rpc(messages=(other.message(b"%d" % number),)), 3_000)
     assert len(one.heard) == 3
@@ -319,3 +336,57 @@ def test_an_author_without_an_address_is_nobodys_fault() -> None:
     village.tell(one, other.address, Rpc(messages=(strange,)))
     assert one.heard == []
     assert one.blamed == []
+
+
+def crowd(count: int, habits: Habits) -> tuple[Village, Villager, list[Villager]]:
+    """One of the village, and neighbours who called."""
+    village = Village(habits=habits)
+    one = village.settle("one")
+    village.subscribe(one)
+    others = [village.settle(f"other {number}") for number in range(count)]
+    for other in others:
+        village.link(other, one)
+        village.subscribe(other)
+    return village, one, others
+
+
+def test_promises_of_many_leave_room_for_what_others_have() -> None:
+    village, one, (honest, *vandals) = crowd(9, Habits(promises=900, asked=500))
+    for vandal in vandals:
+        names = tuple(vandal.address + b"%025d" % number for number in range(500))
+        village.tell(one, vandal.address, Rpc(have=((TOPIC, names),)))
+    assert len(one.mesh._promises) == 800
+    village.run()
+    asked: list[bytes] = []
+    village.on_wire = lambda sender, to, data: sender != one.address or bool(asked.extend(said(data).want))
+    village.tell(one, honest.address, Rpc(have=((TOPIC, tuple(b"%045d" % number for number in range(100))),)))
+    village.run()
+    assert len(asked) == 100
+    village.tick(5)
+    assert one.mesh._neighbours[honest.address].owes == 0
+
+
+def test_wishes_without_end_are_granted_within_limits() -> None:
+    village, one, (asker,) = crowd(1, Habits(asked=10))
+    messages = [village.publish(one, b"%d" % number) for number in range(30)]
+    got: list[Message] = []
+    village.on_wire = lambda sender, to, data: sender != one.address or bool(got.extend(said(data).messages))
+    for _ in range(3):
+        village.tell(one, asker.address, Rpc(want=tuple(message.id for message in messages)))
+    village.run()
+    assert len(got) == 10
+
+
+def test_pauses_of_neighbours_that_come_and_go_are_not_kept_without_bound() -> None:
+    village, one, other = pair(Habits(pauses=50))
+    village.tell(one, other.address, Rpc(prune=(Prune(TOPIC, 3_600),)))
+    for number in range(400):
+        name = key(f"passer-by {number}").address
+        one.mesh.join(name, False, village.now)
+        village.tell(one, name, Rpc(prune=(Prune(TOPIC, 3_600),)))
+        one.mesh.part(name)
+        if number % 10 == 0:
+            village.tick()
+    village.tick()
+    assert len(one.mesh._backoff) <= 50 + 10
+    assert (TOPIC, other.address) in one.mesh._backoff, "who is still there is left in peace"

@@ -22,6 +22,7 @@ from lading_net.core.rpc import (
     encode_rpc,
     genuine,
     named,
+    proved,
     sign,
 )
 from lading_net.errors import BadEndpoint, ProtocolViolation
@@ -97,6 +98,10 @@ def test_an_author_of_another_kind_has_no_address() -> None:
 def test_both_ways_of_naming_a_message_are_one() -> None:
     assert MESSAGE.id == SENDER + MESSAGE.seqno
     assert named(MESSAGE.id) == named(encode_public_key(ALICE.public_key) + MESSAGE.seqno)
+    number = int.from_bytes(MESSAGE.seqno, "big")
+    assert named(MESSAGE.id) == named(f"{PeerId.from_public_key(ALICE.public_key)}{number}".encode())  # rust-libp2p's
+    for other in (b"1" * 53 + b"x", b"\xff" * 80, b"9" * 90, b"1" * 53 + b"9" * 20):
+        assert len(named(other)) <= 45
 
 
 PACKED = MESSAGE.packed
@@ -199,3 +204,27 @@ def test_a_shelf_keeps_a_few_ticks_and_gives_each_only_so_often() -> None:
         shelf.put(message)
     assert len(shelf) == 10
     assert shelf.recent(TOPIC, 1) == [message.id for message in messages[-10:]]
+
+
+def test_pieces_that_others_allow_each_other_are_passed_over_and_not_held() -> None:
+    long, short = encode_number(100_000) + bytes(100_000), encode_number(3) + b"abc"
+    for step in (1, 7, 4_096, 1 << 20):
+        cutter, stream = Cutter(1_000, tolerated=100_000), short + long + long + short
+        pieces = []
+        for at in range(0, len(stream), step):
+            pieces += cutter.feed(stream[at : at + step])
+            assert len(cutter._held) < 1_000 + step + 8
+        assert pieces == [b"abc", b"", b"", b"abc"]
+    with pytest.raises(ProtocolViolation):
+        Cutter(1_000, tolerated=100_000).feed(encode_number(100_001))
+
+
+def test_both_forms_of_a_signature_are_its_authors_and_one_is_passed_on() -> None:
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    signature = MESSAGE.signature
+    at = 4 + signature[3]
+    first, second = signature[2:at], signature[at + 2 :]
+    other = (order - int.from_bytes(second, "big")).to_bytes(33, "big")
+    twin = b"\x30" + bytes([len(first) + 35]) + first + b"\x02\x21" + other
+    assert proved(msgspec.structs.replace(MESSAGE, signature=twin)) == MESSAGE
+    assert proved(msgspec.structs.replace(MESSAGE, signature=twin, data=b"other")) is None

@@ -9,11 +9,12 @@ import pytest
 from factories import chat_request, embed_request, key, network
 from lading_node.core.casework import conclude, mismatch, rerun_chat, rerun_embed
 from lading_node.core.channel import Channel, ChannelId, cover, see_chain
-from lading_node.core.duty import Docket, Next, Phase, Seat, next_step, worth_appealing
+from lading_node.core.duty import Docket, Next, Seat, next_step, worth_appealing
 from lading_node.core.policy import BATCH_ROWS, Claim, Policy, plan
 from lading_node.engines.port import Embedded, Scored
 from lading_protocol.audit import DECLARED, TOLERANCES, Rerun, Verdict
 from lading_protocol.conduct import sums_of
+from lading_protocol.court import Phase
 from lading_protocol.ids import JobId, TermsId, Wei
 from lading_protocol.messages import Case, request_hash
 from lading_protocol.receipts import Receipt

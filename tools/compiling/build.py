@@ -1,0 +1,129 @@
+"""Builds the folder: a copy of all sources, and beside those named in modules.txt their machine code.
+
+All of them are one group for mypyc, so that calls from one to another are calls of C. The folder is whole or not there.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+from compiling.limits import oddities
+from compiling.records import SUFFIX, part
+
+ROOT = Path(__file__).resolve().parents[2]
+_TOOLS = Path("tools", "compiling")
+FOLDER = ROOT / "build" / "compiled"
+GROUP = "lading"
+STAMP = "compiled.json"
+_GUARDED = "lading_protocol"  # every other package imports it
+_SETUP = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+group, cache, *paths = sys.argv[1:]
+options = ["--ignore-missing-imports", "--no-warn-unused-ignores", "--cache-dir", cache]
+modules = mypycify([*options, *paths], opt_level="2", debug_level="0", multi_file=True, group_name=group)
+setup(name=group, packages=[], ext_modules=modules, script_args=["-q", "build_ext", "--inplace"])
+"""
+
+
+class BuildFailed(Exception):
+    """mypyc or the C compiler said no, in words on stderr, or a module has what mypyc gets wrong."""
+
+
+def lacking() -> str:
+    """What this machine lacks to compile, in words; "" for nothing."""
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    if shutil.which(compiler.split()[0]) is None:
+        return f"there is no C compiler here ({compiler.split()[0]})"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "this Python came without its header files"
+    missing = [name for name in ("mypyc", "setuptools") if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(missing)} is not installed" if missing else ""
+
+
+def modules() -> list[Path]:
+    """What is compiled, from ROOT."""
+    return [Path(line) for line in (ROOT / _TOOLS / "modules.txt").read_text().split()]
+
+
+def packages() -> list[Path]:
+    """What a wheel holds, from ROOT."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return [Path(each) for each in told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+
+
+def sources() -> list[Path]:
+    """Every Python file of the packages, and what decides how they are compiled; from ROOT."""
+    found = [path for each in packages() for path in (ROOT / each).rglob("*.py") if "node_modules" not in path.parts]
+    found += [*(ROOT / _TOOLS).glob("*.py"), ROOT / _TOOLS / "modules.txt"]
+    return sorted(path.relative_to(ROOT) for path in found)
+
+
+def fresh(folder: Path = FOLDER) -> bool:
+    """Whether the folder was built from the sources as they are now, for this Python and by this mypyc."""
+    try:
+        told = json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(told.get("made by") == _made_by() and told["digests"] == _digests())
+
+
+def build(folder: Path = FOLDER, *, guarded: bool = True) -> list[Path]:
+    """Returns what was made beside the sources, from `folder`. Raises BuildFailed, and leaves an older folder then.
+
+    With `guarded` nothing in it can be imported once a source was edited (guard.py)."""
+    staged = folder.with_name(folder.name + ".part")
+    shutil.rmtree(staged, ignore_errors=True)
+    stamp = {"made by": _made_by(), "root": str(ROOT), "digests": _digests()}
+    for each in packages():
+        shutil.copytree(ROOT / each, staged / each.name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+    try:
+        made = _compile(staged)
+    except BuildFailed:
+        shutil.rmtree(staged)
+        raise
+    if guarded:
+        shutil.copy2(ROOT / _TOOLS / "guard.py", staged / _GUARDED / "_guard.py")
+        with (staged / _GUARDED / "__init__.py").open("a") as init:
+            init.write(f"\nfrom {_GUARDED} import _guard as _guard\n")
+    (staged / STAMP).write_text(json.dumps(stamp, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    staged.rename(folder)
+    return made
+
+
+def _compile(staged: Path) -> list[Path]:
+    there = set(staged.rglob("*"))
+    originals = {Path(*each.parts[1:]): (staged / Path(*each.parts[1:])).read_bytes() for each in modules()}
+    if odd := [f"{path}, {one}" for path, source in originals.items() for one in oddities(source.decode())]:
+        raise BuildFailed("; ".join(odd))
+    for path, source in originals.items():
+        parted = part(source.decode(), ".".join(path.with_suffix("").parts))
+        if parted.records:
+            (staged / path.with_name(path.stem + SUFFIX + ".py")).write_text(parted.records)
+            (staged / path).write_text(parted.rest)
+    arguments = [GROUP, str(FOLDER.with_name("mypy_cache")), *map(str, originals)]
+    done = subprocess.run([sys.executable, "-c", _SETUP, *arguments], cwd=staged, stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise BuildFailed("mypyc or the C compiler ended with an error, see above")
+    shutil.rmtree(staged / "build", ignore_errors=True)
+    for path, source in originals.items():  # for tracebacks, and for a Python that the machine code is not for
+        (staged / path).write_bytes(source)
+    return sorted(path.relative_to(staged) for path in set(staged.rglob("*")) - there if path.is_file())
+
+
+def _made_by() -> list[str]:
+    return [sys.version, version("mypy")]
+
+
+def _digests() -> dict[str, str]:
+    return {str(path): hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in sources()}
