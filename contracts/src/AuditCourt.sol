@@ -3,11 +3,11 @@ pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {Coins} from "./Coins.sol";
 import {Committee} from "./Committee.sol";
+import {Sheaves} from "./Sheaves.sol";
 import {Trees} from "./Trees.sol";
 import {IAuditCourt} from "./interfaces/IAuditCourt.sol";
 import {IParameters} from "./interfaces/IParameters.sol";
@@ -66,8 +66,14 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
     /// @inheritdoc IAuditCourt
     function open(Receipt calldata receipt, bytes calldata signature) external returns (bytes32 id) {
         bytes32 digest = receiptDigest(receipt);
-        (address signer, ECDSA.RecoverError problem,) = ECDSA.tryRecoverCalldata(digest, signature);
-        require(problem == ECDSA.RecoverError.NoError && signer == receipt.host, BadReceipt());
+        require(Sheaves.fits(signature.length), BadReceipt());
+        bytes32 signed = digest;
+        if (signature.length != 65) {
+            (bytes32 root, uint256 count) = Sheaves.root(digest, signature);
+            require(count != 0, BadReceipt());
+            signed = sheafDigest(root, uint32(count));
+        }
+        require(Sheaves.isFrom(receipt.host, signed, signature), BadReceipt());
         return _open(receipt, digest);
     }
 
@@ -79,7 +85,7 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
         uint256 index,
         bytes32[] calldata path
     ) external returns (bytes32 id) {
-        require(signature.length == 65, BadReceipt());
+        require(Sheaves.fits(signature.length), BadReceipt());
         bytes32 leaf = sha256(bytes.concat(abi.encode(receipt), signature));
         // Nobody has anchored a tree without leaves: the count says whether the host anchored this one.
         require(Trees.leads(leaf, index, anchorOf[receipt.host][root].count, path, root), NotAnchored(root));
@@ -94,6 +100,11 @@ contract AuditCourt is EIP712, Committee, IAuditCourt {
     /// @inheritdoc IAuditCourt
     function receiptDigest(Receipt calldata receipt) public view returns (bytes32) {
         return _hashTypedDataV4(keccak256(abi.encode(RECEIPT_TYPEHASH, receipt)));
+    }
+
+    /// @inheritdoc IAuditCourt
+    function sheafDigest(bytes32 root, uint32 count) public view returns (bytes32) {
+        return _hashTypedDataV4(keccak256(abi.encode(Sheaves.TYPEHASH, root, count)));
     }
 
     function _open(Receipt calldata receipt, bytes32 digest) private returns (bytes32 id) {

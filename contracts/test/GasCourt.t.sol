@@ -85,6 +85,27 @@ contract GasCourtTest is LineageKit {
         _report("gas_dispute_open_anchored_1024", _spent(), 335_000);
     }
 
+    function test_gas_open_of_a_sheaf() public {
+        IAuditCourt.Receipt memory r = receipt();
+        bytes memory path;
+        bytes32 root = court.receiptDigest(r);
+        for (uint256 i = 0; i < 10; ++i) {
+            bytes32 beside = keccak256(abi.encode(i));
+            path = bytes.concat(path, beside);
+            root = sha256(abi.encodePacked(bytes1(0x01), root, beside));
+            if (i == 5 || i == 9) {
+                uint32 count = uint32(2 << i);
+                bytes memory signed = sign65(HOST_KEY, court.sheafDigest(root, count));
+                bytes memory signature = bytes.concat(signed, bytes2(0), bytes2(uint16(count)), path);
+                uint256 fork = vm.snapshotState();
+                vm.prank(challenger);
+                court.open(r, signature);
+                _report(i == 5 ? "gas_dispute_open_sheaf_64" : "gas_dispute_open_sheaf_1024", _spent(), 335_000);
+                vm.revertToState(fork);
+            }
+        }
+    }
+
     function test_gas_contest_of_lineage() public {
         bytes32 id = contested();
         _report("gas_contest", _spent(), 290_000);

@@ -68,5 +68,6 @@ contract VectorsTest is Kit {
         (r.priceIn, r.priceOut, r.amount) = (amount, amount / 3, amount / 7);
         (r.finish, r.issuedAt, r.tier) = (uint8(n), issuedAt, uint8(n >> 8));
         _emit("Receipt", address(court), abi.encode(r), court.receiptDigest(r));
+        _emit("Sheaf", address(court), abi.encode(t, n), court.sheafDigest(t, n));
     }
 }

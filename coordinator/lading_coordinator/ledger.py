@@ -6,7 +6,7 @@ audit needs (request, tokens) is kept for a bounded time; while the disk is full
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -83,7 +83,7 @@ class Ledger:
         self._writing = asyncio.Lock()
         self._shared = shared
         # Who still holds accounts back hands them over before all is written.
-        self.before_flush: Callable[[], None] = lambda: None
+        self.before_flush: Callable[[], Awaitable[None]] = _nothing
         self._counted_at = 0.0
         self._earned: dict[Address, tuple[int, Wei]] = {}
         self._count_earned()
@@ -107,7 +107,7 @@ class Ledger:
             await self._wake.wait()
             await asyncio.sleep(GROUP_SECONDS)
             try:
-                await self.flush()
+                await self._write_group()
             except LedgerFailed as error:
                 self._metrics.lost_records.inc()
                 log.error("%s %d records wait.", error, len(self._waiting))
@@ -115,7 +115,10 @@ class Ledger:
 
     async def flush(self) -> None:
         """Everything recorded so far is on disk when this returns. Raises LedgerFailed; nothing is lost then."""
-        self.before_flush()
+        await self.before_flush()
+        await self._write_group()
+
+    async def _write_group(self) -> None:
         async with self._writing:  # a group that is on its way to the disk counts as recorded too
             self._wake.clear()
             group, self._waiting = self._waiting, []
@@ -266,6 +269,9 @@ class Ledger:
             JobRow(job, AgentId(agent), Address(signer), finish, prompt, output, Wei(int(cost)), ended)
             for job, agent, signer, finish, prompt, output, cost, ended in rows
         ]
+
+
+async def _nothing() -> None: ...
 
 
 def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:

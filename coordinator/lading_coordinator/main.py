@@ -200,7 +200,7 @@ class Coordinator:
         )
         self.dispatcher = self._dispatcher()
         self.dispatcher.scout, self.hearing.news = self.hearing.scout, outside.news
-        self.ledger.before_flush = self.dispatcher.funds.tab.sign_all
+        self.ledger.before_flush = self.dispatcher.settle
         self.turns = self._turns()
         self.records = Records(self.store, clock)
         self._auditing()
@@ -247,6 +247,7 @@ class Coordinator:
             random.Random(outside.fresh(16)),
             Patience(first=settings.first_token_patience, between=settings.token_patience),
             self.ledger.record,
+            bare=True,
         )
 
     def _turns(self) -> Turns:

@@ -52,8 +52,8 @@ from lading_node.engines import port
 from lading_node.store import AttemptRow, KeptSketch
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, JobId, Wei
-from lading_protocol.messages import Accept, Cancel, Chunk, Done, EmbedRequest, Open, Pay, Refuse, ToHost
-from lading_protocol.receipts import Finish, SignedLock, SignedVoucher
+from lading_protocol.messages import Accept, BareOpen, Cancel, Chunk, Done, EmbedRequest, Open, Pay, Refuse, ToHost
+from lading_protocol.receipts import Finish, Receipt, SignedLock, SignedReceipt, SignedVoucher
 
 if TYPE_CHECKING:
     from lading_node.jobs import Desk
@@ -226,11 +226,11 @@ class Conversation:
                     self._owner.refused(message.code)
                 self._send(message)
             case SendReceipt(receipt, marks):
-                packed = receipt.sign(self._owner.court, self._owner.key).pack()
+                said, signed = self._sign(receipt)
                 running = receipt.finish == Finish.RUNNING
-                self._send(Chunk(packed, marks) if running else Done(packed, marks))
+                self._send(Chunk(said, marks) if running else Done(said, marks))
                 code = Finish(receipt.finish)
-                self._note(Record(receipt.output_tokens, Wei(receipt.amount), code, "", Wei(0)), packed)
+                self._note(Record(receipt.output_tokens, Wei(receipt.amount), code, "", Wei(0)), signed)
             case StartEngine():
                 self._spawn(self._work(effect))
             case PauseEngine():
@@ -254,6 +254,22 @@ class Conversation:
                 pass
             case _:
                 assert_never(effect)
+
+    def _sign(self, receipt: Receipt) -> tuple[bytes, bytes]:
+        """What the payer gets, and what is signed of it by now: nothing where the payer waits for many at once."""
+        assert self.session is not None
+        opening, owner = self.session.opening, self._owner
+        if isinstance(opening, BareOpen) and receipt.finish != Finish.RUNNING:
+            job, attempt = JobId(opening.job), opening.attempt
+            peer = Address(self._stream.peer)
+
+            def keep(signed: SignedReceipt) -> None:
+                owner.ledger.note_receipt(job, attempt, signed.pack(), owner.clock())
+
+            if owner.binder.put(peer, opening.sheaves, receipt, keep):
+                return receipt.words(), b""
+        packed = receipt.sign(owner.court, owner.key).pack()
+        return packed, packed
 
     def _send(self, message: msgspec.Struct) -> None:
         try:

@@ -11,6 +11,7 @@ import msgspec
 
 from lading_net.ports import Stream
 from lading_node.agents import Agent
+from lading_node.binder import Binder
 from lading_node.channels import Channels, LookUp
 from lading_node.conversation import Conversation
 from lading_node.core import session as core
@@ -63,6 +64,7 @@ class Desk:
         self.key = doors.key
         self.clock = doors.clock
         self.court = doors.contracts.deployment.court_domain
+        self.binder = Binder(doors.key, self.court)
         self.totals = Totals()
         self.refusals: dict[str, int] = {}
         self.closed = ""
@@ -126,6 +128,7 @@ class Desk:
 
     async def finish(self) -> None:
         """Wait for what is being written; a voucher that arrived is not dropped on the way out."""
+        self.binder.flush()
         if self._background:
             await asyncio.wait(self._background, timeout=core.PAY_SECONDS)
 

@@ -33,7 +33,7 @@ from lading_node.terms import TermsWatch
 from lading_node.watch import Watch
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, Wei
-from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS, OPENING
+from lading_protocol.messages import AUDIT, BLOB, JOB, OFFERS, OPENING, SHEAVES
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class Node:
         transport = self.doors.transport
         serve_speech(transport)
         transport.handle(JOB, self.desk.serve)
+        transport.handle(SHEAVES, self.desk.binder.serve)
         transport.handle(AUDIT, self.auditor.serve)
         transport.handle(OPENING, Opener(self.doors.ledger).serve)
         transport.handle(OFFERS, self.presence.serve_offers)

@@ -167,6 +167,14 @@ class Ledger:
         # A receipt asks the payer for a voucher: its note waits a moment to share the sync of the disk with that.
         self._enqueue(_attempt_statements(row, earned, peer), None, lazy=bool(row.receipt))
 
+    def note_receipt(self, job: JobId, attempt: int, receipt: bytes, now: float) -> None:
+        """The last one of an attempt that was noted, signed after its end. It ends anew, for whoever asks what has."""
+        keep: Statement = (
+            "update attempts set receipt=?, at=? where job=? and attempt=?",
+            (receipt, now, job, attempt),
+        )
+        self._enqueue((keep,), None, lazy=True)
+
     def keep_sketch(self, job: JobId, attempt: int, sketch: KeptSketch, now: float) -> None:
         """Written with the next batch. A crash before that leaves an attempt that cannot be opened, no more."""
         keep = "insert or replace into sketches values (?,?,?,?,?)"

@@ -1,7 +1,7 @@
 """EIP-712 from one declaration: a signed struct is a frozen msgspec Struct whose field types name Solidity types.
 
 The type string, the encoding, the digest and the wire form are all derived from it, so they cannot drift apart.
-On the wire a struct is its ABI words (32 bytes a field, as hashed) followed by the 65-byte signature.
+On the wire a struct is its ABI words (32 bytes a field, as hashed) and its signature: 65 bytes, but for receipts.
 Payers sign and hosts verify a voucher a chunk, so what depends only on a class or a domain is worked out once.
 """
 
@@ -81,6 +81,16 @@ class Signable(msgspec.Struct, frozen=True):
         return Signed(self, key.sign_digest(self.digest(domain)))
 
     @classmethod
+    def signer_of(cls, digest: Digest, signature: bytes, domain: Domain) -> Address:
+        """Who signed the struct with this digest. Raises BadSignature."""
+        return recover(digest, signature)
+
+    @classmethod
+    def takes(cls, size: int) -> bool:
+        """Whether a signature can have so many bytes."""
+        return size == 65
+
+    @classmethod
     def from_words(cls, words: bytes) -> Self:
         """The inverse of `words`. Raises BadMessage unless encoding it again gives the same bytes."""
         decoders = _plan(cls).decoders
@@ -97,7 +107,7 @@ class Signed(msgspec.Struct, Generic[S], frozen=True):
 
     def signer(self, domain: Domain) -> Address:
         """Who signed. Raises BadSignature."""
-        return recover(self.value.digest(domain), self.signature)
+        return self.value.signer_of(self.value.digest(domain), self.signature, domain)
 
     def check(self, domain: Domain, expected: Address) -> None:
         """Raises BadSignature unless `expected` signed this value for this domain."""
@@ -123,20 +133,22 @@ def matched(value: S, data: bytes, domain: Domain, signer: Address) -> Signed[S]
     For whoever knows what a paper must say: nothing is read, and the value is encoded once. Raises BadSignature unless
     `signer` signed it.
     """
-    words, signature = data[:-65], Signature(data[-65:])
-    if value.words() != words:
+    words = value.words()
+    if not data.startswith(words):
         return None
+    signature = Signature(data[len(words) :])
     digest = keccak256(_prefix(domain) + keccak256(_plan(type(value)).type_hash + words))
-    if recover(digest, signature) != signer:
+    if value.signer_of(digest, signature, domain) != signer:
         raise BadSignature(f"The {type(value).__name__} is not signed by 0x{signer.hex()}.")
     return Signed(value, signature)
 
 
 def unpack(kind: type[S], data: bytes) -> Signed[S]:
     """Read `Signed.pack`'s bytes. Checks shape, not who signed. Raises BadMessage."""
-    if len(data) < 65:
-        raise BadMessage(f"A signed {kind.__name__} is cut short ({len(data)} bytes).")
-    return Signed(kind.from_words(data[:-65]), Signature(data[-65:]))
+    size = 32 * len(_plan(kind).decoders)
+    if not kind.takes(len(data) - size):
+        raise BadMessage(f"A signed {kind.__name__} does not have {len(data)} bytes.")
+    return Signed(kind.from_words(data[:size]), Signature(data[size:]))
 
 
 @cache

@@ -1,6 +1,7 @@
 """Identifiers and amounts, each with its own type.
 
-Off the chain an address is 20 bytes, a digest 32 bytes and a signature 65 bytes (r, s, v with v 27 or 28).
+Off the chain an address is 20 bytes, a digest 32 bytes and a signature 65 bytes (r, s, v with v 27 or 28), but for
+receipts of a sheaf (sheaves).
 JSON and people see 0x-hex; only this module converts between the two.
 """
 

@@ -11,9 +11,9 @@ from typing import assert_never
 
 import msgspec
 
-from lading_protocol.eip712 import Domain, matched, read_field, unpack
+from lading_protocol.eip712 import Domain, Signed, matched, read_field, unpack
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Address, Digest, JobId, Wei
+from lading_protocol.ids import Address, Digest, JobId, Signature, Wei
 from lading_protocol.messages import (
     Accept,
     CallRequest,
@@ -42,6 +42,7 @@ from lading_protocol.work import text_bytes
 CLOCK_SKEW = 120.0
 LIED = "host_lied"
 MOST_JOINED = 64
+BARE = 32 * len(Receipt.__struct_fields__)
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ class JobSpec(msgspec.Struct, frozen=True):
 
 class Attempt(msgspec.Struct, frozen=True):
     """One host's part so far. `first` is the absolute index of its first output token, `marks` are those of the chunks
-    that `receipt` covers (transcript.commitment)."""
+    that `receipt` covers (transcript.commitment). Where it is `bare`, the last one may come unsigned."""
 
     number: int
     offer: KnownOffer
@@ -64,6 +65,7 @@ class Attempt(msgspec.Struct, frozen=True):
     count: int = 0
     receipt: SignedReceipt | None = None
     marks: tuple[bytes, ...] = ()
+    bare: bool = False
 
 
 class JobState(msgspec.Struct, frozen=True):
@@ -156,11 +158,11 @@ def start(spec: JobSpec, emitted: tuple[int, ...] = ()) -> JobState:
     return JobState(spec, emitted, roll(rolling_start(spec.job), emitted), spelled=spelled)
 
 
-def begin_attempt(state: JobState, offer: KnownOffer, epoch: int) -> JobState:
+def begin_attempt(state: JobState, offer: KnownOffer, epoch: int, *, bare: bool = False) -> JobState:
     """The shell has chosen a host. Raises ValueError while another attempt runs or after the end."""
     if state.attempt is not None or state.finish is not Finish.RUNNING:
         raise ValueError("the job already runs or has ended")
-    attempt = Attempt(state.attempts, offer, epoch, len(state.emitted))
+    attempt = Attempt(state.attempts, offer, epoch, len(state.emitted), bare=bare)
     return msgspec.structs.replace(state, attempt=attempt, attempts=state.attempts + 1, vectors=b"")
 
 
@@ -385,7 +387,7 @@ def _marked(state: JobState, added: bytes) -> JobState:
 
 
 def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> SignedReceipt:
-    """Check a receipt against everything this side knows."""
+    """Check a receipt against everything this side knows. A bare one has no signature yet: the shell waits for it."""
     attempt, spec, offer = _running(state), state.spec, _running(state).offer.offer
     if attempt.accepted is None:
         raise _lie("The host signed for an attempt that it never accepted.")
@@ -414,9 +416,11 @@ def _receipt(state: JobState, packed: bytes, domain: Domain, now: float) -> Sign
     if abs(issued_at - now) > CLOCK_SKEW:
         # A receipt from long ago could no longer be disputed, one from the future not yet.
         raise _lie(f"The receipt is dated {issued_at - now:+.0f} s from now.")
+    if attempt.bare and expected.finish != Finish.RUNNING and packed == expected.words():
+        return Signed(expected, Signature(b""))
     signed = matched(expected, packed, domain, offer.host)
     if signed is None:
-        receipt = unpack(Receipt, packed).value
+        receipt = Receipt.from_words(packed) if len(packed) == BARE else unpack(Receipt, packed).value
         wrong = [f for f in Receipt.__struct_fields__ if getattr(receipt, f) != getattr(expected, f)]
         raise _lie(f"The receipt is wrong in: {', '.join(wrong)}.")
     return signed

@@ -43,6 +43,7 @@ SETTLE = "/lading/settle/1"
 CASE = "/lading/case/1"
 AUDIT = "/lading/audit/1"
 OPENING = "/lading/opening/1"
+SHEAVES = "/lading/sheaves/1"
 TOPIC_OFFERS = "/lading/offers/1"
 TOPIC_COORDINATORS = "/lading/coordinators/1"
 
@@ -73,6 +74,13 @@ class Open(ElderOpen, frozen=True, tag="open"):
     early: bool = False
 
 
+class BareOpen(Open, frozen=True, tag="bare"):
+    """As `open`, from a payer whose stream of sheaves has this name: the receipt of `done` may come bare, its words
+    alone, and be signed there. Only to who has said on that stream that it binds."""
+
+    sheaves: Annotated[bytes, Meta(max_length=32)] = b""
+
+
 class Pay(Wire, frozen=True, tag="pay"):
     """A higher voucher for the channel of this job."""
 
@@ -83,7 +91,30 @@ class Cancel(Wire, frozen=True, tag="cancel"):
     """Stop at the next token edge; the host still signs for what it delivered."""
 
 
-ToHost = Open | Pay | Cancel
+ToHost = Open | BareOpen | Pay | Cancel
+
+
+# Sheaves: payer to host, then host to payer ---------------------------------------------------------------------------
+
+
+class WantSheaves(Wire, frozen=True, tag="want_sheaves"):
+    """The last receipts of jobs that name this stream may be sent before they are signed."""
+
+    name: Annotated[bytes, Meta(max_length=32)]
+
+
+class Binding(Wire, frozen=True, tag="binding"):
+    """The host knows how."""
+
+
+class BoundReceipts(Wire, frozen=True, tag="bound"):
+    """One signature under the receipts with these digests, in the order in which they were sent (sheaves.spread)."""
+
+    signature: Annotated[bytes, Meta(min_length=65, max_length=65)]
+    digests: Annotated[tuple[Hash, ...], Meta(min_length=1, max_length=1024)]
+
+
+FromBinder = Binding | BoundReceipts
 
 
 # A job: host to payer ------------------------------------------------------------------------------------------------

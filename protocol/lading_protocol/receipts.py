@@ -5,9 +5,10 @@ Each is declared once; eip712 derives what is hashed, and the contracts hash the
 
 from enum import IntEnum
 
-from lading_protocol.eip712 import U8, U32, U40, U64, U96, Addr, Bytes32, Signable, Signed
+from lading_protocol import sheaves
+from lading_protocol.eip712 import U8, U32, U40, U64, U96, Addr, Bytes32, Domain, Signable, Signed
 from lading_protocol.errors import BadMessage
-from lading_protocol.ids import Digest, Signature
+from lading_protocol.ids import Address, Digest, Signature
 from lading_protocol.transcript import sha256
 
 ROW_SIZE = 76
@@ -97,7 +98,7 @@ class Receipt(Signable, frozen=True):
 
     `first` is the absolute index of the attempt's first output token, `output_tokens` how many this attempt delivered.
     `amount` (wei) follows from the prices: see pricing.attempt_amount. `finish` is a Finish, `tier` the place in
-    TIERS of the isolation that the offer promised.
+    TIERS of the isolation that the offer promised. Its host signs it alone or in a sheaf.
     """
 
     job: Bytes32
@@ -119,6 +120,14 @@ class Receipt(Signable, frozen=True):
     finish: U8
     issued_at: U64
     tier: U8 = 0
+
+    @classmethod
+    def signer_of(cls, digest: Digest, signature: bytes, domain: Domain) -> Address:
+        return sheaves.signer(digest, signature, domain)
+
+    @classmethod
+    def takes(cls, size: int) -> bool:
+        return sheaves.fits(size)
 
 
 class Served(Signable, frozen=True):

@@ -17,9 +17,10 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 
 from lading_protocol.eip712 import Domain
-from lading_protocol.ids import to_hex
+from lading_protocol.ids import Digest, Signature, to_hex
 from lading_protocol.keys import PrivateKey
-from lading_protocol.receipts import Voucher
+from lading_protocol.receipts import Receipt, Voucher
+from lading_protocol.sheaves import bind, signer, spread
 
 from .report import say
 
@@ -98,6 +99,51 @@ def measure(rounds: int, count: int) -> dict[str, list[float]]:
     return found
 
 
+BOUND = 10
+
+
+def measure_receipts(rounds: int, count: int) -> dict[str, list[float]]:
+    """A receipt signed and checked alone, and one of BOUND that are bound together, as host and payer do it."""
+    found: dict[str, list[float]] = {"sign": [], "check": [], "bind": [], "spread": []}
+    for number in range(rounds + 1):
+        receipts = [_receipt(number * count + each) for each in range(count)]
+        sign, alone = timed(lambda one: one.sign(DOMAIN, KEY), receipts)
+        check, _ = timed(our_check, alone)
+        heaps = [[one.digest(DOMAIN) for one in receipts[at : at + BOUND]] for at in range(0, count, BOUND)]
+        digests, _ = timed(lambda one: one.digest(DOMAIN), receipts)
+        bound, signatures = timed(lambda heap: bind(heap, DOMAIN, KEY), heaps)
+        told = [(heap, Signature(one[0][:65])) for heap, one in zip(heaps, signatures, strict=True)]
+        spread_out, _ = timed(_taken, told)
+        if number:  # the first round warms up
+            each = (sign, check, digests + bound / BOUND, digests + spread_out / BOUND)
+            for name, value in zip(found, each, strict=True):
+                found[name].append(value)
+    return found
+
+
+def _receipt(n: int) -> Receipt:
+    names = (n.to_bytes(32, "big"), 0, b"r" * 32, b"a" * 32, TERMS, KEY.address, HOST)
+    return Receipt(*names, 0, 0, 5, 9, b"p" * 32, b"c" * 32, 1, 2, 23, 1, 1_800_000_000)
+
+
+def _taken(told: tuple[list[Digest], Signature]) -> None:
+    digests, signature = told
+    signatures = spread(digests, signature)
+    if signer(digests[0], signatures[0], DOMAIN) != KEY.address:
+        raise SystemExit("a sheaf is not signed by who bound it")
+
+
+def report_receipts(found: dict[str, list[float]], count: int) -> None:
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    for name, ours, other, note in (
+        ("sign_receipt_of_sheaf", "bind", "sign", "the digest, and a tenth of the tree and its signature"),
+        ("check_receipt_of_sheaf", "spread", "check", "the digest, and a tenth of the tree and a recovery"),
+    ):
+        how = f"{BOUND} receipts a sheaf: {note}; CPU time; {count} different receipts a round"
+        reference = ("the same receipt signed alone", middle[other])
+        say(name, middle[ours], "us", reference=reference, n=len(found[ours]), note=how)
+
+
 def _raw(signature: bytes) -> bytes:
     return signature[:64] + bytes([signature[64] - 27])
 
@@ -147,6 +193,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: a check that it runs, not a result")
     rounds, count = (3, 50) if parser.parse_args().quick else (21, 200)
     report(measure(rounds, count), count)
+    report_receipts(measure_receipts(rounds, count), count)
 
 
 if __name__ == "__main__":

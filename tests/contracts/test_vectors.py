@@ -16,6 +16,7 @@ from lading_protocol import receipts
 from lading_protocol.eip712 import Domain, Signable, unpack
 from lading_protocol.ids import Address, Digest, Signature
 from lading_protocol.keys import PrivateKey, keccak256
+from lading_protocol.sheaves import Sheaf
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
 KEY = PrivateKey(keccak256(b"lading vectors"))
@@ -26,6 +27,7 @@ SIGNED = {
     kind.__name__: kind for kind in vars(receipts).values() if isinstance(kind, type) and issubclass(kind, Signable)
 }
 del SIGNED["Signable"]
+SIGNED[Sheaf.__name__] = Sheaf
 
 
 class Vector(msgspec.Struct, frozen=True):

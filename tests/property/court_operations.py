@@ -10,6 +10,7 @@ from lading_contracts.committee import Ballot, Verdict
 from lading_protocol.ids import ZERO_ADDRESS, Address, Digest
 from lading_protocol.keys import keccak256
 from lading_protocol.receipts import Finish, Receipt, StakeConsent
+from lading_protocol.sheaves import bind
 from lading_protocol.transcript import sha256
 from property.chain_kit import AGENT, CHILD, PARAMETERS, key
 from property.operations import Area, Step, Strategy, mostly, op, wait
@@ -27,6 +28,7 @@ amount = st.sampled_from((0, 1, 20, 49, 50, 51, 60))
 verdict = mostly(Verdict.GUILTY, Verdict.HONEST)
 n = mostly(0, 1, 2)
 case = st.one_of(*[st.tuples(st.just("court"), mostly("alice", "op2"), n)] * 3, st.tuples(st.just("lineage_court")))
+signatures = st.sampled_from(("good", "good", "bound", "bound", "forged", "short", "cut", "displaced"))
 change = st.sampled_from(("longer", "shorter", "bond", "slots", "poor"))
 
 STAKING: Strategy = st.one_of(
@@ -40,7 +42,7 @@ STAKING: Strategy = st.one_of(
 DISPUTES: Strategy = st.one_of(
     op("request_unstake", owner, operator, amount),
     op("finish_unstake", operator),
-    op("open", mostly("alice", "op2"), n, st.sampled_from(("good", "good", "good", "forged", "short"))),
+    op("open", mostly("alice", "op2"), n, signatures),
     op("anchor", mostly("host1", "op2"), st.integers(1, 3)),
     op("open_anchored", mostly("op2", "alice"), n, st.integers(1, 3), mostly(True, False)),
     op("contest", mostly("maker", "oem"), mostly(*DIGESTS[2:4], CHILD), mostly(AGENT, CHILD)),
@@ -121,11 +123,17 @@ class CourtArea(Area):
         return DIGESTS[2], AGENT, "maker"
 
     def _open(self, challenger: str, n: int, signature: str) -> Call:
-        signed = self.receipt(n).sign(
-            self.stage.deployment.court_domain, key("op2" if signature == "forged" else "host1")
-        )
-        given = signed.signature[: 64 if signature == "short" else 65]
-        return Call("court", "open", challenger, (astuple(signed.value), given))
+        domain, signer = self.stage.deployment.court_domain, key("op2" if signature == "forged" else "host1")
+        alone = self.receipt(n).sign(domain, signer).signature
+        bound = bind([self.receipt(one).digest(domain) for one in range(3)], domain, signer)
+        swapped = (0).to_bytes(2, "big") if n else (1).to_bytes(2, "big")
+        given = {
+            "short": alone[:64],
+            "bound": bound[n],
+            "cut": bound[n][:-32],
+            "displaced": bound[n][:65] + swapped + bound[n][67:],
+        }.get(signature, alone)
+        return Call("court", "open", challenger, (astuple(self.receipt(n)), given))
 
     def leaves(self, count: int) -> list[bytes]:
         """What host1 anchors: its first receipts, with signatures that are no good."""

@@ -172,6 +172,8 @@ class Gateway:
         limits: Limits | None = None,
         transport: Transport | None = None,
         agent: AgentId = AGENT,
+        *,
+        bare: bool = False,
     ) -> None:
         self.sea = sea
         self.agent = agent
@@ -189,6 +191,7 @@ class Gateway:
             random.Random(7),
             limits or Limits(first=10.0, between=4.0),
             self._ended.append,
+            bare=bare,
         )
         self.payer = Payer(self.key, self.key.address, Wei(1000 * COIN))
         self.endpoint = ""

@@ -38,6 +38,6 @@ def account_of(run: "Run") -> Ended:
         prompt_hash=Digest(state.prompt_hash),
         emitted=state.emitted,
         vectors=state.vectors,
-        parts=tuple(run.parts),
+        parts=tuple([part_of(attempt, wanted=wanted) for attempt, wanted in run.settled]),
         given=len(run.ask.emitted),
     )

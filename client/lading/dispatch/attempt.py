@@ -12,17 +12,18 @@ from lading.core.failover import Failover
 from lading.core.near import Pick
 from lading.dispatch.events import Settling
 from lading.dispatch.funds import Cover
+from lading.dispatch.sheaves import Line
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
-from lading_protocol.eip712 import Domain
+from lading_protocol.eip712 import Domain, Signed
 from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Wei
+from lading_protocol.ids import Digest, Signature, Wei
 from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Owe, Resume, apply, joined
 from lading_protocol.messages import Cancel, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
-from lading_protocol.receipts import Finish, SignedReceipt
+from lading_protocol.receipts import Finish, Receipt, SignedReceipt
 
 _decoder = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
@@ -42,12 +43,15 @@ class Stalled(StreamCut, frozen=True):
 
 class Attempt:
     """`owed` is what the host has delivered in wei, `promised` what is signed for of it or will be with the channel's
-    next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher.
+    next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher. `receipt` is the
+    last one that the host has signed; those in `bare` it has only sent, and signs on the `line` of its link.
 
     `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
     """
 
-    def __init__(self, stream: Stream, opening: ElderOpen, pick: Pick, cover: Cover, state: JobState) -> None:
+    def __init__(
+        self, stream: Stream, opening: ElderOpen, pick: Pick, cover: Cover, state: JobState, line: Line | None = None
+    ) -> None:
         self.pick = pick
         self.offer = pick.offer
         self.cover = cover
@@ -63,10 +67,14 @@ class Attempt:
         self.ahead = attempt_amount(pick.offer.price, 0, 0, pick.offer.detail.credit)
         self.receipt: SignedReceipt | None = None
         self.marks: tuple[bytes, ...] = ()
+        self.bare: dict[Digest, tuple[Receipt, tuple[bytes, ...]]] = {}
+        self.when_bound: Callable[[], None] = lambda: None
         self.last: Event | None = None
         self.settling = Settling.OPEN
         self.patience = 0.0
         self.opened_at = 0.0
+        self._line = line
+        self._said: SignedReceipt | None = None
         self._opening = opening
         self._stream = stream
         self._messages: MessageStream[Heard] = MessageStream(stream, _decoder, joined)
@@ -230,8 +238,8 @@ class Attempt:
         if current is not None and current.number == self.number:
             self.accepted = current.accepted is not None
             self.count = current.count
-            if current.receipt is not None:
-                self.receipt, self.marks = current.receipt, current.marks
+            if current.receipt is not None and current.receipt is not self._said:
+                self._hear(current.receipt, current.marks, domain)
         for effect in effects:
             if type(effect) is Owe:
                 self.owed = max(self.owed, effect.amount)
@@ -239,6 +247,29 @@ class Attempt:
             self.state = msgspec.structs.replace(self.state, attempt=None, finish=Finish.RUNNING)
             return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]
         return effects
+
+    def _hear(self, receipt: SignedReceipt, marks: tuple[bytes, ...], domain: Domain) -> None:
+        self._said = receipt
+        if receipt.signature or self._line is None:
+            self.receipt, self.marks = receipt, marks
+            return
+        digest = receipt.value.digest(domain)
+        self.bare[digest] = receipt.value, marks
+        self._line.expect(digest, self)
+
+    def bound(self, digest: Digest, signature: Signature) -> None:
+        """The host has signed a receipt that was bare."""
+        receipt, marks = self.bare.pop(digest)
+        if self.receipt is None or receipt.output_tokens >= self.receipt.value.output_tokens:
+            self.receipt, self.marks = Signed(receipt, signature), marks
+        if not self.bare:
+            self.when_bound()
+
+    def unbound(self, digest: Digest) -> None:
+        """It will not."""
+        del self.bare[digest]
+        if not self.bare:
+            self.when_bound()
 
     async def close(self) -> None:
         """Its stream. How long that may take is the caller's to bound."""

@@ -35,9 +35,10 @@ from lading.dispatch.opening import Spoken
 from lading.dispatch.purse import ChannelKey, Purse
 from lading.dispatch.running import Run
 from lading.dispatch.scout import Scout
+from lading.dispatch.sheaves import Sheaves
 from lading_contracts.deployment import Deployment
 from lading_net.ports import Transport
-from lading_protocol.ids import JobId
+from lading_protocol.ids import Address, JobId
 
 __all__ = [
     "Ask",
@@ -62,7 +63,10 @@ CLOSE_SECONDS = 1.0
 
 
 class Dispatcher:
-    """`clock` gives Unix seconds, `rng` job ids. `on_end` is called once for every job that reached a host."""
+    """`clock` gives Unix seconds, `rng` job ids. `on_end` is called once for every job that reached a host.
+
+    With `bare` hosts may sign receipts a moment later, many at once: who asks for them waits for `settle`.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,8 @@ class Dispatcher:
         rng: random.Random,
         limits: Limits | None = None,
         on_end: Callable[[Ended], None] = lambda ended: None,
+        *,
+        bare: bool = False,
     ) -> None:
         self.transport = transport
         self.directory = directory
@@ -89,6 +95,7 @@ class Dispatcher:
         self.line = Line()
         self.spoken = Spoken(self)
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
+        self.sheaves = Sheaves(network.court_domain, rng, self._lied) if bare else None
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -121,12 +128,23 @@ class Dispatcher:
         if attempts:
             self.later(asyncio.ensure_future(_close(attempts)))
 
+    async def settle(self) -> None:
+        """Sign for all that is owed, and wait until all is reported that has ended."""
+        self.funds.tab.sign_all()
+        if self.sheaves is not None:
+            await self.sheaves.settle()
+
+    def _lied(self, host: Address) -> None:
+        self.directory.failed(host, self.clock(), blame=True)
+
     async def close(self) -> None:
         """Wait for cancelled jobs to be accounted for, and sign for all that is owed."""
         self.funds.tab.close()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
             self.funds.tab.close()
+        if self.sheaves is not None:
+            await self.sheaves.close()
 
 
 async def _close(attempts: "list[Attempt]") -> None:

@@ -15,13 +15,14 @@ from lading_net.speech import agreed_with
 from lading_protocol import VERSION
 from lading_protocol.elder import ElderOpen
 from lading_protocol.job import JobState
-from lading_protocol.messages import BATCH, INTERACTIVE, Open
+from lading_protocol.messages import BATCH, INTERACTIVE, BareOpen, Open
 from lading_protocol.offers import KnownOffer
 from lading_protocol.speech import PROOF
 
 if TYPE_CHECKING:
     from lading.dispatch.dispatcher import Dispatcher
     from lading.dispatch.events import Ask
+    from lading.dispatch.sheaves import Line
 
 FEW = 64
 
@@ -78,7 +79,16 @@ class Asking:
             preempted=min(preempted, 255),
         )
         # Asked for with any job, so that it is known by the time when it matters.
-        if not self._owner.spoken.proof(link) or not (proof or early):
+        proves, line = self._owner.spoken.proof(link), self.line(link)
+        if line is None and not (proves and (proof or early)):
             return elder
         known = {name: getattr(elder, name) for name in ElderOpen.__struct_fields__}
+        if line is not None:
+            return BareOpen(**known, proof=proof, sheaves=line.name)
         return Open(**known, proof=proof, early=early)
+
+    def line(self, link: Link) -> "Line | None":
+        """On which the host signs later what it sends bare; None where it does not, or its receipts are of use at once:
+        a consumer who may go on elsewhere takes them along."""
+        sheaves, ask = self._owner.sheaves, self._ask
+        return None if sheaves is None or ask.told else sheaves.line(link)

@@ -13,14 +13,13 @@ from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import RUSH, Want, aim_of
 from lading.core.near import Pick
-from lading.dispatch.account import account_of, part_of
+from lading.dispatch.account import account_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
 from lading.dispatch.events import (
     Ask,
     Ended,
     Listener,
     Moved,
-    Part,
     Payer,
     Piece,
     Refusal,
@@ -81,7 +80,7 @@ class Run:
         self.listener = listener
         self.state: JobState = start(JobSpec(job, request, payer.key.address), ask.emitted)
         self.weight = weight_of(prompt_bound(request))
-        self.parts: list[Part] = []
+        self.settled: list[tuple[Attempt, bool]] = []
         self.tried: set[Address] = set()
         self.resting: dict[Address, float] = {}
         self.reasons: list[str] = []
@@ -250,12 +249,13 @@ class Run:
         except BaseException:
             owner.funds.release(cover)
             raise
+        line = self.asking.line(link)
         clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
         self.opened += 1
-        state = begin_attempt(clean, offer, cover.key.epoch)
+        state = begin_attempt(clean, offer, cover.key.epoch, bare=line is not None)
         opening = self.asking.opening(link, state, offer, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
-        attempt = Attempt(stream, opening, pick, cover, state)
+        attempt = Attempt(stream, opening, pick, cover, state, line)
         self.live.append(attempt)
         return attempt
 
@@ -405,8 +405,8 @@ class Run:
         self.live.remove(attempt)
         owner.funds.settle(self.payer, attempt, late=late)
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
-        if attempt.count or attempt.owed or (attempt.receipt is not None and wanted):
-            self.parts.append(part_of(attempt, wanted=wanted))
+        if attempt.count or attempt.owed or ((attempt.receipt is not None or attempt.bare) and wanted):
+            self.settled.append((attempt, wanted))
             self.spent += attempt.promised
             if attempt.receipt is not None and not attempt.first and wanted:
                 self.asking.proof = attempt.receipt.pack()
@@ -465,12 +465,19 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _report(self) -> Ended:
-        ended = account_of(self)
-        if self.parts and not self.reported:
+        if self.settled and not self.reported:
             self.reported = True
-            owner = self.owner
-            owner.funds.tab.when_signed(lambda: owner.on_end(ended))
-        return ended
+            self.owner.funds.tab.when_signed(self._signed)
+        return account_of(self)
+
+    def _signed(self) -> None:
+        """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
+        owner = self.owner
+        if owner.sheaves is None:
+            owner.on_end(account_of(self))
+        else:
+            attempts = [attempt for attempt, wanted in self.settled if wanted]
+            owner.sheaves.when_bound(attempts, lambda: owner.on_end(account_of(self)))
 
 
 def some(reasons: list[str]) -> list[str]:

@@ -8,12 +8,14 @@ from lading_contracts import abi
 from lading_contracts.committee import Verdict
 from lading_contracts.fake.committee import Case, CommitteeModel
 from lading_contracts.fake.settlement import SettlementModel
-from lading_contracts.fake.world import Book, World, require, signed_by
+from lading_contracts.fake.world import Book, World, require
 from lading_protocol.court import Phase
 from lading_protocol.eip712 import Domain
+from lading_protocol.errors import BadSignature
 from lading_protocol.ids import ZERO_ADDRESS, Address
 from lading_protocol.keys import keccak256
 from lading_protocol.receipts import Receipt
+from lading_protocol.sheaves import Sheaf
 from lading_protocol.transcript import sha256
 
 _WHOLE = 10_000
@@ -45,7 +47,7 @@ class CourtModel(CommitteeModel):
 
     def open(self, sender: Address, fields: tuple[Any, ...], signature: bytes) -> bytes:
         receipt = Receipt(*fields)
-        require(signed_by(receipt.host, receipt.digest(self._domain), signature), "BadReceipt")
+        require(_signed(receipt, signature, self._domain), "BadReceipt")
         return self._open(sender, receipt, fields)
 
     def open_anchored(
@@ -57,7 +59,7 @@ class CourtModel(CommitteeModel):
         index: int,
         path: tuple[bytes, ...],
     ) -> bytes:
-        require(len(signature) == 65, "BadReceipt")
+        require(Receipt.takes(len(signature)), "BadReceipt")
         receipt = Receipt(*fields)
         leaf = sha256(receipt.words() + signature)
         count = self._anchors[receipt.host, root][1]
@@ -77,6 +79,9 @@ class CourtModel(CommitteeModel):
 
     def receipt_digest(self, _sender: Address, fields: tuple[Any, ...]) -> bytes:
         return Receipt(*fields).digest(self._domain)
+
+    def sheaf_digest(self, _sender: Address, root: bytes, count: int) -> bytes:
+        return Sheaf(root, count).digest(self._domain)
 
     def dispute_id(self, _sender: Address, *named: Any) -> bytes:
         return keccak256(abi.encode(("address", "bytes32", "uint32", "address"), named))
@@ -161,3 +166,11 @@ def _leads(leaf: bytes, index: int, count: int, path: tuple[bytes, ...]) -> byte
             node = sha256(b"\x01" + (node + sibling if index % 2 == 0 else sibling + node))
         index, width = index // 2, (width + 1) // 2
     return b"" if siblings else node
+
+
+def _signed(receipt: Receipt, signature: bytes, domain: Domain) -> bool:
+    """By its host, alone or in a sheaf."""
+    try:
+        return receipt.signer_of(receipt.digest(domain), signature, domain) == receipt.host
+    except BadSignature:
+        return False

@@ -58,13 +58,15 @@ interface IAuditCourt is ICommittee {
     );
 
     /// @notice Puts the Merkle root of `count` receipts on record, before the randomness that picks what to audit. A leaf is the
-    /// sha256 of the packed receipt (its words, then 65 bytes of signature), the tree that of RFC 6962: sha256(0x01, left,
+    /// sha256 of the packed receipt (its words, then its signature), the tree that of RFC 6962: sha256(0x01, left,
     /// right), an odd node carried up.
     /// @return n counts all anchors, from 0.
     function anchor(bytes32 root, uint32 count) external returns (uint256 n);
 
     /// @notice Opens a dispute about a receipt, with the bond (needs an allowance).
-    /// @param signature the host's, 65 bytes, over the receipt's digest
+    /// @param signature the host's: 65 bytes over the receipt's digest; or, where it signed 2 to 1,024 receipts at once, 65 bytes
+    /// over `sheafDigest`, uint16 index, uint16 count, and the sibling hashes from the receipt's digest up. The tree is the one
+    /// of `anchor`; only the leaves differ.
     function open(Receipt calldata receipt, bytes calldata signature) external returns (bytes32 id);
 
     /// @notice Opens a dispute about a receipt under a root that its host anchored: the root is the host's word for it, so the
@@ -89,4 +91,6 @@ interface IAuditCourt is ICommittee {
     /// @notice Attempts for which their host was slashed: it is, once, whoever else proves it.
     function convicted(bytes32 attempt) external view returns (bool);
     function receiptDigest(Receipt calldata receipt) external view returns (bytes32);
+    /// @notice What a host signs for `count` receipts with digests under this root.
+    function sheafDigest(bytes32 root, uint32 count) external view returns (bytes32);
 }

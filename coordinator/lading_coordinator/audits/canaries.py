@@ -71,11 +71,12 @@ class Canaries:
             case = self._ledger.case(leaf)
             if case is None:
                 continue
-            receipt = unpack(Receipt, case.receipt).value
+            signed = unpack(Receipt, case.receipt)
+            receipt = signed.value
             offer = self._offer(AgentId(receipt.agent))
             if offer is not None and receipt.host != self._key.address and fits(case, receipt):
                 setting = Setting(self._key, offer.offer, self._domain, int(self._clock()))
-                self._keep(make(case, receipt, setting, self._fresh(32)))
+                self._keep(make(case, signed, setting, self._fresh(32)))
                 return True
         return False
 

@@ -9,12 +9,13 @@ import struct
 
 import msgspec
 
-from lading_protocol.eip712 import Domain
-from lading_protocol.ids import JobId
+from lading_protocol.eip712 import Domain, Signed
+from lading_protocol.ids import JobId, Signature
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import Case, EmbedRequest
 from lading_protocol.pricing import Price, attempt_amount
 from lading_protocol.receipts import Finish, Offer, Receipt, SignedReceipt
+from lading_protocol.sheaves import bind, place
 from lading_protocol.transcript import SKETCH_BYTES, commitment, marks_of, sha256
 
 # A run of the answer is turned round. So long and so varied that no honest margin explains what results.
@@ -47,8 +48,9 @@ def fits(case: Case, receipt: Receipt) -> bool:
     return whole and ended and not isinstance(case.request, EmbedRequest) and bool(_runs(case.emitted))
 
 
-def make(case: Case, receipt: Receipt, setting: Setting, chance: bytes) -> Canary:
+def make(case: Case, served: SignedReceipt, setting: Setting, chance: bytes) -> Canary:
     """A false twin of a case that `fits`. `chance` is 32 fresh bytes and decides all that is left open."""
+    receipt = served.value
     runs = _runs(case.emitted)
     at = runs[int.from_bytes(sha256(b"run" + chance)[:8], "big") % len(runs)]
     ids = list(case.emitted)
@@ -69,9 +71,17 @@ def make(case: Case, receipt: Receipt, setting: Setting, chance: bytes) -> Canar
         amount=attempt_amount(price, receipt.prompt_tokens, 0, len(ids)),
         issued_at=setting.now,
     )
-    signed = value.sign(setting.domain, setting.key)
+    signed = Signed(value, _signature(value, served, setting, chance))
     evidence = Case(signed.pack(), case.request, tuple(ids), case.vectors, b"".join(marks))
     return Canary(evidence, signed, f"output tokens {at} to {at + RUN - 1} are in reverse order", sketch)
+
+
+def _signature(value: Receipt, served: SignedReceipt, setting: Setting, chance: bytes) -> Signature:
+    """As if it were bound where the served one is: nobody can tell what else is in a sheaf."""
+    index, count = place(served.signature)
+    digests = [sha256(b"sheaf" + chance + at.to_bytes(4, "big")) for at in range(count)]
+    digests[index] = value.digest(setting.domain)
+    return bind(digests, setting.domain, setting.key)[index]
 
 
 def _runs(ids: tuple[int, ...]) -> list[int]:

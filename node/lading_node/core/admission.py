@@ -12,6 +12,7 @@ from lading_node.core.channel import (
     Channel,
     admit_to,
     cover,
+    is_news,
     lent_cap,
     promise_lock,
     read_lock,
@@ -27,7 +28,7 @@ from lading_protocol.ids import Address, Wei
 from lading_protocol.messages import ChatRequest, EmbedRequest, Open, Refuse, operation_of
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price, attempt_amount
-from lading_protocol.receipts import SignedLock, SignedVoucher
+from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 
 # A lock must land before the session key expires; this many seconds are kept for that.
 LANDING_SECONDS = 60
@@ -126,16 +127,14 @@ def _check_request(opening: Open, offer: KnownOffer, *, seen: bool) -> Refuse | 
 
 
 def _read_papers(opening: Open, facts: Facts) -> tuple[SignedVoucher | None, SignedLock | None] | Refuse:
-    channel = facts.channel
+    channel, voucher, lock = facts.channel, None, None
     try:
-        voucher = read_voucher(opening.voucher, channel.id, facts.host, facts.settlement) if opening.voucher else None
-        lock = read_lock(opening.lock, channel.id, facts.host, facts.settlement) if opening.lock else None
+        if opening.voucher and is_news(Voucher, opening.voucher, channel.signed):
+            voucher = read_voucher(opening.voucher, channel.id, facts.host, facts.settlement)
+        if opening.lock and is_news(Lock, opening.lock, cover(channel)):
+            lock = read_lock(opening.lock, channel.id, facts.host, facts.settlement)
     except LadingError as error:
         return Refuse("bad_voucher", why(error))
-    if voucher is not None and voucher.value.cumulative <= channel.signed:
-        voucher = None
-    if lock is not None and lock.value.cumulative <= cover(channel):
-        lock = None
     return voucher, lock
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from lading_protocol.eip712 import Domain, unpack
+from lading_protocol.eip712 import Domain, read_field, unpack
 from lading_protocol.errors import BadSignature, LadingError
 from lading_protocol.ids import Address, JobId, TermsId, Wei
 from lading_protocol.pricing import Price, attempt_amount
@@ -218,6 +218,13 @@ def read_voucher(packed: bytes, id: ChannelId, host: Address, domain: Domain) ->
 def read_lock(packed: bytes, id: ChannelId, host: Address, domain: Domain) -> SignedLock:
     """A lock of exactly this channel. Raises BadMessage or BadSignature."""
     return _of_channel(unpack(Lock, packed), id, host, domain)
+
+
+def is_news(kind: type[Voucher | Lock], packed: bytes, known: Wei) -> bool:
+    """Whether a packed paper is over more than `known`. One that is not changes nothing, so its signature need not be
+    looked at: payers send the last one with every job. Raises BadMessage."""
+    cumulative: int = read_field(kind, packed, "cumulative")
+    return cumulative > known
 
 
 def _of_channel(paper: P, id: ChannelId, host: Address, domain: Domain) -> P:

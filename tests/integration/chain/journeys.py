@@ -8,7 +8,7 @@ import pytest
 from integration.chain.served import now, travel
 from lading_contracts.coin import Permit, ReceiveWithAuthorization
 from lading_contracts.committee import Ballot, Dispute, Verdict
-from lading_contracts.court import Proof
+from lading_contracts.court import Proof, dispute_id
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import Reverted
 from lading_contracts.leases import LeaseRequest, State
@@ -20,7 +20,8 @@ from lading_contracts.settlement import Batch, ChannelKey
 from lading_contracts.shares import AuctionState, Lot
 from lading_contracts.timelock import OperationState
 from lading_protocol.court import Phase
-from lading_protocol.ids import AgentId, Digest, TermsId, Wei
+from lading_protocol.eip712 import Signed
+from lading_protocol.ids import AgentId, Digest, Signature, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import (
     Finish,
@@ -36,6 +37,7 @@ from lading_protocol.receipts import (
     Voucher,
     receipt_leaf,
 )
+from lading_protocol.sheaves import bind
 from lading_protocol.transcript import sha256
 from property.chain_kit import AGENT, key, tables
 
@@ -362,6 +364,24 @@ async def dispute_an_anchored_receipt(contracts: Contracts, chain: RpcChain) -> 
     id_ = await court.open_anchored(alice, bad, Proof(root, 2, (pair,)))
     assert (await judge(court, chain, id_, Verdict.HONEST)).honest == 3
     assert await unsettled(contracts, court) == 0
+
+
+async def dispute_a_bound_receipt(contracts: Contracts, chain: RpcChain) -> None:
+    """One signature under many receipts: each opens a dispute with its own path, and with no other."""
+    alice, host, court = key("alice"), key("host"), contracts.court
+    receipts = [(await a_receipt(contracts, chain, bytes([n]) * 32)).value for n in range(11, 18)]
+    domain = contracts.deployment.court_domain
+    signatures = bind([one.digest(domain) for one in receipts], domain, host)
+    bound = [Signed(receipt, signature) for receipt, signature in zip(receipts, signatures, strict=True)]
+    await travel(chain, await now(chain) + 2)
+    assert await refused(court.open(alice, Signed(receipts[3], signatures[2]))) == "BadReceipt"
+    assert await refused(court.open(alice, Signed(receipts[3], Signature(signatures[3][:65])))) == "BadReceipt"
+    for one in bound:
+        one.check(domain, host.address)
+    for one in (bound[0], bound[6]):  # a full path, and that of a leaf that is carried up
+        await court.open(alice, one)
+        found = await court.dispute(dispute_id(one.value, alice.address))
+        assert (found.subject, found.accused) == (one.value.digest(domain), host.address)
 
 
 async def contest_a_lineage(contracts: Contracts, chain: RpcChain) -> None:

@@ -97,6 +97,7 @@ def test_the_road_of_leases_courts_and_parameters(kind: str, tmp_path: Path) -> 
             await journeys.stake_everybody(contracts)
             await journeys.lease_capacity(contracts, chain)
             await journeys.dispute_an_anchored_receipt(contracts, chain)
+            await journeys.dispute_a_bound_receipt(contracts, chain)
             await journeys.contest_a_lineage(contracts, chain)
             await journeys.change_a_parameter(contracts, chain)
 

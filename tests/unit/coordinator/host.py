@@ -17,18 +17,21 @@ from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Link, Stream, Transport
 from lading_net.speech import serve_speech
+from lading_node.binder import Binder
 from lading_protocol import VERSION
 from lading_protocol.audit import seal
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import AgentId, JobId
+from lading_protocol.ids import Address, AgentId, JobId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import (
     AUDIT,
     BLOB,
     HEARTBEAT,
     JOB,
+    SHEAVES,
     Accept,
     Advert,
+    BareOpen,
     Beat,
     BlobPart,
     CallRequest,
@@ -91,7 +94,7 @@ class Habits(msgspec.Struct, frozen=True):
     the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
     without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
     refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them. Its offers
-    name its `region` and `endpoint`."""
+    name its `region` and `endpoint`. One that does not bind is of an older program and signs each receipt at once."""
 
     length: int = 12
     pause: float = 0.0
@@ -115,6 +118,7 @@ class Habits(msgspec.Struct, frozen=True):
     takes_fees: bool = False
     region: str = ""
     endpoint: str = ""
+    binds: bool = True
 
 
 class Host:
@@ -137,6 +141,7 @@ class Host:
         self.served: list[Open] = []
         self.papers: list[bytes] = []
         self.cancelled = self.refused = 0
+        self.bound: list[SignedReceipt] = []
         self.stopped = asyncio.Event()
         self.checked: list[Case] = []
         self.offers: dict[bytes, KnownOffer] = {}
@@ -145,6 +150,9 @@ class Host:
         transport.handle(JOB, self._job)
         transport.handle(AUDIT, self._audit)
         transport.handle(BLOB, self._blob)
+        self.binder = Binder(key, record.court_domain)
+        if self.habits.binds:
+            transport.handle(SHEAVES, self.binder.serve)
         self.fees: list[Fee] = []
         if self.habits.takes_fees:
             serve_speech(transport)
@@ -315,7 +323,7 @@ class _Attempt:
                 return
             if len(self.ids) == habits.fails_after:
                 if self.ids:
-                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
                 self.messages.send(Fail("engine_crashed", "The toy broke."))
                 return
             self.ids.append(whole[index])
@@ -331,24 +339,24 @@ class _Attempt:
                 else:
                     self.messages.send(frame)
                 if opening.early and not at:
-                    self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
+                    self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
-                self.messages.send(Chunk(self.receipt(Finish.RUNNING).pack()))
+                self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
             if habits.pause or len(self.ids) == 1:
                 await self.messages.drain()
                 await asyncio.sleep(self.host.habits.pause)
         if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
             finish = Finish.LENGTH
-        self.messages.send(Done(self.receipt(finish).pack()))
+        self.messages.send(Done(self.receipt(finish)))
 
     async def embed(self) -> None:
         self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
         self.data = vectors_of(self.opening.request.inputs)  # type: ignore[union-attr]
         self.messages.send(Vectors(0, WIDTH, self.data))
-        self.messages.send(Done(self.receipt(Finish.STOP).pack()))
+        self.messages.send(Done(self.receipt(Finish.STOP)))
 
-    def receipt(self, finish: Finish) -> SignedReceipt:
+    def receipt(self, finish: Finish) -> bytes:
         opening, offer, first = self.opening, self.known.offer, len(self.opening.emitted)
         chat = not isinstance(opening.request, EmbedRequest)
         root = (
@@ -359,7 +367,7 @@ class _Attempt:
         delivered = bool(self.ids or self.data)
         prompt = len(self.prompt) if delivered else 0
         amount = attempt_amount(self.known.price, prompt, first, len(self.ids))
-        return Receipt(
+        receipt = Receipt(
             job=opening.job,
             attempt=opening.attempt,
             request=request_hash(opening.request),
@@ -379,7 +387,12 @@ class _Attempt:
             finish=int(finish),
             issued_at=int(self.host.clock()),
             tier=2,
-        ).sign(self.host.record.court_domain, self.host.key)
+        )
+        if isinstance(opening, BareOpen) and finish is not Finish.RUNNING:
+            peer = Address(self.messages.stream.peer)
+            if self.host.binder.put(peer, opening.sheaves, receipt, self.host.bound.append):
+                return receipt.words()
+        return receipt.sign(self.host.record.court_domain, self.host.key).pack()
 
 
 def prompt_of(request: object) -> list[int]:

@@ -78,7 +78,7 @@ def test_a_lazy_auditor_is_struck_off_by_a_canary_it_cannot_tell_from_a_case(pla
         packed = {case.receipt for host in world.hosts for case in host.checked}
         forged = {one for one in packed if is_from(one, key("canary").address)}
         assert forged
-        assert {len(one) for one in forged} == {len(one) for one in packed - forged}
+        assert {len(one) for one in forged} <= {len(one) for one in packed - forged}
 
     rates = AuditRates(canary_ppm=1_000_000)
     play(story, audit_canary_key=str(tmp_path / "canary key"), rates=rates)
