@@ -21,15 +21,17 @@ from integration.coordinator.town import ANY_PORT
 from lading_contracts.deployment import Deployment, decode
 from lading_net.direct import DirectTransport
 from lading_protocol.eip712 import unpack
-from lading_protocol.ids import from_hex
+from lading_protocol.ids import from_hex, to_hex
 from lading_protocol.manifest import dump
+from lading_protocol.messages import Open, Pay
 from lading_protocol.receipts import Lock, Voucher
 from unit.coordinator.host import Habits, Host
 from unit.coordinator.world import manifest
 
 PRICE = 1_000_000
 # A request's worst case is some 300 prompt and 30 output tokens; this is worth a hundred whole answers.
-CAP = 100 * 30 * PRICE // 1000
+ANSWERS = 100
+CAP = ANSWERS * 30 * PRICE // 1000
 LIVES = 3
 BODY = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me a story"}], "max_tokens": 30}
 
@@ -43,6 +45,7 @@ class Life:
         self.answered = 0
         self.broke = 0
         self.unpaid = 0
+        self.busy = asyncio.Event()
 
     async def ask(self, client: httpx.AsyncClient) -> None:
         headers = {"authorization": f"Bearer {self.told['api_key']}"}
@@ -50,9 +53,11 @@ class Life:
             answer = await client.post(self.told["http"] + "/v1/chat/completions", json=BODY, headers=headers)
         except httpx.HTTPError:
             self.broke += 1
+            self.busy.set()
             return
         self.answered += answer.status_code == 200
         self.unpaid += answer.status_code == 402
+        self.busy.set()
         assert answer.status_code in (200, 402, 429, 503), answer.text
 
     async def kill(self) -> None:
@@ -78,10 +83,14 @@ async def life(folder: Path, api_key: str) -> AsyncIterator[Life]:
 
 
 class Judge:
-    """Two hosts over all lives of the coordinator, and what they were given."""
+    """Two hosts in each life of the coordinator, what its folder held when the life began, and what they were given.
+
+    A stream brings its vouchers as they were signed. Those of two streams may overtake each other, and an Open says
+    what was promised when it was written: across streams only whole lives follow on each other.
+    """
 
     def __init__(self) -> None:
-        self.hosts: list[Host] = []
+        self.lives: list[tuple[dict[str, int], list[Host]]] = []
 
     async def join(self, told: dict[str, Any], record: Deployment) -> list[asyncio.Task[None]]:
         agents = [(from_hex(told["agent"], 32), from_hex(told["terms"], 32), "storyteller")]
@@ -92,34 +101,55 @@ class Judge:
             await transport.listen(ANY_PORT)
             habits = Habits(length=30, pause=0.002, price_in=1, price_out=PRICE + nth)
             host = Host(transport, who, record, agents, time.time, habits, {agents[0][0]: dump(manifest())})
-            self.hosts.append(host)
+            self.lives[-1][1].append(host)
             tasks.append(asyncio.create_task(host.join(told["endpoint"], 0.2)))
         return tasks
 
     def check(self) -> dict[str, int]:
-        """Vouchers as they came, over all lives; the highest of each host."""
-        highest: dict[str, int] = {}
-        locked: dict[str, int] = {}
-        for host in self.hosts:
-            name = "0x" + host.key.address.hex()
-            for paper in host.papers:
-                cumulative = unpack(Voucher, paper).value.cumulative
-                assert cumulative >= highest.get(name, 0), "a voucher is below one that was signed before"
-                highest[name] = cumulative
-            for opening in host.served:
-                if opening.lock:
-                    locked[name] = max(locked.get(name, 0), unpack(Lock, opening.lock).value.cumulative)
-        assert all(highest[name] <= locked[name] for name in highest)
-        assert sum(locked.values()) <= CAP
-        return highest
+        """The highest voucher of each host, if all were right."""
+        account = Account()
+        for held, hosts in self.lives:
+            for name, highest in account.highest.items():
+                assert held.get(name, 0) >= highest, "a promise that a host holds is not in the purse"
+            for host in hosts:
+                name = to_hex(host.key.address)
+                account.read(name, held.get(name, 0), host.heard)
+        assert sum(account.locked.values()) <= CAP
+        return account.highest
+
+
+class Account:
+    """What each host holds, in wei."""
+
+    def __init__(self) -> None:
+        self.highest: dict[str, int] = {}
+        self.locked: dict[str, int] = {}
+        self.paid: set[tuple[str, int]] = set()
+
+    def read(self, host: str, held: int, heard: list[tuple[int, Open | Pay]]) -> None:
+        """What came in one life, at whose beginning the purse held a voucher over `held` wei."""
+        last: dict[int, int] = {}
+        for stream, message in heard:
+            cumulative = unpack(Voucher, message.voucher).value.cumulative if message.voucher else 0
+            if isinstance(message, Open):
+                assert cumulative >= held, "a job begins with less than was promised in an earlier life"
+                locked = unpack(Lock, message.lock).value.cumulative if message.lock else 0
+                self.locked[host] = max(self.locked.get(host, 0), locked)
+            else:
+                assert cumulative > last[stream], "a voucher is not above one that was signed before"
+                assert (host, cumulative) not in self.paid, "two vouchers were signed over the same amount"
+                self.paid.add((host, cumulative))
+            # At any moment: what is signed for was delivered, so the host has read the locks behind it.
+            assert cumulative <= self.locked[host], "more is signed for than is locked"
+            last[stream] = cumulative
+            self.highest[host] = max(self.highest.get(host, 0), cumulative)
 
 
 async def _live(folder: Path, api_key: str, judge: Judge, rng: random.Random, *, to_the_end: bool) -> Life:
-    before = judge.check()
     async with life(folder, api_key) as one:
         held = {host: (int(paid), int(locked)) for host, (paid, locked) in one.told["channels"].items()}
-        for host, highest in before.items():
-            assert held[host][0] >= highest, "a promise that a host holds is not in the purse"
+        judge.lives.append(({host: paid for host, (paid, _) in held.items()}, []))
+        judge.check()
         assert int(one.told["locked"]) == sum(locked for _, locked in held.values()) <= CAP
         joined = await judge.join(one.told, decode(one.told["record"].encode()))
         async with httpx.AsyncClient(timeout=10) as client:
@@ -128,12 +158,13 @@ async def _live(folder: Path, api_key: str, judge: Judge, rng: random.Random, *,
             if to_the_end:
                 await asyncio.gather(*asking)
             else:
+                await one.busy.wait()
                 await asyncio.sleep(0.3 + rng.random() / 2)
             await one.kill()
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, *joined, return_exceptions=True)
-        for host in judge.hosts[-2:]:
+        for host in judge.lives[-1][1]:
             await host.transport.close()
     return one
 
@@ -147,7 +178,7 @@ async def _until_served(one: Life, client: httpx.AsyncClient) -> None:
 
 
 async def _hammer(one: Life, client: httpx.AsyncClient) -> None:
-    while not one.unpaid and not one.broke:
+    while not one.unpaid and not one.broke and one.answered <= ANSWERS:
         await one.ask(client)
 
 

@@ -139,7 +139,8 @@ class Host:
         self.habits = habits or Habits()
         self.blobs = blobs or {}
         self.served: list[Open] = []
-        self.papers: list[bytes] = []
+        # With the number of the job on whose stream it came: messages of two streams may overtake each other.
+        self.heard: list[tuple[int, Open | Pay]] = []
         self.cancelled = self.refused = 0
         self.bound: list[SignedReceipt] = []
         self.stopped = asyncio.Event()
@@ -209,9 +210,9 @@ class Host:
         messages: MessageStream[object] = MessageStream(stream, _to_host)
         opening = await messages.recv()
         assert isinstance(opening, Open)
+        number = len(self.served)
         self.served.append(opening)
-        if opening.voucher:
-            self.papers.append(opening.voucher)
+        self.heard.append((number, opening))
         known = self.offers.get(opening.offer)
         if self.habits.refuses is not None or known is None:
             messages.send(self.habits.refuses or Refuse("offer_unknown", "This offer is not known here."))
@@ -221,7 +222,7 @@ class Host:
             messages.send(Refuse("busy", f"All {self.habits.slots} slots of this host are taken.", 500))
             return
         stopped = asyncio.Event()
-        reader = asyncio.create_task(self._read(messages, stopped))
+        reader = asyncio.create_task(self._read(messages, stopped, number))
         try:
             attempt = _Attempt(self, messages, opening, known, stopped)
             await self._work(attempt, opening)
@@ -238,11 +239,11 @@ class Host:
         finally:
             self.running -= 1
 
-    async def _read(self, messages: MessageStream[object], stopped: asyncio.Event) -> None:
+    async def _read(self, messages: MessageStream[object], stopped: asyncio.Event, number: int) -> None:
         try:
             while (message := await messages.recv()) is not None:
                 if isinstance(message, Pay):
-                    self.papers.append(message.voucher)
+                    self.heard.append((number, message))
                 elif isinstance(message, Cancel):
                     self.cancelled += 1
                     self.stopped.set()
