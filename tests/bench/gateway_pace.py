@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from lading_protocol.elder import ElderOpen
 from lading_protocol.messages import Chunk, Open, encode
 from unit.coordinator.host import Host
 
@@ -39,7 +40,10 @@ class PacedHost(Host):
 
     async def _work(self, attempt: Any, opening: Open) -> None:
         written = _Written()
-        await type(attempt)(self, written, opening, attempt.known, attempt.stopped).chat()
+        signed = Open(
+            **{name: getattr(opening, name) for name in ElderOpen.__struct_fields__}
+        )  # each receipt by itself
+        await type(attempt)(self, written, signed, attempt.known, attempt.stopped).chat()
         answer = _Answer(attempt.messages.stream, written.frames)
         answer.go_on()
         answer.go_on()  # that it accepts, and the first token

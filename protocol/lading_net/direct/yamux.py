@@ -35,7 +35,7 @@ _TRIFLE = 32  # bytes: data is of use from here on; a frame with a token is larg
 class Limits(msgspec.Struct, frozen=True):
     """Sizes in bytes. What a peer can make us hold is at most `received` a link, whatever it sends."""
 
-    streams: int = 4096  # concurrently open, counted for each end that opens
+    streams: int = 4096 + 64  # concurrently open, counted for each end that opens: jobs, and what else a link carries
     unacknowledged: int = 256  # opened but not yet answered; libp2p peers refuse more
     window: int = 4 * 1024 * 1024  # to which a stream grows while its reader keeps up
     received: int = 32 * 1024 * 1024  # unread on the whole link, before the fullest stream is reset
