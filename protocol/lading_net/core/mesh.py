@@ -120,6 +120,7 @@ class Mesh:
         self._seen, self._shelf = Seen(habits.seen), Shelf(habits.history, habits.shelf)
         self._checks = Bucket(msgspec.structs.replace(habits.checks, second=habits.checks.second / 2), 0.0)
         self._promises: dict[bytes, dict[Address, float]] = {}  # until when who sends what it said it had
+        self._own: dict[str, tuple[Message, float]] = {}  # what we published last, and when
 
     @property
     def starved(self) -> bool:
@@ -170,6 +171,7 @@ class Mesh:
     def publish(self, message: Message, now: float) -> None:
         self._seen.add(named(message.id), now)
         self._shelf.put(message)
+        self._own[message.topic] = message, now
         members = self.topics.get(message.topic, set())
         others = self._some(self._listening(message.topic) - members, self.habits.flood - len(members))
         self._tell([*members, *others], Rpc(messages=(message,)))
@@ -210,11 +212,19 @@ class Mesh:
                 self._blame(peer, self.habits.excess, "too many topics")
                 return
             one.topics.add(topic)
+            self._introduce(peer, topic, now)
             if topic in self.topics and len(self.topics[topic]) < self.habits.low:
                 self._fill(topic, now)
         for topic in rpc.left:
             one.topics.discard(topic)
             self.topics.get(topic, set()).discard(peer)
+
+    def _introduce(self, peer: Address, topic: str, now: float) -> None:
+        """A newcomer need not wait until we next say who we are. Only what all others remember: they would pass on an
+        older message anew."""
+        message, at = self._own.get(topic, (None, 0.0))
+        if message is not None and now - at < self.habits.seen / 2:
+            self._tell([peer], Rpc(messages=(message,)))
 
     def _heard_message(self, peer: Address, one: _Neighbour, message: Message, now: float) -> None:
         name = named(message.id)

@@ -71,11 +71,12 @@ def test_what_a_neighbour_said_before_it_is_greeted_again_is_not_forgotten() -> 
 def test_who_speaks_on_a_new_stream_listens_to_what_it_says_there() -> None:
     village, one, other = pair()
     one.mesh.anew(other.address)
-    village.publish(one, b"nobody listens")
+    village.publish(one, b"nobody listens yet")
+    assert other.heard == []
     other.mesh.join(one.address, False, village.now)
     village.run()
     village.publish(one, b"heard")
-    assert other.heard == [b"heard"]
+    assert other.heard == [b"nobody listens yet", b"heard"]
 
 
 def test_meshes_keep_their_size_and_are_mutual() -> None:
@@ -110,6 +111,21 @@ def test_who_comes_in_the_middle_hears_what_was_said_a_moment_ago() -> None:
     village.link(late, other)
     village.tick(2)
     assert late.heard == [b"news"]
+
+
+def test_who_comes_late_hears_at_once_what_its_neighbour_said_last_and_nobody_hears_it_again() -> None:
+    village, one, other = pair()
+    for word in (b"first", b"last"):
+        village.publish(one, word)
+    village.tick(20)
+    late = neighbours(one, village, 1, "late")[0]
+    village.tick(1)
+    assert late.heard == [b"last"]
+    village.tick(60)
+    later = neighbours(one, village, 1, "later")[0]
+    village.tick(1)
+    assert later.heard == []  # others have forgotten it by now, and would take it for news
+    assert other.heard == [b"first", b"last"]
 
 
 def test_a_mesh_that_keeps_things_to_itself_is_got_round_and_whoever_helped_comes_into_it() -> None:
