@@ -1,10 +1,11 @@
 """How a stream waits for what arrives: read() and watch() of ports.Stream, over a poll() of each stream's own."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 
-class Arriving:
+class Arriving(ABC):
     """A stream calls `_wake_reader` whenever its poll() has something new to say."""
 
     __slots__ = ("_reader", "_watcher")
@@ -13,8 +14,8 @@ class Arriving:
         self._reader: asyncio.Future[None] | None = None
         self._watcher: Callable[[], None] | None = None
 
-    def poll(self) -> bytes | None:
-        raise NotImplementedError
+    @abstractmethod
+    def poll(self) -> bytes | None: ...
 
     async def read(self) -> bytes:
         while (data := self.poll()) is None:

@@ -19,7 +19,7 @@ from lading.errors import JobLost, NoHost, OutOfFunds
 from lading_net.clock import run_virtual
 from lading_protocol.ids import Wei
 from lading_protocol.keys import PrivateKey
-from unit.client.test_dispatcher import PAYER, RECORD, World, dies_at, honest, world
+from unit.client.toys import PAYER, RECORD, World, dies_at, honest, world
 
 JOBS = st.lists(
     st.tuples(st.integers(1, 100), st.floats(0, 0.05), st.one_of(st.none(), st.integers(0, 20))),

@@ -6,8 +6,7 @@ from factories import chat_request, job_id, key
 from lading.dispatch import Ask, Payer
 from lading.dispatch.purse import ChannelKey
 from lading_protocol.ids import Wei
-from unit.client.test_dispatcher import PAYER, Host, honest, simulate, world
-from unit.client.test_moves import ask, ended
+from unit.client.toys import PAYER, Host, ask, ended, honest, simulate, world
 
 
 def test_what_is_on_the_tab_is_covered_though_asking_for_room_makes_the_purse_sign_for_it() -> None:

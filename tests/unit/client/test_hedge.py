@@ -11,8 +11,7 @@ from lading_net.messages import MessageStream
 from lading_protocol.ids import Address
 from lading_protocol.messages import Open, Pay
 from lading_protocol.pricing import attempt_amount
-from unit.client.test_dispatcher import PAYER, WHOLE, World, simulate, text_of, world
-from unit.client.test_moves import Paced, ask, learn, prefer
+from unit.client.toys import PAYER, WHOLE, Paced, World, ask, learn, prefer, simulate, text_of, world
 
 
 class Starter(Paced):

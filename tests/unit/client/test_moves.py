@@ -7,107 +7,33 @@ import msgspec
 import pytest
 
 from factories import NOW, chat_request, job_id, key
-from lading.dispatch import Ask, Ended, Moved, Payer, Piece
+from lading.dispatch import Ask, Payer, Piece
 from lading.dispatch.dispatcher import Event, Limits, Settling
 from lading.errors import BadRequest, JobLost, NoHost, PurseError, Quarantined
-from lading_net.errors import NetError
-from lading_net.messages import MessageStream
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import JobId, Wei
-from lading_protocol.messages import Cancel, Chunk, Done, Fail, Open, Pay, Refuse, Tokens
+from lading_protocol.ids import Wei
+from lading_protocol.messages import Fail, Refuse, Tokens
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish
-from lading_protocol.transcript import roll, rolling_start
-from unit.client.test_dispatcher import (
+from unit.client.toys import (
     ANSWER,
     PAYER,
     WHOLE,
     Host,
+    Paced,
     World,
+    ask,
+    codes,
     dies_at,
+    ended,
     honest,
+    learn,
     lies_at,
+    prefer,
     simulate,
     text_of,
     world,
 )
-
-
-class Paced(Host):
-    """Answers after `first` seconds, then a token every `gap`; falls silent at token `sticks`; stops when cancelled."""
-
-    def __init__(self, label: str, first: float = 0.01, gap: float = 0.001, sticks: int = -1) -> None:
-        super().__init__(key(label))
-        self.first, self.gap, self.sticks = first, gap, sticks
-        self.stopped = 0
-        self.deaf = False
-        self.streams: list[asyncio.Event] = []
-
-    async def _answer(self, messages: MessageStream[Open | Pay], ask: Open) -> None:
-        stopping = asyncio.Event()
-        self.streams.append(stopping)
-        listener = asyncio.ensure_future(self._listen(messages, stopping))
-        first = at = len(ask.emitted)
-        await _rest(stopping, self.first)
-        while at < len(ANSWER) and not stopping.is_set():
-            if at == self.sticks:
-                await stopping.wait()
-                break
-            rolling = roll(rolling_start(JobId(ask.job)), ANSWER[: at + 1])
-            messages.send(Tokens(at, (ANSWER[at],), f"{ANSWER[at]} ", rolling))
-            at += 1
-            if (at - first) % 32 == 0:
-                messages.send(Chunk(self._receipt(ask, at - first, Finish.RUNNING)))
-            await _rest(stopping, self.gap)
-        with suppress(NetError):
-            messages.send(Done(self._receipt(ask, at - first, Finish.STOP if at == len(ANSWER) else Finish.CANCELLED)))
-        await listener
-
-    async def _listen(self, messages: MessageStream[Open | Pay], stopping: asyncio.Event) -> None:
-        with suppress(NetError):
-            while (message := await messages.recv()) is not None:
-                if isinstance(message, Pay):
-                    self._note(message.voucher)
-                elif isinstance(message, Cancel) and not self.deaf:
-                    self.stopped += 1
-                    stopping.set()
-        stopping.set()
-
-
-async def _rest(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
-
-
-async def ask(w: World, label: str = "job", **changes: object) -> list[Event]:
-    payer = Payer(PAYER, PAYER.address, Wei(10**9))
-    wanted = Ask(w.hosts[0].offer.agent, chat_request(max_tokens=100), **changes)  # type: ignore[arg-type]
-    return [event async for event in w.dispatcher.run(payer, wanted, job_id(label))]
-
-
-def prefer(w: World, *hosts: Host) -> None:
-    """Choose these first, in this order."""
-    for rank, host in enumerate(hosts):
-        w.dispatcher.directory.host(host.key.address).failures = rank
-
-
-async def learn(w: World, *hosts: Host, jobs: int = 25) -> None:
-    """So many jobs on each of these, so that the dispatcher knows their paces."""
-    everyone = list(w.hosts)
-    for host in hosts:
-        prefer(w, host, *(other for other in everyone if other is not host))
-        for n in range(jobs):
-            await ask(w, f"{host.key.address.hex()} {n}")
-            prefer(w, host, *(other for other in everyone if other is not host))
-
-
-def codes(events: list[Event]) -> list[str]:
-    return [event.code for event in events if isinstance(event, Moved)]
-
-
-def ended(events: list[Event]) -> Ended:
-    assert isinstance(events[-1], Ended)
-    return events[-1]
 
 
 def test_a_known_host_that_stalls_is_left_after_a_few_of_its_own_gaps() -> None:

@@ -121,6 +121,12 @@ def test_who_comes_late_hears_at_once_what_its_neighbour_said_last_and_nobody_he
     late = neighbours(one, village, 1, "late")[0]
     village.tick(1)
     assert late.heard == [b"last"]
+    copies = late.copies
+    for _ in range(5):
+        one.mesh.hear(late.address, Rpc(left=(TOPIC,)), 40, village.now)
+        one.mesh.hear(late.address, Rpc(joined=(TOPIC,)), 40, village.now)
+    village.run()
+    assert late.copies == copies, "to listen anew brings nothing anew"
     village.tick(60)
     later = neighbours(one, village, 1, "later")[0]
     village.tick(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from lading_net.clock import run_virtual
 from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials
 from lading_net.direct.pool import Pool
@@ -124,3 +125,20 @@ def recorder(into: list[bytes]) -> Callable[[Stream], Awaitable[None]]:
         into.append(await read_all(stream))
 
     return handler
+
+
+Scenario = Callable[[Wire], Awaitable[None]]
+
+
+def play(scenario: Scenario, settings: DirectSettings | None = None) -> None:
+    async def main() -> None:
+        wire = Wire(settings)
+        try:
+            await scenario(wire)
+        finally:
+            await wire.near.close()
+            await wire.far.close()
+            await wire.near.end_handlers()
+            await wire.far.end_handlers()
+
+    run_virtual(main())

@@ -7,7 +7,7 @@ from factories import NOW, chat_request, contract, embed_request, key, known_off
 from lading_node.core import channel as channels
 from lading_node.core.admission import Account, Admitted, admit
 from lading_node.core.attempt import Phase
-from lading_node.core.channel import Channel, ChannelId, Running
+from lading_node.core.channel import Channel, ChannelId
 from lading_node.core.events import (
     EngineFailed,
     EngineRows,
@@ -30,7 +30,7 @@ from lading_node.core.events import (
 )
 from lading_node.core.proof import Prompt
 from lading_protocol.eip712 import Domain
-from lading_protocol.ids import JobId, Wei
+from lading_protocol.ids import Wei
 from lading_protocol.messages import Accept, Cancel, Done, Fail, Refuse, Tokens
 from lading_protocol.receipts import Finish, Lock, Voucher
 from lading_protocol.transcript import prompt_hash
@@ -482,41 +482,3 @@ def test_a_run_longer_than_the_credit_is_cut_and_its_text_comes_with_the_last_pa
     assert [bool(one.text) for one in tokens] == [False, True]
     assert play.session.phase is Phase.OVER
     assert world.channel.earned == world.channel.signed
-
-
-# The channel
-
-
-def test_two_jobs_share_one_channel_and_its_bound() -> None:
-    state = channel()
-    first, second = JobId(b"\x01" * 32), JobId(b"\x02" * 32)
-    state = channels.begin(channels.begin(state, Running(first, 0, Wei(100))), Running(second, 0, Wei(50)))
-    state = channels.earn(state, first, 0, Wei(120))
-    assert channels.headroom(state) == 30
-    state = channels.sign_for(state, Wei(120))
-    assert channels.headroom(state) == 150
-    state = channels.end(state, first, 0)
-    assert (state.written, channels.headroom(state)) == (0, 50)
-
-
-def test_a_debt_that_is_paid_late_is_forgotten() -> None:
-    state = channels.restored(channel(earned=Wei(80), signed=Wei(50)))
-    assert state.written == 30
-    assert channels.sign_for(state, Wei(70)).written == 10
-    assert channels.sign_for(state, Wei(80)).written == 0
-
-
-def test_a_crash_that_lost_the_account_is_mended_by_the_payers_word() -> None:
-    state = channels.admit_to(channel(earned=Wei(10), signed=Wei(10)), Wei(25))
-    assert state.earned == 25
-    busy = channels.begin(channel(), Running(JobId(b"\x01" * 32), 0, Wei(9)))
-    assert channels.admit_to(busy, Wei(25)).earned == 0
-
-
-def test_an_amount_never_falls() -> None:
-    job = JobId(b"\x01" * 32)
-    state = channels.earn(channels.begin(channel(), Running(job, 0, Wei(9))), job, 0, Wei(5))
-    with pytest.raises(ValueError, match="never falls"):
-        channels.earn(state, job, 0, Wei(4))
-    with pytest.raises(ValueError, match="does not run"):
-        channels.earn(state, job, 1, Wei(9))
