@@ -2,10 +2,10 @@
 pragma solidity 0.8.37;
 
 import {IAuditCourt} from "../src/interfaces/IAuditCourt.sol";
-import {CourtKit} from "./CourtKit.sol";
+import {TreeKit} from "./TreeKit.sol";
 
 /// @notice Receipts under a root that their host anchored: for every size of tree each leaf opens, and nothing else does.
-contract AnchorsTest is CourtKit {
+contract AnchorsTest is TreeKit {
     bytes private constant GARBAGE =
         hex"00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000ff";
 
@@ -14,58 +14,20 @@ contract AnchorsTest is CourtKit {
         enrol(3);
     }
 
-    function _receiptOf(uint256 n) private view returns (IAuditCourt.Receipt memory r) {
-        r = receipt();
-        r.job = keccak256(abi.encode("job", n));
-        r.issuedAt = 1_800_000_000;
-    }
-
     function _leaf(IAuditCourt.Receipt memory r, bytes memory signature) private pure returns (bytes32) {
         return sha256(bytes.concat(abi.encode(r), signature));
-    }
-
-    function _node(bytes32 left, bytes32 right) private pure returns (bytes32) {
-        return sha256(abi.encodePacked(bytes1(0x01), left, right));
     }
 
     function _leaves(uint256 count) private view returns (bytes32[] memory leaves) {
         leaves = new bytes32[](count);
         for (uint256 n = 0; n < count; ++n) {
-            leaves[n] = _leaf(_receiptOf(n), GARBAGE);
-        }
-    }
-
-    /// @dev RFC 6962 as its text defines it, by splitting at the largest power of two: another way than the contract's.
-    function _root(bytes32[] memory leaves, uint256 from, uint256 to) private pure returns (bytes32) {
-        if (to - from == 1) return leaves[from];
-        uint256 middle = from + _split(to - from);
-        return _node(_root(leaves, from, middle), _root(leaves, middle, to));
-    }
-
-    function _split(uint256 n) private pure returns (uint256 k) {
-        k = 1;
-        while (2 * k < n) k *= 2;
-    }
-
-    function _path(bytes32[] memory leaves, uint256 index) private pure returns (bytes32[] memory path) {
-        bytes32[] memory down = new bytes32[](8);
-        (uint256 from, uint256 to, uint256 depth) = (0, leaves.length, 0);
-        while (to - from > 1) {
-            uint256 middle = from + _split(to - from);
-            bool left = index < middle;
-            down[depth++] = left ? _root(leaves, middle, to) : _root(leaves, from, middle);
-            if (left) to = middle;
-            else from = middle;
-        }
-        path = new bytes32[](depth);
-        for (uint256 i = 0; i < depth; ++i) {
-            path[i] = down[depth - 1 - i];
+            leaves[n] = _leaf(receiptOf(n), GARBAGE);
         }
     }
 
     function _anchored(uint256 count) private returns (bytes32[] memory leaves, bytes32 root) {
         leaves = _leaves(count);
-        root = _root(leaves, 0, count);
+        root = treeRoot(leaves, 0, count);
         vm.prank(host);
         court.anchor(root, uint32(count));
     }
@@ -87,12 +49,12 @@ contract AnchorsTest is CourtKit {
             (bytes32[] memory leaves, bytes32 root) = _anchored(count);
             uint256 fork = vm.snapshotState();
             for (uint256 n = 0; n < count; ++n) {
-                bytes32[] memory path = _path(leaves, n);
-                IAuditCourt.Receipt memory r = _receiptOf(n);
+                bytes32[] memory path = treePath(leaves, n);
+                IAuditCourt.Receipt memory r = receiptOf(n);
                 vm.assertTrue(!_try(r, root, n + 1, path), "the next index");
                 vm.assertTrue(!_try(r, root, n ^ 1, path) || count == 1, "the sibling's index");
                 vm.assertTrue(!_try(r, root, n + 64, path), "an index past the tree");
-                vm.assertTrue(!_try(_receiptOf(n + 1), root, n, path), "another receipt");
+                vm.assertTrue(!_try(receiptOf(n + 1), root, n, path), "another receipt");
                 vm.assertTrue(!_try(r, root, n, _longer(path)), "a longer path");
                 if (path.length != 0) vm.assertTrue(!_try(r, root, n, _shorter(path)), "a shorter path");
                 vm.assertTrue(_try(r, root, n, path), "the leaf");
@@ -121,12 +83,12 @@ contract AnchorsTest is CourtKit {
         uint256 count = bound(real, 1, 33);
         uint256 claimed = bound(said, 1, 33);
         bytes32[] memory leaves = _leaves(count);
-        bytes32 root = _root(leaves, 0, count);
+        bytes32 root = treeRoot(leaves, 0, count);
         vm.prank(host);
         court.anchor(root, uint32(claimed));
         uint256 n = bound(at, 0, count - 1);
         uint256 i = bound(index, 0, 40);
-        bool opened = _try(_receiptOf(n), root, i, _path(leaves, n));
+        bool opened = _try(receiptOf(n), root, i, treePath(leaves, n));
         if (count == claimed) vm.assertTrue(opened == (i == n), "its own place and no other");
         if (i >= claimed) vm.assertTrue(!opened, "past the claimed end");
     }
@@ -135,23 +97,23 @@ contract AnchorsTest is CourtKit {
     /// a leaf is the hash of 673, so no receipt has its hash.
     function test_no_inner_node_passes_for_a_leaf() public {
         bytes32[] memory leaves = _leaves(4);
-        bytes32 root = _root(leaves, 0, 4);
+        bytes32 root = treeRoot(leaves, 0, 4);
         vm.prank(host);
         court.anchor(root, 2);
         bytes32[] memory path = new bytes32[](1);
-        path[0] = _node(leaves[2], leaves[3]);
-        vm.assertTrue(!_try(_receiptOf(0), root, 0, path), "a leaf is not its parent");
+        path[0] = treeNode(leaves[2], leaves[3]);
+        vm.assertTrue(!_try(receiptOf(0), root, 0, path), "a leaf is not its parent");
         eq(abi.encode(receipt()).length + GARBAGE.length, 673, "the length of every leaf");
         vm.prank(challenger);
         vm.expectRevert(IAuditCourt.BadReceipt.selector);
-        court.openAnchored(_receiptOf(0), hex"01", root, 0, path);
+        court.openAnchored(receiptOf(0), hex"01", root, 0, path);
     }
 
     function test_only_the_hosts_own_anchor_counts_and_its_first() public {
         bytes32[] memory leaves = _leaves(5);
-        bytes32 root = _root(leaves, 0, 5);
+        bytes32 root = treeRoot(leaves, 0, 5);
         court.anchor(root, 5);
-        vm.assertTrue(!_try(_receiptOf(0), root, 0, _path(leaves, 0)), "somebody else's anchor");
+        vm.assertTrue(!_try(receiptOf(0), root, 0, treePath(leaves, 0)), "somebody else's anchor");
         uint256 first = vm.getBlockTimestamp();
         vm.prank(host);
         court.anchor(root, 5);
@@ -161,7 +123,7 @@ contract AnchorsTest is CourtKit {
         (uint40 anchoredAt, uint32 count) = court.anchorOf(host, root);
         eq(anchoredAt, first, "the first stays");
         eq(count, 5, "the first stays");
-        vm.assertTrue(_try(_receiptOf(0), root, 0, _path(leaves, 0)), "and opens");
+        vm.assertTrue(_try(receiptOf(0), root, 0, treePath(leaves, 0)), "and opens");
     }
 
     function test_anchors_count() public {
@@ -175,20 +137,20 @@ contract AnchorsTest is CourtKit {
     function test_a_root_of_nothing_opens_nothing() public {
         vm.prank(host);
         court.anchor(0, 0);
-        vm.assertTrue(!_try(_receiptOf(0), 0, 0, new bytes32[](0)), "no leaf");
-        vm.assertTrue(!_try(_receiptOf(0), keccak256("never anchored"), 0, new bytes32[](0)), "no root");
+        vm.assertTrue(!_try(receiptOf(0), 0, 0, new bytes32[](0)), "no leaf");
+        vm.assertTrue(!_try(receiptOf(0), keccak256("never anchored"), 0, new bytes32[](0)), "no root");
     }
 
     function test_an_anchored_dispute_is_the_same_dispute_as_a_signed_one() public {
         (bytes32[] memory leaves, bytes32 root) = _anchored(3);
-        bytes32[] memory path = _path(leaves, 2);
-        vm.assertTrue(_try(_receiptOf(2), root, 2, path), "anchored");
-        bytes memory signature = sign65(HOST_KEY, court.receiptDigest(_receiptOf(2)));
-        bytes32 id = court.disputeId(host, _receiptOf(2).job, 1, challenger);
+        bytes32[] memory path = treePath(leaves, 2);
+        vm.assertTrue(_try(receiptOf(2), root, 2, path), "anchored");
+        bytes memory signature = sign65(HOST_KEY, court.receiptDigest(receiptOf(2)));
+        bytes32 id = court.disputeId(host, receiptOf(2).job, 1, challenger);
         vm.expectRevert(abi.encodeWithSelector(IAuditCourt.AlreadyOpened.selector, id));
         vm.prank(challenger);
-        court.open(_receiptOf(2), signature);
-        vm.assertEq(court.disputes(id).subject, court.receiptDigest(_receiptOf(2)), "the receipt's digest");
+        court.open(receiptOf(2), signature);
+        vm.assertEq(court.disputes(id).subject, court.receiptDigest(receiptOf(2)), "the receipt's digest");
         rule(id, 3, GUILTY);
         pastAppeal(id);
         court.execute(id);

@@ -2,10 +2,10 @@
 pragma solidity 0.8.37;
 
 import {IAuditCourt} from "../src/interfaces/IAuditCourt.sol";
-import {CourtKit} from "./CourtKit.sol";
+import {TreeKit} from "./TreeKit.sol";
 
 /// @notice Receipts that their host signed many at once: each opens with its own path, and nothing else does.
-contract SheavesTest is CourtKit {
+contract SheavesTest is TreeKit {
     uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
     uint256 private constant ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
 
@@ -14,43 +14,10 @@ contract SheavesTest is CourtKit {
         enrol(3);
     }
 
-    function _receiptOf(uint256 n) private view returns (IAuditCourt.Receipt memory r) {
-        r = receipt();
-        r.job = keccak256(abi.encode("job", n));
-        r.issuedAt = 1_800_000_000;
-    }
-
-    function _node(bytes32 left, bytes32 right) private pure returns (bytes32) {
-        return sha256(abi.encodePacked(bytes1(0x01), left, right));
-    }
-
     function _leaves(uint256 count) private view returns (bytes32[] memory leaves) {
         leaves = new bytes32[](count);
         for (uint256 n = 0; n < count; ++n) {
-            leaves[n] = court.receiptDigest(_receiptOf(n));
-        }
-    }
-
-    /// @dev RFC 6962 as its text defines it, by splitting at the largest power of two: another way than the contract's.
-    function _root(bytes32[] memory leaves, uint256 from, uint256 to) private pure returns (bytes32) {
-        if (to - from == 1) return leaves[from];
-        uint256 middle = from + _split(to - from);
-        return _node(_root(leaves, from, middle), _root(leaves, middle, to));
-    }
-
-    function _split(uint256 n) private pure returns (uint256 k) {
-        k = 1;
-        while (2 * k < n) k *= 2;
-    }
-
-    function _path(bytes32[] memory leaves, uint256 index) private pure returns (bytes memory path) {
-        (uint256 from, uint256 to) = (0, leaves.length);
-        while (to - from > 1) {
-            uint256 middle = from + _split(to - from);
-            bool left = index < middle;
-            path = bytes.concat(left ? _root(leaves, middle, to) : _root(leaves, from, middle), path);
-            if (left) to = middle;
-            else from = middle;
+            leaves[n] = court.receiptDigest(receiptOf(n));
         }
     }
 
@@ -74,7 +41,7 @@ contract SheavesTest is CourtKit {
     function test_every_receipt_of_every_small_sheaf_opens_in_its_own_place_and_in_no_other() public {
         for (uint256 count = 2; count <= 33; ++count) {
             bytes32[] memory leaves = _leaves(count);
-            bytes memory signed = sign65(HOST_KEY, court.sheafDigest(_root(leaves, 0, count), uint32(count)));
+            bytes memory signed = sign65(HOST_KEY, court.sheafDigest(treeRoot(leaves, 0, count), uint32(count)));
             uint256 fork = vm.snapshotState();
             for (uint256 n = 0; n < count; ++n) {
                 _onlyHere(leaves, signed, n);
@@ -85,15 +52,17 @@ contract SheavesTest is CourtKit {
 
     function _onlyHere(bytes32[] memory leaves, bytes memory signed, uint256 n) private {
         uint256 count = leaves.length;
-        bytes memory path = _path(leaves, n);
-        IAuditCourt.Receipt memory r = _receiptOf(n);
+        bytes memory path = abi.encodePacked(treePath(leaves, n));
+        IAuditCourt.Receipt memory r = receiptOf(n);
         vm.assertTrue(!_try(r, _with(signed, n + 1, count, path)), "the next place");
         vm.assertTrue(!_try(r, _with(signed, n ^ 1, count, path)), "the sibling's place");
         vm.assertTrue(!_try(r, _with(signed, n, count + 1, path)), "of one more");
         vm.assertTrue(!_try(r, _with(signed, n, count - 1, path)), "of one less");
-        vm.assertTrue(!_try(r, _with(signed, n, count, _path(leaves, (n + 1) % count))), "another's path");
+        vm.assertTrue(
+            !_try(r, _with(signed, n, count, abi.encodePacked(treePath(leaves, (n + 1) % count)))), "another's path"
+        );
         vm.assertTrue(!_try(r, _with(signed, n, count, bytes.concat(path, leaves[0]))), "a longer path");
-        vm.assertTrue(!_try(_receiptOf(n + 1), _with(signed, n, count, path)), "another receipt");
+        vm.assertTrue(!_try(receiptOf(n + 1), _with(signed, n, count, path)), "another receipt");
         vm.assertTrue(!_try(r, signed), "the bare signature of the root");
         vm.assertTrue(_try(r, _with(signed, n, count, path)), "the receipt");
     }
@@ -104,35 +73,35 @@ contract SheavesTest is CourtKit {
         uint256 count = bound(size, 2, 40);
         uint256 n = bound(at, 0, count - 1);
         bytes32[] memory leaves = _leaves(count);
-        bytes memory signed = sign65(HOST_KEY, court.sheafDigest(_root(leaves, 0, count), uint32(count)));
-        bytes memory whole = _with(signed, n, count, _path(leaves, n));
+        bytes memory signed = sign65(HOST_KEY, court.sheafDigest(treeRoot(leaves, 0, count), uint32(count)));
+        bytes memory whole = _with(signed, n, count, abi.encodePacked(treePath(leaves, n)));
         bytes memory bad = bytes.concat(whole);
         uint256 flipped = bound(bit, 0, 8 * bad.length - 1);
         bad[flipped / 8] = bad[flipped / 8] ^ bytes1(uint8(1 << (flipped % 8)));
-        vm.assertTrue(!_try(_receiptOf(n), bad), "a flipped bit");
+        vm.assertTrue(!_try(receiptOf(n), bad), "a flipped bit");
         bytes memory short = new bytes(bound(cut, 0, whole.length - 1));
         for (uint256 i = 0; i < short.length; ++i) {
             short[i] = whole[i];
         }
-        vm.assertTrue(!_try(_receiptOf(n), short), "cut short");
-        vm.assertTrue(_try(_receiptOf(n), whole), "whole");
+        vm.assertTrue(!_try(receiptOf(n), short), "cut short");
+        vm.assertTrue(_try(receiptOf(n), whole), "whole");
     }
 
     /// @notice The host itself cannot make an inner node pass for a receipt, nor a receipt for an inner node: it would need a
     /// receipt whose digest, keccak256 of bytes that begin with 0x1901, is a sha256.
     function test_a_wrong_count_that_the_host_signed_moves_no_receipt() public {
         bytes32[] memory leaves = _leaves(4);
-        bytes32 root = _root(leaves, 0, 4);
+        bytes32 root = treeRoot(leaves, 0, 4);
         bytes memory signed = sign65(HOST_KEY, court.sheafDigest(root, 2));
-        bytes memory upper = bytes.concat(_node(leaves[2], leaves[3]));
-        vm.assertTrue(!_try(_receiptOf(0), _with(signed, 0, 2, upper)), "not where its parent is");
-        vm.assertTrue(!_try(_receiptOf(0), _with(signed, 0, 2, _path(leaves, 0))), "nor below it");
+        bytes memory upper = bytes.concat(treeNode(leaves[2], leaves[3]));
+        vm.assertTrue(!_try(receiptOf(0), _with(signed, 0, 2, upper)), "not where its parent is");
+        vm.assertTrue(!_try(receiptOf(0), _with(signed, 0, 2, abi.encodePacked(treePath(leaves, 0)))), "nor below it");
         signed = sign65(HOST_KEY, court.sheafDigest(root, 8));
-        vm.assertTrue(!_try(_receiptOf(0), _with(signed, 0, 8, _path(leaves, 0))), "nor above");
+        vm.assertTrue(!_try(receiptOf(0), _with(signed, 0, 8, abi.encodePacked(treePath(leaves, 0)))), "nor above");
     }
 
     function test_only_the_forms_that_there_are() public {
-        IAuditCourt.Receipt memory r = _receiptOf(0);
+        IAuditCourt.Receipt memory r = receiptOf(0);
         bytes32 digest = court.receiptDigest(r);
         bytes memory alone = sign65(HOST_KEY, court.sheafDigest(digest, 1));
         vm.assertTrue(!_try(r, _with(alone, 0, 1, "")), "a sheaf of one is a receipt that is signed alone");
@@ -151,15 +120,15 @@ contract SheavesTest is CourtKit {
     }
 
     function test_a_tree_of_more_than_1024_is_none() public {
-        IAuditCourt.Receipt memory r = _receiptOf(0);
+        IAuditCourt.Receipt memory r = receiptOf(0);
         bytes32 node = court.receiptDigest(r);
         bytes memory path;
         for (uint256 i = 0; i < 10; ++i) {
             path = bytes.concat(path, keccak256(abi.encode(i)));
-            node = _node(node, keccak256(abi.encode(i)));
+            node = treeNode(node, keccak256(abi.encode(i)));
         }
         bytes memory last = bytes.concat(keccak256("an eleventh level"));
-        bytes32 higher = _node(node, bytes32(last));
+        bytes32 higher = treeNode(node, bytes32(last));
         bytes memory signed = sign65(HOST_KEY, court.sheafDigest(higher, 1025));
         vm.assertTrue(!_try(r, _with(signed, 0, 1025, bytes.concat(path, last))), "1,025");
         signed = sign65(HOST_KEY, court.sheafDigest(node, 1024));
@@ -168,10 +137,10 @@ contract SheavesTest is CourtKit {
 
     function test_only_the_hosts_own_signature_for_this_court_in_its_one_form() public {
         bytes32[] memory leaves = _leaves(3);
-        bytes32 root = _root(leaves, 0, 3);
-        bytes memory path = _path(leaves, 1);
+        bytes32 root = treeRoot(leaves, 0, 3);
+        bytes memory path = abi.encodePacked(treePath(leaves, 1));
         bytes32 digest = court.sheafDigest(root, 3);
-        IAuditCourt.Receipt memory r = _receiptOf(1);
+        IAuditCourt.Receipt memory r = receiptOf(1);
         vm.assertTrue(!_try(r, _with(sign65(0x999, digest), 1, 3, path)), "a stranger's");
         vm.assertTrue(!_try(r, _with(sign65(HOST_KEY, root), 1, 3, path)), "over the bare root");
         vm.assertTrue(!_try(r, _with(sign65(HOST_KEY, lineage_(root)), 1, 3, path)), "for another contract");
@@ -180,7 +149,7 @@ contract SheavesTest is CourtKit {
         bytes32 high = bytes32(ORDER - uint256(s));
         vm.assertTrue(uint256(high) > HALF_ORDER, "the twin is in the upper half");
         vm.assertTrue(!_try(r, _with(abi.encodePacked(x, high, v ^ 7), 1, 3, path)), "its malleable twin");
-        IAuditCourt.Receipt memory nobodys = _receiptOf(1);
+        IAuditCourt.Receipt memory nobodys = receiptOf(1);
         nobodys.host = address(0);
         vm.assertTrue(!_try(nobodys, _with(new bytes(65), 1, 3, path)), "nobody's");
         vm.assertTrue(_try(r, _with(abi.encodePacked(x, s, v), 1, 3, path)), "its own");
@@ -203,9 +172,9 @@ contract SheavesTest is CourtKit {
 
     function test_bound_anchored_and_alone_it_is_the_same_dispute() public {
         bytes32[] memory leaves = _leaves(5);
-        bytes memory signed = sign65(HOST_KEY, court.sheafDigest(_root(leaves, 0, 5), 5));
-        IAuditCourt.Receipt memory r = _receiptOf(4);
-        bytes memory signature = _with(signed, 4, 5, _path(leaves, 4));
+        bytes memory signed = sign65(HOST_KEY, court.sheafDigest(treeRoot(leaves, 0, 5), 5));
+        IAuditCourt.Receipt memory r = receiptOf(4);
+        bytes memory signature = _with(signed, 4, 5, abi.encodePacked(treePath(leaves, 4)));
         bytes32 leaf = sha256(bytes.concat(abi.encode(r), signature));
         vm.prank(host);
         court.anchor(leaf, 1);
