@@ -9,7 +9,6 @@ import asyncio
 import json
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +17,9 @@ import pytest
 
 from factories import key
 from integration.net_js.pier import js_peer, node_program
+from integration.net_nat.aside import Relaying, Thread
 from integration.net_nat.lab import Lab, Place, require_lab
-from integration.net_nat.test_punch import Thread
-from lading_net.direct import CallBack, DirectTransport, Puncher, Relay, ask_to_be_called
-from lading_net.peer import PeerId
+from lading_net.direct import CallBack, DirectTransport, Puncher, ask_to_be_called
 
 pytestmark = pytest.mark.timeout(120)
 HUB, JS, OURS = "45.83.0.1", "45.83.0.2", "45.83.0.3"
@@ -40,27 +38,11 @@ def also(place: Place, address: str) -> Place:
     return place
 
 
-class Hub:
-    """Ours: calls back and relays, until closed."""
+class Hub(Relaying):
+    """It also calls back."""
 
     def __init__(self, place: Place) -> None:
-        self.where = f"/ip4/{HUB}/tcp/4600/p2p/{PeerId.from_public_key(key('hub').public_key)}"
-        self._up, self._done = threading.Event(), threading.Event()
-        self._thread = Thread(place, self._serve)
-        assert self._up.wait(10)
-
-    async def _serve(self) -> None:
-        transport = DirectTransport(key("hub"))
-        CallBack(transport.handle, transport.stranger).open()
-        Relay(transport, lambda: (self.where,), time.time).open()
-        await transport.listen(self.where)
-        self._up.set()
-        await asyncio.to_thread(self._done.wait)
-        await transport.close()
-
-    def close(self) -> None:
-        self._done.set()
-        self._thread.result()
+        super().__init__(place, HUB, key("hub"), lambda mine: CallBack(mine.handle, mine.stranger).open())
 
 
 @contextmanager

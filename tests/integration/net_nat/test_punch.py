@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
+from integration.net_nat.aside import Thread
 from integration.net_nat.hub import Hub
-from integration.net_nat.lab import Lab, Nat, Place, require_lab
+from integration.net_nat.lab import Lab, Nat, require_lab
 from lading_net.direct import DirectLink, DirectSettings, DirectTransport, Puncher
 from lading_net.ports import Stream
 from lading_net.private import NetworkKey
@@ -23,28 +22,6 @@ async def echo(stream: Stream) -> None:
     while data := await stream.read():
         stream.write(data)
         await stream.drain()
-
-
-class Thread:
-    """Runs a coroutine on a machine of the lab; `result` waits for what it returns, or raises."""
-
-    def __init__(self, place: Place, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self._outcome: Any = None
-        self._thread = threading.Thread(target=self._run, args=(place, work))
-        self._thread.start()
-
-    def _run(self, place: Place, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        place.enter()
-        try:
-            self._outcome = asyncio.run(work())
-        except BaseException as error:
-            self._outcome = error
-
-    def result(self) -> Any:
-        self._thread.join()
-        if isinstance(self._outcome, BaseException):
-            raise self._outcome
-        return self._outcome
 
 
 class Home:

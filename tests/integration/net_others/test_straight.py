@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from factories import key
+from integration.net_nat.aside import Relaying, Thread
 from integration.net_nat.lab import Lab, Place, require_lab
-from integration.net_nat.test_punch import Thread
 from integration.net_others.rusthost import RustHost, befriend, rust_host, say
 from integration.net_others.wheels import rust_module
-from lading_net.direct import DirectTransport, Puncher, Relay
+from lading_net.direct import DirectTransport, Puncher
 from lading_net.peer import Endpoint, PeerId
 from lading_protocol.ids import Address
 from lading_protocol.keys import PrivateKey
@@ -36,33 +35,16 @@ def module() -> Path:
     return rust_module()
 
 
-class Hub:
-    """Ours: relays, and says where it sees others, until closed."""
+class Hub(Relaying):
+    """It also says where it sees others."""
 
     def __init__(self, place: Place, name: str) -> None:
-        self.where = f"/ip4/{place.address}/tcp/4600/p2p/{PeerId.from_public_key(key(name).public_key)}"
-        self._key = key(name)
-        self._up, self._done = threading.Event(), threading.Event()
-        self._thread = Thread(place, self._serve)
-        assert self._up.wait(10)
+        super().__init__(place, place.address, key(name), befriend)
 
     def port_of(self, peer: Address) -> int:
         """Where it sees the peer, whose router keeps ports; 0 where it does not."""
-        link = self._transport.link_to(peer)
+        link = self.transport.link_to(peer)
         return link.seen_at[1] if link is not None and link.seen_at is not None else 0
-
-    async def _serve(self) -> None:
-        transport = self._transport = DirectTransport(self._key)
-        Relay(transport, lambda: (self.where,), time.time).open()
-        befriend(transport)
-        await transport.listen(self.where)
-        self._up.set()
-        await asyncio.to_thread(self._done.wait)
-        await transport.close()
-
-    def close(self) -> None:
-        self._done.set()
-        self._thread.result()
 
 
 @contextmanager
