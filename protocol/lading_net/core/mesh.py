@@ -103,7 +103,7 @@ class _Neighbour:
         self.helped = 0  # and of them, since the last tick, those that it had to be asked for
         self.lists = self.listed = self.asked = self.wished = self.grafts = self.checked = 0
         self.owes = 0  # messages that it said it had and that we asked it for
-        self.introduced: set[str] = set()  # topics in which it was told what we had said last
+        self.introduced: set[str] = set()  # topics that it has listened to at some time
         self.ticks = 0
 
 
@@ -221,11 +221,13 @@ class Mesh:
             self.topics.get(topic, set()).discard(peer)
 
     def _introduce(self, peer: Address, one: _Neighbour, topic: str, now: float) -> None:
-        """A newcomer need not wait until we next say who we are. Once, as to listen anew costs it nothing; and only
-        what all others remember: they would pass on an older message anew."""
+        """A newcomer need not wait until we next say who we are. Who comes back must: to listen anew costs it nothing.
+        And only what all others remember: they would pass on an older message anew."""
+        if topic in one.introduced or len(one.introduced) >= self.habits.topics:
+            return
+        one.introduced.add(topic)
         message, at = self._own.get(topic, (None, 0.0))
-        if message is not None and topic not in one.introduced and now - at < self.habits.seen / 2:
-            one.introduced.add(topic)
+        if message is not None and now - at < self.habits.seen / 2:
             self._tell([peer], Rpc(messages=(message,)))
 
     def _heard_message(self, peer: Address, one: _Neighbour, message: Message, now: float) -> None:

@@ -75,9 +75,9 @@ async def _use(spec: EngineSpec, folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["toy, child", "llm-onnx", "llm-onnx, jinja", "onnx", "torch", "wasm-core"])
 def test_an_engine_neither_talks_nor_writes(watched: Watched, specs: Specs, tmp_path: Path, kind: str) -> None:
     if kind == "torch":
-        require_torch()
         if not IN_CI:
             pytest.skip("its imports take a quarter of a minute under strace: set CI")
+        require_torch()
     assert watched(guest(tmp_path) if kind == "wasm-core" else specs[kind]) == []
 
 

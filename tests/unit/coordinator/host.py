@@ -158,7 +158,7 @@ class Host:
         if self.habits.takes_fees:
             serve_speech(transport)
         self.link: Link | None = None
-        self.running = 0
+        self.running = self.most_running = 0
 
     async def join(self, endpoint: str, period: float = 1.0) -> None:
         """Dial the coordinator and beat until cancelled or cut off."""
@@ -234,6 +234,7 @@ class Host:
 
     async def _work(self, attempt: "_Attempt", opening: Open) -> None:
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         try:
             await (attempt.embed() if isinstance(opening.request, EmbedRequest) else attempt.chat())
         finally:
