@@ -203,4 +203,6 @@ def _reply(
     headers = told | {"content-type": kind}
     if stream is not None:
         return httpx.Response(200, headers=headers, stream=stream)
+    if passage.answer.follows:  # the head that the gateway sent was of a stream: nobody knew yet
+        headers["x-lading-cost"] = str(passage.answer.cost)
     return httpx.Response(502 if failed else 200, headers=headers, content=content)

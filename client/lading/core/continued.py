@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.eip712 import read_field
+from lading_protocol.eip712 import read_field, unpack
 from lading_protocol.errors import LadingError
+from lading_protocol.ids import to_hex
 from lading_protocol.messages import MAX_TOKENS, Chance, Count
 from lading_protocol.receipts import Receipt
 from lading_protocol.transcript import CHUNK_TOKENS
@@ -259,12 +260,14 @@ class Continued:
             self._sign(choice, told)
 
     def _sign(self, choice: Begun, told: Told) -> None:
-        packed = told.receipt
-        job, attempt = read_field(Receipt, packed, "job"), read_field(Receipt, packed, "attempt")
-        before = self.receipts.get((job, attempt))
+        receipt = unpack(Receipt, told.receipt).value
+        job, name = to_hex(receipt.job), (receipt.job, receipt.attempt)
+        if job not in self.jobs:
+            raise ValueError("it sent a receipt of another job")
+        before = self.receipts.get(name)
         signed = read_field(Receipt, before.packed, "output_tokens") if before is not None else 0
         kept = before.marks[: 1 + signed // CHUNK_TOKENS] if before is not None and signed else ()
         added = tuple(told.marks[at : at + 32] for at in range(0, len(told.marks), 32))
-        self.receipts[job, attempt] = Signed("0x" + job.hex(), packed, (*kept, *added))
-        if not choice.proof and read_field(Receipt, packed, "first") == 0:
-            choice.proof = packed
+        self.receipts[name] = Signed(job, told.receipt, (*kept, *added))
+        if not choice.proof and receipt.first == 0:
+            choice.proof = told.receipt

@@ -237,8 +237,9 @@ def test_a_program_without_an_event_loop_goes_on_too(tmp_path: Path) -> None:
         with OpenAI(base_url=first.url + "/v1", api_key="none", http_client=through, max_retries=0) as asked:
             assert asked.models.list().data
             body: Any = {"model": "storyteller", "messages": MESSAGES, "seed": 7}
-            whole = asked.chat.completions.create(**body)
-            text = ""
+            raw = asked.chat.completions.with_raw_response.create(**body)
+            whole, text = raw.parse(), ""
+            assert raw.headers["x-lading-cost"] == facts([whole.to_dict()])["cost_wei"]
             for event in asked.chat.completions.create(**body, stream=True):
                 text += event.choices[0].delta.content or ""
                 if len(text) > 100 and first.process.returncode is None:
