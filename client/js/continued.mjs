@@ -116,12 +116,12 @@ export class Continued {
    *
    * What no gateway sends ends it (`fault`): what was right before that counts. */
   feed(text) {
-    const blocks = (this.#buffer + text).replaceAll("\r\n", "\n").split("\n\n");
-    this.#buffer = blocks.pop();
+    this.#buffer += text;
     this.#size += text.length;
     const ready = [];
     try {
-      for (const block of this.fault === null ? blocks : []) {
+      // A long answer in one line is looked through once.
+      for (const block of text.includes("\n") && this.fault === null ? this.#blocks() : []) {
         const found = this.#block(block);
         if (found.length > 0) this.#size = 0;
         ready.push(...found);
@@ -153,6 +153,12 @@ export class Continued {
       marks: signed.map((one) => `0x${one.marks.map((mark) => hex(mark).slice(2)).join("")}`),
       ids: [...this.choices[0].ids],
     };
+  }
+
+  #blocks() {
+    const blocks = this.#buffer.replaceAll("\r\n", "\n").split("\n\n");
+    this.#buffer = blocks.pop();
+    return blocks;
   }
 
   #block(block) {
@@ -188,17 +194,24 @@ export class Continued {
     return [];
   }
 
+  /** A run is here as a whole. What is wrong in it is found before any of it counts. */
   #take(told) {
-    this.#events += told.events;
-    if (told.events > 0 && told.ids.length === 0 && told.finish === "") return;
+    if (told.events > 0 && told.ids.length === 0 && told.finish === "") {
+      this.#events += told.events;
+      return;
+    }
     const choice = this.choices[told.index];
     if (choice === undefined) throw new Error(`it has no choice ${told.index}`);
+    const there = choice.ids.length;
+    if (told.ids.length > 0 && told.first !== there) {
+      throw new Error(`it sent token ${told.first} where ${there} is next`);
+    }
+    if (there + told.ids.length > choice.most) {
+      throw new Error(`it sent more than the ${choice.most} tokens that it said`);
+    }
+    if (told.receipt !== "") this.#sign(choice, told);
+    this.#events += told.events;
     if (told.ids.length > 0) {
-      const there = choice.ids.length;
-      if (told.first !== there) throw new Error(`it sent token ${told.first} where ${there} is next`);
-      if (there + told.ids.length > choice.most) {
-        throw new Error(`it sent more than the ${choice.most} tokens that it said`);
-      }
       for (const id of told.ids) choice.ids.push(id);
       for (const chance of told.chances) choice.chances.push(chance);
       choice.text += told.text;
@@ -207,7 +220,6 @@ export class Continued {
     choice.finish = told.finish || choice.finish;
     const before = this.#costs.get(told.index) ?? 0n;
     this.#costs.set(told.index, told.cost > before ? told.cost : before);
-    if (told.receipt !== "") this.#sign(choice, told);
   }
 
   /** Keeps the last receipt of each attempt, with the marks of all that were before it. */

@@ -120,7 +120,7 @@ class Continued:
 
     def _forget(self) -> None:
         """Of the gateway that is left, only what was handed out stays."""
-        self._buffer = b""
+        self._buffer = bytearray()
         self._told: Told | None = None
         self._held: list[bytes] = []
         self._size = 0
@@ -188,11 +188,12 @@ class Continued:
 
         What no gateway sends ends it (`fault`): what was right before that counts.
         """
-        *blocks, self._buffer = (self._buffer + data).replace(b"\r\n", b"\n").split(b"\n\n")
+        self._buffer += data
         self._size += len(data)
         ready: list[bytes] = []
         try:
-            for block in blocks if self.fault is None else ():
+            # A long answer in one line is looked through once.
+            for block in self._blocks() if b"\n" in data and self.fault is None else ():
                 if found := self._block(block):
                     ready += found
                     self._size = 0
@@ -202,9 +203,14 @@ class Continued:
             self.fault = error
         return ready
 
+    def _blocks(self) -> list[bytes]:
+        *blocks, left = bytes(self._buffer).replace(b"\r\n", b"\n").split(b"\n\n")
+        self._buffer = bytearray(left)
+        return blocks
+
     def end(self) -> list[bytes]:
         """The answer is over: what another server sent last, which may lack the empty line."""
-        left, self._buffer = self._buffer.strip(b"\n"), b""
+        left, self._buffer = bytes(self._buffer).strip(b"\n"), bytearray()
         if self._follows or not left:
             return []
         self._untold = True
@@ -241,23 +247,25 @@ class Continued:
         return []
 
     def _take(self, told: Told) -> None:
-        self._events += told.events
+        """A run is here as a whole. What is wrong in it is found before any of it counts."""
         if told.events and not told.ids and not told.finish:
+            self._events += told.events
             return
         choice = self.choices[told.index]
+        if told.ids and told.first != len(choice.ids):
+            raise ValueError(f"it sent token {told.first} where {len(choice.ids)} is next")
+        if len(choice.ids) + len(told.ids) > choice.most:
+            raise ValueError(f"it sent more than the {choice.most} tokens that it said")
+        if told.receipt:
+            self._sign(choice, told)
+        self._events += told.events
         if told.ids:
-            if told.first != len(choice.ids):
-                raise ValueError(f"it sent token {told.first} where {len(choice.ids)} is next")
-            if len(choice.ids) + len(told.ids) > choice.most:
-                raise ValueError(f"it sent more than the {choice.most} tokens that it said")
             choice.ids += told.ids
             choice.text += told.text
             choice.chances += told.chances
         choice.prompt = told.prompt or choice.prompt
         choice.finish = told.finish or choice.finish
         self._costs[told.index] = max(self._costs.get(told.index, 0), int(told.cost))
-        if told.receipt:
-            self._sign(choice, told)
 
     def _sign(self, choice: Begun, told: Told) -> None:
         receipt = unpack(Receipt, told.receipt).value

@@ -19,7 +19,17 @@ import msgspec
 
 from factories import receipt as make_receipt
 from integration.coordinator.test_gateway_killed import FORMS, Gate, check_paid, facts, plain, two
-from integration.coordinator.test_hostile_gateways import BAD, WORDS, Mode, another_program, gates, honest, refuses
+from integration.coordinator.test_hostile_gateways import (
+    BAD,
+    EMBEDS,
+    NO_VECTORS,
+    WORDS,
+    Mode,
+    another_program,
+    gates,
+    honest,
+    refuses,
+)
 from integration.coordinator.test_openai_js import FOLDER, installed
 from lading.core.continued import Continued, Rest, Told, line
 from lading.core.receipts import check, check_job
@@ -109,6 +119,16 @@ def check_receipts(gate: Gate, proof: dict[str, Any], told: dict[str, Any]) -> N
     assert 0 < sum(one.value.amount for one in signed) <= int(told["cost_wei"])
 
 
+async def among(rows: dict[str, tuple[Mode, ...]], *, vectors: bool = False) -> dict[str, Any]:
+    """What comes out of each row of gateways."""
+    limits = {"quiet": 100, "probe": 100, "stuck": 300, "reconnect": 500}
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(gates(*modes)) for modes in rows.values()]
+        urls = [urls for urls, _ in opened]
+        found = await node("among.mjs", {"rows": urls, "limits": limits, "vectors": vectors})
+    return dict(zip(rows, found, strict=True))
+
+
 def test_what_was_said_is_kept_and_another_goes_on() -> None:
     installed()
     rows: dict[str, tuple[Mode, ...]] = {
@@ -118,15 +138,7 @@ def test_what_was_said_is_kept_and_another_goes_on() -> None:
         "another program": (another_program,),
         "only one that breaks off": (BAD["breaks off"],),
     }
-    limits = {"quiet": 100, "probe": 100, "stuck": 300, "reconnect": 500}
-
-    async def story() -> dict[str, Any]:
-        async with AsyncExitStack() as stack:
-            opened = [await stack.enter_async_context(gates(*modes)) for modes in rows.values()]
-            found = await node("among.mjs", {"rows": [urls for urls, _ in opened], "limits": limits})
-        return dict(zip(rows, found, strict=True))
-
-    found = asyncio.run(story())
+    found = asyncio.run(among(rows))
     for bad in BAD:
         there = 1 if bad.startswith("never") else 3
         assert found[bad]["text"] == "".join(WORDS), (bad, found[bad])
@@ -138,6 +150,14 @@ def test_what_was_said_is_kept_and_another_goes_on() -> None:
     assert found["another program"]["error"]["kind"] == "APIConnectionError"
     broken = found["only one that breaks off"]
     assert (broken["text"], "broke off" in broken["error"]["message"]) == ("".join(WORDS[:3]), True)
+
+
+def test_an_embedding_that_did_not_come_is_asked_for_elsewhere() -> None:
+    installed()
+    found = asyncio.run(among({name: (bad, EMBEDS) for name, bad in NO_VECTORS.items()}, vectors=True))
+    for bad, one in found.items():
+        assert one.get("vector") == [0.5, -1.0], (bad, one)
+        assert len(one["moves"]) == 1, (bad, one)
 
 
 def test_the_module_is_found_under_the_name_that_the_pages_give() -> None:

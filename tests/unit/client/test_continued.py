@@ -133,6 +133,7 @@ LIES = {
     "more than was announced": line(Told(0, 1, (5,), 0)) + event("x"),
     "an event without a word": event("x"),
     "a receipt that is none": line(Told(receipt=b"short")),
+    "a token with a receipt that is none": line(Told(0, 1, (5,), 1, receipt=b"short")) + event("x"),
     "a receipt of another job": line(Told(receipt=make_receipt().pack())) + b"\n",
 }
 
@@ -146,8 +147,8 @@ def test_who_lies_about_what_it_sends_is_not_believed(lie: str) -> None:
     assert answer.fault is not None
     assert answer.feed(line(Told(0, 1, (5,), 1)) + event("c")) == [], "and nothing after it"
     assert answer.choices[0].ids == [4]
-    body = answer.body({})
-    assert msgspec.convert(body["lading"], Rest).choices[0].ids == [4]
+    rest = msgspec.convert(answer.body({})["lading"], Rest)
+    assert (rest.choices[0].ids, rest.events) == ([4], 1)
 
 
 def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
-// One chat over each of several rows of coordinators, of which some lie: what came, or the error.
+// One chat, or one embedding, over each of several rows of coordinators, of which some lie: what came, or the error.
 import OpenAI from "openai";
 import { fetchThrough } from "../../../../client/js/openai.mjs";
 
-const { rows, limits } = JSON.parse(process.argv[2]);
+const { rows, limits, vectors = false } = JSON.parse(process.argv[2]);
 
 async function ask(urls) {
   const moves = [];
@@ -11,6 +11,10 @@ async function ask(urls) {
   const client = new OpenAI({ baseURL: `${urls[0]}/v1`, apiKey: "no key of any", fetch: through, maxRetries: 0 });
   const found = { text: "", cost: null, moves };
   try {
+    if (vectors) {
+      const made = await client.embeddings.create({ model: "storyteller", input: "fox", encoding_format: "float" });
+      return { ...found, vector: made.data[0].embedding };
+    }
     const stream = await client.chat.completions.create({
       model: "storyteller", messages: [{ role: "user", content: "Tell me a story." }], stream: true, seed: 7,
     });
