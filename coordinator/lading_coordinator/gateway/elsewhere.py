@@ -58,7 +58,8 @@ def pinned(asks: Sequence[Ask]) -> Headers:
     """What another gateway must be asked for so that it goes on with the same answer."""
     ask = asks[0]
     assert not isinstance(ask.request, EmbedRequest)
-    return ((b"x-lading-agent", to_hex(ask.agent).encode()), (b"x-lading-max-tokens", b"%d" % ask.request.max_tokens))
+    agent, most = to_hex(ask.agent).encode(), b"%d" % ask.request.max_tokens
+    return ((b"x-lading-ids", b"1"), (b"x-lading-agent", agent), (b"x-lading-max-tokens", most))
 
 
 def comment(first: int, ids: Sequence[int], piece: bytes) -> bytes:

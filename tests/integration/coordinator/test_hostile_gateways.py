@@ -6,6 +6,7 @@ Each is a socket on loopback that speaks the bytes that it is told to.
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -112,7 +113,8 @@ async def gates(*modes: Mode) -> AsyncIterator[tuple[list[str], list[dict[str, A
                 else:
                     size = int(head.split("content-length: ")[1].split("\r\n")[0])
                     asked.append(json.loads(await reader.readexactly(size)))
-                    await mode(asked[-1], write)
+                    form = re.search(r"x-lading-ids: (\S+)", head)
+                    await mode(asked[-1] | {"x-lading-ids": form and form[1]}, write)
             except ConnectionError:
                 pass
             finally:
@@ -272,8 +274,8 @@ NO_VECTORS: dict[str, Mode] = {
 
 @pytest.mark.parametrize("bad", NO_VECTORS)
 def test_an_embedding_that_did_not_come_is_asked_for_elsewhere(bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passage, "QUIET_SECONDS", 0.1)
-    monkeypatch.setattr(passage, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(passage, "QUIET_SECONDS", 0.4)
+    monkeypatch.setattr(passage, "PROBE_SECONDS", 0.4)
 
     async def story() -> None:
         async with gates(NO_VECTORS[bad], EMBEDS) as (urls, asked):
@@ -301,6 +303,62 @@ def test_an_embedding_that_nobody_makes_is_an_error_in_words() -> None:
             await client.close()
         assert caught.value.code == "overloaded"
         assert len(asked) == 2, "each is asked once"
+
+    asyncio.run(story())
+
+
+def refuses_the_form(status: str, told: Any) -> Mode:
+    """A gateway from before `x-lading-ids: 2`, with what it said then."""
+    refusal = {"message": "The header x-lading-ids is 0 or 1.", "code": "invalid_value", "param": "x-lading-ids"}
+
+    async def mode(body: dict[str, Any], write: Write) -> None:
+        if body["x-lading-ids"] == "2":
+            await replies("400 Bad Request", {"error": refusal})(body, write)
+        elif isinstance(told, bytes):
+            await write(
+                f"HTTP/1.1 {status}\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".encode() + told
+            )
+        else:
+            await replies(status, told)(body, write)
+
+    return mode
+
+
+PLAIN = b"".join(event({"choices": [{"index": 0, "delta": {"content": one}, "finish_reason": None}]}) for one in WORDS)
+BILLED = PLAIN + end({}).split(b"\n", 1)[1]
+ELDER = refuses_the_form("200 OK", BILLED)
+
+
+def test_an_older_gateway_answers_as_it_always_did() -> None:
+    async def story() -> None:
+        async with gates(ELDER) as (urls, asked):
+            text, bill, notices = await ask(urls)
+            assert (text, bill.cost, notices) == ("".join(WORDS), 6000, 0)
+        assert len(asked) == 2
+        assert asked[0] == asked[1]
+        async with gates(refuses_the_form("200 OK", ROWS)) as (urls, _), Client.through(urls[0], "a") as client:
+            assert (await client.embed("storyteller", ["fox"])).vectors == ((0.5, -1.0),)
+
+    asyncio.run(story())
+
+
+def test_an_older_gateway_is_asked_twice_and_its_second_refusal_is_told() -> None:
+    async def story() -> None:
+        unknown = {"error": {"message": "No such model.", "code": "model_not_found"}}
+        async with gates(refuses_the_form("404 Not Found", unknown), honest) as (urls, asked):
+            with pytest.raises(GatewayError) as caught:
+                await ask(urls)
+            assert (caught.value.code, len(asked)) == ("model_not_found", 2)
+
+    asyncio.run(story())
+
+
+def test_what_an_older_gateway_cannot_go_on_with_another_one_does() -> None:
+    async def story() -> None:
+        async with gates(BAD["breaks off"], ELDER, honest) as (urls, asked):
+            text, bill, notices = await ask(urls)
+        assert (text, bill.output_tokens, notices) == ("".join(WORDS), 6, 2)
+        assert [first_of(one) for one in asked] == [0, 3, 3]
 
     asyncio.run(story())
 

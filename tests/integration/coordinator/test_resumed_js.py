@@ -21,6 +21,7 @@ from factories import receipt as make_receipt
 from integration.coordinator.test_gateway_killed import FORMS, Gate, check_paid, facts, plain, two
 from integration.coordinator.test_hostile_gateways import (
     BAD,
+    ELDER,
     EMBEDS,
     NO_VECTORS,
     WORDS,
@@ -121,7 +122,7 @@ def check_receipts(gate: Gate, proof: dict[str, Any], told: dict[str, Any]) -> N
 
 async def among(rows: dict[str, tuple[Mode, ...]], *, vectors: bool = False) -> dict[str, Any]:
     """What comes out of each row of gateways."""
-    limits = {"quiet": 100, "probe": 100, "stuck": 300, "reconnect": 500}
+    limits = {"quiet": 1500, "probe": 1500, "stuck": 500, "reconnect": 2000}
     async with AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(gates(*modes)) for modes in rows.values()]
         urls = [urls for urls, _ in opened]
@@ -137,6 +138,8 @@ def test_what_was_said_is_kept_and_another_goes_on() -> None:
         "a refusal": (refuses, honest),
         "another program": (another_program,),
         "only one that breaks off": (BAD["breaks off"],),
+        "an older one": (ELDER,),
+        "an older one in between": (BAD["breaks off"], ELDER, honest),
     }
     found = asyncio.run(among(rows))
     for bad in BAD:
@@ -148,6 +151,8 @@ def test_what_was_said_is_kept_and_another_goes_on() -> None:
     assert len(found["all of these"]["moves"]) == 4
     assert found["a refusal"]["error"]["kind"] == "AuthenticationError"
     assert found["another program"]["error"]["kind"] == "APIConnectionError"
+    assert (found["an older one"]["text"], found["an older one"]["moves"]) == ("".join(WORDS), [])
+    assert found["an older one in between"]["text"] == "".join(WORDS)
     broken = found["only one that breaks off"]
     assert (broken["text"], "broke off" in broken["error"]["message"]) == ("".join(WORDS[:3]), True)
 
