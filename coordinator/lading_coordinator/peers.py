@@ -147,6 +147,10 @@ class Index:
             return None
         return known
 
+    def beats(self, host: Address) -> bool:
+        """Whether it is linked and beats."""
+        return host in self._streams
+
     async def serve_offers(self, stream: Stream) -> None:
         """The handler of OFFERS."""
         messages: MessageStream[WantOffers] = MessageStream(stream, _want)
