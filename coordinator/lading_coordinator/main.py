@@ -367,7 +367,7 @@ class Coordinator:
             services.append(self.auditor.run())
         if outside.gossip is not None:
             domain = outside.contracts.deployment.settlement_domain
-            services.append(self.index.listen(outside.gossip))
+            services += [self.index.listen(outside.gossip), self.standing.list_all()]
             services += [self.hearing.listen(outside.gossip), self.hearing.tend()]
             services.append(self.telling.publish(outside.gossip, domain, outside.key))
             services.append(announce(outside.gossip, lambda: self._detail, domain, outside.key, outside.clock))
