@@ -5,13 +5,14 @@ whether to move is decided in core; what is owed, by the job machine of the prot
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
-from lading.core.matching import RUSH, Want, aim_of
+from lading.core.matching import NOBODY, RUSH, Want, aim_of
 from lading.core.near import Pick
 from lading.dispatch.account import account_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
@@ -49,7 +50,6 @@ from lading_protocol.job import (
 )
 from lading_protocol.job import Event as HostEvent
 from lading_protocol.messages import JOB, Chunk, Done, EmbedRequest
-from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
 
@@ -123,7 +123,8 @@ class Run:
     # Which host
 
     async def _next_host(self) -> Pick:
-        self._check_quarantine()
+        if len(self.owner.failover.quarantine):
+            self._check_quarantine()
         if self.broken:
             self.broken = False
             await self._leave()
@@ -156,14 +157,15 @@ class Run:
 
     def choose(self) -> Pick | None:
         """A host that goes on with the job now."""
-        owner, want, now = self.owner, self._want(), self.owner.clock()
         if not self._may_try():
             return None
+        owner, agent = self.owner, self.ask.agent
+        want, now = self._want(), owner.clock()
         if denied := owner.denials.hosts(self.payer.key.address, now):
-            rather = msgspec.structs.replace(want, excluded=want.excluded | frozenset(denied))
-            if owner.directory.has_host(self.ask.agent, rather, now):
+            rather = self._want(denied)
+            if owner.directory.has_host(agent, rather, now):
                 want = rather
-        return owner.directory.choose(self.ask.agent, want, now, owner.rng)
+        return owner.directory.choose(agent, want, now, owner.rng)
 
     def _patience(self) -> float:
         """How much longer the job waits for a slot, since it last got one on."""
@@ -171,10 +173,13 @@ class Run:
         self.parked_at = now if self.parked_at is None else self.parked_at
         return max(0.0, self.parked_at + self.owner.limits.parked - now)
 
-    def _want(self) -> Want:
-        ask, now = self.ask, asyncio.get_running_loop().time()
-        resting = {host for host, until in self.resting.items() if until > now}
-        excluded = frozenset(self.tried | resting)
+    def _want(self, others: Collection[Address] = ()) -> Want:
+        """Without those `others`, too."""
+        ask, excluded = self.ask, NOBODY
+        if self.tried or self.resting or others:
+            now = asyncio.get_running_loop().time()
+            resting = [host for host, until in self.resting.items() if until > now]
+            excluded = frozenset((*self.tried, *resting, *others))
         # One that was stopped for others waits until a host has room: it would clear no slot, and only ask in vain.
         idle, rush = ask.batch and self.preempted > 0, not ask.batch and len(self.tried) >= RUSH
         return Want(ask.request, ask.max_price, excluded, ask.filters, len(self.state.emitted), idle, rush)
@@ -195,8 +200,6 @@ class Run:
 
     def _check_quarantine(self) -> None:
         quarantine = self.owner.failover.quarantine
-        if not len(quarantine):
-            return
         left = quarantine.barred(deadly_key(self.ask.request), self.owner.clock())
         if left:
             raise Quarantined(len(self.state.emitted) - len(self.ask.emitted), left)
@@ -238,7 +241,9 @@ class Run:
         self.tried.add(offer.host)
         cover = owner.funds.cover(payer, self.ask, offer, len(self.state.emitted))
         try:
-            link = await self._link(offer)
+            link = self._link(offer.host)
+            if link is None:
+                link = await dial_any(owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
             stream = await link.open(JOB)
         except (NetError, TimeoutError) as error:
             owner.funds.release(cover)
@@ -250,20 +255,23 @@ class Run:
             owner.funds.release(cover)
             raise
         line = self.asking.line(link)
-        clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
+        clean = self.state
+        if self.opened:
+            clean = msgspec.structs.replace(clean, attempt=None, attempts=self.opened)
         self.opened += 1
         state = begin_attempt(clean, offer, cover.key.epoch, bare=line is not None)
-        opening = self.asking.opening(link, state, offer, cover, self.preempted)
+        opening = self.asking.opening(link, line, state, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state, line)
         self.live.append(attempt)
         return attempt
 
-    async def _link(self, offer: KnownOffer) -> Link:
-        for link in self.owner.transport.links(offer.host):
+    def _link(self, host: Address) -> Link | None:
+        """A live one."""
+        for link in self.owner.transport.links(host):
             if not link.closed.is_set():
                 return link
-        return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
+        return None
 
     async def _play(self, attempt: Attempt) -> Attempt:
         """Returns the attempt that was the last to run: where two raced, the winner."""
