@@ -70,6 +70,7 @@ class Sessions:
         self._clock = clock
         self._bounds = bounds or Bounds()
         self._seats: dict[bytes, Seat] = {}
+        self._used: dict[str, Seat] = {}  # of keys that came and were right, so that each is hashed once
         self._by_signer: dict[Address, Seat] = {}
         self._asking: dict[Address, asyncio.Task[None]] = {}
         self._busy: dict[Address, int] = {}
@@ -101,7 +102,7 @@ class Sessions:
                 "No API key was given.",
                 hint="Send `Authorization: Bearer KEY`; get one with POST /lading/v1/sessions.",
             )
-        seat = self._seats.get(hash_of(api_key)) or self._made_elsewhere(hash_of(api_key))
+        seat = self._used.get(api_key) or self._looked_up(api_key)
         if seat is None:
             raise ApiError(
                 401,
@@ -109,14 +110,14 @@ class Sessions:
                 "This API key is not known to this coordinator.",
                 hint="Get a new one with POST /lading/v1/sessions.",
             )
-        await self._freshen(seat)
+        if (asked := self._freshened(seat)) is not None:
+            await asyncio.shield(asked)
         return seat
 
     async def admit(self, api_key: str) -> Payer:
         """Raises ApiError: unknown, not authorized, expired or revoked key."""
         seat = await self.seat(api_key)
-        refusal = refusal_of(seat, self._clock())
-        if refusal is not None:
+        if (refusal := refusal_of(seat, self._clock())) is not None:
             raise refusal
         assert seat.view is not None
         return Payer(seat.key, seat.payer, limit_of(seat.view))
@@ -175,15 +176,18 @@ class Sessions:
             self._store.write([(gone, (seat.key_hash,)) for seat in dead])
         for seat in dead:
             del self._seats[seat.key_hash], self._by_signer[seat.key.address]
+        if dead:
+            self._used = {api_key: seat for api_key, seat in self._used.items() if seat.key_hash in self._seats}
 
-    async def _freshen(self, seat: Seat) -> None:
-        """Waits for the chain only where its answer decides; a view that is merely old is renewed behind the answer."""
-        age = self._clock() - seat.checked_at
-        decides = seat.view is None or refusal_of(seat, self._clock()) is not None
-        if (seat.dirty or decides) and (age >= self._bounds.patience or seat.checked_at == 0):
-            await asyncio.shield(self._ask(seat))
-        elif age >= self._bounds.fresh:
+    def _freshened(self, seat: Seat) -> "asyncio.Task[None] | None":
+        """What to wait for where the chain's answer decides; a view that is merely old is renewed behind the answer."""
+        now = self._clock()
+        age = now - seat.checked_at
+        if (seat.dirty or refusal_of(seat, now) is not None) and (age >= self._bounds.patience or seat.checked_at == 0):
+            return self._ask(seat)
+        if age >= self._bounds.fresh:
             self._ask(seat)
+        return None
 
     def _ask(self, seat: Seat) -> asyncio.Task[None]:
         who = seat.key.address
@@ -221,6 +225,13 @@ class Sessions:
         lost = sum(self._take_row(row) is None for row in rows)
         if lost:
             log.error("%d API keys were of another coordinator key and are refused: start it with that one", lost)
+
+    def _looked_up(self, api_key: str) -> Seat | None:
+        name = hash_of(api_key)
+        seat = self._seats.get(name) or self._made_elsewhere(name)
+        if seat is not None:
+            self._used[api_key] = seat
+        return seat
 
     def _made_elsewhere(self, key_hash: bytes) -> Seat | None:
         """A key that another process of this coordinator made since we began."""

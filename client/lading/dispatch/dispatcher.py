@@ -85,6 +85,7 @@ class Dispatcher:
         self.directory = directory
         self.purse = purse
         self.network = network
+        self.court = network.court_domain
         self.clock = clock
         self.rng = rng
         self.limits = limits or Limits()
@@ -95,7 +96,7 @@ class Dispatcher:
         self.line = Line()
         self.spoken = Spoken(self)
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
-        self.sheaves = Sheaves(network.court_domain, rng, self._lied) if bare else None
+        self.sheaves = Sheaves(self.court, rng, self._lied) if bare else None
         self._background: set[asyncio.Task[None]] = set()
 
     @property

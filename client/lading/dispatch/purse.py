@@ -60,21 +60,26 @@ class Purse:
             raise PurseError(f"The purse {path} does not open: {error}.") from error
         self._cache: dict[ChannelKey, PayerChannel] = {}
         self._locked: dict[Address, int] = {}
-        self._epochs: dict[tuple[Address, Address, TermsId], int] = {}
+        self._current: dict[tuple[Address, Address, TermsId], ChannelKey] = {}
         # Who keeps amounts back for a moment signs for them when somebody looks at all channels.
         self.before_look: Callable[[], None] = lambda: None
 
     def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
         """The channel generation in use; a channel that was closed on chain lives on under the next one."""
+        return self.current(signer, host, terms).epoch
+
+    def current(self, signer: Address, host: Address, terms: TermsId) -> ChannelKey:
+        """The channel in use."""
         place = signer, host, terms
-        if place not in self._epochs:
+        found = self._current.get(place)
+        if found is None:
             row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
-            self._epochs[place] = int(row[0]) if row else 0
-        return self._epochs[place]
+            found = self._current[place] = ChannelKey(signer, host, terms, int(row[0]) if row else 0)
+        return found
 
     def set_epoch(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
         self._write("insert or replace into epochs values (?,?,?,?)", (signer, host, terms, epoch))
-        self._epochs[signer, host, terms] = epoch
+        self._current[signer, host, terms] = ChannelKey(signer, host, terms, epoch)
         self._locked.pop(signer, None)
 
     def closed(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
@@ -83,16 +88,16 @@ class Purse:
             self.set_epoch(signer, host, terms, epoch + 1)
 
     def channel(self, key: ChannelKey) -> PayerChannel:
-        if key not in self._cache:
+        found = self._cache.get(key)
+        if found is None:
             row = self._db.execute(
                 "select cumulative, voucher, locked, lock from channels"
                 " where signer=? and host=? and terms=? and epoch=?",
                 (key.signer, key.host, key.terms, key.epoch),
             ).fetchone()
-            self._cache[key] = (
-                PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
-            )
-        return self._cache[key]
+            found = PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
+            self._cache[key] = found
+        return found
 
     def pay(self, secret: PrivateKey, key: ChannelKey, more: int) -> bytes:
         """Promise `more` wei on top; returns the packed voucher, stored before it is returned. Raises PurseError."""
@@ -115,13 +120,11 @@ class Purse:
 
     def locked(self, signer: Address) -> Wei:
         """All that this signer has locked, over the channels in use (wei)."""
-        if signer not in self._locked:
-            self._locked[signer] = sum(
-                channel.locked
-                for key, channel in self.channels(signer)
-                if key.epoch == self.epoch(signer, key.host, key.terms)
-            )
-        return Wei(self._locked[signer])
+        found = self._locked.get(signer)
+        if found is None:
+            used = [one for key, one in self.channels(signer) if key == self.current(signer, key.host, key.terms)]
+            found = self._locked[signer] = sum(one.locked for one in used)
+        return Wei(found)
 
     def latest(self, host: Address) -> list[tuple[bytes, bytes]]:
         """(voucher, lock) of every channel with this host that has a voucher, for a host that asks."""

@@ -6,7 +6,7 @@ whether to move is decided in core; what is owed, by the job machine of the prot
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -64,6 +64,7 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
+RUNNING: Final = Finish.RUNNING
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
 MOST_REASONS = 16
@@ -72,7 +73,8 @@ MOST_REASONS = 16
 class Run:
     def __init__(self, owner: "Dispatcher", payer: Payer, ask: Ask, job: JobId, listener: Listener) -> None:
         request = ask.request
-        if ask.emitted and (isinstance(request, EmbedRequest) or len(ask.emitted) > request.max_tokens):
+        self.most = None if isinstance(request, EmbedRequest) else request.max_tokens
+        if ask.emitted and (self.most is None or len(ask.emitted) > self.most):
             raise BadRequest("More tokens are there already than the answer may have.")
         self.owner = owner
         self.payer = payer
@@ -101,8 +103,8 @@ class Run:
 
     async def carry(self) -> None:
         self.owner.failover.begin()
-        while self.state.finish is Finish.RUNNING:
-            if self._complete():
+        while self.state.finish is RUNNING:
+            if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
                 self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
                 break
             if self.listener.full:  # what happened is taken note of before the job goes on
@@ -114,11 +116,6 @@ class Run:
         if self.dropping:
             await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
         self.listener.hear(self._report())
-
-    def _complete(self) -> bool:
-        """Every token that was asked for is here, though the host did not live to say so."""
-        request = self.ask.request
-        return not isinstance(request, EmbedRequest) and len(self.state.emitted) == request.max_tokens
 
     # Which host
 
@@ -277,7 +274,7 @@ class Run:
         """Returns the attempt that was the last to run: where two raced, the winner."""
         self.current, self.state = attempt, attempt.state
         attempt.begin(self.owner.failover, self.moves, self.weight)
-        if self.ask.hedge and not self.state.emitted and not isinstance(self.ask.request, EmbedRequest):
+        if self.ask.hedge and not self.state.emitted and self.most is not None:
             await Race(self, attempt).first_token()
             attempt = self.current
         while self._goes_on():
@@ -289,7 +286,7 @@ class Run:
         return attempt
 
     def _goes_on(self) -> bool:
-        return self.state.attempt is not None and self.state.finish is Finish.RUNNING
+        return self.state.attempt is not None and self.state.finish is RUNNING
 
     async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
         """What a host says after all, or Stalled when the stream may leave it.
@@ -316,48 +313,47 @@ class Run:
         """What the running attempt's host says; whether more of it is wanted now."""
         owner, attempt = self.owner, self.current
         assert attempt is not None
-        effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
-        self.state = attempt.state
-        if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
+        effects = attempt.apply(heard, owner.court, owner.clock())
+        self.state = state = attempt.state
+        if self.ask.told and isinstance(heard, Chunk | Done) and state.attempt is not None:
             self.listener.hear(Signed(heard.receipt, heard.marks))
         if type(heard) is Chunk:
             owner.funds.pay(self.payer, attempt)
-        self.tell(attempt, effects)
+        if not self.announced or effects:
+            self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
 
     def tell(self, attempt: Attempt, effects: list[Effect]) -> None:
         """What the consumer hears of it."""
-        hear = self.listener.hear
-        if not self.announced and self.state.attempt is not None and attempt.accepted:
+        listener, state, host = self.listener, self.state, attempt.offer.host
+        if not self.announced and attempt.accepted and state.attempt is not None:
             self.announced = True
-            hear(Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens))
+            listener.hear(Started(state.spec.job, host, attempt.offer, state.prompt_tokens))
         for effect in effects:
-            match effect:
-                case Deliver(first, ids, text, chances):
+            if type(effect) is Deliver:
+                if not attempt.answered:
                     self._answered(attempt)
-                    hear(Piece(first, ids, text, chances, Wei(self.spent + attempt.owed)))
-                case DeliverRows(width, data):
-                    hear(Rows(width, data))
-                case Resume(code, reason, blame):
-                    self.announced = bool(self.state.emitted)
-                    self.lose(attempt, code, reason, blame)
-                    hear(Moved(attempt.offer.host, code, reason))
-                case Finished():
-                    self.owner.directory.worked(attempt.offer.host)
-                    self.owner.directory.served(attempt.offer.host, attempt.seconds)
-                case _:
-                    pass
+                cost = Wei(self.spent + attempt.owed)
+                listener.hear(Piece(effect.first, effect.ids, effect.text, effect.chances, cost))
+            elif type(effect) is Finished:
+                self.owner.directory.worked(host)
+                self.owner.directory.served(host, attempt.seconds)
+            elif type(effect) is Resume:
+                self.announced = bool(state.emitted)
+                self.lose(attempt, effect.code, effect.reason, effect.blame)
+                listener.hear(Moved(host, effect.code, effect.reason))
+            elif type(effect) is DeliverRows:
+                listener.hear(Rows(effect.width, effect.data))
 
     def _answered(self, attempt: Attempt) -> None:
         """The first tokens of this host are here."""
-        if not attempt.answered:
-            attempt.answered = True
-            self.parked_at = None
-            self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
-            for host in self.hopeless:  # it could be done after all
-                self.owner.directory.failed(host, self.owner.clock(), blame=False)
-            self.hopeless.clear()
-            self.owner.directory.answered(attempt.pick, attempt.seconds)
+        attempt.answered = True
+        self.parked_at = None
+        self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
+        for host in self.hopeless:  # it could be done after all
+            self.owner.directory.failed(host, self.owner.clock(), blame=False)
+        self.hopeless.clear()
+        self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
         """The attempt is over without an answer. Raises Refusal where no other host would answer differently."""
@@ -424,7 +420,7 @@ class Run:
     def overhear(self, attempt: Attempt, said: "asyncio.Task[HostEvent]") -> None:
         """What a host said in the very turn in which it was given up counts as if it had been heard in time."""
         if not said.cancelled() and said.exception() is None and type(said.result()) is not Stalled:
-            attempt.apply(said.result(), self.owner.network.court_domain, self.owner.clock())
+            attempt.apply(said.result(), self.owner.court, self.owner.clock())
 
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
@@ -466,7 +462,7 @@ class Run:
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 while attempt.state.attempt is not None and attempt.state.finish is Finish.RUNNING:
                     event = await attempt.next(LAST_WORD_SECONDS)
-                    attempt.apply(event, owner.network.court_domain, owner.clock())
+                    attempt.apply(event, owner.court, owner.clock())
         except TimeoutError:
             late = True
         finally:
