@@ -141,7 +141,7 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 def output_bound(request: Request) -> int:
-    return 0 if isinstance(request, EmbedRequest) else request.max_tokens
+    return 0 if type(request) is EmbedRequest else request.max_tokens
 
 
 def aim_of(want: Want) -> Aim:

@@ -12,7 +12,7 @@ from struct import pack
 from typing import Final
 
 from lading_protocol.ids import Address, AgentId
-from lading_protocol.messages import CallRequest, ChatRequest, Request, RichChat
+from lading_protocol.messages import CallRequest, EmbedRequest, Request, RichChat
 
 BLOCK: Final = 256
 # After so many blocks of a size come as many of twice the size.
@@ -59,16 +59,21 @@ def chain_of(agent: AgentId, request: Request) -> Chain:
 
 
 def _text(request: Request) -> bytes:
-    if isinstance(request, CallRequest):
+    if type(request) is CallRequest:
         return request.operation.encode() + b"\0" + request.input
-    if not isinstance(request, ChatRequest):
+    if type(request) is EmbedRequest:
         return b""
-    said = "".join([f"{message.role}\0{message.content}\0" for message in request.messages]).encode()
-    if not isinstance(request, RichChat):
-        return said
+    said: list[str] = []
+    for message in request.messages:
+        said.append(message.role)
+        said.append(message.content)
+    said.append("")
+    text = "\0".join(said).encode()
+    if type(request) is not RichChat:
+        return text
     prompt = request.prompt or ""
     # Tools are what markup writes first.
-    return request.tools + (prompt.encode() if isinstance(prompt, str) else pack(f">{len(prompt)}I", *prompt)) + said
+    return request.tools + (prompt.encode() if isinstance(prompt, str) else pack(f">{len(prompt)}I", *prompt)) + text
 
 
 class Tenant:

@@ -7,7 +7,8 @@ promised exactly what it delivered.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
 
 from lading.core.denials import Denials
 from lading.core.failover import Failover, Limits
@@ -104,16 +105,12 @@ class Dispatcher:
         """What running jobs may still cost (wei), by channel."""
         return self.funds.reserved
 
-    async def carry(self, payer: Payer, ask: Ask, listener: Listener, job: JobId | None = None) -> None:
+    def carry(self, payer: Payer, ask: Ask, listener: Listener, job: JobId | None = None) -> Coroutine[Any, Any, None]:
         """One job from its beginning to its end; `listener` hears of it, Ended last. Cancelling this cancels the job.
 
         Raises NoHost, OutOfFunds, JobLost, Quarantined, BadRequest, PurseError.
         """
-        run = Run(self, payer, ask, job or JobId(self.rng.randbytes(32)), listener)
-        try:
-            await run.carry()
-        finally:
-            run.abandon()
+        return Run(self, payer, ask, job or JobId(self.rng.randbytes(32)), listener).carry()
 
     def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
         """As `carry`, for a caller that takes the events one by one. Closing the generator cancels the job."""

@@ -73,7 +73,7 @@ MOST_REASONS = 16
 class Run:
     def __init__(self, owner: "Dispatcher", payer: Payer, ask: Ask, job: JobId, listener: Listener) -> None:
         request = ask.request
-        self.most = None if isinstance(request, EmbedRequest) else request.max_tokens
+        self.most = None if type(request) is EmbedRequest else request.max_tokens
         if ask.emitted and (self.most is None or len(ask.emitted) > self.most):
             raise BadRequest("More tokens are there already than the answer may have.")
         self.owner = owner
@@ -99,34 +99,34 @@ class Run:
         self.broken = False
         self.announced = False
         self.reported = False
+        self.final: Ended | None = None  # where nothing will be added to the account
         self.began = asyncio.get_running_loop().time()
 
     async def carry(self) -> None:
+        """To its end; whatever ends it, what runs is accounted for."""
         self.owner.failover.begin()
-        while self.state.finish is RUNNING:
-            if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
-                self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
-                break
-            if self.listener.full:  # what happened is taken note of before the job goes on
-                await self.listener.drain()
-            attempt = await self._open_next()
-            if attempt is None:
-                continue
-            self.settle(await self._play(attempt))
-        if self.dropping:
-            await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
-        self.listener.hear(self._report())
+        try:
+            while self.state.finish is RUNNING:
+                if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
+                    self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
+                    break
+                if self.listener.full:  # what happened is taken note of before the job goes on
+                    await self.listener.drain()
+                attempt = await self._open_next()
+                if attempt is not None:
+                    self.settle(await self._play(attempt))
+            if self.dropping:
+                await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
+            self.listener.hear(self._report())
+        finally:
+            self._abandon()
 
     # Which host
 
-    async def _next_host(self) -> Pick:
-        if len(self.owner.failover.quarantine):
-            self._check_quarantine()
-        if self.broken:
-            self.broken = False
-            await self._leave()
-        pick = self.choose()
-        if pick is None and self.preempted:
+    async def _waited(self) -> Pick:
+        """A host, though there is none at once."""
+        pick: Pick | None = None
+        if self.preempted:
             pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, self._patience())
         if pick is None and self.owner.scout is not None:
             pick = await self._from_elsewhere(self.owner.scout)
@@ -216,7 +216,14 @@ class Run:
     async def _open_next(self) -> Attempt | None:
         """As `open`. Near prices are drawn by lot, so a cap that is nearly spent may not cover the host that was drawn:
         then one takes the job for whom enough is locked already, or the cheapest."""
-        pick = await self._next_host()
+        if len(self.owner.failover.quarantine):
+            self._check_quarantine()
+        if self.broken:
+            self.broken = False
+            await self._leave()
+        pick = self.choose()
+        if pick is None:
+            pick = await self._waited()
         try:
             return await self.open(pick)
         except OutOfFunds:
@@ -436,15 +443,15 @@ class Run:
         task.add_done_callback(self.dropping.discard)
         self.owner.later(task)
 
-    def abandon(self) -> None:
-        """The consumer is gone: cancel what runs, and account for it in the background."""
+    def _abandon(self) -> None:
+        """Where the consumer is gone: cancel what runs, and account for it in the background."""
         if not self.live:
             if not self.reported:
                 self._report()
             return
-        self.owner.later(asyncio.ensure_future(self._abandon()))
+        self.owner.later(asyncio.ensure_future(self._account_for_all()))
 
-    async def _abandon(self) -> None:
+    async def _account_for_all(self) -> None:
         current = [one for one in self.live if one is self.current]
         await asyncio.gather(*self.dropping, *map(self._wind_down, current), return_exceptions=True)
         for attempt in list(self.live):  # a rival that had not begun
@@ -469,16 +476,19 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _report(self) -> Ended:
+        account = account_of(self)
         if self.settled and not self.reported:
             self.reported = True
+            if not self.dropping and not any(attempt.bare for attempt, _ in self.settled):
+                self.final = account
             self.owner.funds.tab.when_signed(self._signed)
-        return account_of(self)
+        return account
 
     def _signed(self) -> None:
         """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
         owner = self.owner
-        if owner.sheaves is None:
-            owner.on_end(account_of(self))
+        if owner.sheaves is None or self.final is not None:
+            owner.on_end(self.final or account_of(self))
         else:
             attempts = [attempt for attempt, wanted in self.settled if wanted]
             owner.sheaves.when_bound(attempts, lambda: owner.on_end(account_of(self)))
