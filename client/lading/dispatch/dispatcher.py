@@ -99,6 +99,8 @@ class Dispatcher:
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
         self.sheaves = Sheaves(self.court, rng, self._lied) if bare else None
         self._background: set[asyncio.Task[None]] = set()
+        self._leaving: deque[Attempt] = deque()
+        self._closes = False
 
     @property
     def reserved(self) -> dict[ChannelKey, int]:
@@ -123,8 +125,23 @@ class Dispatcher:
 
     def let_go(self, attempts: "list[Attempt]") -> None:
         """Close the streams of attempts that are over."""
-        if attempts:
-            self.later(asyncio.ensure_future(_close(attempts)))
+        self._leaving.extend(attempts)
+        if self._leaving and not self._closes:
+            self._closes = True
+            self.later(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        """A moment for all, and a new one where that was not enough: a timer for each costs more than closing."""
+        try:
+            while self._leaving:
+                try:
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        while self._leaving:
+                            await self._leaving.popleft().close()
+                except TimeoutError:
+                    pass
+        finally:
+            self._closes = False
 
     async def settle(self) -> None:
         """Sign for all that is owed, and wait until all is reported that has ended."""
@@ -143,15 +160,3 @@ class Dispatcher:
             self.funds.tab.close()
         if self.sheaves is not None:
             await self.sheaves.close()
-
-
-async def _close(attempts: "list[Attempt]") -> None:
-    """A moment for all of them, and a new one where that was not enough: a timer for each costs more than closing."""
-    left = deque(attempts)
-    while left:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                while left:
-                    await left.popleft().close()
-        except TimeoutError:
-            pass

@@ -99,7 +99,6 @@ class Run:
         self.broken = False
         self.announced = False
         self.reported = False
-        self.final: Ended | None = None  # where nothing will be added to the account
         self.began = asyncio.get_running_loop().time()
 
     async def carry(self) -> None:
@@ -476,19 +475,16 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _report(self) -> Ended:
-        account = account_of(self)
         if self.settled and not self.reported:
             self.reported = True
-            if not self.dropping and not any(attempt.bare for attempt, _ in self.settled):
-                self.final = account
             self.owner.funds.tab.when_signed(self._signed)
-        return account
+        return account_of(self)
 
     def _signed(self) -> None:
         """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
         owner = self.owner
-        if owner.sheaves is None or self.final is not None:
-            owner.on_end(self.final or account_of(self))
+        if owner.sheaves is None:
+            owner.on_end(account_of(self))
         else:
             attempts = [attempt for attempt, wanted in self.settled if wanted]
             owner.sheaves.when_bound(attempts, lambda: owner.on_end(account_of(self)))
