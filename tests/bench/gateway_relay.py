@@ -41,8 +41,9 @@ class _Upstream(asyncio.Protocol):
 
     def __init__(self, idle: list[_Upstream]) -> None:
         self._idle = idle
-        self._parser = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
         self.over = asyncio.Event()
 
     def connection_made(self, transport: Any) -> None:
@@ -71,9 +72,6 @@ class _Upstream(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if not self._whole:
             self._reply.start(200, self._type)
-
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         body = b"".join(self._pieces)
