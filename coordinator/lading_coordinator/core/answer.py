@@ -62,21 +62,29 @@ def usage(prompt: int, output: int) -> bytes:
 
 def lading_facts(bill: Bill) -> bytes:
     """As JSON. All of it is hex and digits: nothing needs to be escaped."""
+    cost, decimals = bill.cost, bill.decimals
+    coins = format_amount(cost, decimals)
     hosts: dict[str, None] = {}
     parts = []
     for share in bill.shares:
-        host = f'"{to_hex(share.host)}"'
+        host, amount = to_hex(share.host), share.amount
         hosts[host] = None
-        amount = share.amount
-        coins = format_amount(amount, bill.decimals)
-        first, tokens = share.first, share.tokens
-        did = f'"first":{first},"tokens":{tokens},"amount_wei":"{amount}","amount":"{coins}"'
-        parts.append(f'{{"host":{host},{did}}}')
-    jobs = [f'"{to_hex(job)}"' for job in bill.jobs]
-    named = jobs[0] if len(jobs) == 1 else f'{jobs[0]},"jobs":[{",".join(jobs)}]'
-    cost = bill.cost
-    spent = f'"cost_wei":"{cost}","cost":"{format_amount(cost, bill.decimals)}"'
-    return f'{{"job":{named},{spent},"hosts":[{",".join(hosts)}],"parts":[{",".join(parts)}]}}'.encode()
+        own = coins if amount == cost else format_amount(amount, decimals)
+        parts.append(
+            f'{{"host":"{host}","first":{share.first},"tokens":{share.tokens},"amount_wei":"{amount}","amount":"{own}"}}'
+        )
+    jobs = [to_hex(job) for job in bill.jobs]
+    several = f'"jobs":["{_quoted(jobs)}"],' if len(jobs) > 1 else ""
+    named = f'"{_quoted(list(hosts))}"' if hosts else ""
+    return (
+        f'{{"job":"{jobs[0]}",{several}"cost_wei":"{cost}","cost":"{coins}",'
+        f'"hosts":[{named}],"parts":[{",".join(parts)}]}}'
+    ).encode()
+
+
+def _quoted(words: list[str]) -> str:
+    """What stands between the first and the last quotation mark of a list."""
+    return words[0] if len(words) == 1 else '","'.join(words)
 
 
 def error_tree(error: ApiError) -> dict[str, Any]:

@@ -5,21 +5,20 @@ the rest stands in its last event, and in the ledger under the job's id. No trai
 from collections.abc import Collection, Sequence
 
 from lading.dispatch import Ended, Started
-from lading_protocol.ids import Address, JobId
+from lading_coordinator.core.answer import Bill
+from lading_protocol.ids import Address, JobId, to_hex
 from lading_protocol.offers import KnownOffer
 
 RECEIPTS = "/lading/v1/receipts/"
 
 
-def at_end(ended: Sequence[Ended]) -> bytes:
+def at_end(ended: Sequence[Ended], bill: Bill) -> bytes:
     """Of a whole answer."""
     offers: dict[Address, KnownOffer] = {}
-    cost = 0
     for one in ended:
         for part in one.parts:
             offers[part.host] = part.offer
-            cost += part.amount
-    return b"%b%bx-lading-cost: %d\r\n" % (_jobs([one.job for one in ended]), _hosts(offers), cost)
+    return b"%b%bx-lading-cost: %d\r\n" % (_jobs(bill.jobs), _hosts(offers), bill.cost)
 
 
 def at_start(jobs: Sequence[JobId], started: Collection[Started]) -> bytes:
@@ -29,17 +28,21 @@ def at_start(jobs: Sequence[JobId], started: Collection[Started]) -> bytes:
 
 def _jobs(jobs: Sequence[JobId]) -> bytes:
     """Lists where a reply has several jobs. The links are to be read once the answer is over."""
-    ids = ["0x" + job.hex() for job in jobs]
-    links = ",".join([RECEIPTS + id for id in ids])
-    return f"x-lading-job: {','.join(ids)}\r\nx-lading-receipt: {links}\r\n".encode()
+    ids = [to_hex(job) for job in jobs]
+    told, links = ",".join(ids), f",{RECEIPTS}".join(ids)
+    return f"x-lading-job: {told}\r\nx-lading-receipt: {RECEIPTS}{links}\r\n".encode()
 
 
 def _hosts(offers: dict[Address, KnownOffer]) -> bytes:
     """Each host, and in the same order what it asks: wei for 1,000 tokens of the prompt and of the answer."""
     if not offers:
         return b""
-    hosts = ",".join(["0x" + host.hex() for host in offers])
-    prices = [offer.price for offer in offers.values()]
-    inputs = ",".join([str(price.input) for price in prices])
-    outputs = ",".join([str(price.output) for price in prices])
-    return f"x-lading-host: {hosts}\r\nx-lading-price-input: {inputs}\r\nx-lading-price-output: {outputs}\r\n".encode()
+    hosts, inputs, outputs = [], [], []
+    for host, offer in offers.items():
+        price = offer.price
+        hosts.append(to_hex(host))
+        inputs.append(str(price.input))
+        outputs.append(str(price.output))
+    who, asked, answered = ",".join(hosts), ",".join(inputs), ",".join(outputs)
+    told = f"x-lading-host: {who}\r\nx-lading-price-input: {asked}\r\nx-lading-price-output: {answered}\r\n"
+    return told.encode()

@@ -234,7 +234,7 @@ class Gateway:
                 await self._runner.carry(payer, wanted, heard, JobId(self._fresh(32)))
             bill = self._bill(vectors.ended)
             body = embeddings(ask.model, vectors.matrix, bill, as_base64=ask.base64)
-            reply.send(200, body, JSON, at_end(vectors.ended))
+            reply.send(200, body, JSON, at_end(vectors.ended, bill))
 
     def _bill(self, ended: Sequence[Ended]) -> Bill:
         cost = prompt = output = 0

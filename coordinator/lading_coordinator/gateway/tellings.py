@@ -99,7 +99,8 @@ class Gathered:
         answers = [
             Answer("".join(self._texts[at]), one.finish, tuple(self._chances[at])) for at, one in enumerate(ended)
         ]
-        self._reply.send(200, self._dialect.whole(answers, self._bill(ended)), JSON, at_end(ended))
+        bill = self._bill(ended)
+        self._reply.send(200, self._dialect.whole(answers, bill), JSON, at_end(ended, bill))
 
 
 class Vectors:
