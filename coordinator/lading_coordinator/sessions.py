@@ -5,10 +5,9 @@ What a session may spend is the chain's word; it is cached, refreshed by events,
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -121,10 +120,12 @@ class Sessions:
         assert seat.view is not None
         return Payer(seat.key, seat.payer, limit_of(seat.view))
 
-    @contextlib.contextmanager
-    def working(self, payer: Payer, count: int = 1) -> Iterator[None]:
+    def working(self, payer: Payer, count: int = 1) -> "Working":
         """Counts `count` jobs, running or waiting. Raises ApiError (429)."""
-        who = payer.key.address
+        return Working(self, payer.key.address, count)
+
+    def begin(self, who: Address, count: int) -> None:
+        """Raises ApiError (429)."""
         mine = self._busy.get(who, 0)
         if mine + count > self._bounds.each or self._total + count > self._bounds.all:
             whose = "This API key has" if mine + count > self._bounds.each else "The coordinator has"
@@ -133,13 +134,12 @@ class Sessions:
             )
         self._busy[who] = mine + count
         self._total += count
-        try:
-            yield
-        finally:
-            self._total -= count
-            self._busy[who] -= count
-            if not self._busy[who]:
-                del self._busy[who]
+
+    def end(self, who: Address, count: int) -> None:
+        self._total -= count
+        left = self._busy.pop(who) - count
+        if left:
+            self._busy[who] = left
 
     def signs(self, signer: Address) -> bool:
         """Whether this process signs for the session."""
@@ -245,6 +245,23 @@ class Sessions:
 
     def _key(self, nonce: bytes) -> PrivateKey:
         return self._master.child(f"lading/session/{nonce.hex()}")
+
+
+class Working:
+    """Around jobs of a session that are counted."""
+
+    __slots__ = ("_count", "_sessions", "_who")
+
+    def __init__(self, sessions: Sessions, who: Address, count: int) -> None:
+        self._sessions = sessions
+        self._who = who
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._sessions.begin(self._who, self._count)
+
+    def __exit__(self, *failure: object) -> None:
+        self._sessions.end(self._who, self._count)
 
 
 def _read_view(text: str) -> View:

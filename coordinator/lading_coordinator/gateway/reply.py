@@ -148,7 +148,7 @@ class Reply:
         told = [self._opening] if self._opening else []
         if self._pieces:
             if self._chunked:
-                told.append(f"{self._size:x}\r\n".encode())
+                told.append(b"%x\r\n" % self._size)
             told += self._pieces
             if self._chunked:
                 told.append(b"\r\n")
