@@ -53,8 +53,8 @@ class Request:
 
     def bearer(self) -> str:
         """The token of the Authorization header, or nothing."""
-        kind, _, token = self.headers.get(b"authorization", b"").partition(b" ")
-        return token.strip().decode("latin-1") if kind.lower() == b"bearer" else ""
+        told = self.headers.get(b"authorization", b"")
+        return told[7:].strip().decode("latin-1") if told[:7].lower() == b"bearer " else ""
 
 
 # It answers at once, or later from callbacks of its own; or it gives what is still to be done, for a task to do.
@@ -219,7 +219,8 @@ class Connection(asyncio.Protocol):
         request = Request(method, self._path, self._headers, bytes(body))
         request.query = self._query
         request.version = parser.get_http_version()
-        request.keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
+        upgrades = (b"upgrade" in self._headers or method == "CONNECT") and parser.should_upgrade()
+        request.keep_alive = parser.should_keep_alive() and not upgrades
         request.client = self._client
         request.secure = self._secure
         self._turn(IDLE)
