@@ -88,7 +88,7 @@ def parse_amount(text: str, decimals: int) -> Wei:
 def format_amount(amount: int, decimals: int, places: int | None = None) -> str:
     """Wei as a decimal number of tokens: exact, or cut (never rounded up) to `places`."""
     sign, value = ("-", -amount) if amount < 0 else ("", amount)
-    whole, fraction = divmod(value, 10**decimals)
-    digits = f"{fraction:0{decimals}d}" if decimals else ""
-    digits = digits.rstrip("0") if places is None else digits[:places]
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    told = str(value).rjust(decimals + 1, "0")
+    point = len(told) - decimals
+    digits = told[point:].rstrip("0") if places is None else told[point:][:places]
+    return f"{sign}{told[:point]}.{digits}" if digits else f"{sign}{told[:point]}"
