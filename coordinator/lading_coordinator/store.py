@@ -190,7 +190,7 @@ class Store:
                 for table, some in rows.items():
                     if some:
                         places = ",".join("?" * len(some[0]))
-                        self._db.executemany(f"insert or ignore into {table} values ({places})", some)
+                        self._db.executemany(f"insert or ignore into {table} values ({places})", map(_plain, some))
                 self._db.execute("commit")
             except sqlite3.Error as error:
                 if self._db.in_transaction:
@@ -213,6 +213,12 @@ class Store:
     def close(self) -> None:
         with self._guard:
             self._db.close()
+
+
+def _plain(row: Sequence[Any]) -> list[Any]:
+    """Its bytes as the one type of bytes that sqlite3 takes as it is: for others it first looks how to convert each,
+    which takes as long as to write them."""
+    return [bytearray(value) if type(value) is bytes else value for value in row]
 
 
 class FolderLock:
