@@ -20,8 +20,9 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import Lock, Voucher
 
 log = logging.getLogger(__name__)
-# So many writes make a log of the length at which sqlite would fold it by itself, within a write.
+# Writes after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
 FOLD_AFTER = 1000
+_LONGEST = 20_000
 _SCHEMA = """
 create table if not exists channels (
     signer blob not null, host blob not null, terms blob not null, epoch integer not null,
@@ -67,7 +68,7 @@ class Purse:
             self._db = sqlite3.connect(str(path), isolation_level=None)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=normal")
-            self._db.execute("pragma wal_autocheckpoint=0")
+            self._db.execute(f"pragma wal_autocheckpoint={_LONGEST}")
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise PurseError(f"The purse {path} does not open: {error}.") from error
