@@ -482,12 +482,14 @@ class Run:
 
     def _signed(self) -> None:
         """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
-        owner = self.owner
-        if owner.sheaves is None:
-            owner.on_end(account_of(self))
+        sheaves = self.owner.sheaves
+        if sheaves is None:
+            self._account()
         else:
-            attempts = [attempt for attempt, wanted in self.settled if wanted]
-            owner.sheaves.when_bound(attempts, lambda: owner.on_end(account_of(self)))
+            sheaves.when_bound([attempt for attempt, wanted in self.settled if wanted], self._account)
+
+    def _account(self) -> None:
+        self.owner.on_end(account_of(self))
 
 
 def some(reasons: list[str]) -> list[str]:

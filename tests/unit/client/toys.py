@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import msgspec
 
@@ -165,13 +166,17 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *tricks: "Trick | Host", step: int = 1, seed: int = 0, limits: Limits | None = None
+    *tricks: "Trick | Host",
+    step: int = 1,
+    seed: int = 0,
+    limits: Limits | None = None,
+    purse: Path | str = ":memory:",
 ) -> AsyncIterator[World]:
     net = MemoryNetwork(seed=seed)
     hosts = [
         trick if isinstance(trick, Host) else Host(key(f"host {i}"), trick, step) for i, trick in enumerate(tricks)
     ]
-    directory, purse = Directory(needs_beats=False), Purse(":memory:", RECORD.settlement_domain)
+    directory, held = Directory(needs_beats=False), Purse(purse, RECORD.settlement_domain)
     transports = []
     for host in hosts:
         transport = net.transport(host.key)
@@ -183,12 +188,12 @@ async def world(
         transports.append(transport)
     mine = net.transport(PAYER)
     limits = limits or Limits(attempts=4)
-    dispatcher = Dispatcher(mine, directory, purse, RECORD, lambda: NOW, random.Random(seed), limits)
-    yield World(net, hosts, purse, dispatcher)
+    dispatcher = Dispatcher(mine, directory, held, RECORD, lambda: NOW, random.Random(seed), limits)
+    yield World(net, hosts, held, dispatcher)
     await dispatcher.close()
     for transport in [mine, *transports]:
         await transport.close()
-    purse.close()
+    held.close()
 
 
 def simulate(play: Callable[[], Awaitable[None]]) -> None:
