@@ -1,4 +1,4 @@
-// What client/js makes of the streams that stdin has, gateway after gateway, for a comparison with lading.core.continued.
+// What client/js makes of the streams that stdin has, gateway after gateway: compared with lading.core.continued.
 import { Continued } from "../../../../client/js/continued.mjs";
 
 let given = "";
@@ -13,7 +13,8 @@ const found = JSON.parse(given).map(({ asked, gateways }) => {
     const { begun, able, done, moved, progress, jobs, hosts, failed, shown, fault } = answer;
     const lists = { jobs: [...jobs], hosts: [...hosts] };
     const told = { ready, body, begun, able, done, moved, progress, ...lists, shown, cost: String(answer.cost) };
-    return { ...told, failed: failed && [failed.code, failed.message], fault: fault !== null, receipts: answer.receipts() };
+    const why = { failed: failed && [failed.code, failed.message], fault: fault !== null };
+    return { ...told, ...why, receipts: answer.receipts() };
   });
 });
 process.stdout.write(JSON.stringify(found));
