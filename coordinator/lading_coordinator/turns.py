@@ -16,7 +16,6 @@ import msgspec
 from lading.core.matching import BEAT_LIMIT, Filters, Want, aim_of, output_bound
 from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
-from lading.dispatch.purse import ChannelKey
 from lading.errors import NoHost, OutOfFunds
 from lading_coordinator.core.admission import Admission, Band, Room, Shed, Ticket
 from lading_coordinator.errors import ApiError
@@ -211,7 +210,7 @@ class Turns:
     def _lacking(self, payer: Payer, known: KnownOffer, need: int) -> int:
         """What is missing for the job's worst case at this host, as the dispatcher would find it (wei)."""
         purse, signer = self._dispatcher.purse, payer.key.address
-        key = ChannelKey(signer, known.host, known.terms, purse.epoch(signer, known.host, known.terms))
+        key = purse.used(signer, known.host, known.terms)
         held = purse.channel(key)
         target = held.cumulative + self._dispatcher.funds.pending(key) + need
         return target - max(held.locked, held.locked + payer.limit - purse.locked(signer))

@@ -70,7 +70,7 @@ class Funds:
     def _asked(self, payer: Payer, ask: Ask, offer: KnownOffer, done: int) -> tuple[ChannelKey, int, int, int]:
         """The channel, what the rest of the job may cost, what its lock must come to, and what it may come to (wei)."""
         purse, signer = self._purse, payer.key.address
-        key = ChannelKey(signer, offer.host, offer.terms, purse.epoch(signer, offer.host, offer.terms))
+        key = purse.used(signer, offer.host, offer.terms)
         prompt, output = worst_case(ask.request, offer.detail.context)
         need = attempt_amount(offer.price, prompt, done, max(output - done, 0))
         unlocked = payer.limit - purse.locked(signer)  # first: this may sign for what is on the tab

@@ -77,21 +77,25 @@ class Purse:
         self._folding: threading.Thread | None = None
         self._cache: dict[ChannelKey, PayerChannel] = {}
         self._locked: dict[Address, int] = {}
-        self._epochs: dict[tuple[Address, Address, TermsId], int] = {}
+        self._used: dict[tuple[Address, Address, TermsId], ChannelKey] = {}
         # Who keeps amounts back for a moment signs for them when somebody looks at all channels.
         self.before_look: Callable[[], None] = lambda: None
 
-    def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
-        """The channel generation in use; a channel that was closed on chain lives on under the next one."""
-        place = signer, host, terms
-        if place not in self._epochs:
+    def used(self, signer: Address, host: Address, terms: TermsId) -> ChannelKey:
+        """The channel in use; one that was closed on chain lives on under the next epoch."""
+        found = self._used.get((signer, host, terms))
+        if found is None:
+            place = signer, host, terms
             row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
-            self._epochs[place] = int(row[0]) if row else 0
-        return self._epochs[place]
+            found = self._used[place] = ChannelKey(signer, host, terms, int(row[0]) if row else 0)
+        return found
+
+    def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
+        return self.used(signer, host, terms).epoch
 
     def set_epoch(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
         self._write("insert or replace into epochs values (?,?,?,?)", [(signer, host, terms, epoch)])
-        self._epochs[signer, host, terms] = epoch
+        self._used[signer, host, terms] = ChannelKey(signer, host, terms, epoch)
         self._locked.pop(signer, None)
 
     def closed(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
@@ -100,16 +104,16 @@ class Purse:
             self.set_epoch(signer, host, terms, epoch + 1)
 
     def channel(self, key: ChannelKey) -> PayerChannel:
-        if key not in self._cache:
+        found = self._cache.get(key)
+        if found is None:
             row = self._db.execute(
                 "select cumulative, voucher, locked, lock from channels"
                 " where signer=? and host=? and terms=? and epoch=?",
                 (key.signer, key.host, key.terms, key.epoch),
             ).fetchone()
-            self._cache[key] = (
-                PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
-            )
-        return self._cache[key]
+            found = PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
+            self._cache[key] = found
+        return found
 
     @property
     def folds(self) -> bool:
