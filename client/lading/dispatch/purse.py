@@ -77,25 +77,26 @@ class Purse:
         self._folding: threading.Thread | None = None
         self._cache: dict[ChannelKey, PayerChannel] = {}
         self._locked: dict[Address, int] = {}
-        self._used: dict[tuple[Address, Address, TermsId], ChannelKey] = {}
+        self._current: dict[tuple[Address, Address, TermsId], ChannelKey] = {}
         # Who keeps amounts back for a moment signs for them when somebody looks at all channels.
         self.before_look: Callable[[], None] = lambda: None
 
-    def used(self, signer: Address, host: Address, terms: TermsId) -> ChannelKey:
-        """The channel in use; one that was closed on chain lives on under the next epoch."""
-        found = self._used.get((signer, host, terms))
-        if found is None:
-            place = signer, host, terms
-            row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
-            found = self._used[place] = ChannelKey(signer, host, terms, int(row[0]) if row else 0)
-        return found
-
     def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
-        return self.used(signer, host, terms).epoch
+        """The channel generation in use; a channel that was closed on chain lives on under the next one."""
+        return self.current(signer, host, terms).epoch
+
+    def current(self, signer: Address, host: Address, terms: TermsId) -> ChannelKey:
+        """The channel in use."""
+        place = signer, host, terms
+        found = self._current.get(place)
+        if found is None:
+            row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
+            found = self._current[place] = ChannelKey(signer, host, terms, int(row[0]) if row else 0)
+        return found
 
     def set_epoch(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
         self._write("insert or replace into epochs values (?,?,?,?)", [(signer, host, terms, epoch)])
-        self._used[signer, host, terms] = ChannelKey(signer, host, terms, epoch)
+        self._current[signer, host, terms] = ChannelKey(signer, host, terms, epoch)
         self._locked.pop(signer, None)
 
     def closed(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
@@ -151,13 +152,11 @@ class Purse:
 
     def locked(self, signer: Address) -> Wei:
         """All that this signer has locked, over the channels in use (wei)."""
-        if signer not in self._locked:
-            self._locked[signer] = sum(
-                channel.locked
-                for key, channel in self.channels(signer)
-                if key.epoch == self.epoch(signer, key.host, key.terms)
-            )
-        return Wei(self._locked[signer])
+        found = self._locked.get(signer)
+        if found is None:
+            used = [one for key, one in self.channels(signer) if key == self.current(signer, key.host, key.terms)]
+            found = self._locked[signer] = sum(one.locked for one in used)
+        return Wei(found)
 
     def latest(self, host: Address) -> list[tuple[bytes, bytes]]:
         """(voucher, lock) of every channel with this host that has a voucher, for a host that asks."""

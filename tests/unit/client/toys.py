@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from factories import NOW, chat_request, job_id, key, known_offer, network
+from factories import NOW, chat_request, job_id, key, known_offer, network, with_changes
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse
 from lading.dispatch.dispatcher import Event, Limits
 from lading.dispatch.purse import ChannelKey
@@ -32,7 +32,6 @@ from lading_protocol.messages import (
     Tokens,
     request_hash,
 )
-from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt, Voucher
 from lading_protocol.transcript import commitment, prompt_hash, roll, rolling_start
@@ -184,7 +183,7 @@ async def world(
         transport.handle(JOB, host.serve)
         endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
         changed = msgspec.structs.replace(host.offer.detail, endpoints=(endpoint,))
-        host.offer = KnownOffer(host.offer.id, host.offer.offer, changed, host.offer.advert)
+        host.offer = with_changes(host.offer, detail=changed)
         directory.put(host.offer)
         transports.append(transport)
     mine = net.transport(PAYER)
