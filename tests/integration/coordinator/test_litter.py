@@ -15,13 +15,15 @@ from integration.coordinator.town import town
 ASKED = 24
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_request_leaves_nothing_for_the_collector(stream: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stream", "kept"), [(False, True), (True, True), (False, False)])
+def test_a_request_leaves_nothing_for_the_collector(stream: bool, kept: bool, tmp_path: Path) -> None:
+    """`kept`: on a connection that stays."""
+
     async def story() -> collections.Counter[str]:
         async with town(tmp_path) as made:
             await made.host("host")
             body = {"model": "storyteller", "messages": [{"role": "user", "content": "tell me"}], "stream": stream}
-            head = {"authorization": f"Bearer {await made.session()}"}
+            head = {"authorization": f"Bearer {await made.session()}"} | ({} if kept else {"connection": "close"})
             async with httpx.AsyncClient(base_url=made.url, headers=head) as client:
 
                 async def ask(times: int) -> None:
