@@ -54,8 +54,8 @@ create table if not exists marks (
     job blob not null, attempt integer not null, marks blob not null, primary key (job, attempt)
 );
 create index if not exists parts_by_leaf on parts (leaf);
-create index if not exists parts_by_round on parts (round);
-create index if not exists parts_to_anchor on parts (job, attempt) where round is null and leaf is not null;
+create index if not exists parts_in_round on parts (round) where round is not null;
+create index if not exists parts_in_none on parts (round) where round is null and leaf is not null;
 create table if not exists rounds (
     n integer primary key, root blob not null, leaves integer not null, state text not null,
     block integer not null default 0, picked integer not null default 0, at real not null
@@ -125,7 +125,7 @@ create table if not exists twins (
 
 # What was changed in tables that were there before: scripts, each run once, never edited. A new column goes here and
 # into the table above; a new table only there.
-STEPS: tuple[Step, ...] = ()
+STEPS: tuple[Step, ...] = ("drop index if exists parts_by_round; drop index if exists parts_to_anchor;",)
 
 
 class Store:
