@@ -41,6 +41,9 @@ class Stalled(StreamCut, frozen=True):
     """Nothing came for longer than this host usually takes. It may still come."""
 
 
+def _nobody() -> None: ...
+
+
 class Attempt:
     """`owed` is what the host has delivered in wei, `promised` what is signed for of it or will be with the channel's
     next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher. `receipt` is the
@@ -68,7 +71,7 @@ class Attempt:
         self.receipt: SignedReceipt | None = None
         self.marks: tuple[bytes, ...] = ()
         self.bare: dict[Digest, tuple[Receipt, tuple[bytes, ...]]] = {}
-        self.when_bound: Callable[[], None] = lambda: None
+        self.when_bound: Callable[[], None] = _nobody
         self.last: Event | None = None
         self.settling = Settling.OPEN
         self.patience = 0.0
@@ -262,14 +265,17 @@ class Attempt:
         receipt, marks = self.bare.pop(digest)
         if self.receipt is None or receipt.output_tokens >= self.receipt.value.output_tokens:
             self.receipt, self.marks = Signed(receipt, signature), marks
-        if not self.bare:
-            self.when_bound()
+        self._all_bound()
 
     def unbound(self, digest: Digest) -> None:
         """It will not."""
         del self.bare[digest]
+        self._all_bound()
+
+    def _all_bound(self) -> None:
         if not self.bare:
-            self.when_bound()
+            told, self.when_bound = self.when_bound, _nobody  # who was told holds this attempt: let go of it
+            told()
 
     async def close(self) -> None:
         """Its stream. How long that may take is the caller's to bound."""

@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._client = ""
         self._secure = False
         self._waiting: deque[Request] = deque()
@@ -125,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._peers.discard(self)
         self.closing = True
         self._transport = None
+        self._parser = None  # it holds this connection
         self._waiting.clear()
         self.resume_writing()
         reply, self._reply = self._reply, None
