@@ -6,7 +6,7 @@ Only for measuring the data plane: it knows no error, no time-out and no second 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any
 
 import httptools
@@ -23,7 +23,7 @@ class Relay:
         self._port = int(port)
         self._idle: list[_Upstream] = []
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None] | None:
         if not self._idle:
             return self._connect(request, reply)
         self._idle.pop().ask(request, reply)

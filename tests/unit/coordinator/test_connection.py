@@ -258,6 +258,16 @@ def test_who_answers_without_a_task_hears_that_the_client_is_gone() -> None:
     wired(story, app=app)
 
 
+def test_a_client_that_goes_in_the_turn_in_which_it_asked_is_not_answered() -> None:
+    async def story(wire: Wire) -> None:
+        wire.send(encode("POST", "/a", b"1"))
+        wire.hang_up()
+        await asyncio.sleep(1)
+        assert wire.read() == b""
+
+    wired(story)
+
+
 def test_what_stands_behind_the_last_request_is_not_asked() -> None:
     app = Callbacks()
 
