@@ -4,7 +4,7 @@ import msgspec
 
 from lading_protocol.errors import BadAmount
 from lading_protocol.ids import Wei
-from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Request, RichChat
+from lading_protocol.messages import CallRequest, EmbedRequest, Request, RichChat
 from lading_protocol.work import task_prompt_size
 
 PER = 1000
@@ -45,12 +45,14 @@ def prompt_bound(request: Request) -> int:
 
 
 def _bound_of(request: Request) -> int:
-    if isinstance(request, ChatRequest):
-        turns = sum([_bytes_of(m.content) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages])
-        return turns + TEMPLATE_OVERHEAD + (_rich_bound(request) if isinstance(request, RichChat) else 0)
-    if isinstance(request, CallRequest):
+    if type(request) is EmbedRequest:
+        return sum(_bytes_of(text) + MESSAGE_OVERHEAD for text in request.inputs)
+    if type(request) is CallRequest:
         return task_prompt_size(request)
-    return sum(_bytes_of(text) + MESSAGE_OVERHEAD for text in request.inputs)
+    bound = TEMPLATE_OVERHEAD
+    for message in request.messages:
+        bound += _bytes_of(message.content) + len(message.role) + MESSAGE_OVERHEAD
+    return bound + _rich_bound(request) if type(request) is RichChat else bound
 
 
 def _bytes_of(text: str) -> int:
@@ -70,9 +72,9 @@ def worst_case(request: Request, context: int) -> tuple[int, int]:
 
     A host refuses what does not fit, so no more money need be bound to it, however long the request is.
     """
-    if not isinstance(request, EmbedRequest):
-        return min(prompt_bound(request), context), min(request.max_tokens, context)
-    return sum(min(_bytes_of(text) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
+    if type(request) is EmbedRequest:
+        return sum(min(_bytes_of(text) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
+    return min(prompt_bound(request), context), min(request.max_tokens, context)
 
 
 def parse_amount(text: str, decimals: int) -> Wei:
