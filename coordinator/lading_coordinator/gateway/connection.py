@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._secure = False
         self._waiting: deque[Request] = deque()
         self._reply: Reply | None = None
-        self._work: deque[tuple[Request, Reply, Coroutine[Any, Any, None]]] = deque()
+        self._work: list[tuple[Request, Reply, Coroutine[Any, Any, None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -370,17 +370,21 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         """Does what answers are still to be made of, one after another: a task for each costs more than its reading."""
-        while True:
-            while self._work:
-                request, reply, work = self._work.popleft()
-                try:
-                    await work
-                    if not reply.finished:
-                        raise RuntimeError("no answer")
-                except Exception as error:
-                    _failed(request, reply, error)
-            self._idle = self._loop.create_future()
-            await self._idle
+        try:
+            while True:
+                while self._work:
+                    request, reply, work = self._work.pop(0)
+                    try:
+                        await work
+                        if not reply.finished:
+                            raise RuntimeError("no answer")
+                    except Exception as error:
+                        _failed(request, reply, error)
+                    del request, reply, work  # an idle connection holds none
+                self._idle = self._loop.create_future()
+                await self._idle
+        finally:
+            self.abort()  # who cancels it beside us leaves nobody to answer
 
 
 def _failed(request: Request, reply: Reply, error: Exception) -> None:

@@ -1,6 +1,7 @@
 """The HTTP connection by itself: keep-alive, pipelining, chunked bodies, limits, timeouts, and hostile bytes."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -266,6 +267,31 @@ def test_a_client_that_goes_in_the_turn_in_which_it_asked_is_not_answered() -> N
         assert wire.read() == b""
 
     wired(story)
+
+
+def test_an_idle_connection_holds_nothing_of_what_it_was_asked() -> None:
+    async def story(wire: Wire) -> None:
+        for path in ("/a", "/refuse", "/stream", "/a"):
+            wire.send(encode("POST", path, b"1"))
+            await wire.answer()
+        await asyncio.sleep(1)
+        gc.collect()
+        assert [one for one in gc.get_objects() if type(one) in (Request, Reply)] == []
+
+    gc.collect()
+    wired(story)
+
+
+def test_an_answer_that_is_cancelled_from_elsewhere_ends_the_connection() -> None:
+    async def gone(request: Request, reply: Reply) -> None:
+        raise asyncio.CancelledError
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a"))
+        await asyncio.sleep(1)
+        assert wire.closed
+
+    wired(story, app=gone)
 
 
 def test_what_stands_behind_the_last_request_is_not_asked() -> None:
