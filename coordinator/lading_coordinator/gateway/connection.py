@@ -132,8 +132,10 @@ class Connection(asyncio.Protocol):
         reply, self._reply = self._reply, None
         if self._task is not None:
             self._task.cancel()
+            self._task = self._idle = None  # it holds this connection
         for _, _, work in self._work:
             work.close()
+        self._work.clear()
         if reply is not None and reply.gone is not None:
             reply.gone()
         self._tell_ended()
