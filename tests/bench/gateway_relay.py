@@ -59,7 +59,7 @@ class _Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
         if self._pieces:  # of an answer that goes on
-            self._reply.write(b"".join(self._pieces))
+            self._reply.say(b"".join(self._pieces))
             self._pieces.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -81,5 +81,4 @@ class _Upstream(asyncio.Protocol):
         if self._whole:
             self._reply.send(200, body, self._type)
         else:
-            self._reply.write(body)
-            self._reply.end()
+            self._reply.end(body)

@@ -193,8 +193,7 @@ class Gateway:
             except ApiError as error:
                 if not reply.begun or reply.finished:
                     raise
-                reply.write(plan.dialect.broken(error) if plan.stream else broken(error))
-                reply.end()
+                reply.end(plan.dialect.broken(error) if plan.stream else broken(error))
 
     async def _run(self, payer: Payer, plan: "Plan", at: int, telling: Telling) -> None:
         with Heard(telling, plan.places[at], self._metrics, plan.operation, plan.given) as heard:

@@ -335,6 +335,26 @@ def test_pieces_of_one_turn_leave_as_one_chunk_at_its_end() -> None:
     wired(story, app=Callbacks())
 
 
+def test_what_is_said_leaves_at_once_with_all_before_it() -> None:
+    def app(request: Request, reply: Reply) -> None:
+        reply.start(200, b"text/plain")
+        reply.write(b"one ")
+        reply.say(b"two ")
+        reply.say(b"")
+        reply.write(b"three ")
+        asyncio.get_running_loop().call_later(1, reply.end, b"four")
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a"))
+        assert wire.read().endswith(b"\r\n\r\n8\r\none two \r\n")
+        await asyncio.sleep(0.1)
+        assert wire.read() == b"6\r\nthree \r\n"
+        await asyncio.sleep(1)
+        assert wire.read() == b"4\r\nfour\r\n0\r\n\r\n"
+
+    wired(story, app=app)
+
+
 @settings(max_examples=60)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_bytes_break_it(data: bytes, after_head: bool) -> None:
