@@ -27,6 +27,7 @@ def render(views: Views) -> str:
         "symbol": parts.deployment.symbol,
         "http": parts.detail().http,
         "now": parts.clock(),
+        "clock_wrong": parts.clockwatch.words,
     }
     return _templates().get_template("page.html").render(values)
 

@@ -254,9 +254,9 @@ def test_an_answer_that_the_consumer_has_whole_costs_nothing_and_more_than_that_
 def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_it_can(works_until: int) -> None:
     async def play() -> None:
         async with world(honest) as w:
-            real, calls, whole = w.purse.pay, [0], True
+            real, calls, whole = w.purse.pay_all, [0], True
 
-            def pay(*arguments: object) -> bytes:
+            def pay(*arguments: object) -> list[bytes]:
                 nonlocal whole
                 calls[0] += 1
                 if calls[0] > works_until:
@@ -264,7 +264,7 @@ def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_
                     raise PurseError("The disk is full.")
                 return real(*arguments)  # type: ignore[arg-type]
 
-            w.purse.pay = pay  # type: ignore[method-assign]
+            w.purse.pay_all = pay  # type: ignore[method-assign]
             with suppress(LadingError):
                 await ask(w)
             await asyncio.sleep(0.1)
@@ -272,7 +272,7 @@ def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_
             if not whole:
                 with pytest.raises(PurseError):
                     await ask(w, "another")
-            w.purse.pay = real  # type: ignore[method-assign]
+            w.purse.pay_all = real  # type: ignore[method-assign]
             await asyncio.sleep(2)
             [account] = w.ended
             [part] = account.parts
@@ -307,13 +307,13 @@ def test_answers_that_end_within_a_moment_are_paid_with_one_voucher() -> None:
         patient.offer = with_changes(patient.offer, detail=detail)
         async with world(patient) as w:
             await ask(w, "first")
-            real, signed = w.purse.pay, [0]
+            real, signed = w.purse.pay_all, [0]
 
-            def pay(*arguments: object) -> bytes:
+            def pay(*arguments: object) -> list[bytes]:
                 signed[0] += 1
                 return real(*arguments)  # type: ignore[arg-type]
 
-            w.purse.pay = pay  # type: ignore[method-assign]
+            w.purse.pay_all = pay  # type: ignore[method-assign]
             await asyncio.sleep(1)
             await asyncio.gather(*(ask(w, f"job {n}") for n in range(12)))
             await asyncio.sleep(1)
