@@ -270,7 +270,8 @@ def test_a_gateway_that_names_others_is_followed_to_them(tmp_path: Path) -> None
         habits = Habits(length=LENGTH, pause=0.01)
         async with desks(tmp_path, "first", "second", habits=habits) as (first, second):
             api_key = await first.session()
-            first.coordinator.gateway._others = f"x-lading-gateways: {second.url}\r\n".encode()
+            terms = first.coordinator.gateway._terms
+            first.coordinator.gateway._terms = msgspec.structs.replace(terms, gateways=(second.url,))
             second.coordinator.gateway._doorman = first.coordinator.sessions
             async with Client.through(first.url, api_key) as client:
                 unbroken = await whole(client)
