@@ -292,7 +292,7 @@ def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:
 
 
 def _part_row(ended: Ended, part: Part) -> tuple[Any, ...]:
-    packed = part.receipt.pack() if part.receipt is not None else None
+    packed = part.receipt or None
     leaf = packed_leaf(packed) if packed is not None else None
     terms = part.offer.offer.terms
     return ended.job, part.attempt, part.host, terms, part.first, part.tokens, str(part.amount), packed, leaf, None

@@ -57,8 +57,7 @@ def heard(pieces: list[bytes], *, together: bool) -> Outcome:
             event = stop.value
         if event is None:
             break
-        state, effects = job.apply(state, event, DOMAIN, NOW)
-        for effect in effects:
+        for effect in job.apply(state, event, DOMAIN, NOW):
             match effect:
                 case job.Deliver(first, ids, text):
                     assert first == len(found.ids)

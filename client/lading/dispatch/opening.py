@@ -72,7 +72,7 @@ class Asking:
             signer=state.spec.signer,
             epoch=cover.key.epoch,
             request=ask.request,
-            emitted=state.emitted,
+            emitted=tuple(state.emitted),
             lock=cover.lock,
             voucher=self._owner.purse.channel(cover.key).voucher,
             band=BATCH if ask.batch else INTERACTIVE,

@@ -103,7 +103,7 @@ class Run:
         self.owner.failover.begin()
         while self.state.finish is Finish.RUNNING:
             if self._complete():
-                self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
+                self.state.end(Finish.LENGTH)
                 break
             if self.listener.full:  # what happened is taken note of before the job goes on
                 await self.listener.drain()
@@ -250,9 +250,8 @@ class Run:
             owner.funds.release(cover)
             raise
         line = self.asking.line(link)
-        clean = msgspec.structs.replace(self.state, attempt=None, attempts=self.opened)
+        state = begin_attempt(self.state, offer, cover.key.epoch, self.opened, bare=line is not None)
         self.opened += 1
-        state = begin_attempt(clean, offer, cover.key.epoch, bare=line is not None)
         opening = self.asking.opening(link, state, offer, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state, line)
@@ -281,7 +280,7 @@ class Run:
         return attempt
 
     def _goes_on(self) -> bool:
-        return self.state.attempt is not None and self.state.finish is Finish.RUNNING
+        return self.state.runs
 
     async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
         """What a host says after all, or Stalled when the stream may leave it.
@@ -337,8 +336,6 @@ class Run:
                 case Finished():
                     self.owner.directory.worked(attempt.offer.host)
                     self.owner.directory.served(attempt.offer.host, attempt.seconds)
-                case _:
-                    pass
 
     def _answered(self, attempt: Attempt) -> None:
         """The first tokens of this host are here."""
@@ -405,11 +402,11 @@ class Run:
         self.live.remove(attempt)
         owner.funds.settle(self.payer, attempt, late=late)
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
-        if attempt.count or attempt.owed or ((attempt.receipt is not None or attempt.bare) and wanted):
+        if attempt.count or attempt.owed or ((attempt.receipt or attempt.bare) and wanted):
             self.settled.append((attempt, wanted))
             self.spent += attempt.promised
-            if attempt.receipt is not None and not attempt.first and wanted:
-                self.asking.proof = attempt.receipt.pack()
+            if attempt.receipt and not attempt.first and wanted:
+                self.asking.proof = attempt.receipt
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
 
@@ -448,7 +445,7 @@ class Run:
         if self.current is not None:
             self.state = self.current.state
         if self.state.finish is Finish.RUNNING:
-            self.state = msgspec.structs.replace(self.state, finish=Finish.CANCELLED, attempt=None)
+            self.state.end(Finish.CANCELLED)
         self._report()
 
     async def _wind_down(self, attempt: Attempt, *, wanted: bool = True) -> None:
@@ -456,7 +453,7 @@ class Run:
         attempt.send_cancel()
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
-                while attempt.state.attempt is not None and attempt.state.finish is Finish.RUNNING:
+                while attempt.state.runs:
                     event = await attempt.next(LAST_WORD_SECONDS)
                     attempt.apply(event, owner.network.court_domain, owner.clock())
         except TimeoutError:

@@ -233,8 +233,9 @@ class DirectLink:
     def _apply(self, event: yamux.Event) -> None:
         match event:
             case yamux.Received(flow, payload):
-                if flow.owner.arrived(payload):
-                    self._due.append(flow.owner)
+                stream: DirectStream = flow.owner
+                if stream.arrived(payload):
+                    self._due.append(stream)
             case yamux.Opened(flow):
                 flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
                 self.send(flow, multistream.HELLO)

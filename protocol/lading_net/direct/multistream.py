@@ -90,10 +90,13 @@ class Dialler:
 
         Raises UnknownProtocol when the peer declines, ProtocolViolation when it answers anything else.
         """
-        self._lines.held += data
-        while (line := self._lines.next()) is not None:
+        lines, willing = self._lines, proposal(self._name)
+        lines.held += data
+        if not lines.greeted and lines.held.startswith(willing):
+            return lines.held[len(willing) :]
+        while (line := lines.next()) is not None:
             if line == self._name:
-                return self._lines.held
+                return lines.held
             if line == "na":
                 raise UnknownProtocol(f"The peer does not serve {self._name}.")
             raise ProtocolViolation(f"The peer answered {line[:40]!r} to the proposal of {self._name}.")
