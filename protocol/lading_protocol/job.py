@@ -40,9 +40,9 @@ from lading_protocol.receipts import TIERS, Finish, Receipt
 from lading_protocol.transcript import CHUNK_TOKENS, commitment, merkle_root, roll, rolling_start, vectors_leaf
 from lading_protocol.work import text_bytes
 
-CLOCK_SKEW = 120.0
-LIED = "host_lied"
-MOST_JOINED = 64
+CLOCK_SKEW: Final = 120.0
+LIED: Final = "host_lied"
+MOST_JOINED: Final = 64
 BARE: Final = 32 * len(Receipt.__struct_fields__)
 _RUNNING: Final = Finish.RUNNING
 _ENDS: Final = {int(end): end for end in (Finish.STOP, Finish.LENGTH, Finish.CANCELLED)}
@@ -158,7 +158,7 @@ class LinkLost(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Joined(msgspec.Struct):
+class Joined(msgspec.Struct, gc=False):
     """Token messages that came together: each is checked like one that came alone."""
 
     frames: list[Tokens]
@@ -168,7 +168,7 @@ Heard = ToPayer | Joined
 Event = Heard | LinkLost
 
 
-class Deliver(msgspec.Struct, frozen=True):
+class Deliver(msgspec.Struct, frozen=True, gc=False):
     """Hand these to the consumer; they will never be handed out again."""
 
     first: int
@@ -192,7 +192,7 @@ class Resume(msgspec.Struct, frozen=True):
     blame: bool
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """`receipt` is packed."""
 
     finish: Finish
@@ -337,6 +337,7 @@ def _tokens(state: JobState, attempt: Attempt, frames: Sequence[Tokens]) -> list
     if attempt.accepted is None or request is None:
         raise _lie("The host sent tokens that nobody asked for.")
     plain, first, due = type(request) is ChatRequest, len(state.emitted), len(state.emitted)
+    usual = Tokens
     most, rolling, lie = request.max_tokens, state.rolling, ""
     ids: list[int] = []
     texts: list[str] = []
@@ -349,7 +350,7 @@ def _tokens(state: JobState, attempt: Attempt, frames: Sequence[Tokens]) -> list
             lie = f"The host sent more than the {most} tokens asked for."
         elif (rolled := roll(rolling, added)) != frame.rolling:
             lie = "The rolling hash does not match the tokens."
-        elif not plain or type(frame) is not Tokens:
+        elif not plain or type(frame) is not usual:
             lie = _odd(request, frame)
         if lie:
             break

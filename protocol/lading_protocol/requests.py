@@ -3,15 +3,15 @@
 Sizes are bounded in the types; what is left at its default asks for nothing.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-MAX_FRAME = 1 << 20
-MAX_TOKENS = 1 << 17
-MAX_LIKELY = 20
-MAX_TOOLS = 1 << 16
+MAX_FRAME: Final = 1 << 20
+MAX_TOKENS: Final = 1 << 17
+MAX_LIKELY: Final = 20
+MAX_TOOLS: Final = 1 << 16
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]

@@ -29,8 +29,8 @@ def _interpreters_own() -> Callable[[bytes], Any]:
     return hashlib.sha256
 
 
-_sha256 = hashlib.sha256
-_short_sha256 = _interpreters_own()
+_sha256: Final = hashlib.sha256
+_short_sha256: Final = _interpreters_own()
 
 
 def sha256(data: bytes) -> Digest:
@@ -47,7 +47,7 @@ def prompt_hash(prompt_ids: Sequence[int]) -> Digest:
 
 
 def rolling_start(job: JobId) -> Digest:
-    return sha256(b"lading/tokens/1" + job)
+    return Digest(_short_sha256(b"lading/tokens/1" + job).digest())
 
 
 def roll(state: bytes, ids: Iterable[int]) -> Digest:

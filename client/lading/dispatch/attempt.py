@@ -26,12 +26,12 @@ from lading_protocol.messages import Cancel, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt
 
-_decoder = msgspec.msgpack.Decoder(ToPayer)
+_decoder: Final = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
-LOOK_SECONDS = 0.002
-LONGEST_LOOK = 1.0
+LOOK_SECONDS: Final = 0.002
+LONGEST_LOOK: Final = 1.0
 # How many tokens in a row are waited for with the same patience.
-STEADY = 32
+STEADY: Final = 32
 
 
 _CANCELLED: Final = Finish.CANCELLED

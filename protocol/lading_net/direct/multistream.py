@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 from lading_net import protobuf
 from lading_net.errors import ProtocolViolation, UnknownProtocol
 
-HEADER = "/multistream/1.0.0"
-LONGEST = 256
-MOST_PROPOSALS = 8
+HEADER: Final = "/multistream/1.0.0"
+LONGEST: Final = 256
+MOST_PROPOSALS: Final = 8
 
 
 @lru_cache(maxsize=256)
@@ -25,8 +26,8 @@ def token(name: str) -> bytes:
     return protobuf.encode_number(len(line)) + line
 
 
-HELLO = token(HEADER)
-NOT_AVAILABLE = token("na")
+HELLO: Final = token(HEADER)
+NOT_AVAILABLE: Final = token("na")
 
 
 @lru_cache(maxsize=256)

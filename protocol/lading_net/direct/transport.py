@@ -328,7 +328,9 @@ class DirectTransport:
         """The link both ends agree on: not through a relay, if possible; the one the lower address dialled; of several
         the newest."""
         links = [link for link in self._links.get(peer, []) if not link.lost]
-        return min(reversed(links), key=self._worse, default=None)
+        if len(links) > 1:
+            return min(reversed(links), key=self._worse)
+        return links[0] if links else None
 
     def _worse(self, link: DirectLink) -> tuple[bool, Address]:
         return link.relayed, self.address if link.dialled else link.peer
