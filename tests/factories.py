@@ -76,6 +76,13 @@ def known_offer(
     return check_advert(make_advert(offer, detail(**changes), domain, host), domain, now)
 
 
+def with_changes(
+    known: KnownOffer, *, offer: Offer | None = None, detail: OfferDetail | None = None, advert: Advert | None = None
+) -> KnownOffer:
+    """The offer, otherwise the same; nobody signed it."""
+    return KnownOffer(known.id, offer or known.offer, detail or known.detail, advert or known.advert)
+
+
 def unsigned_offer(
     host: bytes,
     price_in: int,

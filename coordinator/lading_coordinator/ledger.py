@@ -22,7 +22,7 @@ from lading_protocol.receipts import Receipt, SignedReceipt, packed_leaf
 from lading_protocol.transcript import token_bytes
 
 log = logging.getLogger(__name__)
-GROUP_SECONDS = 0.02
+GROUP_SECONDS = 0.05
 RETRY_SECONDS = 2.0
 COUNT_SECONDS = 10.0
 MAX_WAITING = 20_000
@@ -106,17 +106,22 @@ class Ledger:
         while True:
             await self._wake.wait()
             await asyncio.sleep(GROUP_SECONDS)
-            try:
-                await self._write_group()
-            except LedgerFailed as error:
-                self._metrics.lost_records.inc()
-                log.error("%s %d records wait.", error, len(self._waiting))
+            if not await self._written():
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def flush(self) -> None:
         """Everything recorded so far is on disk when this returns. Raises LedgerFailed; nothing is lost then."""
         await self.before_flush()
         await self._write_group()
+
+    async def _written(self) -> bool:
+        try:
+            await self._write_group()
+        except LedgerFailed as error:
+            self._metrics.lost_records.inc()
+            log.error("%s %d records wait.", error, len(self._waiting))
+            return False
+        return True
 
     async def _write_group(self) -> None:
         async with self._writing:  # a group that is on its way to the disk counts as recorded too

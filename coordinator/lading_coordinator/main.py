@@ -6,7 +6,6 @@ Nothing else builds adapters, and nothing here decides.
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import signal
 import ssl
@@ -46,6 +45,7 @@ from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.core.fees import FeePolicy
 from lading_coordinator.core.shares import Shares
+from lading_coordinator.entropy import Entropy
 from lading_coordinator.errors import LedgerFailed
 from lading_coordinator.gateway.asgi import AsgiBridge
 from lading_coordinator.gateway.connection import App, Limits
@@ -139,7 +139,7 @@ class Outside(msgspec.Struct, frozen=True):
     gossip: Gossip | None
     endpoints: tuple[str, ...]
     clock: Callable[[], float] = time.time
-    fresh: Callable[[int], bytes] = os.urandom
+    fresh: Callable[[int], bytes] = msgspec.field(default_factory=Entropy)
     rates: AuditRates = AuditRates()
     beacon: Beacon | None = None
     place: Place = Place()

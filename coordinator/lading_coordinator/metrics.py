@@ -1,11 +1,14 @@
 """What the coordinator counts, in a registry of its own so that two may run in one process."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -45,6 +48,41 @@ class Tally:
         self._shown.inc(amount)
 
 
+class Waits:
+    """How long something was waited for, in seconds. As with Tally: a Histogram takes twenty times as long to count."""
+
+    __slots__ = ("_counts", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_SECONDS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(_SECONDS, seconds)] += 1
+        self._sum += seconds
+
+    def add_to(self, family: HistogramMetricFamily, operation: str) -> None:
+        bounds = [*map(floatToGoString, _SECONDS), "+Inf"]
+        family.add_metric((operation,), list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
+
+
+class _FirstTokens:
+    """Reads them when somebody looks."""
+
+    def __init__(self) -> None:
+        self.waits: dict[str, Waits] = {}
+
+    def of(self, operation: str) -> Waits:
+        return self.waits.setdefault(operation, Waits())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        words = "From the request to its first token"
+        family = HistogramMetricFamily("lading_first_token_seconds", words, labels=("operation",))
+        for operation, waits in self.waits.items():
+            waits.add_to(family, operation)
+        yield family
+
+
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -55,13 +93,6 @@ class Metrics:
         self.waiting = Gauge("lading_jobs_waiting", "Jobs that wait for their turn", registry=self.registry)
         self.shed = Counter(
             "lading_jobs_shed", "Jobs turned away for want of room", ("band", "why"), registry=self.registry
-        )
-        self.first_token = Histogram(
-            "lading_first_token_seconds",
-            "From the request to its first token",
-            ("operation",),
-            buckets=_SECONDS,
-            registry=self.registry,
         )
         self.moved = Counter("lading_moved", "Hosts that dropped out of a job", ("code",), registry=self.registry)
         self.tokens = Counter("lading_tokens", "Tokens billed", ("direction",), registry=self.registry)
@@ -83,7 +114,9 @@ class Metrics:
         self._tallies: list[Tally] = []
         self.began, self.spending = self._tally(self.running), self._tally(self.spent)
         self.tokens_in, self.tokens_out = (self._tally(self.tokens.labels(way)) for way in ("input", "output"))
-        self.first_of = cache(self.first_token.labels)
+        first_tokens = _FirstTokens()
+        self.registry.register(first_tokens)
+        self.first_of = cache(first_tokens.of)
         self.jobs_of = cache(lambda operation, code: self._tally(self.jobs.labels(operation, code)))
 
     def _tally(self, shown: Counter | Gauge) -> Tally:

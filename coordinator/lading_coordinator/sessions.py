@@ -5,10 +5,10 @@ What a session may spend is the chain's word; it is cached, refreshed by events,
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -70,6 +70,7 @@ class Sessions:
         self._clock = clock
         self._bounds = bounds or Bounds()
         self._seats: dict[bytes, Seat] = {}
+        self._used: dict[str, Seat] = {}  # of keys that came and were right, so that each is hashed once
         self._by_signer: dict[Address, Seat] = {}
         self._asking: dict[Address, asyncio.Task[None]] = {}
         self._busy: dict[Address, int] = {}
@@ -101,7 +102,7 @@ class Sessions:
                 "No API key was given.",
                 hint="Send `Authorization: Bearer KEY`; get one with POST /lading/v1/sessions.",
             )
-        seat = self._seats.get(hash_of(api_key)) or self._made_elsewhere(hash_of(api_key))
+        seat = self._used.get(api_key) or self._looked_up(api_key)
         if seat is None:
             raise ApiError(
                 401,
@@ -109,22 +110,23 @@ class Sessions:
                 "This API key is not known to this coordinator.",
                 hint="Get a new one with POST /lading/v1/sessions.",
             )
-        await self._freshen(seat)
+        if (asked := self._freshened(seat)) is not None:
+            await asyncio.shield(asked)
         return seat
 
     async def admit(self, api_key: str) -> Payer:
         """Raises ApiError: unknown, not authorized, expired or revoked key."""
         seat = await self.seat(api_key)
-        refusal = refusal_of(seat, self._clock())
-        if refusal is not None:
+        if (refusal := refusal_of(seat, self._clock())) is not None:
             raise refusal
         assert seat.view is not None
         return Payer(seat.key, seat.payer, limit_of(seat.view))
 
-    @contextlib.contextmanager
-    def working(self, payer: Payer, count: int = 1) -> Iterator[None]:
+    def working(self, payer: Payer, count: int = 1) -> "_Working":
         """Counts `count` jobs, running or waiting. Raises ApiError (429)."""
-        who = payer.key.address
+        return _Working(self, payer.key.address, count)
+
+    def begin(self, who: Address, count: int) -> None:
         mine = self._busy.get(who, 0)
         if mine + count > self._bounds.each or self._total + count > self._bounds.all:
             whose = "This API key has" if mine + count > self._bounds.each else "The coordinator has"
@@ -133,13 +135,12 @@ class Sessions:
             )
         self._busy[who] = mine + count
         self._total += count
-        try:
-            yield
-        finally:
-            self._total -= count
-            self._busy[who] -= count
-            if not self._busy[who]:
-                del self._busy[who]
+
+    def end(self, who: Address, count: int) -> None:
+        self._total -= count
+        left = self._busy.pop(who) - count
+        if left:
+            self._busy[who] = left
 
     def signs(self, signer: Address) -> bool:
         """Whether this process signs for the session."""
@@ -175,15 +176,18 @@ class Sessions:
             self._store.write([(gone, (seat.key_hash,)) for seat in dead])
         for seat in dead:
             del self._seats[seat.key_hash], self._by_signer[seat.key.address]
+        if dead:
+            self._used = {api_key: seat for api_key, seat in self._used.items() if seat.key_hash in self._seats}
 
-    async def _freshen(self, seat: Seat) -> None:
-        """Waits for the chain only where its answer decides; a view that is merely old is renewed behind the answer."""
-        age = self._clock() - seat.checked_at
-        decides = seat.view is None or refusal_of(seat, self._clock()) is not None
-        if (seat.dirty or decides) and (age >= self._bounds.patience or seat.checked_at == 0):
-            await asyncio.shield(self._ask(seat))
-        elif age >= self._bounds.fresh:
+    def _freshened(self, seat: Seat) -> "asyncio.Task[None] | None":
+        """What to wait for where the chain's answer decides; a view that is merely old is renewed behind the answer."""
+        now = self._clock()
+        age = now - seat.checked_at
+        if (seat.dirty or refusal_of(seat, now) is not None) and (age >= self._bounds.patience or seat.checked_at == 0):
+            return self._ask(seat)
+        if age >= self._bounds.fresh:
             self._ask(seat)
+        return None
 
     def _ask(self, seat: Seat) -> asyncio.Task[None]:
         who = seat.key.address
@@ -222,6 +226,13 @@ class Sessions:
         if lost:
             log.error("%d API keys were of another coordinator key and are refused: start it with that one", lost)
 
+    def _looked_up(self, api_key: str) -> Seat | None:
+        name = hash_of(api_key)
+        seat = self._seats.get(name) or self._made_elsewhere(name)
+        if seat is not None:
+            self._used[api_key] = seat
+        return seat
+
     def _made_elsewhere(self, key_hash: bytes) -> Seat | None:
         """A key that another process of this coordinator made since we began."""
         if self._place.role is Role.WHOLE:
@@ -245,6 +256,25 @@ class Sessions:
 
     def _key(self, nonce: bytes) -> PrivateKey:
         return self._master.child(f"lading/session/{nonce.hex()}")
+
+
+class _Working:
+    """Around jobs, which count for their session as long as they run or wait."""
+
+    __slots__ = ("_count", "_sessions", "_who")
+
+    def __init__(self, sessions: Sessions, who: Address, count: int) -> None:
+        self._sessions = sessions
+        self._who = who
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._sessions.begin(self._who, self._count)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sessions.end(self._who, self._count)
 
 
 def _read_view(text: str) -> View:

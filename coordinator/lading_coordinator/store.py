@@ -5,7 +5,9 @@ writing thread; a lock keeps them apart. They are in the part of sqlite's SQL th
 into PostgreSQL's: no functions of sqlite's own, one table's rows replaced or ignored by its primary key.
 """
 
+import contextlib
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -15,6 +17,10 @@ from typing import Any
 
 from lading_coordinator.errors import FolderBusy, LedgerFailed
 
+log = logging.getLogger(__name__)
+# Rows after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
+FOLD_AFTER = 500
+_LONGEST = 20_000
 Statement = tuple[str, Sequence[Any]]
 Step = str
 
@@ -128,10 +134,13 @@ class Store:
 
     def __init__(self, path: Path | str, *, steps: Sequence[Step] = STEPS) -> None:
         self._guard = threading.Lock()
+        self._path = str(path)
+        self._inserted = 0
         try:
             self._db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=normal")
+            self._db.execute(f"pragma wal_autocheckpoint={_LONGEST}")
         except sqlite3.Error as error:
             raise LedgerFailed(f"The ledger {path} does not open: {error}.") from error
         self._open(steps)
@@ -183,19 +192,33 @@ class Store:
                 raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
 
     def insert(self, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
-        """Whole rows by table, all of them or none; those that are there already stay. Raises LedgerFailed."""
+        """Whole rows by table, all of them or none; those that are there already stay. Raises LedgerFailed.
+
+        For the writing thread: it may wait for the disk, which others do not have to."""
         with self._guard:
             try:
                 self._db.execute("begin immediate")
                 for table, some in rows.items():
                     if some:
                         places = ",".join("?" * len(some[0]))
-                        self._db.executemany(f"insert or ignore into {table} values ({places})", some)
+                        self._db.executemany(f"insert or ignore into {table} values ({places})", map(_plain, some))
                 self._db.execute("commit")
             except sqlite3.Error as error:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
+
+        self._inserted += sum(map(len, rows.values()))
+        if self._inserted >= FOLD_AFTER and self._path != ":memory:":
+            self._inserted = 0
+            self._fold()
+
+    def _fold(self) -> None:
+        try:
+            with contextlib.closing(sqlite3.connect(self._path)) as db:
+                db.execute("pragma wal_checkpoint(passive)")
+        except sqlite3.Error as error:  # the log is as good as the file, and is folded another time
+            log.warning("The log of the ledger %s grows: %s", self._path, error)
 
     def script(self, text: str) -> None:
         """Declarations, all of them or none. Raises LedgerFailed."""
@@ -213,6 +236,12 @@ class Store:
     def close(self) -> None:
         with self._guard:
             self._db.close()
+
+
+def _plain(row: Sequence[Any]) -> list[Any]:
+    """Its bytes as the one type of bytes that sqlite3 takes as it is: for others it first looks how to convert each,
+    which takes as long as to write them."""
+    return [bytearray(value) if type(value) is bytes else value for value in row]
 
 
 class FolderLock:

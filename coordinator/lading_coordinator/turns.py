@@ -10,15 +10,15 @@ import heapq
 import random
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from lading.core.matching import BEAT_LIMIT, Filters, Want, aim_of, output_bound
 from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
-from lading.dispatch.purse import ChannelKey
 from lading.errors import NoHost, OutOfFunds
-from lading_coordinator.core.admission import Admission, Band, Room, Shed, Ticket
+from lading_coordinator.core.admission import INTERACTIVE, Admission, Band, Room, Shed, Ticket
 from lading_coordinator.errors import ApiError
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import Address, AgentId, JobId, Wei
@@ -43,9 +43,12 @@ _WORDS = {
 }
 
 
-class _Seen(msgspec.Struct):
-    room: Room
-    until: float
+class _Seen:
+    __slots__ = ("room", "until")
+
+    def __init__(self, room: Room, until: float) -> None:
+        self.room: Final = room
+        self.until: Final = until
 
 
 class Turns:
@@ -109,6 +112,8 @@ class Turns:
         """Whether it is its turn at once. Raises ApiError (429), OutOfFunds."""
         now = self._clock()
         answer = self._admission.ask(ticket, self._room(ticket.lane, now), now, self._rng.random())
+        if ticket.state == "running":
+            return True
         if isinstance(answer, Shed):
             raise self._refusal(ticket, answer)
         for victim in answer:
@@ -211,7 +216,7 @@ class Turns:
     def _lacking(self, payer: Payer, known: KnownOffer, need: int) -> int:
         """What is missing for the job's worst case at this host, as the dispatcher would find it (wei)."""
         purse, signer = self._dispatcher.purse, payer.key.address
-        key = ChannelKey(signer, known.host, known.terms, purse.epoch(signer, known.host, known.terms))
+        key = purse.current(signer, known.host, known.terms)
         held = purse.channel(key)
         target = held.cumulative + self._dispatcher.funds.pending(key) + need
         return target - max(held.locked, held.locked + payer.limit - purse.locked(signer))
@@ -233,18 +238,16 @@ class _Overheard:
         return self._listener.full
 
     def hear(self, event: Event) -> None:
-        match event:
-            case Piece():
-                self.output += len(event.ids)
-            case Started():
-                self.prompt = event.prompt_tokens
-                self._turns.accepted(self._ticket)
-            case Moved(host=host, code="busy"):
-                self._turns.was_full(self._ticket, host)
-            case Ended():
-                self.prompt, self.output = event.prompt_tokens, event.output_tokens
-            case _:
-                pass
+        if type(event) is Piece:
+            self.output += len(event.ids)
+        elif type(event) is Started:
+            self.prompt = event.prompt_tokens
+            self._turns.accepted(self._ticket)
+        elif type(event) is Moved:
+            if event.code == "busy":
+                self._turns.was_full(self._ticket, event.host)
+        elif type(event) is Ended:
+            self.prompt, self.output = event.prompt_tokens, event.output_tokens
         self._listener.hear(event)
 
     async def drain(self) -> None:
@@ -257,15 +260,12 @@ def is_full(error: NoHost) -> bool:
 
 
 def _ticket(payer: Payer, ask: Ask) -> Ticket:
-    band = Band.BATCH if ask.batch else Band.INTERACTIVE
-    prompt = prompt_bound(ask.request) // BYTES_A_TOKEN
-    return Ticket(payer.payer, ask.agent, band, prompt, output_bound(ask.request), wish=_wish(ask))
-
-
-def _wish(ask: Ask) -> bytes:
-    """What a request insists on, so that a refusal by the few hosts that have it says nothing of the others."""
-    length = (output_bound(ask.request) - 1).bit_length()
-    return _named(ask.filters, ask.max_price, operation_of(ask.request), max(0, length - COMMON_LENGTH))
+    request = ask.request
+    band, output = Band.BATCH if ask.batch else INTERACTIVE, output_bound(request)
+    # What it insists on, so that a refusal by the few hosts that have it says nothing of the others.
+    long = max(0, (output - 1).bit_length() - COMMON_LENGTH)
+    wish = _named(ask.filters, ask.max_price, operation_of(request), long)
+    return Ticket(payer.payer, ask.agent, band, prompt_bound(request) // BYTES_A_TOKEN, output, wish=wish)
 
 
 @lru_cache(maxsize=1024)

@@ -5,22 +5,19 @@ On the wire a struct is its ABI words (32 bytes a field, as hashed) and its sign
 Payers sign and hosts verify a voucher a chunk, so what depends only on a class or a domain is worked out once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, lru_cache
-from struct import Struct, error
 from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.structs import astuple
 
-from lading_protocol.errors import BadAmount, BadMessage, BadSignature
+from lading_protocol.errors import BadMessage, BadSignature
 from lading_protocol.ids import Address, Digest, Signature
 from lading_protocol.keys import PrivateKey, keccak256, recover
+from lading_protocol.words import Layout, codec
 
 S = TypeVar("S", bound="Signable")
-_SIZES = {"address": 20, "bytes32": 32}
-# How the module struct writes a value of a type in its word; integers of other sizes are written as bytes.
-_WORDS = {"address": "12x20s", "bytes32": "32s", "uint8": "31xB", "uint32": "28xI", "uint64": "24xQ"}
 
 
 class Sol(msgspec.Struct, frozen=True):
@@ -178,93 +175,18 @@ def type_hash(struct: type[Signable]) -> bytes:
     return keccak256(type_string(struct).encode())
 
 
-class _Codec(NamedTuple):
-    """A Solidity type as functions from a value to its 32-byte word and back."""
-
-    encode: Callable[[Any], bytes]
-    decode: Callable[[bytes], Any]
-
-
-class _Layout:
-    """All words of a struct packed at once, where every field is of the plainest kind."""
-
-    __slots__ = ("_pack", "_plain", "_sized", "_wide")
-
-    def __init__(self, kinds: Sequence[str]) -> None:
-        self._sized = [(at, _SIZES[kind]) for at, kind in enumerate(kinds) if kind in _SIZES]
-        self._wide = [(at, int(kind[4:]) // 8) for at, kind in enumerate(kinds) if kind not in _WORDS]
-        self._plain = [at for at, kind in enumerate(kinds) if kind.startswith("uint")]
-        wide = {kinds[at]: f"{32 - size}x{size}s" for at, size in self._wide}
-        self._pack = Struct(">" + "".join([(_WORDS | wide)[kind] for kind in kinds])).pack
-
-    def pack(self, given: tuple[Any, ...]) -> bytes | None:
-        """None for what has to be looked at field by field: it is refused there, or is right in a rarer way."""
-        values = list(given)
-        for at, size in self._sized:
-            if len(values[at]) != size:
-                return None
-        for at in self._plain:
-            if type(values[at]) is not int:
-                return None
-        try:
-            for at, size in self._wide:
-                values[at] = values[at].to_bytes(size, "big")
-            return self._pack(*values)
-        except (OverflowError, error):
-            return None
-
-
 class _Plan(NamedTuple):
     """What signing needs to know of a struct's class."""
 
     type_hash: bytes
-    layout: _Layout
+    layout: Layout
     encoders: tuple[Callable[[Any], bytes], ...]
     decoders: tuple[Callable[[bytes], Any], ...]
 
 
 @cache
 def _plan(struct: type[Signable]) -> _Plan:
-    codecs = [_uint(kind) if kind.startswith("uint") else _fixed(kind) for _, kind in _fields(struct)]
-    layout = _Layout([kind for _, kind in _fields(struct)])
-    return _Plan(type_hash(struct), layout, tuple(one.encode for one in codecs), tuple(one.decode for one in codecs))
-
-
-def _uint(kind: str) -> _Codec:
-    size = int(kind[4:]) // 8
-    zeros = bytes(32 - size)
-
-    def encode(value: Any) -> bytes:
-        if isinstance(value, int) and value is not True and value is not False:
-            try:
-                return zeros + value.to_bytes(size, "big")
-            except OverflowError:
-                pass
-        raise BadAmount(f"{value!r} does not fit in {kind}.")
-
-    def decode(word: bytes) -> int:
-        return int.from_bytes(_value(kind, word, zeros), "big")
-
-    return _Codec(encode, decode)
-
-
-def _fixed(kind: str) -> _Codec:
-    size = 20 if kind == "address" else 32
-    zeros = bytes(32 - size)
-
-    def encode(value: Any) -> bytes:
-        if len(value) != size:
-            raise BadMessage(f"A field of type {kind} has {len(value)} bytes.")
-        return zeros + bytes(value)
-
-    def decode(word: bytes) -> bytes:
-        return _value(kind, word, zeros)
-
-    return _Codec(encode, decode)
-
-
-def _value(kind: str, word: bytes, zeros: bytes) -> bytes:
-    """The part of a word that carries the value. The rest must be zero, or two words would mean the same."""
-    if not word.startswith(zeros):
-        raise BadMessage(f"A field of type {kind} is out of range.")
-    return word[len(zeros) :]
+    kinds = [kind for _, kind in _fields(struct)]
+    codecs = [codec(kind) for kind in kinds]
+    encoders, decoders = (tuple(each) for each in zip(*codecs, strict=True))
+    return _Plan(type_hash(struct), Layout(kinds), encoders, decoders)

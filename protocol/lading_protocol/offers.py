@@ -4,12 +4,13 @@
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from lading_protocol.eip712 import U64, Addr, Bytes32, Domain, Signable, Signed, unpack
 from lading_protocol.errors import BadMessage
-from lading_protocol.ids import Address, AgentId, Digest, TermsId, Wei
+from lading_protocol.ids import AgentId, Digest, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import MAX_FRAME, Advert, CoordinatorDetail, Notice, OfferDetail, encode
 from lading_protocol.pricing import Price
@@ -29,29 +30,41 @@ class CoordinatorAd(Signable, frozen=True):
     detail: Bytes32
 
 
-class KnownOffer(msgspec.Struct, frozen=True):
-    """An offer whose signature was checked. `id` is its EIP-712 digest."""
+class KnownOffer:
+    """An offer whose signature was checked. `id` is its EIP-712 digest.
 
-    id: Digest
-    offer: Offer
-    detail: OfferDetail
-    advert: Advert
+    Every request asks several times for its host and price, so they lie here, and it is no Struct.
+    """
 
-    @property
-    def host(self) -> Address:
-        return self.offer.host
+    __slots__ = ("_price", "advert", "agent", "detail", "host", "id", "offer", "terms")
 
-    @property
-    def agent(self) -> AgentId:
-        return AgentId(self.offer.agent)
-
-    @property
-    def terms(self) -> TermsId:
-        return TermsId(self.offer.terms)
+    def __init__(self, id: Digest, offer: Offer, detail: OfferDetail, advert: Advert) -> None:
+        self.id: Final = id
+        self.offer: Final = offer
+        self.detail: Final = detail
+        self.advert: Final = advert
+        self.host: Final = offer.host
+        self.agent: Final = AgentId(offer.agent)
+        self.terms: Final = TermsId(offer.terms)
+        self._price: Price | None = None  # few of very many are ever chosen
 
     @property
     def price(self) -> Price:
-        return Price(Wei(self.offer.price_in), Wei(self.offer.price_out))
+        if self._price is None:
+            self._price = Price(Wei(self.offer.price_in), Wei(self.offer.price_out))
+        return self._price
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KnownOffer):
+            return False
+        mine, others = (
+            (self.id, self.offer, self.detail, self.advert),
+            (other.id, other.offer, other.detail, other.advert),
+        )
+        return mine == others
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
 
 def make_advert(offer: Offer, detail: OfferDetail, domain: Domain, key: PrivateKey) -> Advert:

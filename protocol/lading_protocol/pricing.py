@@ -6,7 +6,7 @@ import msgspec
 
 from lading_protocol.errors import BadAmount
 from lading_protocol.ids import Wei
-from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Request, RichChat
+from lading_protocol.messages import CallRequest, EmbedRequest, Request, RichChat
 from lading_protocol.work import task_prompt_size
 
 PER: Final = 1000
@@ -47,12 +47,14 @@ def prompt_bound(request: Request) -> int:
 
 
 def _bound_of(request: Request) -> int:
-    if isinstance(request, ChatRequest):
-        turns = sum([_bytes_of(m.content) + len(m.role) + MESSAGE_OVERHEAD for m in request.messages])
-        return turns + TEMPLATE_OVERHEAD + (_rich_bound(request) if isinstance(request, RichChat) else 0)
-    if isinstance(request, CallRequest):
+    if type(request) is EmbedRequest:
+        return sum(_bytes_of(text) + MESSAGE_OVERHEAD for text in request.inputs)
+    if type(request) is CallRequest:
         return task_prompt_size(request)
-    return sum(_bytes_of(text) + MESSAGE_OVERHEAD for text in request.inputs)
+    bound = TEMPLATE_OVERHEAD
+    for message in request.messages:
+        bound += _bytes_of(message.content) + len(message.role) + MESSAGE_OVERHEAD
+    return bound + _rich_bound(request) if type(request) is RichChat else bound
 
 
 def _bytes_of(text: str) -> int:
@@ -72,9 +74,9 @@ def worst_case(request: Request, context: int) -> tuple[int, int]:
 
     A host refuses what does not fit, so no more money need be bound to it, however long the request is.
     """
-    if not isinstance(request, EmbedRequest):
-        return min(prompt_bound(request), context), min(request.max_tokens, context)
-    return sum(min(_bytes_of(text) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
+    if type(request) is EmbedRequest:
+        return sum(min(_bytes_of(text) + MESSAGE_OVERHEAD, context) for text in request.inputs), 0
+    return min(prompt_bound(request), context), min(request.max_tokens, context)
 
 
 def parse_amount(text: str, decimals: int) -> Wei:
@@ -88,7 +90,7 @@ def parse_amount(text: str, decimals: int) -> Wei:
 def format_amount(amount: int, decimals: int, places: int | None = None) -> str:
     """Wei as a decimal number of tokens: exact, or cut (never rounded up) to `places`."""
     sign, value = ("-", -amount) if amount < 0 else ("", amount)
-    whole, fraction = divmod(value, 10**decimals)
-    digits = f"{fraction:0{decimals}d}" if decimals else ""
-    digits = digits.rstrip("0") if places is None else digits[:places]
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    told = str(value).rjust(decimals + 1, "0")
+    point = len(told) - decimals
+    digits = told[point:].rstrip("0") if places is None else told[point:][:places]
+    return f"{sign}{told[:point]}.{digits}" if digits else f"{sign}{told[:point]}"

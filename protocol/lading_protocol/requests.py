@@ -3,7 +3,7 @@
 Sizes are bounded in the types; what is left at its default asks for nothing.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, final
 
 import msgspec
 from msgspec import Meta
@@ -56,6 +56,7 @@ class ChatRequest(Wire, frozen=True, tag="chat"):
     stop: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=4)] = ()
 
 
+@final
 class RichChat(ChatRequest, frozen=True, tag="rich"):
     """A chat that asks for what few do; it has a tag of its own, so that all others cost what they did.
 
@@ -76,12 +77,14 @@ class RichChat(ChatRequest, frozen=True, tag="rich"):
     ) = None
 
 
+@final
 class EmbedRequest(Wire, frozen=True, tag="embed"):
     """One vector is returned for each input."""
 
     inputs: Annotated[tuple[Annotated[str, Meta(max_length=MAX_FRAME // 2)], ...], Meta(min_length=1, max_length=256)]
 
 
+@final
 class CallRequest(Wire, frozen=True, tag="call"):
     """Any other operation of an agent: JSON in, text or JSON out. `max_tokens` counts work tokens (work.py)."""
 
@@ -96,6 +99,6 @@ Request = ChatRequest | RichChat | EmbedRequest | CallRequest
 
 def operation_of(request: Request) -> str:
     """The name of what is asked, as a manifest's `api` names it."""
-    if isinstance(request, CallRequest):
+    if type(request) is CallRequest:
         return request.operation
-    return "chat" if isinstance(request, ChatRequest) else "embed"
+    return "embed" if type(request) is EmbedRequest else "chat"

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from factories import NOW, chat_request, unsigned_offer
+from factories import NOW, chat_request, unsigned_offer, with_changes
 from lading.core.matching import FAR, Aim, Filters, Want, aim_of, distance, rank
 from lading.core.prefix import PrefixIndex, chain_of
 from lading.dispatch.directory import Directory
@@ -181,7 +181,7 @@ def updates(count: int, rounds: int) -> None:
         for known in rng.sample(market.offers, many):
             price = int(known.offer.price_in * rng.uniform(0.8, 1.25))
             offer = msgspec.structs.replace(known.offer, price_in=price, price_out=3 * price, sequence=turn + 2)
-            changed.append(msgspec.structs.replace(known, offer=offer))
+            changed.append(with_changes(known, offer=offer))
         spent, taken = cpu(directory.put, changed)
         if not all(taken):
             raise SystemExit("an offer with a new price was not taken")

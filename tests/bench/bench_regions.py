@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from factories import NOW, key, network, unsigned_offer
+from factories import NOW, key, network, unsigned_offer, with_changes
 from lading.core.atlas import Atlas
 from lading.core.matching import Filters, Want, aim_of
 from lading.core.quotes import want_of
@@ -70,7 +70,7 @@ def offers(count: int, seed: int, regions: int) -> Iterator[KnownOffer]:
             numeric="onnx-f32-cpu",
         )
         advert = decode(encode(Advert(known.offer.words() + rng.randbytes(65), known.detail)))
-        yield msgspec.structs.replace(known, detail=advert.detail, advert=advert)
+        yield with_changes(known, detail=advert.detail, advert=advert)
 
 
 def index(count: int, seed: int, regions: int) -> Directory:
@@ -235,7 +235,7 @@ async def _published(seconds: float) -> tuple[int, int, int]:
             offer = msgspec.structs.replace(
                 known.offer, sequence=sequence, price_in=max(1, int(known.offer.price_in * rng.uniform(0.95, 1.05)))
             )
-            hosts[at] = msgspec.structs.replace(known, offer=offer)
+            hosts[at] = with_changes(known, offer=offer)
             directory.put(hosts[at])
         for known in hosts:
             directory.beat(known.host, rng.randrange(5), 0, clock())

@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from factories import key, network
+from factories import key, network, with_changes
 from lading.core.failover import Limits
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse
 from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import JOB, ChatRequest, Message, Sampler
-from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.transcript import sha256
 
@@ -158,7 +157,7 @@ async def fleet(
         made.handle(JOB, host.serve)
         endpoint = await made.listen(where)
         detail = msgspec.structs.replace(host.offer.detail, endpoints=(endpoint,))
-        host.offer = KnownOffer(host.offer.id, host.offer.offer, detail, host.offer.advert)
+        host.offer = with_changes(host.offer, detail=detail)
         directory.put(host.offer)
         transports.append(made)
     mine = transport(PAYER)

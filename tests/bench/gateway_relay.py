@@ -6,6 +6,7 @@ Only for measuring the data plane: it knows no error, no time-out and no second 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import httptools
@@ -22,67 +23,63 @@ class Relay:
         self._port = int(port)
         self._idle: list[_Upstream] = []
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
-        if self._idle:
-            upstream = self._idle.pop()
-        else:
-            loop = asyncio.get_running_loop()
-            _, upstream = await loop.create_connection(_Upstream, self._host, self._port)
-        await upstream.ask(request, reply)
-        self._idle.append(upstream)
+    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+        if not self._idle:
+            return self._connect(request, reply)
+        self._idle.pop().ask(request, reply)
+        return None
+
+    async def _connect(self, request: Request, reply: Reply) -> None:
+        loop = asyncio.get_running_loop()
+        _, upstream = await loop.create_connection(lambda: _Upstream(self._idle), self._host, self._port)
+        upstream.ask(request, reply)
+        await upstream.over.wait()
 
 
 class _Upstream(asyncio.Protocol):
-    def __init__(self) -> None:
-        self._reply: Reply | None = None
-        self._done: asyncio.Future[None] | None = None
+    """Puts itself back among the `idle` ones with each answer."""
+
+    def __init__(self, idle: list[_Upstream]) -> None:
+        self._idle = idle
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
+        self.over = asyncio.Event()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
-    async def ask(self, request: Request, reply: Reply) -> None:
+    def ask(self, request: Request, reply: Reply) -> None:
         self._reply = reply
-        self._done = asyncio.get_running_loop().create_future()
-        self._parser = httptools.HttpResponseParser(self)
-        self._type, self._length = b"application/json", False
-        self._pieces: list[bytes] = []
+        self._type, self._whole = b"application/json", False
+        reply.gone = self._transport.abort
         head = f"POST {request.path} HTTP/1.1\r\nhost: upstream\r\ncontent-length: {len(request.body)}\r\n\r\n"
         self._transport.write(head.encode() + request.body)
-        await self._done
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
-        if self._pieces and self._reply is not None and not self._length:
+        if self._pieces:  # of an answer that goes on
             self._reply.write(b"".join(self._pieces))
             self._pieces.clear()
-        if self._over:
-            self._finish()
-
-    def on_message_begin(self) -> None:
-        self._over = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         if name == b"content-type":
             self._type = value
         elif name == b"content-length":
-            self._length = True
+            self._whole = True
 
     def on_headers_complete(self) -> None:
-        if not self._length and self._reply is not None:
+        if not self._whole:
             self._reply.start(200, self._type)
 
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
-
     def on_message_complete(self) -> None:
-        self._over = True
-
-    def _finish(self) -> None:
-        assert self._reply is not None
-        assert self._done is not None
-        if self._length:
-            self._reply.send(200, b"".join(self._pieces), self._type)
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        self._idle.append(self)
+        self.over.set()
+        if self._whole:
+            self._reply.send(200, body, self._type)
         else:
+            self._reply.write(body)
             self._reply.end()
-        self._done.set_result(None)

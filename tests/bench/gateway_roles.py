@@ -142,6 +142,7 @@ def _crowd(made: Any, count: int) -> None:
 
     from factories import key, known_offer
     from lading_protocol.ids import Address, Digest
+    from lading_protocol.offers import KnownOffer
 
     directory, rng, now = made.coordinator.directory, random.Random(5), time.time()
     pattern = known_offer(key("crowd"), now=now)
@@ -155,7 +156,7 @@ def _crowd(made: Any, count: int) -> None:
             price_in=2 * pattern.offer.price_in + rng.randrange(10**6),
             price_out=2 * pattern.offer.price_out + rng.randrange(10**6),
         )
-        directory.put(msgspec.structs.replace(pattern, id=Digest(rng.randbytes(32)), offer=offer))
+        directory.put(KnownOffer(Digest(rng.randbytes(32)), offer, pattern.detail, pattern.advert))
         directory.beat(host, 4, 0, now + FAR)
 
 

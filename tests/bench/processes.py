@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Of this program before it binds itself to one of them.
+_CORES = os.sched_getaffinity(0)
+
 
 class Program:
     """`facts` is what it said when it was ready."""
@@ -38,8 +41,7 @@ class Program:
 
 def on_core(core: int | None) -> list[str]:
     """What to put before a command so that it and its threads keep to one core; nothing where that cannot be."""
-    usable = core is not None and core in os.sched_getaffinity(0) and shutil.which("taskset")
-    return ["taskset", "-c", str(core)] if usable else []
+    return ["taskset", "-c", str(core)] if core in _CORES and shutil.which("taskset") else []
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from lading.core.matching import (
     region_of,
     score,
 )
-from lading.core.near import FRESH_CHOICES, band_of, draw
+from lading.core.near import FRESH_CHOICES, Band, draw
 from lading.dispatch.directory import Directory
 from lading_protocol.ids import Address, AgentId, Wei
 from lading_protocol.pricing import Price
@@ -173,14 +173,14 @@ def test_a_draw_is_of_the_band_and_whole_when_the_band_is_small(seed: int, count
     found = directory._fleet.best(AGENT, aim_of(want), NOW)
     assert found is not None
     plan, place, best = found
-    band = band_of(plan, place, aim_of(want), best.score, NOW)
+    band = Band(plan, place, aim_of(want), best.score, NOW)
     drawn = draw(band, FRESH_CHOICES, rng)
     members = {
         one.offer.host
         for one in directory.candidates(AGENT)
         if score(one.offer.price, aim_of(want), 0, distance("", region_of(one))) <= band.limit
     }
-    hosts = [one.entry.host.address for one in drawn]
+    hosts = [entry.host.address for entry, _, _ in drawn]
     assert len(set(hosts)) == len(hosts)
     assert set(hosts) <= members
     if len(members) <= FRESH_CHOICES and count <= FRESH_CHOICES:

@@ -11,12 +11,10 @@ never filed in a worse one; whoever changes a host sees to that.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
-
-import msgspec
 
 from lading.core.matching import FAR, OUT, TRUST, Aim, Filters, distance, within
 from lading_protocol.audit import assurance
@@ -172,6 +170,15 @@ class Order:
         at = bisect_right(self.lasts, probe) if len(runs) > 1 else 0
         before = sum(map(len, runs[:at])) if at else 0
         return before + (bisect_right(runs[at], probe) if at < len(runs) else 0)
+
+    def head(self, size: int) -> list[Item]:
+        """So many of the first items."""
+        found: list[Item] = []
+        for run in self.runs:
+            found += run[: size - len(found)]
+            if len(found) >= size:
+                break
+        return found
 
     def at(self, place: int) -> Entry:
         for run in self.runs:
@@ -329,12 +336,15 @@ def passes(kind: Kind, filters: Filters) -> bool:
     return (not filters.tiers or tier in filters.tiers) and (not filters.assurance or level in filters.assurance)
 
 
-class Best(msgspec.Struct):
+class Best:
     """The best entry of a grade with its score, and those found on the way that are no longer of that grade."""
 
-    entry: Entry | None
-    score: int
-    stale: list[Entry]
+    __slots__ = ("entry", "score", "stale")
+
+    def __init__(self, entry: Entry | None, score: int, stale: list[Entry]) -> None:
+        self.entry: Final = entry
+        self.score: Final = score
+        self.stale: Final = stale
 
 
 def mix(aim: Aim) -> tuple[int, int, int, int, int]:
@@ -366,9 +376,9 @@ def cheapest(plan: Plan, grade: int, aim: Aim, now: float) -> Best:
         bound = a * firsts[0][0][0] + b * seconds[0][0][0]
         if bound * scale > floor or bound > roof:
             continue
-        for (key, mark, left), (key2, mark2, right) in zip(
-            chain.from_iterable(firsts), chain.from_iterable(seconds), strict=True
-        ):
+        lefts: Iterable[Item] = firsts[0] if len(firsts) == 1 else chain.from_iterable(firsts)
+        rights: Iterable[Item] = seconds[0] if len(seconds) == 1 else chain.from_iterable(seconds)
+        for (key, mark, left), (key2, mark2, right) in zip(lefts, rights):  # noqa: B905, as strict ones are slow compiled
             for entry in (left,) if left is right else (left, right):
                 host = entry.host
                 found = (prompt * entry.inp + output * entry.out) * (TRUST + host.failures) * far

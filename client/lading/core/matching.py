@@ -46,6 +46,10 @@ class Filters(msgspec.Struct, frozen=True):
     assurance: frozenset[str] = frozenset()
 
 
+ANYWHERE: Final = Filters()
+NOBODY: Final[frozenset[Address]] = frozenset()
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """An offer and what is known of its host. `beat_at` is None where nobody reports load (peer to peer).
 
@@ -69,34 +73,62 @@ class Candidate(msgspec.Struct, frozen=True):
     yields: bool = False
 
 
-class Want(msgspec.Struct, frozen=True):
-    """`emitted` output tokens are there already: they, and the prompt, are not paid for again. `idle`: no host will do
-    that reported no free slot. `rush`: free slots were gone before it came, so that it rather clears one.
+class Want:
+    """What is asked of a host. `emitted` output tokens are there already: they, and the prompt, are not paid for again.
+    `idle`: no host will do that reported no free slot. `rush`: free slots were gone before it came, so that it rather
+    clears one.
+
+    Each choice makes one, and an Aim of it: what is no Struct is read at once where it is compiled.
     """
 
-    request: Request
-    max_price: Price | None = None
-    excluded: frozenset[Address] = frozenset()
-    filters: Filters = Filters()
-    emitted: int = 0
-    idle: bool = False
-    rush: bool = False
+    __slots__ = ("emitted", "excluded", "filters", "idle", "max_price", "request", "rush")
+
+    def __init__(
+        self,
+        request: Request,
+        max_price: Price | None = None,
+        excluded: frozenset[Address] = NOBODY,
+        filters: Filters = ANYWHERE,
+        emitted: int = 0,
+        idle: bool = False,
+        rush: bool = False,
+    ) -> None:
+        self.request: Final = request
+        self.max_price: Final = max_price
+        self.excluded: Final = excluded
+        self.filters: Final = filters
+        self.emitted: Final = emitted
+        self.idle: Final = idle
+        self.rush: Final = rush
 
 
-class Aim(msgspec.Struct, frozen=True):
+class Aim:
     """What of a Want decides: the most tokens that will be paid for, and what must hold. `length` is the whole answer.
 
     `size` is the prompt's in bytes, paid for or not: the host reads it in any case.
     """
 
-    prompt: int
-    output: int
-    length: int
-    size: int
-    operation: str
-    cap: Price | None
-    excluded: frozenset[Address]
-    filters: Filters
+    __slots__ = ("cap", "excluded", "filters", "length", "operation", "output", "prompt", "size")
+
+    def __init__(
+        self,
+        prompt: int,
+        output: int,
+        length: int,
+        size: int,
+        operation: str,
+        cap: Price | None,
+        excluded: frozenset[Address],
+        filters: Filters,
+    ) -> None:
+        self.prompt: Final = prompt
+        self.output: Final = output
+        self.length: Final = length
+        self.size: Final = size
+        self.operation: Final = operation
+        self.cap: Final = cap
+        self.excluded: Final = excluded
+        self.filters: Final = filters
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -109,21 +141,14 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 def output_bound(request: Request) -> int:
-    return 0 if isinstance(request, EmbedRequest) else request.max_tokens
+    return 0 if type(request) is EmbedRequest else request.max_tokens
 
 
 def aim_of(want: Want) -> Aim:
-    size, length = prompt_bound(want.request), output_bound(want.request)
-    return Aim(
-        prompt=0 if want.emitted else size,
-        output=max(length - want.emitted, 1) if want.emitted else length,
-        length=length,
-        size=size,
-        operation=operation_of(want.request),
-        cap=want.max_price,
-        excluded=want.excluded,
-        filters=want.filters,
-    )
+    request, emitted = want.request, want.emitted
+    size, length = prompt_bound(request), output_bound(request)
+    prompt, output = (0, max(length - emitted, 1)) if emitted else (size, length)
+    return Aim(prompt, output, length, size, operation_of(request), want.max_price, want.excluded, want.filters)
 
 
 def distance(one: str, other: str) -> int:

@@ -6,12 +6,10 @@ that asks more must be sooner by twice as much, so whoever asks less is never as
 """
 
 from bisect import bisect_right
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Final, Protocol
 
-import msgspec
-
-from lading.core.index import Entry, Order, Plan, fits, mix
+from lading.core.index import FOREVER, Entry, Order, Plan, fits, mix
 from lading.core.matching import BAND, FAR, TRUST, YIELDING, Aim
 from lading_protocol.ids import Address
 from lading_protocol.offers import KnownOffer
@@ -37,30 +35,32 @@ class Chance(Protocol):
     def random(self) -> float: ...
 
 
-class Pick(msgspec.Struct, frozen=True):
+class Pick:
     """Who gets a job. The first token is expected in `seconds`, of which `tokens` of the prompt are left to read."""
 
-    offer: KnownOffer
-    seconds: float
-    tokens: float
+    __slots__ = ("offer", "seconds", "tokens")
+
+    def __init__(self, offer: KnownOffer, seconds: float, tokens: float) -> None:
+        self.offer: Final = offer
+        self.seconds: Final = seconds
+        self.tokens: Final = tokens
 
 
-class Scored(msgspec.Struct, frozen=True):
-    """An entry, its score, and how many steps away it is."""
-
-    entry: Entry
-    score: int
-    steps: int
+# An entry, its score, and how many steps away it is.
+Scored = tuple[Entry, int, int]
 
 
-class Band(msgspec.Struct, frozen=True):
+class Band:
     """All entries of a grade whose score is at most `limit`."""
 
-    plan: Plan
-    grade: int
-    aim: Aim
-    limit: int
-    now: float
+    __slots__ = ("aim", "grade", "limit", "now", "plan")
+
+    def __init__(self, plan: Plan, grade: int, aim: Aim, best: int, now: float) -> None:
+        self.plan: Final = plan
+        self.grade: Final = grade
+        self.aim: Final = aim
+        self.limit: Final = best * BAND // 10
+        self.now: Final = now
 
     def take(self, entry: Entry, far: int) -> int | None:
         """The score of an entry that belongs, or None."""
@@ -71,21 +71,17 @@ class Band(msgspec.Struct, frozen=True):
         return score if fits(entry, self.aim) else None
 
 
-def band_of(plan: Plan, grade: int, aim: Aim, best: int, now: float) -> Band:
-    return Band(plan, grade, aim, best * BAND // 10, now)
-
-
 def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
     """Up to `count` of a band, each as likely as the other; all of them where there are no more."""
-    parts, mixed = [], mix(band.aim)
-    for orders, far in band.plan[band.grade]:
-        if orders[0].runs and (part := _part(band, orders, far, mixed)) is not None:
-            parts.append(part)
-    ends = list(accumulate(size for _, size, _ in parts))
-    total = ends[-1] if ends else 0
+    parts = _parts(band, count)
+    total = sum([size for _, size, _ in parts])
     if total <= count * DRAWS:
-        return _shuffled([one for part in parts for one in _all(band, part)], count, rng)
-    found: list[Scored] = []
+        found: list[Scored] = []
+        for part in parts:
+            _take_all(band, part, found)
+        return _shuffled(found, count, rng)
+    ends = list(accumulate(size for _, size, _ in parts))
+    found = []
     seen: set[int] = set()
     for _ in range(count * DRAWS):
         place = int(rng.random() * total)
@@ -97,77 +93,96 @@ def draw(band: Band, count: int, rng: Chance) -> list[Scored]:
         entry = order.at(place - ends[at] + size)
         score = band.take(entry, far)
         if score is not None:
-            found.append(Scored(entry, score, FAR.index(far)))
+            found.append((entry, score, FAR.index(far)))
             if len(found) == count:
                 break
     return found
 
 
-def _part(
-    band: Band, orders: tuple[Order, Order, Order], far: int, mixed: tuple[int, int, int, int, int]
-) -> tuple[Order, int, int] | None:
-    """The order in which the band's entries of this bucket stand closest together, and how many they are at most."""
-    one, other, a, b, unit = mixed
-    first, second = orders[one], orders[other]
-    raw = band.limit * unit // (far * TRUST)
-    lowest, lowest2 = first.runs[0][0][0], second.runs[0][0][0]
-    if a * lowest + b * lowest2 > raw:
-        return None
-    # A key is at most what the limit leaves when the other key is at its lowest.
-    size = first.count_to((raw - b * lowest2) // a) if a else len(first)
-    size2 = second.count_to((raw - a * lowest) // b) if b else len(second)
-    return (first, size, far) if size <= size2 else (second, size2, far)
+# An order of entries of one factor of the score, of which so many may belong.
+Part = tuple[Order, int, int]
+
+
+def _parts(band: Band, few: int) -> list[Part]:
+    """Of each bucket the order in which the band's entries stand closest together, or one where they are `few`."""
+    one, other, a, b, unit = mix(band.aim)
+    found: list[Part] = []
+    for orders, far in band.plan[band.grade]:
+        first, second = orders[one], orders[other]
+        if not first.runs:
+            continue
+        raw = band.limit * unit // (far * TRUST)
+        # A key is at most what the limit leaves when the other key is at its lowest.
+        left = raw - b * second.runs[0][0][0]
+        left2 = raw - a * first.runs[0][0][0]
+        if left + left2 < raw:
+            continue
+        size = first.count_to(left // a) if a else len(first)
+        size2 = size if size <= few else second.count_to(left2 // b) if b else len(second)
+        found.append((first, size, far) if size <= size2 else (second, size2, far))
+    return found
 
 
 def _shuffled(found: list[Scored], count: int, rng: Chance) -> list[Scored]:
     for at in range(min(count, len(found) - 1)):
         other = at + int(rng.random() * (len(found) - at))
         found[at], found[other] = found[other], found[at]
-    return found[:count]
+    return found if len(found) <= count else found[:count]
 
 
-def _all(band: Band, part: tuple[Order, int, int]) -> list[Scored]:
+def _take_all(band: Band, part: Part, found: list[Scored]) -> None:
     order, size, far = part
-    steps, aim = FAR.index(far), band.aim
+    prompt, output = band.aim.prompt, band.aim.output
     limit = band.limit // far
-    found = []
-    for _, _, entry in islice(order, size):
+    for _, _, entry in order.head(size):
         # Most of them cost too much after all: that is seen without a call.
-        score = (aim.prompt * entry.inp + aim.output * entry.out) * TRUST
-        if score <= limit and (taken := band.take(entry, far)) is not None:
-            found.append(Scored(entry, taken, steps))
-    return found
+        if (prompt * entry.inp + output * entry.out) * TRUST <= limit:
+            taken = band.take(entry, far)
+            if taken is not None:
+                found.append((entry, taken, FAR.index(far)))
 
 
-def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) -> tuple[Scored, float]:
+def choose(found: list[Scored], aim: Aim, read: dict[Address, int], now: float) -> tuple[Entry, float]:
     """The one with the least time to the first token times the square of its price, and that time in seconds. `read`
     gives bytes of the prompt by host.
 
     Those that have read nothing, beyond the first two, only count while reports are fresh.
     """
-    beats = [one.entry.host.beat_at for one in found]
-    ages = [now - beat for beat in beats if beat is not None]
-    if not ages or sum(ages) > FRESH_SECONDS * len(ages):
-        strangers = [one for one in found if one.entry.host.address not in read]
-        found = strangers[:STALE_CHOICES] + [one for one in found if one.entry.host.address in read]
-    least = max(1, min(one.score for one in found))
-    waits = [wait(one, aim, read.get(one.entry.host.address, 0)) for one in found]
-    worth = [seconds * (one.score / least) ** 2 for one, seconds in zip(found, waits, strict=True)]
-    # Of equals the one that was drawn first, that is by lot.
-    at = min(range(len(found)), key=worth.__getitem__)
-    return found[at], waits[at]
+    if len(found) > STALE_CHOICES and not _fresh(found, now):
+        strangers = [one for one in found if one[0].host.address not in read]
+        found = strangers[:STALE_CHOICES] + [one for one in found if one[0].host.address in read]
+    best = found[0][0]
+    soonest, least_worth = 0.0, FOREVER
+    least = max(1, min([score for _, score, _ in found]))
+    for entry, score, steps in found:
+        seconds = wait(entry, steps, aim, read.get(entry.host.address, 0) if read else 0)
+        worth = seconds * (score / least) ** 2
+        # Of equals the one that was drawn first, that is by lot.
+        if worth < least_worth:
+            best, soonest, least_worth = entry, seconds, worth
+    return best, soonest
 
 
-def wait(one: Scored, aim: Aim, read: int) -> float:
+def _fresh(found: list[Scored], now: float) -> bool:
+    """Whether the reports of those that report are, on average."""
+    age, count = 0.0, 0
+    for entry, _, _ in found:
+        beat_at = entry.host.beat_at
+        if beat_at is not None:
+            age += now - beat_at
+            count += 1
+    return count > 0 and age <= FRESH_SECONDS * count
+
+
+def wait(entry: Entry, steps: int, aim: Aim, read: int) -> float:
     """Seconds to the first token: queue, what is left to read, and the way. A busy host reads more slowly."""
-    host = one.entry.host
-    slots = one.entry.known.offer.slots
+    host, slots = entry.host, entry.known.offer.slots
     room = host.room
     waits = room <= 0 and host.grade != YIELDING
     queue = (host.waiting + 1 - room) * (host.service or SERVICE) / slots if waits else 0.0
     busy = min(1.0, max(0, slots - room) / slots)
     tokens = max(0, aim.size - read) / BYTES_A_TOKEN
-    return queue + tokens * (host.pace or PACE) * (1 + busy) + (host.base or WAY[one.steps])
+    return queue + tokens * (host.pace or PACE) * (1 + busy) + (host.base or WAY[steps])
 
 
 def learn(known: float, seen: float) -> float:

@@ -7,13 +7,12 @@ prompt, so that a megabyte takes 128 of them. Nothing here is proof: a host may 
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
 from hashlib import blake2b
 from struct import pack
 from typing import Final
 
 from lading_protocol.ids import Address, AgentId
-from lading_protocol.messages import CallRequest, ChatRequest, Request, RichChat
+from lading_protocol.messages import CallRequest, EmbedRequest, Request, RichChat
 
 BLOCK: Final = 256
 # After so many blocks of a size come as many of twice the size.
@@ -44,7 +43,9 @@ Chain = tuple[bytes, ...]
 
 def chain_of(agent: AgentId, request: Request) -> Chain:
     """The hashes of the prompt's whole blocks; what is left at its end is no block. Empty for what is never resumed."""
-    text = b"".join(_text(request))
+    text = _text(request)
+    if len(text) < BLOCK:
+        return ()
     hashes: list[bytes] = []
     state, at = agent, 0
     for size in SIZES:
@@ -57,16 +58,22 @@ def chain_of(agent: AgentId, request: Request) -> Chain:
     return tuple(hashes)
 
 
-def _text(request: Request) -> Iterator[bytes]:
-    if isinstance(request, RichChat):
-        yield request.tools  # what markup writes first
-        prompt = request.prompt or ""
-        yield prompt.encode() if isinstance(prompt, str) else pack(f">{len(prompt)}I", *prompt)
-    if isinstance(request, ChatRequest):
-        for message in request.messages:
-            yield f"{message.role}\0{message.content}\0".encode()
-    elif isinstance(request, CallRequest):
-        yield request.operation.encode() + b"\0" + request.input
+def _text(request: Request) -> bytes:
+    if type(request) is CallRequest:
+        return request.operation.encode() + b"\0" + request.input
+    if type(request) is EmbedRequest:
+        return b""
+    said: list[str] = []
+    for message in request.messages:
+        said.append(message.role)
+        said.append(message.content)
+    said.append("")
+    text = "\0".join(said).encode()
+    if type(request) is not RichChat:
+        return text
+    prompt = request.prompt or ""
+    # Tools are what markup writes first.
+    return request.tools + (prompt.encode() if isinstance(prompt, str) else pack(f">{len(prompt)}I", *prompt)) + text
 
 
 class Tenant:

@@ -11,7 +11,7 @@ from typing import Final
 from lading.core.fleet import Fleet
 from lading.core.index import Bucket, Entry, Order, Stall, fits
 from lading.core.matching import GRADES, IDLE, TRUST, Aim
-from lading.core.near import Chance, band_of, draw
+from lading.core.near import Band, Chance, draw
 from lading_protocol.ids import AgentId
 from lading_protocol.summaries import Stock
 
@@ -66,7 +66,7 @@ def quotable(fleet: Fleet, agent: AgentId, aim: Aim, most: int, now: float, rng:
     if found is None:
         return []
     plan, grade, best = found
-    drawn = [one.entry for one in draw(band_of(plan, grade, aim, best.score, now), 2 * most, rng)]
+    drawn = [entry for entry, _, _ in draw(Band(plan, grade, aim, best.score, now), 2 * most, rng)]
     chosen = dict.fromkeys(entry for entry in drawn if tells(entry, grade, now))
     for worse in GRADES[GRADES.index(grade) :]:
         if len(chosen) >= most:

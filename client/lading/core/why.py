@@ -35,13 +35,27 @@ class Choice(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Slice(msgspec.Struct):
+# An offer that was chosen, the best score there was, and in how many seconds its host was expected to answer.
+Found = tuple[KnownOffer, int, float]
+
+
+def made(at: float, aim: Aim, found: Found | None) -> Choice:
+    if found is None:
+        return Choice(at, aim, None, None, 0, 0.0)
+    offer, score, seconds = found
+    return Choice(at, aim, offer.host, offer.price, score, seconds)
+
+
+class Slice:
     """The choices of a stretch of time: how many, who got them, and one of them by lot."""
 
-    number: int
-    count: int
-    one: Choice
-    won: dict[Address, int]
+    __slots__ = ("count", "number", "one", "won")
+
+    def __init__(self, number: int, one: Choice) -> None:
+        self.number = number
+        self.count = 0
+        self.one = one
+        self.won: dict[Address, int] = {}
 
 
 class Reason(msgspec.Struct):
@@ -72,17 +86,19 @@ class Choices:
     def __init__(self) -> None:
         self._slices: deque[Slice] = deque(maxlen=SLICES)
 
-    def add(self, choice: Choice, rng: Chance) -> None:
-        number = int(choice.at * (SLICES / WINDOW))
+    def add(self, at: float, aim: Aim, found: Found | None, rng: Chance) -> None:
+        """A choice: who was `found` got the job, or nobody."""
+        number = int(at * (SLICES / WINDOW))
         last = self._slices[-1] if self._slices else None
         if last is None or last.number != number:
-            last = Slice(number, 0, choice, {})
+            last = Slice(number, made(at, aim, found))
             self._slices.append(last)
+        elif rng.random() * (last.count + 1) < 1:
+            last.one = made(at, aim, found)
         last.count += 1
-        if last.count > 1 and rng.random() * last.count < 1:
-            last.one = choice
-        if choice.host is not None:
-            last.won[choice.host] = last.won.get(choice.host, 0) + 1
+        if found is not None:
+            host = found[0].host
+            last.won[host] = last.won.get(host, 0) + 1
 
     @property
     def latest(self) -> tuple[Choice, int] | None:

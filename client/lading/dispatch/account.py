@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lading.dispatch.running import Run
 
 
-def part_of(attempt: Attempt, *, wanted: bool) -> Part:
+def part_of(attempt: Attempt, wanted: bool) -> Part:
     """`wanted`: the consumer has what it delivered."""
     return Part(
         attempt.offer.host,
@@ -38,6 +38,6 @@ def account_of(run: "Run") -> Ended:
         prompt_hash=Digest(state.prompt_hash),
         emitted=tuple(state.emitted),
         vectors=state.vectors,
-        parts=tuple([part_of(attempt, wanted=wanted) for attempt, wanted in run.settled]),
+        parts=tuple([part_of(attempt, wanted) for attempt, wanted in run.settled]),
         given=len(run.ask.emitted),
     )

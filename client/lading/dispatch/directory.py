@@ -26,10 +26,10 @@ from lading.core.matching import (
     refusal_of,
     unfit_for,
 )
-from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Pick, Scored, band_of, choose, draw, learn
+from lading.core.near import BYTES_A_TOKEN, FRESH_CHOICES, Band, Chance, Pick, Scored, choose, draw, learn
 from lading.core.prefix import PrefixIndex, chain_of, covered
 from lading.core.survey import quotable, stocks
-from lading.core.why import Choice, Choices, Losses
+from lading.core.why import Choice, Choices, Found, Losses
 from lading_protocol.eip712 import read_field
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.messages import Advert
@@ -329,28 +329,29 @@ class Directory:
                 self._fleet.doubt(state, doubted=host in self._doubted)
         found = self._fleet.best(agent, aim, now, grades_of(want))
         if found is None:
-            self._remember(agent, Choice(now, aim, None, None, 0, 0.0), rng)
+            self._remember(agent, now, aim, None, rng)
             return None
         plan, grade, best = found
-        band = band_of(plan, grade, aim, best.score, now)
+        band = Band(plan, grade, aim, best.score, now)
         near = draw(band, FRESH_CHOICES, rng)
         chain = chain_of(agent, want.request)
-        read = {host: covered(blocks) for host, blocks in self._prefixes.owners(chain).items()}
-        near += self._readers(agent, band, read, near)
+        read = {host: covered(blocks) for host, blocks in self._prefixes.owners(chain).items()} if chain else {}
+        if read:
+            self._add_readers(agent, band, read, near)
         if not near:
             assert best.entry is not None
-            near = [Scored(best.entry, best.score, 0)]
+            near.append((best.entry, best.score, 0))
         chosen, seconds = choose(near, aim, read, now)
-        offer = chosen.entry.known
-        self._prefixes.note(chain, offer.host)
-        self._remember(agent, Choice(now, aim, offer.host, offer.price, best.score, seconds), rng)
+        offer = chosen.known
+        if chain:
+            self._prefixes.note(chain, offer.host)
+        self._remember(agent, now, aim, (offer, best.score, seconds), rng)
         return Pick(offer, seconds, max(0, aim.size - read.get(offer.host, 0)) / BYTES_A_TOKEN)
 
-    def _readers(self, agent: AgentId, band: Band, read: dict[Address, int], near: list[Scored]) -> list[Scored]:
+    def _add_readers(self, agent: AgentId, band: Band, read: dict[Address, int], near: list[Scored]) -> None:
         """Hosts that have read the prompt's beginning and cost as little, beside those that were drawn."""
-        drawn = {one.entry.host.address for one in near}
+        drawn = {entry.host.address for entry, _, _ in near}
         filters = band.aim.filters
-        found = []
         for host in read:
             for entry in self._entries(host) if host not in drawn else ():
                 region = entry.home.region
@@ -358,8 +359,7 @@ class Directory:
                     continue
                 steps = distance(filters.near, region)
                 if (score := band.take(entry, FAR[steps])) is not None:
-                    found.append(Scored(entry, score, steps))
-        return found
+                    near.append((entry, score, steps))
 
     def has_host(self, agent: AgentId, want: Want, now: float) -> bool:
         """Whether `choose` would find a host. Notes nothing, as nobody gets the job."""
@@ -435,7 +435,7 @@ class Directory:
         """Offers of hosts that report here, for who asks from elsewhere, the best ones."""
         return quotable(self._fleet, agent, aim, most, now, rng)
 
-    def _remember(self, agent: AgentId, choice: Choice, rng: Chance) -> None:
+    def _remember(self, agent: AgentId, now: float, aim: Aim, found: Found | None, rng: Chance) -> None:
         held = self._choices.get(agent)
         if held is None:
             if agent not in self._slots:  # anybody may ask for any agent
@@ -443,7 +443,7 @@ class Directory:
             if len(self._choices) >= MOST_AGENTS:
                 del self._choices[next(iter(self._choices))]
             held = self._choices[agent] = Choices()
-        held.add(choice, rng)
+        held.add(now, aim, found, rng)
 
     def serves(self, agent: AgentId, now: float) -> bool:
         """Whether a host of the agent reports, and could be chosen."""

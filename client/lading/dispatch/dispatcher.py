@@ -7,7 +7,8 @@ promised exactly what it delivered.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
 
 from lading.core.denials import Denials
 from lading.core.failover import Failover, Limits
@@ -85,6 +86,7 @@ class Dispatcher:
         self.directory = directory
         self.purse = purse
         self.network = network
+        self.court = network.court_domain
         self.clock = clock
         self.rng = rng
         self.limits = limits or Limits()
@@ -95,24 +97,22 @@ class Dispatcher:
         self.line = Line()
         self.spoken = Spoken(self)
         self.scout: Scout | None = None  # who looks elsewhere for hosts, where somebody does
-        self.sheaves = Sheaves(network.court_domain, rng, self._lied) if bare else None
+        self.sheaves = Sheaves(self.court, rng, self._lied) if bare else None
         self._background: set[asyncio.Task[None]] = set()
+        self._leaving: deque[Attempt] = deque()
+        self._closes = False
 
     @property
     def reserved(self) -> dict[ChannelKey, int]:
         """What running jobs may still cost (wei), by channel."""
         return self.funds.reserved
 
-    async def carry(self, payer: Payer, ask: Ask, listener: Listener, job: JobId | None = None) -> None:
+    def carry(self, payer: Payer, ask: Ask, listener: Listener, job: JobId | None = None) -> Coroutine[Any, Any, None]:
         """One job from its beginning to its end; `listener` hears of it, Ended last. Cancelling this cancels the job.
 
         Raises NoHost, OutOfFunds, JobLost, Quarantined, BadRequest, PurseError.
         """
-        run = Run(self, payer, ask, job or JobId(self.rng.randbytes(32)), listener)
-        try:
-            await run.carry()
-        finally:
-            run.abandon()
+        return Run(self, payer, ask, job or JobId(self.rng.randbytes(32)), listener).carry()
 
     def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
         """As `carry`, for a caller that takes the events one by one. Closing the generator cancels the job."""
@@ -125,8 +125,23 @@ class Dispatcher:
 
     def let_go(self, attempts: "list[Attempt]") -> None:
         """Close the streams of attempts that are over."""
-        if attempts:
-            self.later(asyncio.ensure_future(_close(attempts)))
+        self._leaving.extend(attempts)
+        if self._leaving and not self._closes:
+            self._closes = True
+            self.later(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        """A moment for all, and a new one where that was not enough: a timer for each costs more than closing."""
+        try:
+            while self._leaving:
+                try:
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        while self._leaving:
+                            await self._leaving.popleft().close()
+                except TimeoutError:
+                    pass
+        finally:
+            self._closes = False
 
     async def settle(self) -> None:
         """Sign for all that is owed, and wait until all is reported that has ended."""
@@ -145,15 +160,3 @@ class Dispatcher:
             self.funds.tab.close()
         if self.sheaves is not None:
             await self.sheaves.close()
-
-
-async def _close(attempts: "list[Attempt]") -> None:
-    """A moment for all of them, and a new one where that was not enough: a timer for each costs more than closing."""
-    left = deque(attempts)
-    while left:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                while left:
-                    await left.popleft().close()
-        except TimeoutError:
-            pass

@@ -5,9 +5,7 @@ The purse signs what it is told to; this module decides how much, and that nothi
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from lading.dispatch.events import Ask, Payer, Settling
 from lading.dispatch.purse import ChannelKey, Purse
@@ -22,12 +20,15 @@ if TYPE_CHECKING:
     from lading.dispatch.attempt import Attempt
 
 
-class Cover(msgspec.Struct, frozen=True):
+class Cover:
     """What an attempt may cost at most (`need`, wei) on its channel, and the packed lock behind it."""
 
-    key: ChannelKey
-    need: int
-    lock: bytes
+    __slots__ = ("key", "lock", "need")
+
+    def __init__(self, key: ChannelKey, need: int, lock: bytes) -> None:
+        self.key: Final = key
+        self.need: Final = need
+        self.lock: Final = lock
 
 
 class Funds:
@@ -70,7 +71,7 @@ class Funds:
     def _asked(self, payer: Payer, ask: Ask, offer: KnownOffer, done: int) -> tuple[ChannelKey, int, int, int]:
         """The channel, what the rest of the job may cost, what its lock must come to, and what it may come to (wei)."""
         purse, signer = self._purse, payer.key.address
-        key = ChannelKey(signer, offer.host, offer.terms, purse.epoch(signer, offer.host, offer.terms))
+        key = purse.current(signer, offer.host, offer.terms)
         prompt, output = worst_case(ask.request, offer.detail.context)
         need = attempt_amount(offer.price, prompt, done, max(output - done, 0))
         unlocked = payer.limit - purse.locked(signer)  # first: this may sign for what is on the tab

@@ -103,7 +103,7 @@ class Race:
         run = self._run
         if type(event) is Stalled and not self._listening:
             event = await run.hold(attempt, event)
-        effects = attempt.apply(event, run.owner.network.court_domain, run.owner.clock())
+        effects = attempt.apply(event, run.owner.court, run.owner.clock())
         if any(isinstance(effect, Deliver | Finished) for effect in effects):
             self._won(attempt, effects)
         elif any(isinstance(effect, Resume) for effect in effects):

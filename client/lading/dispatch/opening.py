@@ -16,7 +16,6 @@ from lading_protocol import VERSION
 from lading_protocol.elder import ElderOpen
 from lading_protocol.job import JobState
 from lading_protocol.messages import BATCH, INTERACTIVE, BareOpen, Open
-from lading_protocol.offers import KnownOffer
 from lading_protocol.speech import PROOF
 
 if TYPE_CHECKING:
@@ -59,33 +58,32 @@ class Asking:
         self._ask = ask
         self.proof = ask.proof
 
-    def opening(self, link: Link, state: JobState, offer: KnownOffer, cover: Cover, preempted: int) -> ElderOpen:
+    def opening(self, link: Link, line: "Line | None", state: JobState, cover: Cover, preempted: int) -> ElderOpen:
         """The attempt that `state` has begun. It goes on behind the tokens there are, or asks for them from the first
         on; only then an early receipt is of use."""
-        ask, proof = self._ask, self.proof if state.emitted else b""
-        early = ask.told and not state.emitted
-        elder = ElderOpen(
-            version=VERSION,
-            job=state.spec.job,
-            attempt=state.attempts - 1,
-            offer=offer.id,
-            signer=state.spec.signer,
-            epoch=cover.key.epoch,
-            request=ask.request,
-            emitted=tuple(state.emitted),
-            lock=cover.lock,
-            voucher=self._owner.purse.channel(cover.key).voucher,
-            band=BATCH if ask.batch else INTERACTIVE,
-            preempted=min(preempted, 255),
+        ask, attempt, emitted = self._ask, state.attempt, state.emitted
+        assert attempt is not None
+        proof = self.proof if emitted else b""
+        early = ask.told and not emitted
+        told = (
+            VERSION,
+            state.spec.job,
+            attempt.number,
+            attempt.offer.id,
+            state.spec.signer,
+            attempt.epoch,
+            ask.request,
+            tuple(emitted),
+            cover.lock,
+            self._owner.purse.channel(cover.key).voucher,
+            BATCH if ask.batch else INTERACTIVE,
+            min(preempted, 255),
         )
         # Asked for with any job, so that it is known by the time when it matters.
-        proves, line = self._owner.spoken.proof(link), self.line(link)
-        if line is None and not (proves and (proof or early)):
-            return elder
-        known = {name: getattr(elder, name) for name in ElderOpen.__struct_fields__}
+        proves = self._owner.spoken.proof(link)
         if line is not None:
-            return BareOpen(**known, proof=proof, sheaves=line.name)
-        return Open(**known, proof=proof, early=early)
+            return BareOpen(*told, proof, False, line.name)
+        return Open(*told, proof, early) if proves and (proof or early) else ElderOpen(*told)
 
     def line(self, link: Link) -> "Line | None":
         """On which the host signs later what it sends bare; None where it does not, or its receipts are of use at once:

@@ -1,10 +1,14 @@
 """The purse: every channel this side pays into, with the highest voucher and lock it signed. Durable before sent.
 
-One sqlite file, one writer. It signs what it is told to; how much is owed is the job's business.
+One sqlite file, one writer. It signs what it is told to; how much is owed is the job's business. Writing goes to
+sqlite's log and waits for no disk; what does, folding the log into the file, is done beside, in a thread.
 """
 
+import contextlib
+import logging
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +19,10 @@ from lading_protocol.ids import Address, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.receipts import Lock, Voucher
 
+log = logging.getLogger(__name__)
+# Writes after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
+FOLD_AFTER = 1000
+_LONGEST = 20_000
 _SCHEMA = """
 create table if not exists channels (
     signer blob not null, host blob not null, terms blob not null, epoch integer not null,
@@ -27,6 +35,11 @@ create table if not exists epochs (
     signer blob not null, host blob not null, terms blob not null, epoch integer not null,
     primary key (signer, host, terms)
 ) without rowid;
+"""
+# A row that is there stays where it is, in the table and in its index.
+_KEEP = """
+insert into channels values (?,?,?,?,?,?,?,?) on conflict (signer, host, terms, epoch) do update set
+cumulative = excluded.cumulative, voucher = excluded.voucher, locked = excluded.locked, lock = excluded.lock
 """
 
 
@@ -55,26 +68,35 @@ class Purse:
             self._db = sqlite3.connect(str(path), isolation_level=None)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=normal")
+            self._db.execute(f"pragma wal_autocheckpoint={_LONGEST}")
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise PurseError(f"The purse {path} does not open: {error}.") from error
+        self._path = str(path)
+        self._writes = 0
+        self._folding: threading.Thread | None = None
         self._cache: dict[ChannelKey, PayerChannel] = {}
         self._locked: dict[Address, int] = {}
-        self._epochs: dict[tuple[Address, Address, TermsId], int] = {}
+        self._current: dict[tuple[Address, Address, TermsId], ChannelKey] = {}
         # Who keeps amounts back for a moment signs for them when somebody looks at all channels.
         self.before_look: Callable[[], None] = lambda: None
 
     def epoch(self, signer: Address, host: Address, terms: TermsId) -> int:
         """The channel generation in use; a channel that was closed on chain lives on under the next one."""
+        return self.current(signer, host, terms).epoch
+
+    def current(self, signer: Address, host: Address, terms: TermsId) -> ChannelKey:
+        """The channel in use."""
         place = signer, host, terms
-        if place not in self._epochs:
+        found = self._current.get(place)
+        if found is None:
             row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
-            self._epochs[place] = int(row[0]) if row else 0
-        return self._epochs[place]
+            found = self._current[place] = ChannelKey(signer, host, terms, int(row[0]) if row else 0)
+        return found
 
     def set_epoch(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
-        self._write("insert or replace into epochs values (?,?,?,?)", (signer, host, terms, epoch))
-        self._epochs[signer, host, terms] = epoch
+        self._write("insert or replace into epochs values (?,?,?,?)", [(signer, host, terms, epoch)])
+        self._current[signer, host, terms] = ChannelKey(signer, host, terms, epoch)
         self._locked.pop(signer, None)
 
     def closed(self, signer: Address, host: Address, terms: TermsId, epoch: int) -> None:
@@ -83,26 +105,40 @@ class Purse:
             self.set_epoch(signer, host, terms, epoch + 1)
 
     def channel(self, key: ChannelKey) -> PayerChannel:
-        if key not in self._cache:
+        found = self._cache.get(key)
+        if found is None:
             row = self._db.execute(
                 "select cumulative, voucher, locked, lock from channels"
                 " where signer=? and host=? and terms=? and epoch=?",
                 (key.signer, key.host, key.terms, key.epoch),
             ).fetchone()
-            self._cache[key] = (
-                PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
-            )
-        return self._cache[key]
+            found = PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
+            self._cache[key] = found
+        return found
+
+    @property
+    def folds(self) -> bool:
+        """Whether a write would have to share the disk, and might wait for it. It may be done all the same."""
+        return self._folding is not None and self._folding.is_alive()
 
     def pay(self, secret: PrivateKey, key: ChannelKey, more: int) -> bytes:
         """Promise `more` wei on top; returns the packed voucher, stored before it is returned. Raises PurseError."""
-        held = self.channel(key)
-        if more <= 0:
-            return held.voucher
-        cumulative = Wei(held.cumulative + more)
-        voucher = Voucher(key.host, key.terms, key.epoch, cumulative).sign(self._domain, secret).pack()
-        self._save(key, msgspec.structs.replace(held, cumulative=cumulative, voucher=voucher))
-        return voucher
+        return self.pay_all([(secret, key, more)])[0]
+
+    def pay_all(self, promises: Iterable[tuple[PrivateKey, ChannelKey, int]]) -> list[bytes]:
+        """The same for several channels, with one write: all of it is promised or, where it fails, nothing."""
+        vouchers: list[bytes] = []
+        changed: dict[ChannelKey, PayerChannel] = {}
+        for secret, key, more in promises:
+            held = changed.get(key) or self.channel(key)
+            if more > 0:
+                cumulative = Wei(held.cumulative + more)
+                voucher = Voucher(key.host, key.terms, key.epoch, cumulative).sign(self._domain, secret).pack()
+                held = changed[key] = PayerChannel(cumulative, voucher, held.locked, held.lock)
+            vouchers.append(held.voucher)
+        if changed:
+            self._save(changed)
+        return vouchers
 
     def lock(self, secret: PrivateKey, key: ChannelKey, total: int) -> bytes:
         """Raise the channel's lock to `total` wei; returns the packed lock. Raises PurseError."""
@@ -110,18 +146,17 @@ class Purse:
         if total <= held.locked:
             return held.lock
         lock = Lock(key.host, key.terms, key.epoch, total).sign(self._domain, secret).pack()
-        self._save(key, msgspec.structs.replace(held, locked=Wei(total), lock=lock))
+        self._save({key: PayerChannel(held.cumulative, held.voucher, Wei(total), lock)})
+        self._locked.pop(key.signer, None)
         return lock
 
     def locked(self, signer: Address) -> Wei:
         """All that this signer has locked, over the channels in use (wei)."""
-        if signer not in self._locked:
-            self._locked[signer] = sum(
-                channel.locked
-                for key, channel in self.channels(signer)
-                if key.epoch == self.epoch(signer, key.host, key.terms)
-            )
-        return Wei(self._locked[signer])
+        found = self._locked.get(signer)
+        if found is None:
+            used = [one for key, one in self.channels(signer) if key == self.current(signer, key.host, key.terms)]
+            found = self._locked[signer] = sum(one.locked for one in used)
+        return Wei(found)
 
     def latest(self, host: Address) -> list[tuple[bytes, bytes]]:
         """(voucher, lock) of every channel with this host that has a voucher, for a host that asks."""
@@ -142,28 +177,53 @@ class Purse:
         ]
 
     def close(self) -> None:
+        if self._folding is not None:
+            self._folding.join()
         self._db.close()
 
-    def _save(self, key: ChannelKey, channel: PayerChannel) -> None:
-        self._write(
-            "insert or replace into channels values (?,?,?,?,?,?,?,?)",
-            (
-                key.signer,
-                key.host,
-                key.terms,
-                key.epoch,
-                str(channel.cumulative),
-                channel.voucher,
-                str(channel.locked),
-                channel.lock,
-            ),
-        )
-        if self.channel(key).locked != channel.locked:
-            self._locked.pop(key.signer, None)
-        self._cache[key] = channel
+    def _save(self, changed: Mapping[ChannelKey, PayerChannel]) -> None:
+        self._write(_KEEP, [_row(key, channel) for key, channel in changed.items()])
+        self._cache.update(changed)
 
-    def _write(self, sql: str, values: tuple[object, ...]) -> None:
+    def _write(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """All of them or none."""
         try:
-            self._db.execute(sql, values)
+            if len(rows) == 1:
+                self._db.execute(sql, rows[0])
+            else:
+                self._db.execute("begin immediate")
+                self._db.executemany(sql, rows)
+                self._db.execute("commit")
         except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
             raise PurseError(f"The purse cannot be written: {error}.") from error
+        self._writes += 1
+        if self._writes >= FOLD_AFTER and not self.folds and self._path != ":memory:":
+            self._writes = 0
+            self._folding = threading.Thread(target=_fold, args=(self._path,), name="purse")
+            self._folding.start()
+
+
+def _fold(path: str) -> None:
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("pragma wal_checkpoint(passive)")
+            db.execute("pragma wal_checkpoint(restart)")  # what was written meanwhile, so that the log has an end
+            db.execute("pragma user_version=1")  # the first write into a log that begins anew waits for the disk
+    except sqlite3.Error as error:  # the log is as good as the file, and is folded another time
+        log.warning("The log of the purse %s grows: %s", path, error)
+
+
+def _row(key: ChannelKey, channel: PayerChannel) -> list[object]:
+    """As bytearrays: for bytes sqlite3 looks up each time how they are to be converted."""
+    return [
+        bytearray(key.signer),
+        bytearray(key.host),
+        bytearray(key.terms),
+        key.epoch,
+        str(channel.cumulative),
+        bytearray(channel.voucher),
+        str(channel.locked),
+        bytearray(channel.lock),
+    ]

@@ -5,13 +5,12 @@ whether to move is decided in core; what is owed, by the job machine of the prot
 """
 
 import asyncio
-from typing import TYPE_CHECKING
-
-import msgspec
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
 from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
-from lading.core.matching import RUSH, Want, aim_of
+from lading.core.matching import NOBODY, RUSH, Want, aim_of
 from lading.core.near import Pick
 from lading.dispatch.account import account_of
 from lading.dispatch.attempt import Attempt, Stalled, StreamCut
@@ -49,7 +48,6 @@ from lading_protocol.job import (
 )
 from lading_protocol.job import Event as HostEvent
 from lading_protocol.messages import JOB, Chunk, Done, EmbedRequest
-from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import prompt_bound
 from lading_protocol.receipts import Finish
 
@@ -64,6 +62,7 @@ LAST_WORD_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 # How long a host that had no slot for a job is not asked again for it.
 REST_SECONDS = 1.0
+RUNNING: Final = Finish.RUNNING
 # After so many times a host has no right to stop a batch job again, and never had one to stop another.
 MOST_PREEMPTED = 3
 MOST_REASONS = 16
@@ -72,7 +71,8 @@ MOST_REASONS = 16
 class Run:
     def __init__(self, owner: "Dispatcher", payer: Payer, ask: Ask, job: JobId, listener: Listener) -> None:
         request = ask.request
-        if ask.emitted and (isinstance(request, EmbedRequest) or len(ask.emitted) > request.max_tokens):
+        self.most = None if type(request) is EmbedRequest else request.max_tokens
+        if ask.emitted and (self.most is None or len(ask.emitted) > self.most):
             raise BadRequest("More tokens are there already than the answer may have.")
         self.owner = owner
         self.payer = payer
@@ -100,35 +100,30 @@ class Run:
         self.began = asyncio.get_running_loop().time()
 
     async def carry(self) -> None:
+        """To its end; whatever ends it, what runs is accounted for."""
         self.owner.failover.begin()
-        while self.state.finish is Finish.RUNNING:
-            if self._complete():
-                self.state.end(Finish.LENGTH)
-                break
-            if self.listener.full:  # what happened is taken note of before the job goes on
-                await self.listener.drain()
-            attempt = await self._open_next()
-            if attempt is None:
-                continue
-            self.settle(await self._play(attempt))
-        if self.dropping:
-            await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
-        self.listener.hear(self._report())
-
-    def _complete(self) -> bool:
-        """Every token that was asked for is here, though the host did not live to say so."""
-        request = self.ask.request
-        return not isinstance(request, EmbedRequest) and len(self.state.emitted) == request.max_tokens
+        try:
+            while self.state.finish is RUNNING:
+                if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
+                    self.state.end(Finish.LENGTH)
+                    break
+                if self.listener.full:  # what happened is taken note of before the job goes on
+                    await self.listener.drain()
+                attempt = await self._open_next()
+                if attempt is not None:
+                    self.settle(await self._play(attempt))
+            if self.dropping:
+                await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
+            self.listener.hear(self._report())
+        finally:
+            self._abandon()
 
     # Which host
 
-    async def _next_host(self) -> Pick:
-        self._check_quarantine()
-        if self.broken:
-            self.broken = False
-            await self._leave()
-        pick = self.choose()
-        if pick is None and self.preempted:
+    async def _waited(self) -> Pick:
+        """A host, though there is none at once."""
+        pick: Pick | None = None
+        if self.preempted:
             pick = await self.owner.line.wait(self.ask.agent, self.began, self.choose, self._patience())
         if pick is None and self.owner.scout is not None:
             pick = await self._from_elsewhere(self.owner.scout)
@@ -156,14 +151,15 @@ class Run:
 
     def choose(self) -> Pick | None:
         """A host that goes on with the job now."""
-        owner, want, now = self.owner, self._want(), self.owner.clock()
         if not self._may_try():
             return None
+        owner, agent = self.owner, self.ask.agent
+        want, now = self._want(), owner.clock()
         if denied := owner.denials.hosts(self.payer.key.address, now):
-            rather = msgspec.structs.replace(want, excluded=want.excluded | frozenset(denied))
-            if owner.directory.has_host(self.ask.agent, rather, now):
+            rather = self._want(denied)
+            if owner.directory.has_host(agent, rather, now):
                 want = rather
-        return owner.directory.choose(self.ask.agent, want, now, owner.rng)
+        return owner.directory.choose(agent, want, now, owner.rng)
 
     def _patience(self) -> float:
         """How much longer the job waits for a slot, since it last got one on."""
@@ -171,10 +167,13 @@ class Run:
         self.parked_at = now if self.parked_at is None else self.parked_at
         return max(0.0, self.parked_at + self.owner.limits.parked - now)
 
-    def _want(self) -> Want:
-        ask, now = self.ask, asyncio.get_running_loop().time()
-        resting = {host for host, until in self.resting.items() if until > now}
-        excluded = frozenset(self.tried | resting)
+    def _want(self, others: Collection[Address] = ()) -> Want:
+        """Without those `others`, too."""
+        ask, excluded = self.ask, NOBODY
+        if self.tried or self.resting or others:
+            now = asyncio.get_running_loop().time()
+            resting = [host for host, until in self.resting.items() if until > now]
+            excluded = frozenset((*self.tried, *resting, *others))
         # One that was stopped for others waits until a host has room: it would clear no slot, and only ask in vain.
         idle, rush = ask.batch and self.preempted > 0, not ask.batch and len(self.tried) >= RUSH
         return Want(ask.request, ask.max_price, excluded, ask.filters, len(self.state.emitted), idle, rush)
@@ -195,8 +194,6 @@ class Run:
 
     def _check_quarantine(self) -> None:
         quarantine = self.owner.failover.quarantine
-        if not len(quarantine):
-            return
         left = quarantine.barred(deadly_key(self.ask.request), self.owner.clock())
         if left:
             raise Quarantined(len(self.state.emitted) - len(self.ask.emitted), left)
@@ -216,7 +213,14 @@ class Run:
     async def _open_next(self) -> Attempt | None:
         """As `open`. Near prices are drawn by lot, so a cap that is nearly spent may not cover the host that was drawn:
         then one takes the job for whom enough is locked already, or the cheapest."""
-        pick = await self._next_host()
+        if len(self.owner.failover.quarantine):
+            self._check_quarantine()
+        if self.broken:
+            self.broken = False
+            await self._leave()
+        pick = self.choose()
+        if pick is None:
+            pick = await self._waited()
         try:
             return await self.open(pick)
         except OutOfFunds:
@@ -238,7 +242,9 @@ class Run:
         self.tried.add(offer.host)
         cover = owner.funds.cover(payer, self.ask, offer, len(self.state.emitted))
         try:
-            link = await self._link(offer)
+            link = self._link(offer.host)
+            if link is None:
+                link = await dial_any(owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
             stream = await link.open(JOB)
         except (NetError, TimeoutError) as error:
             owner.funds.release(cover)
@@ -252,23 +258,24 @@ class Run:
         line = self.asking.line(link)
         state = begin_attempt(self.state, offer, cover.key.epoch, self.opened, bare=line is not None)
         self.opened += 1
-        opening = self.asking.opening(link, state, offer, cover, self.preempted)
+        opening = self.asking.opening(link, line, state, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state, line)
         self.live.append(attempt)
         return attempt
 
-    async def _link(self, offer: KnownOffer) -> Link:
-        for link in self.owner.transport.links(offer.host):
+    def _link(self, host: Address) -> Link | None:
+        """A live one."""
+        for link in self.owner.transport.links(host):
             if not link.closed.is_set():
                 return link
-        return await dial_any(self.owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
+        return None
 
     async def _play(self, attempt: Attempt) -> Attempt:
         """Returns the attempt that was the last to run: where two raced, the winner."""
         self.current, self.state = attempt, attempt.state
         attempt.begin(self.owner.failover, self.moves, self.weight)
-        if self.ask.hedge and not self.state.emitted and not isinstance(self.ask.request, EmbedRequest):
+        if self.ask.hedge and not self.state.emitted and self.most is not None:
             await Race(self, attempt).first_token()
             attempt = self.current
         while self._goes_on():
@@ -307,46 +314,47 @@ class Run:
         """What the running attempt's host says; whether more of it is wanted now."""
         owner, attempt = self.owner, self.current
         assert attempt is not None
-        effects = attempt.apply(heard, owner.network.court_domain, owner.clock())
-        self.state = attempt.state
-        if self.ask.told and isinstance(heard, Chunk | Done) and self.state.attempt is not None:
+        effects = attempt.apply(heard, owner.court, owner.clock())
+        self.state = state = attempt.state
+        if self.ask.told and isinstance(heard, Chunk | Done) and state.attempt is not None:
             self.listener.hear(Signed(heard.receipt, heard.marks))
         if type(heard) is Chunk:
             owner.funds.pay(self.payer, attempt)
-        self.tell(attempt, effects)
+        if not self.announced or effects:
+            self.tell(attempt, effects)
         return self._goes_on() and not self.listener.full
 
     def tell(self, attempt: Attempt, effects: list[Effect]) -> None:
         """What the consumer hears of it."""
-        hear = self.listener.hear
-        if not self.announced and self.state.attempt is not None and attempt.accepted:
+        listener, state, host = self.listener, self.state, attempt.offer.host
+        if not self.announced and attempt.accepted and state.attempt is not None:
             self.announced = True
-            hear(Started(self.state.spec.job, attempt.offer.host, attempt.offer, self.state.prompt_tokens))
+            listener.hear(Started(state.spec.job, host, attempt.offer, state.prompt_tokens))
         for effect in effects:
-            match effect:
-                case Deliver(first, ids, text, chances):
+            if type(effect) is Deliver:
+                if not attempt.answered:
                     self._answered(attempt)
-                    hear(Piece(first, ids, text, chances, Wei(self.spent + attempt.owed)))
-                case DeliverRows(width, data):
-                    hear(Rows(width, data))
-                case Resume(code, reason, blame):
-                    self.announced = bool(self.state.emitted)
-                    self.lose(attempt, code, reason, blame)
-                    hear(Moved(attempt.offer.host, code, reason))
-                case Finished():
-                    self.owner.directory.worked(attempt.offer.host)
-                    self.owner.directory.served(attempt.offer.host, attempt.seconds)
+                cost = Wei(self.spent + attempt.owed)
+                listener.hear(Piece(effect.first, effect.ids, effect.text, effect.chances, cost))
+            elif type(effect) is Finished:
+                self.owner.directory.worked(host)
+                self.owner.directory.served(host, attempt.seconds)
+            elif type(effect) is Resume:
+                self.announced = bool(state.emitted)
+                self.lose(attempt, effect.code, effect.reason, effect.blame)
+                listener.hear(Moved(host, effect.code, effect.reason))
+            elif type(effect) is DeliverRows:
+                listener.hear(Rows(effect.width, effect.data))
 
     def _answered(self, attempt: Attempt) -> None:
         """The first tokens of this host are here."""
-        if not attempt.answered:
-            attempt.answered = True
-            self.parked_at = None
-            self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
-            for host in self.hopeless:  # it could be done after all
-                self.owner.directory.failed(host, self.owner.clock(), blame=False)
-            self.hopeless.clear()
-            self.owner.directory.answered(attempt.pick, attempt.seconds)
+        attempt.answered = True
+        self.parked_at = None
+        self.owner.denials.forget(self.payer.key.address, attempt.offer.host)
+        for host in self.hopeless:  # it could be done after all
+            self.owner.directory.failed(host, self.owner.clock(), blame=False)
+        self.hopeless.clear()
+        self.owner.directory.answered(attempt.pick, attempt.seconds)
 
     def lose(self, attempt: Attempt, code: str, reason: str, blame: bool) -> None:
         """The attempt is over without an answer. Raises Refusal where no other host would answer differently."""
@@ -413,7 +421,7 @@ class Run:
     def overhear(self, attempt: Attempt, said: "asyncio.Task[HostEvent]") -> None:
         """What a host said in the very turn in which it was given up counts as if it had been heard in time."""
         if not said.cancelled() and said.exception() is None and type(said.result()) is not Stalled:
-            attempt.apply(said.result(), self.owner.network.court_domain, self.owner.clock())
+            attempt.apply(said.result(), self.owner.court, self.owner.clock())
 
     def drop(self, attempt: Attempt, pending: "asyncio.Task[HostEvent]") -> None:
         """Another host was first: stop this one, and settle for what it delivered until it heard of that."""
@@ -429,15 +437,15 @@ class Run:
         task.add_done_callback(self.dropping.discard)
         self.owner.later(task)
 
-    def abandon(self) -> None:
-        """The consumer is gone: cancel what runs, and account for it in the background."""
+    def _abandon(self) -> None:
+        """Where the consumer is gone: cancel what runs, and account for it in the background."""
         if not self.live:
             if not self.reported:
                 self._report()
             return
-        self.owner.later(asyncio.ensure_future(self._abandon()))
+        self.owner.later(asyncio.ensure_future(self._account_for_all()))
 
-    async def _abandon(self) -> None:
+    async def _account_for_all(self) -> None:
         current = [one for one in self.live if one is self.current]
         await asyncio.gather(*self.dropping, *map(self._wind_down, current), return_exceptions=True)
         for attempt in list(self.live):  # a rival that had not begun
@@ -455,7 +463,7 @@ class Run:
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 while attempt.state.runs:
                     event = await attempt.next(LAST_WORD_SECONDS)
-                    attempt.apply(event, owner.network.court_domain, owner.clock())
+                    attempt.apply(event, owner.court, owner.clock())
         except TimeoutError:
             late = True
         finally:
@@ -469,12 +477,14 @@ class Run:
 
     def _signed(self) -> None:
         """The vouchers of all attempts are. The account has their receipts once the hosts have signed them, too."""
-        owner = self.owner
-        if owner.sheaves is None:
-            owner.on_end(account_of(self))
+        sheaves = self.owner.sheaves
+        if sheaves is None:
+            self._account()
         else:
-            attempts = [attempt for attempt, wanted in self.settled if wanted]
-            owner.sheaves.when_bound(attempts, lambda: owner.on_end(account_of(self)))
+            sheaves.when_bound([attempt for attempt, wanted in self.settled if wanted], self._account)
+
+    def _account(self) -> None:
+        self.owner.on_end(account_of(self))
 
 
 def some(reasons: list[str]) -> list[str]:

@@ -42,7 +42,7 @@ class Sheaves:
         self._lines: dict[Link, Line] = {}
         self._most = FEW
         self._running: set[asyncio.Task[None]] = set()
-        self._late: set[asyncio.Future[None]] = set()
+        self._late: set[_Waits] = set()
 
     def line(self, link: Link) -> "Line | None":
         """The link's stream, once its host has said that it binds."""
@@ -63,31 +63,51 @@ class Sheaves:
 
     def when_bound(self, attempts: "Iterable[Attempt]", report: Callable[[], None]) -> None:
         """Calls it once all that will be signed for these is."""
-        left = [one for one in attempts if one.bare]
-        if not left:
+        bare = [one for one in attempts if one.bare]
+        if not bare:
             report()
             return
-        first, rest = left[0], left[1:]
-        reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._late.add(reported)
-
-        def bound() -> None:
-            self._late.discard(reported)
-            self.when_bound(rest, report)
-            reported.set_result(None)
-
-        first.when_bound = bound
+        waits = _Waits(self._late, len(bare), report)
+        for one in bare:
+            one.when_bound = waits.less
 
     async def settle(self, patience: float = LATE_SECONDS) -> None:
         """Until what is awaited now is there, or that long."""
         if self._late:
-            await asyncio.wait(self._late, timeout=patience)
+            await asyncio.wait([waits.told() for waits in self._late], timeout=patience)
 
     async def close(self) -> None:
         await self.settle(LAST_SECONDS)
         for running in list(self._running):
             running.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+
+class _Waits:
+    """An account, in `late` until the last of its attempts has what it waits for."""
+
+    __slots__ = ("_late", "_left", "_report", "_told")
+
+    def __init__(self, late: "set[_Waits]", left: int, report: Callable[[], None]) -> None:
+        self._late = late
+        self._left = left
+        self._report = report
+        self._told: asyncio.Future[None] | None = None
+        late.add(self)
+
+    def less(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._late.discard(self)
+            self._report()
+            if self._told is not None and not self._told.done():
+                self._told.set_result(None)
+
+    def told(self) -> "asyncio.Future[None]":
+        """Done when it is reported."""
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        return self._told
 
 
 class Line:

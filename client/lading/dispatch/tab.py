@@ -64,7 +64,7 @@ class Tab:
         found.amount += more
         found.attempts[attempt] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TAB_SECONDS, self.sign_all)
+            self._timer = asyncio.get_running_loop().call_later(TAB_SECONDS, self._moment)
 
     def when_signed(self, report: Callable[[], None]) -> None:
         """Calls it once nothing is due that is due now."""
@@ -79,36 +79,51 @@ class Tab:
         return found is not None and attempt in found.attempts
 
     def sign(self, channel: ChannelKey) -> None:
-        """Now."""
-        due = self._due.pop(channel, None)
-        if due is None:
-            return
-        try:
-            voucher = self._purse.pay(due.key, channel, due.amount)
-        except PurseError as error:
-            if self.trouble is None:
-                log.error("host %s is owed %d wei that cannot be signed: %s", short(channel.host), due.amount, error)
-            self.trouble, self._due[channel] = error, due
-            return
-        self.trouble = None
-        for attempt in due.attempts:
-            attempt.unpaid = 0
-        for attempt in reversed(due.attempts):
-            if attempt.send_voucher(voucher):
-                break
-        self._closed([attempt for attempt in due.attempts if attempt.over])
+        """Now, unless the purse has the disk to itself for a moment; then with the others'."""
+        due = self._due.get(channel)
+        if due is not None and not self._purse.folds:
+            self._sign({channel: due})
 
     def sign_all(self) -> None:
         """Everything that is due. What cannot be signed is tried again later."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for channel in list(self._due):
-            self.sign(channel)
+        if self._due:
+            self._sign(self._due.copy())
         if self._due:
             self._timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self.sign_all)
         else:
             self._report()
+
+    def _moment(self) -> None:
+        """What is due can wait, the streams of this program cannot."""
+        if self._purse.folds:
+            self._timer = asyncio.get_running_loop().call_later(TAB_SECONDS, self._moment)
+        else:
+            self.sign_all()
+
+    def _sign(self, dues: dict[ChannelKey, _Due]) -> None:
+        try:
+            vouchers = self._purse.pay_all([(due.key, channel, due.amount) for channel, due in dues.items()])
+        except PurseError as error:
+            if self.trouble is None:
+                for channel, due in dues.items():
+                    owed = short(channel.host), due.amount, error
+                    log.error("host %s is owed %d wei that cannot be signed: %s", *owed)
+            self.trouble = error
+            return
+        self.trouble = None
+        over: list[Attempt] = []
+        for (channel, due), voucher in zip(dues.items(), vouchers, strict=True):
+            del self._due[channel]
+            for attempt in due.attempts:
+                attempt.unpaid = 0
+            for attempt in reversed(due.attempts):
+                if attempt.send_voucher(voucher):
+                    break
+            over += [attempt for attempt in due.attempts if attempt.over]
+        self._closed(over)
 
     def close(self) -> None:
         """The last chance to sign."""

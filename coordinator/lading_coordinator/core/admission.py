@@ -15,6 +15,7 @@ import math
 from collections import Counter, deque
 from enum import IntEnum
 from itertools import count
+from typing import Final
 
 import msgspec
 
@@ -37,6 +38,9 @@ class Band(IntEnum):
     BATCH = 1
 
 
+INTERACTIVE: Final = Band.INTERACTIVE
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """Pairs are (interactive, batch).
 
@@ -54,34 +58,50 @@ class Bounds(msgspec.Struct, frozen=True):
     batch_turn: int = 16
 
 
-class Room(msgspec.Struct, frozen=True):
+class Room:
     """A lane's hosts as they last reported: slots in all, and those that are free. No slots: nobody serves it now.
 
     `yielding` slots hold batch jobs of this gateway, which give way at their hosts.
     """
 
-    slots: int
-    free: int
-    yielding: int = 0
+    __slots__ = ("free", "slots", "yielding")
+
+    def __init__(self, slots: int, free: int, yielding: int = 0) -> None:
+        self.slots: Final = slots
+        self.free: Final = free
+        self.yielding: Final = yielding
 
 
-class Ticket(msgspec.Struct, eq=False):
+class Ticket:
     """One job on its way through. `prompt` and `output` are the token counts that are expected, `charged` what its
     tenant was charged for them, `virtual` when it came in virtual time (both in weighted tokens). `state`: new,
     waiting, running, done or gone. `wish` names what it insists on, empty: nothing that hosts differ in.
     """
 
-    tenant: bytes
-    lane: bytes
-    band: Band
-    prompt: int
-    output: int
-    since: float = 0.0
-    started: float = 0.0
-    state: str = "new"
-    charged: float = 0.0
-    virtual: float = 0.0
-    wish: bytes = b""
+    __slots__ = (
+        "band",
+        "charged",
+        "lane",
+        "output",
+        "prompt",
+        "since",
+        "started",
+        "state",
+        "tenant",
+        "virtual",
+        "wish",
+    )
+
+    def __init__(self, tenant: bytes, lane: bytes, band: Band, prompt: int, output: int, *, wish: bytes = b"") -> None:
+        self.tenant: Final = tenant
+        self.lane: Final = lane
+        self.band: Final = band
+        self.prompt: Final = prompt
+        self.output = output
+        self.since = self.started = 0.0
+        self.state = "new"
+        self.charged = self.virtual = 0.0
+        self.wish: Final = wish
 
 
 class Shed(msgspec.Struct, frozen=True):
@@ -91,30 +111,35 @@ class Shed(msgspec.Struct, frozen=True):
     retry: int
 
 
-class Tenant(msgspec.Struct, eq=False):
+class Tenant:
     """`finish` is the virtual time up to which it has been served."""
 
-    finish: float = 0.0
-    running: int = 0
-    waiting: int = 0
+    __slots__ = ("finish", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.finish = 0.0
+        self.running = self.waiting = 0
 
 
-class Hold(msgspec.Struct, eq=False):
+class Hold:
     """Hosts that seemed free to who has some wish were not, at `at`, when one of `tenant` asked. One `probe` at a time
     looks again, `pause` seconds later; another tenant's if there is one, as a refusal may be of what one alone wants.
     """
 
-    at: float
-    tenant: bytes
-    pause: float = FIRST_PROBE
-    probe: Ticket | None = None
+    __slots__ = ("at", "pause", "probe", "tenant")
+
+    def __init__(self, at: float, tenant: bytes) -> None:
+        self.at = at
+        self.tenant = tenant
+        self.pause = FIRST_PROBE
+        self.probe: Ticket | None = None
 
 
 # A tenant's tickets that have one wish.
 Line = tuple[bytes, bytes]
 
 
-class Lane(msgspec.Struct, eq=False):
+class Lane:
     """`heads` of each band orders the lines' first tickets by virtual start; stale entries, and those whose wish is
     held, are dropped when met. `tenants` counts who waits.
 
@@ -122,19 +147,32 @@ class Lane(msgspec.Struct, eq=False):
     came free after the hosts reported, the last one at `given_at`. `holds` by wish.
     """
 
-    queues: tuple[dict[Line, deque[Ticket]], dict[Line, deque[Ticket]]]
-    heads: tuple[list[tuple[float, int, Ticket]], list[tuple[float, int, Ticket]]]
-    tenants: tuple[Counter[bytes], Counter[bytes]]
-    counts: list[int]
-    running: int = 0
-    batch: int = 0
-    seconds: float = 2.0
-    output: float = 128.0
-    ended: int = 0
-    given_back: int = 0
-    given_at: float = 0.0
-    in_a_row: int = 0
-    holds: dict[bytes, Hold] = {}
+    __slots__ = (
+        "batch",
+        "counts",
+        "ended",
+        "given_at",
+        "given_back",
+        "heads",
+        "holds",
+        "in_a_row",
+        "output",
+        "queues",
+        "running",
+        "seconds",
+        "tenants",
+    )
+
+    def __init__(self) -> None:
+        self.queues: tuple[dict[Line, deque[Ticket]], dict[Line, deque[Ticket]]] = ({}, {})
+        self.heads: tuple[list[tuple[float, int, Ticket]], list[tuple[float, int, Ticket]]] = ([], [])
+        self.tenants: tuple[Counter[bytes], Counter[bytes]] = (Counter(), Counter())
+        self.counts = [0, 0]
+        self.running = self.batch = 0
+        self.seconds, self.output = 2.0, 128.0
+        self.ended = self.given_back = self.in_a_row = 0
+        self.given_at = 0.0
+        self.holds: dict[bytes, Hold] = {}
 
 
 class Admission:
@@ -175,8 +213,10 @@ class Admission:
         tenant = self._tenant(ticket.tenant)
         ticket.since = now
         ticket.output = min(ticket.output, math.ceil(lane.output))
-        overdue = lane.counts[Band.BATCH] and lane.in_a_row >= self.bounds.batch_turn
-        if not overdue and not sum(lane.counts[: ticket.band + 1]) and self._has_room(ticket, lane, room, now):
+        interactive, batch = lane.counts
+        # Whoever would be next if it waited, too.
+        first = not interactive and (not batch or (ticket.band is INTERACTIVE and not self._overdue(lane)))
+        if first and self._has_room(ticket, lane, room, now):
             self._start(ticket, lane, now)
             return []
         if refusal := self._refusal(ticket, lane, tenant, roll):
@@ -208,7 +248,9 @@ class Admission:
 
     def taken(self, ticket: Ticket) -> None:
         """A host has accepted it: there is room after all."""
-        self._release(self._lane(ticket.lane), ticket.wish)
+        lane = self._lane(ticket.lane)
+        if lane.holds:
+            self._release(lane, ticket.wish)
 
     def finish(self, ticket: Ticket, prompt: int, output: int, now: float) -> None:
         """It ran and is over, with these token counts: its tenant is charged for them, whatever was expected."""
@@ -217,18 +259,20 @@ class Admission:
         self.running -= 1
         self._shares.note(self.running, self.waiting)
         lane.running -= 1
-        lane.batch -= ticket.band is Band.BATCH
+        if ticket.band is not INTERACTIVE:
+            lane.batch -= 1
         tenant.running -= 1
         tenant.finish += _weight(prompt, output) - ticket.charged
         if output:
             lane.ended += 1
-            step = max(LEARN, 1 / lane.ended)
+            step = max(LEARN, 1.0 / lane.ended)
             lane.seconds += step * (max(now - ticket.started, 1e-3) - lane.seconds)
             lane.output += step * (output - lane.output)
         lane.given_back, lane.given_at = lane.given_back + 1, now
-        hold = lane.holds.get(ticket.wish)
-        if hold is not None and hold.probe is ticket:
-            hold.probe = None
+        if lane.holds:
+            hold = lane.holds.get(ticket.wish)
+            if hold is not None and hold.probe is ticket:
+                hold.probe = None
         if tenant.waiting:  # it may have become cheaper than it seemed
             for other in self._lanes.values():
                 for band in Band if any(ticket.tenant in one for one in other.tenants) else ():
@@ -297,7 +341,7 @@ class Admission:
         if room.slots == 0:
             return True  # nobody waits for nobody: the dispatcher says why there is no host
         fresh = lane.given_back > 0 and now - lane.given_at < REPORT_SECONDS
-        if ticket.band is Band.INTERACTIVE and room.yielding:
+        if ticket.band is INTERACTIVE and room.yielding:
             return lane.running - room.yielding < room.slots
         return lane.running < room.slots and (room.free > 0 or fresh)
 
@@ -315,7 +359,7 @@ class Admission:
             return None
         # A tenant looks for one of its wishes at a time: with many of them it would ask hosts as many of all others.
         looking = {one.probe.tenant for one in lane.holds.values() if one.probe is not None}
-        first = -1 if lane.in_a_row >= self.bounds.batch_turn else 1
+        first = -1 if self._overdue(lane) else 1
         able = [
             (tenant == hold.tenant, first * band, max(self._tenants[tenant].finish, ticket.virtual), ticket.since, at)
             for at, (band, (tenant, _)) in enumerate(lines)
@@ -346,15 +390,22 @@ class Admission:
         tenant.finish = begin + ticket.charged
         tenant.running += 1
         lane.running += 1
-        lane.batch += ticket.band is Band.BATCH
         lane.given_back = max(0, lane.given_back - 1)
+        if ticket.band is INTERACTIVE:
+            lane.in_a_row += 1
+        else:
+            lane.batch += 1
+            lane.in_a_row = 0
         self.running += 1
         self._shares.note(self.running, self.waiting)
-        lane.in_a_row = 0 if ticket.band is Band.BATCH else lane.in_a_row + 1
+
+    def _overdue(self, lane: Lane) -> bool:
+        """Whether a batch job that waits is next."""
+        return lane.in_a_row >= self.bounds.batch_turn
 
     def _pick(self, lane: Lane) -> Ticket | None:
         order = list(Band)
-        if lane.in_a_row >= self.bounds.batch_turn:
+        if self._overdue(lane):
             order.reverse()
         for band in order:
             ticket = self._first(lane, band)
@@ -473,7 +524,7 @@ class Admission:
     def _lane(self, lane_id: bytes) -> Lane:
         lane = self._lanes.get(lane_id)
         if lane is None:
-            lane = self._lanes[lane_id] = Lane(({}, {}), ([], []), (Counter(), Counter()), [0, 0])
+            lane = self._lanes[lane_id] = Lane()
         return lane
 
     def _tenant(self, tenant_id: bytes) -> Tenant:

@@ -51,29 +51,40 @@ def embeddings(model: str, rows: Matrix, bill: Bill, *, as_base64: bool) -> byte
     vectors = [base64.b64encode(one).decode() if as_base64 else _floats(one) for one in cut]
     listed = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
     spent = {"prompt_tokens": bill.prompt_tokens, "total_tokens": bill.prompt_tokens}
-    tree = {"object": "list", "data": listed, "model": model, "usage": spent, "lading": lading_facts(bill)}
-    return _encode(tree)
+    facts = msgspec.Raw(lading_facts(bill))
+    return _encode({"object": "list", "data": listed, "model": model, "usage": spent, "lading": facts})
 
 
-def usage(prompt: int, output: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+def usage(prompt: int, output: int) -> bytes:
+    """As JSON."""
+    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (prompt, output, prompt + output)
 
 
-def lading_facts(bill: Bill) -> dict[str, Any]:
-    parts = [
-        {
-            "host": to_hex(share.host),
-            "first": share.first,
-            "tokens": share.tokens,
-            "amount_wei": str(share.amount),
-            "amount": format_amount(share.amount, bill.decimals),
-        }
-        for share in bill.shares
-    ]
-    cost = {"cost_wei": str(bill.cost), "cost": format_amount(bill.cost, bill.decimals)}
-    hosts = list(dict.fromkeys(to_hex(share.host) for share in bill.shares))
+def lading_facts(bill: Bill) -> bytes:
+    """As JSON. All of it is hex and digits: nothing needs to be escaped."""
+    cost, decimals = bill.cost, bill.decimals
+    coins = format_amount(cost, decimals)
+    hosts: dict[str, None] = {}
+    parts = []
+    for share in bill.shares:
+        host, amount = to_hex(share.host), share.amount
+        hosts[host] = None
+        own = coins if amount == cost else format_amount(amount, decimals)
+        parts.append(
+            f'{{"host":"{host}","first":{share.first},"tokens":{share.tokens},"amount_wei":"{amount}","amount":"{own}"}}'
+        )
     jobs = [to_hex(job) for job in bill.jobs]
-    return {"job": jobs[0], **({"jobs": jobs} if len(jobs) > 1 else {}), **cost, "hosts": hosts, "parts": parts}
+    several = f'"jobs":["{_quoted(jobs)}"],' if len(jobs) > 1 else ""
+    named = f'"{_quoted(list(hosts))}"' if hosts else ""
+    return (
+        f'{{"job":"{jobs[0]}",{several}"cost_wei":"{cost}","cost":"{coins}",'
+        f'"hosts":[{named}],"parts":[{",".join(parts)}]}}'
+    ).encode()
+
+
+def _quoted(words: list[str]) -> str:
+    """What stands between the first and the last quotation mark of a list."""
+    return words[0] if len(words) == 1 else '","'.join(words)
 
 
 def error_tree(error: ApiError) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lading_coordinator.core.fields import (
     read_whole,
 )
 from lading_coordinator.core.tools import Tools, read_tools
-from lading_coordinator.core.turns import read_turns
+from lading_coordinator.core.turns import Turns, read_turns
 from lading_coordinator.core.wishes import Wishes, read_wishes
 from lading_coordinator.errors import bad_request
 from lading_protocol.ids import AgentId
@@ -39,6 +39,7 @@ from lading_protocol.messages import (
 from lading_protocol.transcript import sha256
 
 MAX_CHOICES = 16
+_UNSAID = Turns(())
 # A model that may make one call only is stopped behind it.
 CALL_END = "</tool_call>"
 SAMPLING = frozenset(
@@ -126,13 +127,7 @@ def parse_chat(body: bytes) -> ChatAsk:
     told = read_flag(tree, "logprobs")
     if tops and not told:
         raise bad_request("'top_logprobs' is only allowed when 'logprobs' is true.", param="top_logprobs")
-    ask = _spoken(tree, turns.messages)
-    ask = msgspec.structs.replace(
-        ask,
-        max_tokens=ask.max_tokens if limit is None else limit,
-        logprobs=1 + (tops or 0) if told else 0,
-        beside=turns.beside,
-    )
+    ask = _spoken(tree, turns, limit, 1 + (tops or 0) if told else 0)
     return with_tools(ask, tree, "response_format")
 
 
@@ -145,30 +140,38 @@ def parse_completion(body: bytes) -> ChatAsk:
     if tree.get("suffix"):
         raise _refused("suffix", "The agents of this network write on, they do not fill in: no 'suffix' is supported.")
     likely = read_whole(tree, "logprobs", 0, MAX_LIKELY)
-    ask = _spoken(tree, ())
+    ask = _spoken(tree, _UNSAID, None, 0 if likely is None else 1 + likely)
     best = read_whole(tree, "best_of", 1, MAX_CHOICES)
     if best is not None and best != ask.choices:
         raise _refused("best_of", "'best_of' is not supported: all answers that are made are given, as 'n' of them.")
     prompts = read_prompts(tree.get("prompt"))
     if len(prompts) * ask.choices > MAX_CHOICES:
         raise bad_request(f"'prompt' and 'n' ask for more than {MAX_CHOICES} answers.", param="prompt")
-    return msgspec.structs.replace(ask, logprobs=0 if likely is None else 1 + likely, prompts=prompts)
+    return msgspec.structs.replace(ask, prompts=prompts)
 
 
-def _spoken(tree: dict[str, Any], messages: tuple[Message, ...]) -> ChatAsk:
-    """What chats and completions have in common."""
+def _spoken(tree: dict[str, Any], turns: Turns, limit: int | None, logprobs: int) -> ChatAsk:
+    """What chats and completions have in common. `limit` goes before the limit that both know."""
     stream = read_flag(tree, "stream")
+    model, most = read_model(tree), read_whole(tree, "max_tokens", 1, MAX_TOKENS)
+    most = most if limit is None else limit
+    sampling = USUAL if SAMPLING.isdisjoint(tree) else read_sampling(tree)
+    seed, stop = read_whole(tree, "seed", -(2**63), 2**64 - 1), read_stops(tree.get("stop"))
+    usage, choices = _wants_usage(tree, stream=stream), read_whole(tree, "n", 1, MAX_CHOICES) or 1
+    messages, beside, wishes = turns.messages, turns.beside, read_wishes(tree)
     return ChatAsk(
-        model=read_model(tree),
-        messages=messages,
-        max_tokens=read_whole(tree, "max_tokens", 1, MAX_TOKENS),
-        sampling=USUAL if SAMPLING.isdisjoint(tree) else read_sampling(tree),
-        seed=read_whole(tree, "seed", -(2**63), 2**64 - 1),
-        stop=read_stops(tree.get("stop")),
-        stream=stream,
-        include_usage=_wants_usage(tree, stream=stream),
-        choices=read_whole(tree, "n", 1, MAX_CHOICES) or 1,
-        wishes=read_wishes(tree),
+        model,
+        messages,
+        most,
+        sampling,
+        seed,
+        stop,
+        stream,
+        usage,
+        choices,
+        logprobs,
+        beside=beside,
+        wishes=wishes,
     )
 
 

@@ -14,7 +14,6 @@ from lading_coordinator.core.dialect import (
     Call,
     Voice,
     broken,
-    data,
     encode,
     listed,
     read_calls,
@@ -26,7 +25,7 @@ from lading_protocol.messages import Chance
 from lading_protocol.nesting import deeper
 from lading_protocol.receipts import Finish
 
-_FIRST = {"role": "assistant", "content": "", "refusal": None}
+_FIRST = b'{"role":"assistant","content":"","refusal":null}'
 
 
 class ChatDialect:
@@ -39,24 +38,24 @@ class ChatDialect:
         self._tools = tools
         self._readers: list[CallReader] = [reader_of(tools) for _ in range(choices)] if tools is not None else []
         self._left = choices
-        self._finishing = b""
+        self._finishing = self._head = b""
+        self._close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._before: list[bytes] = []
         self._after = b""
 
     def begin(self) -> bytes:
-        head = encode(self._head("chat.completion.chunk"))[:-1]
+        self._head = head = b"data: " + self._voice.head("chatcmpl-", "chat.completion.chunk")
         self._before = [
-            b'data: %b,"choices":[{"index":%d,"delta":{"content":' % (head, index) for index in range(self._choices)
+            b'%b,"choices":[{"index":%d,"delta":{"content":' % (head, index) for index in range(self._choices)
         ]
-        tail = b',"usage":null' if self._usage else b""
-        self._after = b'},"logprobs":null,"finish_reason":null}]' + tail + b"}\n\n"
-        return b"".join([self._event(index, dict(_FIRST)) for index in range(self._choices)])
+        self._after = b'},"logprobs":null,"finish_reason":null}]' + self._close
+        return b"".join([self._event(index, _FIRST) for index in range(self._choices)])
 
     def piece(self, index: int, text: str, chances: tuple[Chance, ...]) -> bytes:
         if self._readers:
             return self._told(index, self._readers[index].feed(text), chances)
         if chances:
-            return self._event(index, {"content": text}, chances)
+            return self._event(index, _content(text), chances)
         return self._before[index] + encode(text) + self._after if text else b""
 
     def finished(self, index: int, finish: Finish) -> bytes:
@@ -66,7 +65,7 @@ class ChatDialect:
             before = self._told(index, self._readers[index].close(), ())
             if self._readers[index].count and finish is Finish.STOP:
                 reason = "tool_calls"
-        event = self._event(index, {}, finish=reason)
+        event = self._event(index, b"{}", finish=reason)
         self._left -= 1
         if self._left:
             return before + event
@@ -83,67 +82,58 @@ class ChatDialect:
         facts = lading_facts(bill)
         if self._usage:
             spent = usage(bill.prompt_tokens, bill.output_tokens)
-            last = {"choices": [], "usage": spent, "lading": facts}
-            return self._finishing + data(self._head("chat.completion.chunk") | last) + DONE
-        return self._finishing.removesuffix(b"}\n\n") + b',"lading":' + encode(facts) + b"}\n\n" + DONE
+            last = b'%b,"choices":[],"usage":%b,"lading":%b}\n\n' % (self._head, spent, facts)
+            return self._finishing + last + DONE
+        return b'%b,"lading":%b}\n\n%b' % (self._finishing.removesuffix(b"}\n\n"), facts, DONE)
 
     def broken(self, error: ApiError) -> bytes:
         return self._finishing + broken(error)
 
     def whole(self, answers: Sequence[Answer], bill: Bill) -> bytes:
-        tree = self._head("chat.completion") | {
-            "choices": [self._choice(index, answer) for index, answer in enumerate(answers)],
-            "usage": usage(bill.prompt_tokens, bill.output_tokens),
-            "lading": lading_facts(bill),
-        }
-        return encode(tree)
+        head = self._voice.head("chatcmpl-", "chat.completion")
+        choices = b",".join([self._choice(index, answer) for index, answer in enumerate(answers)])
+        spent = usage(bill.prompt_tokens, bill.output_tokens)
+        return b'%b,"choices":[%b],"usage":%b,"lading":%b}' % (head, choices, spent, lading_facts(bill))
 
-    def _choice(self, index: int, answer: Answer) -> dict[str, Any]:
-        text, calls = read_calls(answer, self._tools, self._call_id(index, ""))
-        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
-        reason = FINISH[answer.finish]
-        if calls:
-            message |= {"content": text or None, "tool_calls": [_call(one) for one in calls]}
-            reason = "tool_calls" if answer.finish is Finish.STOP else reason
-        chances = {"content": listed(answer.chances), "refusal": None} if answer.chances else None
-        return {"index": index, "message": message, "logprobs": chances, "finish_reason": reason}
+    def _choice(self, index: int, answer: Answer) -> bytes:
+        finish, chances = answer.finish, answer.chances
+        text, called, reason = answer.text, b"", FINISH[finish]
+        if self._tools is not None:
+            text, calls = read_calls(answer, self._tools, self._call_id(index, ""))
+            if calls:
+                called = b',"tool_calls":' + encode([_call(one) for one in calls])
+                reason = "tool_calls" if finish is Finish.STOP else reason
+        content = encode(None if called and not text else text)
+        message = b'{"role":"assistant","content":%b,"refusal":null,"annotations":[]%b}' % (content, called)
+        likely, why = _logprobs(chances), reason.encode()
+        return b'{"index":%d,"message":%b,"logprobs":%b,"finish_reason":"%b"}' % (index, message, likely, why)
 
     def _told(self, index: int, news: Sequence[News], chances: tuple[Chance, ...]) -> bytes:
         events = []
         for one in news:
             match one:
                 case Said(text):
-                    events.append(self._event(index, {"content": text}, chances))
+                    events.append(self._event(index, _content(text), chances))
                     chances = ()
                 case Called(at, name):
                     call = {"index": at, **_call(Call(self._call_id(index, at), name))}
-                    events.append(self._event(index, {"tool_calls": [call]}))
+                    events.append(self._event(index, encode({"tool_calls": [call]})))
                 case Argued(at, text):
                     given = {"index": at, "function": {"arguments": text}}
-                    events.append(self._event(index, {"tool_calls": [given]}))
+                    events.append(self._event(index, encode({"tool_calls": [given]})))
         if chances:
-            events.append(self._event(index, {"content": ""}, chances))
+            events.append(self._event(index, _content(""), chances))
         return b"".join(events)
 
     def _call_id(self, index: int, at: int | str) -> str:
         return f"call_{self._voice.name[:20]}{index}_{at}"
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": f"chatcmpl-{self._voice.name}",
-            "object": kind,
-            "created": self._voice.created,
-            "model": self._voice.model,
-            "system_fingerprint": self._voice.fingerprint,
-        }
-
-    def _event(
-        self, index: int, delta: dict[str, Any], chances: Sequence[Chance] = (), finish: str | None = None
-    ) -> bytes:
-        told = {"content": listed(chances), "refusal": None} if chances else None
-        choice = {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish}
-        tree = self._head("chat.completion.chunk") | {"choices": [choice]} | ({"usage": None} if self._usage else {})
-        return data(tree)
+    def _event(self, index: int, delta: bytes, chances: Sequence[Chance] = (), finish: str = "") -> bytes:
+        """`delta` is JSON."""
+        reason = b'"%b"' % finish.encode() if finish else b"null"
+        head, likely, close = self._head, _logprobs(chances), self._close
+        begin = b'%b,"choices":[{"index":%d,"delta":%b,"logprobs":' % (head, index, delta)
+        return b'%b%b,"finish_reason":%b}]%b' % (begin, likely, reason, close)
 
 
 class CallDialect(ChatDialect):
@@ -156,14 +146,18 @@ class CallDialect(ChatDialect):
     def whole(self, answers: Sequence[Answer], bill: Bill) -> bytes:
         """`output` is the agent's answer as JSON, or as a string when it is none (or was cut off)."""
         (answer,) = answers
-        tree = self._head("lading.call") | {
-            "operation": self._operation,
-            "output": _output(answer.text),
-            "finish_reason": FINISH[answer.finish],
-            "usage": usage(bill.prompt_tokens, bill.output_tokens),
-            "lading": lading_facts(bill),
-        }
-        return encode(tree)
+        said = encode({"operation": self._operation, "output": _output(answer.text)})[1:-1]
+        told = said, FINISH[answer.finish].encode(), usage(bill.prompt_tokens, bill.output_tokens), lading_facts(bill)
+        head = self._voice.head("chatcmpl-", "lading.call")
+        return b'%b,%b,"finish_reason":"%b","usage":%b,"lading":%b}' % (head, *told)
+
+
+def _content(text: str) -> bytes:
+    return b'{"content":%b}' % encode(text)
+
+
+def _logprobs(chances: Sequence[Chance]) -> bytes:
+    return encode({"content": listed(chances), "refusal": None}) if chances else b"null"
 
 
 def _call(call: Call) -> dict[str, Any]:

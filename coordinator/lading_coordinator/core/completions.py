@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lading_coordinator.core.answer import Bill, lading_facts, usage
-from lading_coordinator.core.dialect import DONE, FINISH, Answer, Voice, broken, data, encode
+from lading_coordinator.core.dialect import DONE, FINISH, Answer, Voice, broken, encode
 from lading_coordinator.errors import ApiError
 from lading_protocol.messages import Chance
 from lading_protocol.receipts import Finish
@@ -14,8 +14,9 @@ class CompletionDialect:
     """One reply with `choices` answers, those to the first prompt first."""
 
     def __init__(self, voice: Voice, choices: int, *, include_usage: bool = False) -> None:
-        self._voice = voice
+        self._head = voice.head("cmpl-", "text_completion")
         self._usage = include_usage
+        self._close = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._at = [0] * choices
         self._left = choices
         self._last = b""
@@ -28,11 +29,11 @@ class CompletionDialect:
             return b""
         told = _listed(chances, self._at[index])
         self._at[index] += sum(len(one) for one in told["tokens"]) if told else 0
-        return data(self._chunk(self._choice(index, text, told, None)))
+        return self._chunk(self._choice(index, text, told, None))
 
     def finished(self, index: int, finish: Finish) -> bytes:
         """The last of them is held back: the bill stands in it unless usage has an event of its own."""
-        event = data(self._chunk(self._choice(index, "", None, FINISH[finish])))
+        event = self._chunk(self._choice(index, "", None, FINISH[finish]))
         self._left -= 1
         if self._left:
             return event
@@ -48,9 +49,9 @@ class CompletionDialect:
     def end(self, bill: Bill) -> bytes:
         facts = lading_facts(bill)
         if not self._usage:
-            return self._last.removesuffix(b"}\n\n") + b',"lading":' + encode(facts) + b"}\n\n" + DONE
-        spent = usage(bill.prompt_tokens, bill.output_tokens)
-        return self._last + data(self._head() | {"choices": [], "usage": spent, "lading": facts}) + DONE
+            return b'%b,"lading":%b}\n\n%b' % (self._last.removesuffix(b"}\n\n"), facts, DONE)
+        told = self._last, self._head, usage(bill.prompt_tokens, bill.output_tokens), facts, DONE
+        return b'%bdata: %b,"choices":[],"usage":%b,"lading":%b}\n\n%b' % told
 
     def broken(self, error: ApiError) -> bytes:
         return self._last + broken(error)
@@ -60,23 +61,14 @@ class CompletionDialect:
             self._choice(index, answer.text, _listed(answer.chances, 0), FINISH[answer.finish])
             for index, answer in enumerate(answers)
         ]
-        spent = usage(bill.prompt_tokens, bill.output_tokens)
-        return encode(self._head() | {"choices": choices, "usage": spent, "lading": lading_facts(bill)})
+        told = b",".join(choices), usage(bill.prompt_tokens, bill.output_tokens), lading_facts(bill)
+        return b'%b,"choices":[%b],"usage":%b,"lading":%b}' % (self._head, *told)
 
-    def _head(self) -> dict[str, Any]:
-        return {
-            "id": f"cmpl-{self._voice.name}",
-            "object": "text_completion",
-            "created": self._voice.created,
-            "model": self._voice.model,
-            "system_fingerprint": self._voice.fingerprint,
-        }
+    def _chunk(self, choice: bytes) -> bytes:
+        return b'data: %b,"choices":[%b]%b' % (self._head, choice, self._close)
 
-    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
-        return self._head() | {"choices": [choice]} | ({"usage": None} if self._usage else {})
-
-    def _choice(self, index: int, text: str, told: dict[str, Any] | None, finish: str | None) -> dict[str, Any]:
-        return {"text": text, "index": index, "logprobs": told, "finish_reason": finish}
+    def _choice(self, index: int, text: str, told: dict[str, Any] | None, finish: str | None) -> bytes:
+        return encode({"text": text, "index": index, "logprobs": told, "finish_reason": finish})
 
 
 def _listed(chances: Sequence[Chance], at: int) -> dict[str, Any] | None:

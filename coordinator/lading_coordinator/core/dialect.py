@@ -29,18 +29,23 @@ class Answer(msgspec.Struct, frozen=True):
     chances: tuple[Chance, ...] = ()
 
 
-class Voice(msgspec.Struct, frozen=True):
-    """What every part of one reply repeats. `created` is Unix seconds."""
+class Voice:
+    """What every part of one reply repeats. `created` is Unix seconds, `name` what the ids of the reply are made of."""
 
-    job: JobId
-    created: int
-    model: str
-    fingerprint: str
+    __slots__ = ("created", "fingerprint", "job", "model", "name")
 
-    @property
-    def name(self) -> str:
-        """What the ids of this reply are made of."""
-        return self.job.hex()[:32]
+    def __init__(self, job: JobId, created: int, model: str, fingerprint: str) -> None:
+        self.job = job
+        self.created = created
+        self.model = model
+        self.fingerprint = fingerprint
+        self.name = job.hex()[:32]
+
+    def head(self, prefix: str, kind: str) -> bytes:
+        """What every object of the reply begins with, as JSON. `prefix` stands before its name."""
+        model, printed = encode(self.model).decode(), encode(self.fingerprint).decode()
+        ids = f'"id":"{prefix}{self.name}","object":"{kind}","created":{self.created}'
+        return f'{{{ids},"model":{model},"system_fingerprint":{printed}'.encode()
 
 
 class Dialect(Protocol):

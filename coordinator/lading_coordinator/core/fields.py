@@ -20,6 +20,7 @@ MAX_INPUTS = 256
 MAX_STOPS = 4
 MAX_DEPTH = 128
 MAX_TEXT = MAX_FRAME // 2
+_decode = msgspec.json.Decoder().decode
 
 IGNORED: Final = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 """Parameters that say nothing about the answer."""
@@ -41,7 +42,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     if deeper(body, MAX_DEPTH):
         raise bad_request(f"The body nests more than {MAX_DEPTH} deep.", code="malformed_json")
     try:
-        tree = msgspec.json.decode(body)
+        tree = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(
             f"The body is not valid JSON: {error}.", code="malformed_json", hint="Send one JSON object in UTF-8."

@@ -1,6 +1,7 @@
 """What a consumer insists on, in headers that begin with x-lading-: any client can send them with any request."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,7 @@ from lading_protocol.receipts import TIERS
 LEVELS = frozenset({"exact", "measured", "declared", "unverified"})
 MOST_REGION = 64
 MOST_DIGITS = 30
+_OURS: Final = b"x-lading-"
 
 
 class Insisted(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ NOTHING = Insisted()
 
 def read_headers(headers: Mapping[bytes, bytes], usual: Insisted = NOTHING) -> Insisted:
     """`usual` is what holds without headers: where consumers are. Raises ApiError, which names the header."""
-    given = {name: value for name, value in headers.items() if name.startswith(b"x-lading-")}
+    given = {name: headers[name] for name in headers if name[: len(_OURS)] == _OURS}
     if not given:
         return usual
     return Insisted(

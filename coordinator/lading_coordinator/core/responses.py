@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from lading_coordinator.core.answer import Bill, lading_facts
 from lading_coordinator.core.calls import Argued, Called, CallReader, News, Said
 from lading_coordinator.core.dialect import Answer, Call, Voice, encode, listed, read_calls, reader_of
@@ -153,7 +155,7 @@ class ResponseDialect:
         cut = finish is Finish.LENGTH
         response = self._response("incomplete" if cut else "completed", items)
         why = {"reason": "max_output_tokens"} if cut else None
-        return response | {"incomplete_details": why, "usage": spent, "lading": lading_facts(bill)}
+        return response | {"incomplete_details": why, "usage": spent, "lading": msgspec.Raw(lading_facts(bill))}
 
     def _response(self, status: str, items: list[dict[str, Any]]) -> dict[str, Any]:
         return {

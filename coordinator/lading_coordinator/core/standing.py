@@ -1,5 +1,7 @@
 """Who may spend and who may be chosen, given what the chain says. Pure; `now` is Unix seconds."""
 
+from typing import Final
+
 import msgspec
 
 from lading_coordinator.errors import ApiError
@@ -17,16 +19,19 @@ class View(msgspec.Struct, frozen=True):
     free: Wei
 
 
-class Seat(msgspec.Struct, eq=False):
+class Seat:
     """One API key's session. `view` is None until the payer has authorized it; `dirty` asks for a fresh look."""
 
-    key_hash: bytes
-    key: PrivateKey
-    payer: Address
-    created: float
-    view: View | None = None
-    dirty: bool = False
-    checked_at: float = 0.0
+    __slots__ = ("checked_at", "created", "dirty", "key", "key_hash", "payer", "view")
+
+    def __init__(self, key_hash: bytes, key: PrivateKey, payer: Address, created: float) -> None:
+        self.key_hash: Final = key_hash
+        self.key: Final = key
+        self.payer: Final = payer
+        self.created: Final = created
+        self.view: View | None = None
+        self.dirty = False
+        self.checked_at = 0.0
 
 
 def limit_of(view: View) -> Wei:
@@ -37,6 +42,8 @@ def limit_of(view: View) -> Wei:
 def refusal_of(seat: Seat, now: float) -> ApiError | None:
     """Why the key cannot be used now, or None."""
     view = seat.view
+    if view is not None and view.expiry > now and view.payer == seat.payer:
+        return None
     who = to_hex(seat.key.address)
     if view is None and seat.dirty:
         return ApiError(
@@ -59,14 +66,12 @@ def refusal_of(seat: Seat, now: float) -> ApiError | None:
         return ApiError(
             401, "session_revoked", "This API key's session was revoked by its payer.", hint="Make a new session."
         )
-    if view.expiry <= now:
-        return ApiError(
-            401,
-            "session_expired",
-            f"This API key's session expired {int(now) - view.expiry} s ago.",
-            hint="Make a new one: lading wallet session.",
-        )
-    return None
+    return ApiError(
+        401,
+        "session_expired",
+        f"This API key's session expired {int(now) - view.expiry} s ago.",
+        hint="Make a new one: lading wallet session.",
+    )
 
 
 def bar_reason(active: bool, owner: Address | None, jailed_until: int, now: float) -> str:

@@ -29,6 +29,8 @@ class Tools(msgspec.Struct, frozen=True):
 
 def read_tools(tools: Any, choice: Any) -> Tools | None:
     """`tools` and `tool_choice`, as chats or as Responses have them. None: nothing may be called. Raises ApiError."""
+    if tools is None and choice is None:
+        return None
     if not isinstance(tools, list | None):
         raise bad_request("'tools' must be a list of functions.", param="tools", code="invalid_type")
     named = _chosen(choice)

@@ -41,7 +41,11 @@ def read_turns(value: Any, name: str = "messages") -> Turns:
         messages.append(message)
         if extra:
             beside.append((i, extra))
-    size = sum(size_of(message.content) for message in messages) + sum(len(extra) for _, extra in beside)
+    size = 0
+    for message in messages:
+        size += size_of(message.content)
+    for _, extra in beside:
+        size += len(extra)
     if size > MAX_TEXT:
         raise too_much(name)
     return Turns(tuple(messages), tuple(beside))
@@ -61,7 +65,7 @@ def _message(entry: Any, where: str) -> tuple[Message, bytes]:
             )
     calls = entry.get("tool_calls") if role == "assistant" else None
     given = "" if calls and entry.get("content") is None else entry.get("content")
-    message = Message(ROLES[role], read_content(given, f"{where}.content"))
+    message = Message(ROLES[role], given if isinstance(given, str) else read_content(given, f"{where}.content"))
     if role == "tool":
         return message, _answered(entry.get("tool_call_id"), f"{where}.tool_call_id")
     return message, _called(calls, f"{where}.tool_calls") if calls else b""

@@ -22,11 +22,14 @@ class Wishes(msgspec.Struct, frozen=True):
     rest: Rest | None = None
 
 
+NONE, FLEX = Wishes(), Wishes(flex=True)
+
+
 def read_wishes(tree: dict[str, Any]) -> Wishes:
     """Raises ApiError."""
     given = tree.get("lading")
     if given is None:
-        return Wishes(flex=tree.get("service_tier") == "flex")
+        return FLEX if tree.get("service_tier") == "flex" else NONE
     if isinstance(given, dict) and "choices" in given:
         return Wishes(flex=tree.get("service_tier") == "flex", rest=_rest(given))
     if not isinstance(given, dict) or set(given) - {"emitted"}:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from lading_coordinator.gateway.connection import Request
-from lading_coordinator.gateway.reply import Reply
+from lading_coordinator.gateway.reply import Reply, lines
 
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[
@@ -54,10 +54,10 @@ class _Call:
             return
         body, more = message.get("body", b""), message.get("more_body", False)
         if not more and not self._reply.begun:
-            self._reply.send(self._status, body, self._kind, self._headers)
+            self._reply.send(self._status, body, self._kind, lines(self._headers))
             return
         if not self._reply.begun:
-            self._reply.start(self._status, self._kind, self._headers)
+            self._reply.start(self._status, self._kind, lines(self._headers))
         self._reply.write(body)
         await self._reply.drain()
         if not more:

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection: parsing within limits, one request at a time, and knowing at once when the client is gone.
 
-It calls an application for each request and cancels that call when the connection is lost. It knows no route.
+It calls an application for each request; when the connection is lost it cancels the call, or says so to the reply. It
+knows no route.
 """
 
 import asyncio
@@ -9,14 +10,13 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from enum import Enum
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httptools
 import msgspec
 
 from lading_coordinator.errors import ApiError
-from lading_coordinator.gateway.reply import Reply
+from lading_coordinator.gateway.reply import Leaving, Reply
 
 log = logging.getLogger(__name__)
 QUEUE = 16
@@ -35,40 +35,48 @@ class Limits(msgspec.Struct, frozen=True):
     stall_seconds: float = 60.0
 
 
-class Request(msgspec.Struct):
+class Request:
     """A complete request. Header names are lower case."""
 
-    method: str
-    path: str
-    query: bytes
-    headers: dict[bytes, bytes]
-    body: bytes
-    version: str
-    keep_alive: bool
-    client: str
-    secure: bool = False
+    __slots__ = ("body", "client", "headers", "keep_alive", "method", "path", "query", "secure", "version")
+
+    def __init__(self, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.query = b""
+        self.version = "1.1"
+        self.keep_alive = True
+        self.client = ""
+        self.secure = False
 
     def bearer(self) -> str:
         """The token of the Authorization header, or nothing."""
-        kind, _, token = self.headers.get(b"authorization", b"").partition(b" ")
-        return token.strip().decode("latin-1") if kind.lower() == b"bearer" else ""
+        told = self.headers.get(b"authorization", b"")
+        return told[7:].strip().decode("latin-1") if told[:7].lower() == b"bearer " else ""
 
 
-App = Callable[[Request, Reply], Awaitable[None]]
+# It answers at once, or later from callbacks of its own; or it gives what is still to be done, for a task to do.
+App = Callable[[Request, Reply], Awaitable[None] | None]
 
-
-class Phase(Enum):
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
+# What a client is about. Plain numbers: to read a member of an Enum costs more than all else in a callback.
+IDLE: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
+# A phase that the server has not seen yet: it looks once a second, and most phases are over before that.
+UNSEEN: Final = -1.0
 
 
 class Connection(asyncio.Protocol):
-    """`peers` is the server's set of open connections; it adds and removes itself."""
+    """`peers` is the server's set of open connections; it adds and removes itself. `full` says that the client is
+    slower than its answer."""
 
-    def __init__(self, app: App, limits: Limits, peers: set["Connection"]) -> None:
+    def __init__(self, app: App, limits: Limits, peers: set["Connection"], leaving: Leaving | None = None) -> None:
         self._app = app
         self._limits = limits
+        self._most_head = limits.head
+        self._most_body = limits.body
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -76,16 +84,27 @@ class Connection(asyncio.Protocol):
         self._client = ""
         self._secure = False
         self._waiting: deque[Request] = deque()
+        self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._starting = False
         self._refusal: ApiError | None = None
-        self._room: asyncio.Event = asyncio.Event()
-        self._room.set()
+        self._room: asyncio.Event | None = None
         self._paused_at = 0.0
         self._reading = True
+        self._phase = IDLE
+        self._since = UNSEEN
+        self._url = b""
+        self._target = b""
+        self._path = ""
+        self._query = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._head_bytes = 0
+        self._head_size = 0
+        self.leaving = leaving or Leaving()
+        self.full = False
         self.closing = False
-        self.phase = Phase.IDLE
-        self.since = self._loop.time()
-        self._begin()
 
     # From the transport
 
@@ -107,9 +126,13 @@ class Connection(asyncio.Protocol):
         self.closing = True
         self._transport = None
         self._waiting.clear()
-        self._room.set()
+        self.resume_writing()
+        reply, self._reply = self._reply, None
         if self._task is not None:
             self._task.cancel()
+        if reply is not None and reply.gone is not None:
+            reply.gone()
+        self._tell_ended()
 
     def eof_received(self) -> bool:
         """A client that will send no more is taken for gone: waiting to see whether it still reads would let the host
@@ -118,10 +141,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused_at = self._loop.time()
-        self._room.clear()
+        self._room = asyncio.Event()
+        self.full = True
 
     def resume_writing(self) -> None:
-        self._room.set()
+        self.full = False
+        if self._room is not None:
+            self._room.set()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None or self.closing:
@@ -132,17 +158,19 @@ class Connection(asyncio.Protocol):
             self.closing = True  # the request is answered as it stands; what follows would be another protocol
         except httptools.HttpParserError as error:
             self._refuse(ApiError(400, "malformed_http", f"This is not HTTP/1.1: {error}."))
-        if self.phase is Phase.HEAD:
+        if self._phase == HEAD:
             self._head_bytes += len(data)
-            if self._head_bytes > self._limits.head + BUFFER:
+            if self._head_bytes > self._most_head + BUFFER:
                 self._refuse_head()
         self._settle_refusal()
 
     # From the parser
 
     def on_message_begin(self) -> None:
-        self._begin()
-        self._turn(Phase.HEAD)
+        self._url = self._body = b""
+        self._headers = {}
+        self._head_bytes = self._head_size = 0
+        self._turn(HEAD)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -156,45 +184,51 @@ class Connection(asyncio.Protocol):
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
-        self._turn(Phase.BODY)
-        length = self._headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:20]) > self._limits.body:
-            self._refuse(too_large(self._limits.body))
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._task is None:
+        self._turn(BODY)
+        length = self._headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length[:20]) > self._most_body:
+            self._refuse(too_large(self._most_body))
+        elif self._reply is None and self._headers.get(b"expect", b"").lower() == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if self._refusal is not None:
             return
-        if len(self._body) + len(body) > self._limits.body:
-            self._refuse(too_large(self._limits.body))
-        else:
+        if len(self._body) + len(body) > self._most_body:
+            self._refuse(too_large(self._most_body))
+        elif self._body:
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)
             self._body += body
+        else:
+            self._body = body  # most come in one piece
 
     def on_message_complete(self) -> None:
-        if self._refusal is not None:
+        if self._refusal is not None or self.closing:
             return
-        try:
-            path, query = _split(bytes(self._url))
-        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
-            self._refuse(ApiError(400, "malformed_http", "The request's address does not read."))
-            return
-        whole = bytes(self._body)
-        self._body.clear()  # an idle connection holds none
-        request = Request(
-            method=self._parser.get_method().decode("ascii"),
-            path=path,
-            query=query,
-            headers=self._headers,
-            body=whole,
-            version=self._parser.get_http_version(),
-            keep_alive=self._parser.should_keep_alive(),
-            client=self._client,
-            secure=self._secure,
-        )
-        self._waiting.append(request)
-        self._turn(Phase.IDLE)
-        self._next()
+        if self._url != self._target:  # most clients ask for the same again and again
+            try:
+                self._path, self._query = _split(self._url)
+            except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+                self._refuse(ApiError(400, "malformed_http", "The request's address does not read."))
+                return
+            self._target = self._url
+        parser = self._parser
+        body, self._body = self._body, b""  # an idle connection holds none
+        method = parser.get_method().decode("ascii")
+        request = Request(method, self._path, self._headers, bytes(body))
+        request.query = self._query
+        request.version = parser.get_http_version()
+        upgrades = (b"upgrade" in self._headers or method == "CONNECT") and parser.should_upgrade()
+        request.keep_alive = parser.should_keep_alive() and not upgrades
+        request.client = self._client
+        request.secure = self._secure
+        self._turn(IDLE)
+        if self._reply is None and not self._waiting:
+            self._answer(request)
+        else:
+            self._waiting.append(request)
+            self._go_on()
 
     # For the reply
 
@@ -203,46 +237,60 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    @property
-    def full(self) -> bool:
-        return not self._room.is_set()
-
     async def drain(self) -> None:
         """Waits while the client's buffer is full."""
-        if not self._room.is_set():
+        if self._room is not None:
             await self._room.wait()
+
+    def answered(self, reply: Reply) -> None:
+        """The whole of it is written."""
+        if reply is not self._reply:
+            return
+        self._reply = None
+        self._since = UNSEEN
+        self._tell_ended()
+        if self._transport is None:
+            return
+        if self._refusal is not None:
+            self._say_refusal()
+        elif not reply.keep_alive or self.closing:
+            self.closing = True
+            self._transport.close()
+        elif self._waiting:
+            self._go_on()
 
     # For the server
 
     def late(self, now: float) -> bool:
-        """Whether the client has used up its time."""
-        limits, since = self._limits, now - self.since
-        if not self._room.is_set() and now - self._paused_at > limits.stall_seconds:
+        """Whether the client has used up its time, which runs from when the server first sees what it is about."""
+        limits = self._limits
+        if self.full and now - self._paused_at > limits.stall_seconds:
             return True
-        if self._task is not None:
+        if self._reply is not None:
             return False
-        match self.phase:
-            case Phase.IDLE:
-                return since > limits.idle_seconds
-            case Phase.HEAD:
-                return since > limits.head_seconds
-            case Phase.BODY:
-                return since > limits.body_seconds
+        if self._since == UNSEEN:
+            self._since = now
+        patience = (limits.idle_seconds, limits.head_seconds, limits.body_seconds)
+        return now - self._since > patience[self._phase]
 
     def expire(self) -> None:
         """Closes a late connection: with an answer where the client still waits for one."""
-        if self.phase in (Phase.HEAD, Phase.BODY) and self._room.is_set() and self._task is None:
+        if self._phase != IDLE and not self.full and self._reply is None:
             self._refuse(ApiError(408, "request_timeout", "The request did not arrive in time.", hint="Send it again."))
             self._say_refusal()
-        elif self._transport is not None:
-            self._transport.abort()
+        else:
+            self.abort()
 
-    def stop(self) -> asyncio.Task[None] | None:
-        """No further request on this connection; returns the running answer, if there is one."""
+    def stop(self) -> asyncio.Future[None] | None:
+        """No further request on this connection; returns what is done when the running answer is, if there is one."""
         self.closing = True
-        if self._task is None and self._transport is not None:
-            self._transport.close()
-        return self._task
+        if self._reply is None:
+            if self._transport is not None:
+                self._transport.close()
+            return self._task
+        if self._task is None and self._ended is None:
+            self._ended = self._loop.create_future()
+        return self._task or self._ended
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -250,32 +298,25 @@ class Connection(asyncio.Protocol):
 
     # Inside
 
-    def _begin(self) -> None:
-        self._url = bytearray()
-        self._headers: dict[bytes, bytes] = {}
-        self._body = bytearray()
-        self._head_bytes = 0
-        self._head_size = 0
-
-    def _turn(self, phase: Phase) -> None:
-        self.phase = phase
-        self.since = self._loop.time()
+    def _turn(self, phase: int) -> None:
+        self._phase = phase
+        self._since = UNSEEN
 
     def _count(self, size: int) -> None:
         self._head_size += size
-        if self._head_size > self._limits.head:
+        if self._head_size > self._most_head:
             self._refuse_head()
 
     def _refuse_head(self) -> None:
-        self._refuse(ApiError(431, "headers_too_large", f"The headers are over {self._limits.head} bytes."))
+        self._refuse(ApiError(431, "headers_too_large", f"The headers are over {self._most_head} bytes."))
 
     def _refuse(self, error: ApiError) -> None:
         if self._refusal is None:
             self._refusal = error
-            self._body.clear()
+            self._body = b""
 
     def _settle_refusal(self) -> None:
-        if self._refusal is not None and self._task is None:
+        if self._refusal is not None and self._reply is None:
             self._say_refusal()
 
     def _say_refusal(self) -> None:
@@ -290,42 +331,53 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         self._loop.call_later(LINGER_SECONDS, self.abort)
 
-    def _next(self) -> None:
-        """Starts the oldest waiting request; holds a client back that sends many ahead of the answers."""
-        if self._transport is None:
+    def _tell_ended(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def _go_on(self) -> None:
+        """Answers what waits, one after another; holds a client back that sends many requests ahead of the answers."""
+        if self._starting:  # further down, where the one before was answered at once
             return
-        if self._task is None and self._waiting:
-            self._task = self._loop.create_task(self._serve(self._waiting.popleft()))
+        self._starting = True
+        while self._waiting and self._reply is None and not self.closing:
+            self._answer(self._waiting.popleft())
+        self._starting = False
         crowded = len(self._waiting) >= QUEUE
-        if crowded == self._reading:
+        if crowded == self._reading and self._transport is not None:
             (self._transport.pause_reading if crowded else self._transport.resume_reading)()
             self._reading = not crowded
 
-    async def _serve(self, request: Request) -> None:
+    def _answer(self, request: Request) -> None:
         stays = request.keep_alive and not self.closing
-        reply = Reply(self, request.version, keep_alive=stays, head=request.method == "HEAD")
+        reply = self._reply = Reply(self, request.version, keep_alive=stays, head=request.method == "HEAD")
         try:
-            await self._app(request, reply)
-            if not reply.finished:
-                raise RuntimeError(f"no answer to {request.method} {request.path}")
-        except ApiError as error:
-            reply.refuse(error)
-        except Exception:
-            log.exception("The request %s %s failed", request.method, request.path)
-            reply.refuse(
-                ApiError(500, "internal_error", "The coordinator failed.", hint="Its log says why; try again.")
-            )
-        finally:
-            self._task = None
-        if self._transport is None:
+            work = self._app(request, reply)
+        except Exception as error:
+            _failed(request, reply, error)
             return
-        if self._refusal is not None:
-            self._say_refusal()
-        elif not reply.keep_alive or self.closing:
-            self._transport.close()
-        else:
-            self.since = self._loop.time()
-            self._next()
+        if work is not None:
+            self._task = self._loop.create_task(self._finish(request, reply, work))
+
+    async def _finish(self, request: Request, reply: Reply, work: Awaitable[None]) -> None:
+        task = self._task
+        try:
+            await work
+            if not reply.finished:
+                raise RuntimeError("no answer")
+        except Exception as error:
+            _failed(request, reply, error)
+        finally:
+            if self._task is task:  # once it is answered, the next may have begun
+                self._task = None
+
+
+def _failed(request: Request, reply: Reply, error: Exception) -> None:
+    if isinstance(error, ApiError):
+        reply.refuse(error)
+        return
+    log.error("The request %s %s failed", request.method, request.path, exc_info=error)
+    reply.refuse(ApiError(500, "internal_error", "The coordinator failed.", hint="Its log says why; try again."))
 
 
 def _split(url: bytes) -> tuple[str, bytes]:

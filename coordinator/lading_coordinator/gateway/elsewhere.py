@@ -11,7 +11,6 @@ from lading.core.continued import Begun, Rest
 from lading.dispatch import Ask
 from lading_coordinator.core.wishes import Wishes
 from lading_coordinator.errors import bad_request
-from lading_coordinator.gateway.reply import Headers
 from lading_protocol.ids import JobId, from_hex, to_hex
 from lading_protocol.messages import EmbedRequest
 
@@ -28,13 +27,17 @@ class There(NamedTuple):
         return self.rest is not None and self.rest.finish != ""
 
 
+_NOTHING = There()
+
+
 def begun_of(wishes: Wishes, count: int, ids: int) -> Sequence[There]:
     """For each of `count` answers. Raises ApiError."""
     rest = wishes.rest
     if rest is None:
-        if wishes.emitted and count != 1:
+        emitted = wishes.emitted
+        if emitted and count != 1:
             raise bad_request("Only one answer goes on with 'emitted'.", param="lading.emitted")
-        return [There(wishes.emitted)] * count
+        return [There(emitted) if emitted else _NOTHING] * count
     if ids != 2:
         raise bad_request("The rest of an answer is told with the header x-lading-ids: 2.", param="lading")
     if len(rest.choices) != count:
@@ -54,11 +57,12 @@ def meant(model: str, wishes: Wishes) -> str:
     return model if wishes.rest is None else wishes.rest.agent
 
 
-def pinned(asks: Sequence[Ask]) -> Headers:
-    """What another gateway must be asked for so that it goes on with the same answer."""
+def pinned(asks: Sequence[Ask]) -> bytes:
+    """What another gateway must be asked for so that it goes on with the same answer: header lines."""
     ask = asks[0]
     assert not isinstance(ask.request, EmbedRequest)
-    return ((b"x-lading-agent", to_hex(ask.agent).encode()), (b"x-lading-max-tokens", b"%d" % ask.request.max_tokens))
+    agent, most = to_hex(ask.agent), ask.request.max_tokens
+    return f"x-lading-agent: {agent}\r\nx-lading-max-tokens: {most}\r\n".encode()
 
 
 def comment(first: int, ids: Sequence[int], piece: bytes) -> bytes:

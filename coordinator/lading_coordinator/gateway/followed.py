@@ -16,7 +16,7 @@ from lading.dispatch.dispatcher import Event, Signed
 from lading_coordinator.core.answer import Bill
 from lading_coordinator.core.dialect import Answer, Dialect
 from lading_coordinator.gateway.facts import at_start
-from lading_coordinator.gateway.reply import Headers, Reply
+from lading_coordinator.gateway.reply import Reply
 from lading_coordinator.gateway.tellings import SSE
 from lading_protocol.ids import JobId, to_hex
 from lading_protocol.messages import Chance
@@ -51,7 +51,7 @@ Billing = Callable[[Account], Bill]
 
 
 class Followed:
-    def __init__(self, reply: Reply, dialect: Dialect, course: Course, more: Headers, bill: Billing) -> None:
+    def __init__(self, reply: Reply, dialect: Dialect, course: Course, more: bytes, bill: Billing) -> None:
         self._reply = reply
         self._dialect = dialect
         self._course = course
@@ -107,14 +107,10 @@ class Followed:
 
     def _begin(self) -> None:
         course = self._course
-        follow = (
-            (b"cache-control", b"no-cache"),
-            (b"x-lading-ids", b"2"),
-            (b"x-lading-agent", to_hex(course.agent).encode()),
-            (b"x-lading-created", b"%d" % course.created),
-            (b"x-lading-max-tokens", ",".join(map(str, course.most)).encode()),
-        )
-        self._reply.start(200, SSE, (*follow, *at_start(course.jobs, self._started), *self._more))
+        most = ",".join(map(str, course.most))
+        follow = f"x-lading-agent: {to_hex(course.agent)}\r\nx-lading-max-tokens: {most}\r\n".encode()
+        follow += b"cache-control: no-cache\r\nx-lading-ids: 2\r\nx-lading-created: %d\r\n" % course.created
+        self._reply.start(200, SSE, follow + at_start(course.jobs, self._started.values()) + self._more)
         if self._opening:
             self._say(Told(), self._opening)
 

@@ -4,10 +4,10 @@ No framework and no policy: reading is core.ask's, writing a dialect's, choosing
 that goes away cancels its task, and so the jobs within one step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -41,12 +41,11 @@ from lading_coordinator.gateway.facts import at_end
 from lading_coordinator.gateway.followed import Account, Course, Followed
 from lading_coordinator.gateway.jobs import Heard, Telling, together
 from lading_coordinator.gateway.models import PLACES, Models, Terms
-from lading_coordinator.gateway.reply import Reply
+from lading_coordinator.gateway.reply import JSON, Reply
 from lading_coordinator.gateway.tellings import Flowing, Gathered, Vectors
-from lading_coordinator.gateway.watch import JobWatch
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import JobId, Wei, from_hex
-from lading_protocol.messages import CallRequest, ChatRequest, EmbedRequest, Streamed, operation_of
+from lading_protocol.messages import CallRequest, ChatRequest, Streamed
 from lading_protocol.pricing import prompt_bound
 
 R = TypeVar("R", ChatRequest, CallRequest)
@@ -90,36 +89,49 @@ class Gateway:
         self._fresh = fresh
         self._terms = terms or Terms()
         self._usual = Insisted(filters=Filters(near=self._terms.region))
+        named = ",".join(self._terms.gateways)
+        self._others = f"x-lading-gateways: {named}\r\n".encode() if named else b""
 
-    async def chat(self, request: Request, reply: Reply) -> None:
+    def chat(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None]:
         """POST /v1/chat/completions"""
-        payer = await self._doorman.admit(request.bearer())
+        return self._talk(request, reply, self._chat)
+
+    def complete(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None]:
+        """POST /v1/completions"""
+        return self._talk(request, reply, self._complete)
+
+    def respond(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None]:
+        """POST /v1/responses"""
+        return self._talk(request, reply, self._respond)
+
+    def call(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None]:
+        """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
+        return self._talk(request, reply, self._call)
+
+    # Reading
+
+    def _chat(self, request: Request) -> "Plan":
         ask = parse_chat(request.body)
         plan = self._plan(request, ask, "messages")
-        usage, tools = ask.include_usage, ask.tools
-        dialect = ChatDialect(plan.voice, len(plan.course.most), include_usage=usage, tools=tools)
-        await self._talk(payer, plan, dialect, reply)
+        plan.dialect = ChatDialect(plan.voice, len(plan.most), include_usage=ask.include_usage, tools=ask.tools)
+        return plan
 
-    async def complete(self, request: Request, reply: Reply) -> None:
-        """POST /v1/completions"""
-        payer = await self._doorman.admit(request.bearer())
+    def _complete(self, request: Request) -> "Plan":
         ask = parse_completion(request.body)
         plan = self._plan(request, ask, "prompt")
-        dialect = CompletionDialect(plan.voice, len(plan.course.most), include_usage=ask.include_usage)
-        await self._talk(payer, plan, dialect, reply)
+        plan.dialect = CompletionDialect(plan.voice, len(plan.most), include_usage=ask.include_usage)
+        return plan
 
-    async def respond(self, request: Request, reply: Reply) -> None:
-        """POST /v1/responses"""
-        payer = await self._doorman.admit(request.bearer())
+    def _respond(self, request: Request) -> "Plan":
         ask = parse_response(request.body)
         plan = self._plan(request, ask.chat, "input")
-        await self._talk(payer, plan, ResponseDialect(plan.voice, ask.echo, ask.chat.tools), reply)
+        plan.dialect = ResponseDialect(plan.voice, ask.echo, ask.chat.tools)
+        return plan
 
-    async def call(self, request: Request, reply: Reply) -> None:
-        """POST /lading/v1/call: any operation that has no call of OpenAI's. Streams as a chat does."""
-        payer = await self._doorman.admit(request.bearer())
+    def _call(self, request: Request) -> "Plan":
         ask = parse_call(request.body)
-        entry = self.models.entry(meant(ask.model, ask.wishes), ask.operation)
+        wishes = ask.wishes
+        entry = self.models.entry(meant(ask.model, wishes), ask.operation)
         if ask.operation in PLACES:
             raise ApiError(
                 400,
@@ -128,86 +140,78 @@ class Gateway:
                 param="operation",
                 hint=f"Use {PLACES[ask.operation]}.",
             )
-        wanted = call_request(ask, 1)
+        wanted = call_request(ask, CALL_TOKENS)
         if ask.max_tokens is None:
-            wanted = _bounded(wanted, entry, CALL_TOKENS)
-        plan = self._made(request, entry, [wanted], Told(ask.model, "input", ask.stream, ask.wishes))
-        await self._talk(payer, plan, CallDialect(plan.voice, ask.operation), reply)
+            wanted = _bounded(wanted, entry)
+        plan = Plan(entry, wishes, ask.model, "input", stream=ask.stream)
+        plan.operation = "call"
+        self._settle(plan, request, [wanted])
+        plan.dialect = CallDialect(plan.voice, ask.operation)
+        return plan
 
     def _plan(self, request: Request, ask: ChatAsk, given: str) -> "Plan":
-        """Raises ApiError."""
-        entry = self.models.entry(meant(ask.model, ask.wishes), "chat")
-        usual = self._terms.default_tokens
-        wanted = chat_requests(ask, entry.agent, self._fresh(32), usual)
+        """`given` is what the request calls its prompt. Raises ApiError."""
+        model, wishes = ask.model, ask.wishes
+        entry = self.models.entry(meant(model, wishes), "chat")
+        wanted = chat_requests(ask, entry.agent, self._fresh(32), self._terms.default_tokens)
         if ask.max_tokens is None:
-            wanted = [_bounded(one, entry, usual) for one in wanted]
-        return self._made(request, entry, wanted, Told(ask.model, given, ask.stream, ask.wishes))
+            wanted = [_bounded(one, entry) for one in wanted]
+        plan = Plan(entry, wishes, model, given, stream=ask.stream)
+        self._settle(plan, request, wanted)
+        return plan
 
-    def _made(self, request: Request, entry: Entry, wanted: Sequence[Streamed], told: "Told") -> "Plan":
-        """As the consumer wants it done. Raises ApiError."""
-        insisted, wishes = read_headers(request.headers, self._usual), told.wishes
-        begun = begun_of(wishes, len(wanted), insisted.ids)
-        asks = tuple(
-            [
-                Ask(
-                    entry.agent,
-                    one if there.rest is None else msgspec.structs.replace(one, max_tokens=there.rest.most),
-                    insisted.max_price,
-                    insisted.filters,
-                    insisted.batch or wishes.flex,
-                    there.ids,
-                    insisted.hedge,
-                    there.proof,
-                    insisted.ids == 2,
-                )
-                for one, there in zip(wanted, begun, strict=True)
-            ]
-        )
-        most = tuple(one.request.max_tokens for one in asks if not isinstance(one.request, EmbedRequest))
-        places = tuple(at for at, there in enumerate(begun) if not there.whole)
-        jobs = tuple([JobId(self._fresh(32)) for _ in places])
-        named, created = (jobs[0], int(self._clock())) if wishes.rest is None else named_by(wishes.rest)
-        voice = Voice(named, created, told.model, f"lading-{entry.agent.hex()[:16]}")
-        course = Course(entry.agent, created, jobs, places, most, wishes.rest, told.stream)
-        return Plan(voice, jobs, tuple([asks[at] for at in places]), told.given, course, insisted.ids)
+    def _settle(self, plan: "Plan", request: Request, wanted: Sequence[Streamed]) -> None:
+        """What is asked of hosts, as the consumer wants it done, and the answer's names. Raises ApiError."""
+        insisted, agent, wishes = read_headers(request.headers, self._usual), plan.entry.agent, plan.wishes
+        limit, filters, hedge, ids = insisted.max_price, insisted.filters, insisted.hedge, insisted.ids
+        batch = insisted.batch or wishes.flex
+        for at, there in enumerate(begun_of(wishes, len(wanted), ids)):
+            one = wanted[at]
+            if there.rest is not None:
+                one = msgspec.structs.replace(one, max_tokens=there.rest.most)
+            plan.most.append(one.max_tokens)
+            if not there.whole:
+                plan.places.append(at)
+                plan.jobs.append(JobId(self._fresh(32)))
+                plan.asks.append(Ask(agent, one, limit, filters, batch, there.ids, hedge, there.proof, ids == 2))
+        rest = wishes.rest
+        named, created = (plan.jobs[0], int(self._clock())) if rest is None else named_by(rest)
+        plan.ids = ids
+        plan.voice = Voice(named, created, plan.model, f"lading-{agent[:8].hex()}")
 
-    async def _talk(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
-        """Runs the jobs of a plan, and answers in a dialect."""
-        with self._doorman.working(payer, len(plan.jobs)):
-            if plan.ids == 2 or plan.course.stream:
-                await self._stream(payer, plan, dialect, reply)
-                return
-            gathered = Gathered(len(plan.jobs))
-            await self._carry(payer, plan, gathered)
-            ended = gathered.ended
-            reply.send(200, dialect.whole(gathered.answers(), self._bill(ended)), headers=at_end(ended))
+    # Answering
 
-    async def _stream(self, payer: Payer, plan: "Plan", dialect: Dialect, reply: Reply) -> None:
-        try:
-            await self._carry(payer, plan, self._telling(plan, dialect, reply))
-        except ApiError as error:
-            if not reply.begun:
-                raise
-            reply.write(dialect.broken(error) if plan.course.stream else broken(error))
-            reply.end()
+    async def _talk(self, request: Request, reply: Reply, read: "Callable[[Request], Plan]") -> None:
+        """Runs the jobs of a plan; what they say is told in its dialect."""
+        payer = await self._doorman.admit(request.bearer())
+        plan = read(request)
+        telling, count = self._telling(plan, reply), len(plan.jobs)
+        with self._doorman.working(payer, count):
+            try:
+                if count == 1:
+                    await self._run(payer, plan, 0, telling)
+                else:
+                    await together([self._run(payer, plan, at, telling) for at in range(count)])
+            except ApiError as error:
+                if not reply.begun or reply.finished:
+                    raise
+                reply.write(plan.dialect.broken(error) if plan.stream else broken(error))
+                reply.end()
 
-    def _telling(self, plan: "Plan", dialect: Dialect, reply: Reply) -> Telling:
-        named = ",".join(self._terms.gateways).encode()
-        more = ((b"x-lading-gateways", named),) if named else ()
+    async def _run(self, payer: Payer, plan: "Plan", at: int, telling: Telling) -> None:
+        with Heard(telling, plan.places[at], self._metrics, plan.operation, plan.given) as heard:
+            await self._runner.carry(payer, plan.asks[at], heard, plan.jobs[at])
+
+    def _telling(self, plan: "Plan", reply: Reply) -> Telling:
         if plan.ids == 2:
-            return Followed(reply, dialect, plan.course, more, partial(self._whole_bill, plan.course.rest))
-        ids = plan.ids == 1 and len(plan.wanted) == 1
-        told = (*pinned(plan.wanted), *more) if ids else more
-        return Flowing(reply, dialect, plan.jobs, told, self._bill, ids=ids)
-
-    async def _carry(self, payer: Payer, plan: "Plan", telling: Telling) -> None:
-        jobs = zip(plan.course.places, plan.wanted, plan.jobs, strict=True)
-        await together([self._run(payer, ask, job, plan.given, telling, at) for at, ask, job in jobs])
-
-    async def _run(self, payer: Payer, ask: Ask, job: JobId, given: str, telling: Telling, index: int = 0) -> None:
-        kind = "call" if isinstance(ask.request, CallRequest) else operation_of(ask.request)
-        with JobWatch(self._metrics, kind, given) as watch:
-            await self._runner.carry(payer, ask, Heard(telling, index, watch), job)
+            rest = plan.wishes.rest
+            course = Course(plan.entry.agent, plan.voice.created, plan.jobs, plan.places, plan.most, rest, plan.stream)
+            return Followed(reply, plan.dialect, course, self._others, partial(self._whole_bill, rest))
+        if not plan.stream:
+            return Gathered(reply, plan.dialect, len(plan.jobs), self._bill)
+        ids = plan.ids == 1 and len(plan.asks) == 1
+        more = pinned(plan.asks) + self._others if ids else self._others
+        return Flowing(reply, plan.dialect, plan.jobs, more, self._bill, ids=ids)
 
     async def embed(self, request: Request, reply: Reply) -> None:
         """POST /v1/embeddings"""
@@ -226,20 +230,24 @@ class Gateway:
             insisted = read_headers(request.headers, self._usual)
             wanted = Ask(entry.agent, embed_request(ask), insisted.max_price, insisted.filters, batch=insisted.batch)
             vectors = Vectors()
-            await self._run(payer, wanted, JobId(self._fresh(32)), "input", vectors)
+            with Heard(vectors, 0, self._metrics, "embed", "input") as heard:
+                await self._runner.carry(payer, wanted, heard, JobId(self._fresh(32)))
             bill = self._bill(vectors.ended)
             body = embeddings(ask.model, vectors.matrix, bill, as_base64=ask.base64)
-            reply.send(200, body, headers=at_end(vectors.ended))
+            reply.send(200, body, JSON, at_end(vectors.ended, bill))
 
     def _bill(self, ended: Sequence[Ended]) -> Bill:
-        return Bill(
-            jobs=tuple(one.job for one in ended),
-            cost=Wei(sum(one.cost for one in ended)),
-            prompt_tokens=sum(one.prompt_tokens for one in ended),
-            output_tokens=sum(one.output_tokens for one in ended),
-            shares=tuple(Share(part.host, part.first, part.tokens, part.amount) for one in ended for part in one.parts),
-            decimals=self._terms.decimals,
-        )
+        cost = prompt = output = 0
+        jobs, shares = [], []
+        for one in ended:
+            jobs.append(one.job)
+            prompt += one.prompt_tokens
+            output += len(one.emitted) - one.given
+            for part in one.parts:
+                amount = part.amount
+                cost += amount
+                shares.append(Share(part.host, part.first, part.tokens, amount))
+        return Bill(tuple(jobs), Wei(cost), prompt, output, tuple(shares), self._terms.decimals)
 
     def _whole_bill(self, rest: Rest | None, account: Account) -> Bill:
         """Of an answer of which a part may have come from elsewhere."""
@@ -254,28 +262,29 @@ class Gateway:
         )
 
 
-class Told(NamedTuple):
-    """What a request says beside what is sent to hosts; `given` is what it calls its prompt."""
-
-    model: str
-    given: str
-    stream: bool
-    wishes: Wishes
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """A reply to be: its jobs, and what each asks for. `given` is what the request calls its prompt, `ids` whether and
-    how tokens are told beside the text (Insisted)."""
+class Plan:
+    """A reply to be: `jobs` and what each asks for, `places` which answers they are of all, `most` the tokens that each
+    of all may have. `given` is what the request calls its prompt, `ids` whether and how tokens are told beside the text
+    (Insisted)."""
 
     voice: Voice
-    jobs: tuple[JobId, ...]
-    wanted: tuple[Ask, ...]
-    given: str
-    course: Course
-    ids: int = 0
+    dialect: Dialect
+
+    def __init__(self, entry: Entry, wishes: Wishes, model: str, given: str, *, stream: bool) -> None:
+        self.entry = entry
+        self.wishes = wishes
+        self.model = model
+        self.given = given
+        self.stream = stream
+        self.operation = "chat"
+        self.ids = 0
+        self.jobs: list[JobId] = []
+        self.asks: list[Ask] = []
+        self.places: list[int] = []
+        self.most: list[int] = []
 
 
-def _bounded(request: R, entry: Entry, usual: int) -> R:
-    """With a bound that surely fits behind the prompt: at most `usual`, never less than a quarter of the context."""
+def _bounded(request: R, entry: Entry) -> R:
+    """With a bound that surely fits behind the prompt: what it has, but never less than a quarter of the context."""
     room = max(entry.context - prompt_bound(request), entry.context // 4, 1)
-    return msgspec.structs.replace(request, max_tokens=min(usual, room))
+    return request if request.max_tokens <= room else msgspec.structs.replace(request, max_tokens=room)

@@ -1,72 +1,101 @@
 """One HTTP answer: a whole body at once, or a stream of chunks. Bytes only; what they say is the caller's business.
 
-Pieces written in the same turn of the event loop leave in one system call.
+Pieces written in the same turn of the event loop leave in one system call, and as one chunk.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from lading_coordinator.core.answer import error_body
 from lading_coordinator.errors import ApiError
 
+if TYPE_CHECKING:
+    from lading_coordinator.gateway.connection import Connection
+
 JSON = b"application/json"
 MOST_WAITING = 32 * 1024
-_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-Headers = Iterable[tuple[bytes, bytes]]
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: ".encode() for status in HTTPStatus}
 
 
-class Pipe(Protocol):
-    """The connection under a reply."""
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they stand in an answer: a line each."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
 
-    @property
-    def full(self) -> bool: ...
 
-    def write(self, data: bytes) -> None: ...
+class Leaving:
+    """The replies of one server that were written to in this turn of the event loop: at its end all leave together, as
+    a call of the loop for each costs more than most pieces."""
 
-    async def drain(self) -> None: ...
+    def __init__(self) -> None:
+        self._replies: list[Reply] = []
 
-    def abort(self) -> None: ...
+    def add(self, reply: "Reply") -> None:
+        if not self._replies:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._replies.append(reply)
+
+    def _flush(self) -> None:
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            reply.flush()
 
 
 class Reply:
-    """Begun with `send` or `start`, once. `keep_alive` says whether the connection lives on."""
+    """Begun with `send` or `start`, once; `more` are further header lines (`lines`). `keep_alive` says whether the
+    connection lives on. `gone` is called when the client goes before the answer is whole, where no task answers it."""
 
-    __slots__ = ("_chunked", "_flushing", "_head", "_pieces", "_pipe", "_size", "begun", "finished", "keep_alive")
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_flushing",
+        "_head",
+        "_opening",
+        "_pieces",
+        "_size",
+        "begun",
+        "finished",
+        "gone",
+        "keep_alive",
+    )
 
-    def __init__(self, pipe: Pipe, version: str, *, keep_alive: bool, head: bool = False) -> None:
-        self._pipe = pipe
+    def __init__(self, connection: "Connection", version: str, *, keep_alive: bool, head: bool = False) -> None:
+        self._connection = connection
         self._chunked = version != "1.0"
         self._head = head
+        self._opening = b""
         self._pieces: list[bytes] = []
         self._size = 0
         self._flushing = False
         self.keep_alive = keep_alive
         self.begun = False
         self.finished = False
+        self.gone: Callable[[], None] | None = None
 
-    def send(self, status: int, body: bytes, kind: bytes = JSON, headers: Headers = ()) -> None:
+    def send(self, status: int, body: bytes, kind: bytes = JSON, more: bytes = b"") -> None:
         """The whole answer."""
         self.begun = self.finished = True
-        parts = [self._start_line(status, kind, headers), b"content-length: %d\r\n\r\n" % len(body)]
-        if not self._head:
-            parts.append(body)
-        self._pipe.write(b"".join(parts))
+        length, shown = len(body), b"" if self._head else body
+        bye = b"" if self.keep_alive else b"connection: close\r\n"
+        told = b"%b%b\r\n%b%bcontent-length: %d\r\n\r\n%b" % (_STATUS[status], kind, more, bye, length, shown)
+        self._connection.write(told)
+        self._connection.answered(self)
 
-    def start(self, status: int, kind: bytes, headers: Headers = ()) -> None:
+    def start(self, status: int, kind: bytes, more: bytes = b"") -> None:
         """The head of a stream; `write` and `end` follow. HTTP/1.0 streams end with the connection."""
         self.begun = True
         if not self._chunked:
             self.keep_alive = False
+        bye = b"" if self.keep_alive else b"connection: close\r\n"
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
-        self._pieces.append(self._start_line(status, kind, headers) + framing)
+        self._opening = b"%b%b\r\n%b%b%b" % (_STATUS[status], kind, more, bye, framing)
         self._later()
 
     def write(self, data: bytes) -> None:
         """One piece of a stream."""
         if data and not self._head:
-            self._pieces.append(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self._pieces.append(data)
             self._size += len(data)
             if self._size > MOST_WAITING:
                 self.flush()
@@ -75,48 +104,54 @@ class Reply:
 
     def end(self) -> None:
         self.finished = True
+        told = self._waiting()
         if self._chunked and not self._head:
-            self._pieces.append(b"0\r\n\r\n")
-        self.flush()
+            told.append(b"0\r\n\r\n")
+        self._connection.write(b"".join(told))
+        self._connection.answered(self)
 
     @property
     def full(self) -> bool:
         """Whether the client is slower than the answer."""
-        return self._pipe.full
+        return self._connection.full
 
     async def drain(self) -> None:
         """Waits while the client is slower than the answer."""
-        await self._pipe.drain()
+        await self._connection.drain()
 
     def refuse(self, error: ApiError) -> None:
         """An error in OpenAI's shape; an answer that has begun already is cut off instead."""
         if self.finished:
             return
         if self.begun:
-            self._pipe.abort()
+            self._connection.abort()
             return
-        retry = () if error.retry_after is None else ((b"retry-after", b"%d" % error.retry_after),)
+        retry = b"" if error.retry_after is None else b"retry-after: %d\r\n" % error.retry_after
         if error.status in (400, 408, 413, 431) and error.code in ("malformed_http", "request_timeout"):
             self.keep_alive = False
-        self.send(error.status, error_body(error), headers=(*retry, *error.headers))
-
-    def _start_line(self, status: int, kind: bytes, headers: Headers) -> bytes:
-        lines = [_STATUS[status], b"content-type: ", kind, b"\r\n"]
-        for name, value in headers:
-            lines += [name, b": ", value, b"\r\n"]
-        if not self.keep_alive or (self.begun and not self.finished and not self._chunked):
-            lines.append(b"connection: close\r\n")
-        return b"".join(lines)
+        self.send(error.status, error_body(error), more=retry + lines(error.headers))
 
     def _later(self) -> None:
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._connection.leaving.add(self)
 
     def flush(self) -> None:
         """What was written leaves now; without it, at the end of this turn of the event loop."""
         self._flushing = False
-        self._size = 0
+        told = self._waiting()
+        if told:
+            self._connection.write(b"".join(told))
+
+    def _waiting(self) -> list[bytes]:
+        """What was written and has not left."""
+        told = [self._opening] if self._opening else []
         if self._pieces:
-            pieces, self._pieces = self._pieces, []
-            self._pipe.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            if self._chunked:
+                told.append(b"%x\r\n" % self._size)
+            told += self._pieces
+            if self._chunked:
+                told.append(b"\r\n")
+            self._pieces = []
+        self._opening, self._size = b"", 0
+        return told

@@ -1,5 +1,7 @@
 """Which call goes where: the data plane by exact path, everything else to the ASGI application on the same port."""
 
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 from urllib.parse import unquote
 
 from lading_coordinator.errors import ApiError
@@ -14,7 +16,7 @@ class Routes:
     def __init__(self, gateway: Gateway, rest: App | None = None) -> None:
         self._gateway = gateway
         self._rest = rest
-        self._calls = {
+        self._calls: dict[tuple[str, str], Callable[[Request, Reply], Coroutine[Any, Any, None]]] = {
             ("POST", "/v1/chat/completions"): gateway.chat,
             ("POST", "/v1/completions"): gateway.complete,
             ("POST", "/v1/responses"): gateway.respond,
@@ -24,16 +26,15 @@ class Routes:
         }
         self._paths = {path for _, path in self._calls}
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
+    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         call = self._calls.get((request.method, request.path))
         if call is not None:
-            await call(request, reply)
-        elif request.path.startswith("/v1/") or request.path in self._paths:
-            await self._other(request, reply)
-        elif self._rest is not None:
-            await self._rest(request, reply)
-        else:
-            raise ApiError(404, "unknown_path", f"There is nothing at {request.path}.")
+            return call(request, reply)
+        if request.path.startswith("/v1/") or request.path in self._paths:
+            return self._other(request, reply)
+        if self._rest is not None:
+            return self._rest(request, reply)
+        raise ApiError(404, "unknown_path", f"There is nothing at {request.path}.")
 
     async def _other(self, request: Request, reply: Reply) -> None:
         model = request.path.removeprefix("/v1/models/")

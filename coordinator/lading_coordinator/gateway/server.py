@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lading_coordinator.errors import cannot_listen
 from lading_coordinator.gateway.connection import App, Connection, Limits
+from lading_coordinator.gateway.reply import Leaving
 
 log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
@@ -20,6 +21,7 @@ class HttpServer:
         self.limits = limits or Limits()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._leaving = Leaving()
         self.connections: set[Connection] = set()
         self.address: tuple[str, int] = ("", 0)
         self.tls: ssl.SSLContext | None = None
@@ -59,7 +61,7 @@ class HttpServer:
         return self.connection()
 
     def connection(self) -> Connection:
-        return Connection(self._app, self.limits, self.connections)
+        return Connection(self._app, self.limits, self.connections, self._leaving)
 
     def _opened(self, server: asyncio.Server) -> None:
         self._servers.append(server)
@@ -79,7 +81,7 @@ class HttpServer:
             return
         for server in self._servers:
             server.close()
-        running = [task for connection in list(self.connections) if (task := connection.stop()) is not None]
+        running = [answer for connection in list(self.connections) if (answer := connection.stop()) is not None]
         if running:
             _, late = await asyncio.wait(running, timeout=grace)
             if late:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Awaitable
 from pathlib import Path
 
 from lading_coordinator.errors import cannot_listen
@@ -41,12 +42,11 @@ class Sorting:
         self._place = place
         self._folder = folder
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
+    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         owner = self._owner(request.path, request.bearer())
         if owner == self._place.number:
-            await self._own(request, reply)
-        else:
-            await relay(worker_socket(self._folder, owner), request, reply)
+            return self._own(request, reply)
+        return relay(worker_socket(self._folder, owner), request, reply)
 
     def to(self, path: str, key: str) -> str:
         """Where a connection belongs whose first request is this one; "" when it may stay."""
@@ -63,8 +63,8 @@ class ToDesk:
     def __init__(self, folder: Path) -> None:
         self._path = desk_socket(folder)
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
-        await relay(self._path, request, reply)
+    def __call__(self, request: Request, reply: Reply) -> Awaitable[None]:
+        return relay(self._path, request, reply)
 
 
 def is_traffic(path: str) -> bool:
@@ -148,6 +148,6 @@ class _Private:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
+    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         from_relay(request)
-        await self._app(request, reply)
+        return self._app(request, reply)

@@ -4,7 +4,7 @@ Over the workers' private sockets only; the public port has none of these paths.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -28,14 +28,15 @@ class Figures:
         self._metrics = metrics
         self._why = why
 
-    async def __call__(self, request: Request, reply: Reply) -> None:
+    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         if request.path == METRICS:
             reply.send(200, self._metrics(), BINARY)
         elif request.path.startswith(WHY):
             host = Address(from_hex(request.path.removeprefix(WHY), 20))
             reply.send(200, msgspec.msgpack.encode(self._why(host)), BINARY)
         else:
-            await self._app(request, reply)
+            return self._app(request, reply)
+        return None
 
 
 async def gather(folder: Path, count: int, target: str) -> list[bytes]:

@@ -10,7 +10,7 @@ import httptools
 
 from lading_coordinator.errors import ApiError
 from lading_coordinator.gateway.connection import Request
-from lading_coordinator.gateway.reply import Reply
+from lading_coordinator.gateway.reply import Reply, lines
 
 CHUNK = 64 * 1024
 # How long a process that was just started again is waited for.
@@ -106,7 +106,7 @@ class _Answer:
 
     def on_headers_complete(self) -> None:
         if self._whole is None:
-            self._reply.start(self._parser.get_status_code(), self._kind, self._headers)
+            self._reply.start(self._parser.get_status_code(), self._kind, lines(self._headers))
 
     def on_body(self, body: bytes) -> None:
         if self._whole is None:
@@ -119,4 +119,4 @@ class _Answer:
         if self._whole is None:
             self._reply.end()
         else:
-            self._reply.send(self._parser.get_status_code(), bytes(self._whole), self._kind, self._headers)
+            self._reply.send(self._parser.get_status_code(), bytes(self._whole), self._kind, lines(self._headers))

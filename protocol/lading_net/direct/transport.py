@@ -124,7 +124,10 @@ class DirectTransport:
         self._callbacks.append(callback)
 
     def links(self, peer: Address | None = None) -> list[Link]:
-        best = [self._best(each) for each in (self._links if peer is None else (peer,))]
+        if peer is not None:
+            only = self._best(peer)
+            return [] if only is None else [only]
+        best = [self._best(each) for each in self._links]
         return [link for link in best if link is not None]
 
     def link_to(self, peer: Address) -> DirectLink | None:
@@ -327,10 +330,13 @@ class DirectTransport:
     def _best(self, peer: Address) -> DirectLink | None:
         """The link both ends agree on: not through a relay, if possible; the one the lower address dialled; of several
         the newest."""
-        links = [link for link in self._links.get(peer, []) if not link.lost]
-        if len(links) > 1:
-            return min(reversed(links), key=self._worse)
-        return links[0] if links else None
+        known = self._links.get(peer)
+        if known is None:
+            return None
+        if len(known) == 1:
+            return None if known[0].lost else known[0]
+        links = [link for link in known if not link.lost]
+        return min(reversed(links), key=self._worse, default=None)
 
     def _worse(self, link: DirectLink) -> tuple[bool, Address]:
         return link.relayed, self.address if link.dialled else link.peer

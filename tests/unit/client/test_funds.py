@@ -2,7 +2,7 @@
 
 import msgspec
 
-from factories import chat_request, job_id, key
+from factories import chat_request, job_id, key, with_changes
 from lading.dispatch import Ask, Payer
 from lading.dispatch.purse import ChannelKey
 from lading_protocol.ids import Wei
@@ -16,7 +16,7 @@ def test_what_is_on_the_tab_is_covered_though_asking_for_room_makes_the_purse_si
     async def play() -> None:
         patient, other = Host(key("patient"), honest), Host(key("other"), honest)
         detail = msgspec.structs.replace(patient.offer.detail, credit=1000)
-        patient.offer = msgspec.structs.replace(patient.offer, detail=detail)
+        patient.offer = with_changes(patient.offer, detail=detail)
         async with world(patient, other) as w:
             payer, funds = Payer(PAYER, PAYER.address, Wei(10**9)), w.dispatcher.funds
             wanted = Ask(patient.offer.agent, chat_request(max_tokens=100))
@@ -46,7 +46,7 @@ def test_jobs_at_once_at_a_host_that_asks_for_nothing_all_end_well() -> None:
     async def play() -> None:
         free = Host(key("free"), honest)
         gift = msgspec.structs.replace(free.offer.offer, price_in=0, price_out=0)
-        free.offer = msgspec.structs.replace(free.offer, offer=gift)
+        free.offer = with_changes(free.offer, offer=gift)
         async with world(free) as w:
             payer = Payer(PAYER, PAYER.address, Wei(0))
             wanted = Ask(free.offer.agent, chat_request(max_tokens=100))

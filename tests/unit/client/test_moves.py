@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from factories import NOW, chat_request, job_id, key
+from factories import NOW, chat_request, job_id, key, with_changes
 from lading.dispatch import Ask, Payer, Piece
 from lading.dispatch.dispatcher import Event, Limits, Settling
 from lading.errors import BadRequest, JobLost, NoHost, PurseError, Quarantined
@@ -142,10 +142,8 @@ def test_without_the_option_or_beyond_the_price_limit_nobody_else_is_asked() -> 
             cheap = w.hosts[0].offer.price
             from msgspec.structs import replace
 
-            from lading_protocol.offers import KnownOffer
-
             dear = replace(rival.offer.offer, price_out=cheap.output + 1, sequence=rival.offer.offer.sequence + 1)
-            w.dispatcher.directory.put(KnownOffer(rival.offer.id, dear, rival.offer.detail, rival.offer.advert))
+            w.dispatcher.directory.put(with_changes(rival.offer, offer=dear))
             assert codes(await ask(w, "another", hedge=True, max_price=cheap)) == []
             assert rival.opened == []
 
@@ -306,7 +304,7 @@ def test_answers_that_end_within_a_moment_are_paid_with_one_voucher() -> None:
     async def play() -> None:
         patient = Host(key("patient"), honest)
         detail = msgspec.structs.replace(patient.offer.detail, credit=1000)
-        patient.offer = msgspec.structs.replace(patient.offer, detail=detail)
+        patient.offer = with_changes(patient.offer, detail=detail)
         async with world(patient) as w:
             await ask(w, "first")
             real, signed = w.purse.pay, [0]

@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import msgspec
 
-from factories import NOW, chat_request, job_id, key, known_offer, network
+from factories import NOW, chat_request, job_id, key, known_offer, network, with_changes
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse
 from lading.dispatch.dispatcher import Event, Limits
 from lading.dispatch.purse import ChannelKey
@@ -31,7 +32,6 @@ from lading_protocol.messages import (
     Tokens,
     request_hash,
 )
-from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt, Voucher
 from lading_protocol.transcript import commitment, prompt_hash, roll, rolling_start
@@ -166,30 +166,34 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *tricks: "Trick | Host", step: int = 1, seed: int = 0, limits: Limits | None = None
+    *tricks: "Trick | Host",
+    step: int = 1,
+    seed: int = 0,
+    limits: Limits | None = None,
+    purse: Path | str = ":memory:",
 ) -> AsyncIterator[World]:
     net = MemoryNetwork(seed=seed)
     hosts = [
         trick if isinstance(trick, Host) else Host(key(f"host {i}"), trick, step) for i, trick in enumerate(tricks)
     ]
-    directory, purse = Directory(needs_beats=False), Purse(":memory:", RECORD.settlement_domain)
+    directory, held = Directory(needs_beats=False), Purse(purse, RECORD.settlement_domain)
     transports = []
     for host in hosts:
         transport = net.transport(host.key)
         transport.handle(JOB, host.serve)
         endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
         changed = msgspec.structs.replace(host.offer.detail, endpoints=(endpoint,))
-        host.offer = KnownOffer(host.offer.id, host.offer.offer, changed, host.offer.advert)
+        host.offer = with_changes(host.offer, detail=changed)
         directory.put(host.offer)
         transports.append(transport)
     mine = net.transport(PAYER)
     limits = limits or Limits(attempts=4)
-    dispatcher = Dispatcher(mine, directory, purse, RECORD, lambda: NOW, random.Random(seed), limits)
-    yield World(net, hosts, purse, dispatcher)
+    dispatcher = Dispatcher(mine, directory, held, RECORD, lambda: NOW, random.Random(seed), limits)
+    yield World(net, hosts, held, dispatcher)
     await dispatcher.close()
     for transport in [mine, *transports]:
         await transport.close()
-    purse.close()
+    held.close()
 
 
 def simulate(play: Callable[[], Awaitable[None]]) -> None:

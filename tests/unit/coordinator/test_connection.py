@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading_coordinator.errors import ApiError
-from lading_coordinator.gateway.connection import Connection, Limits, Request
+from lading_coordinator.gateway.connection import App, Connection, Limits, Request
 from lading_coordinator.gateway.reply import Reply
 from lading_net.clock import run_virtual
 from unit.coordinator.world import Wire, encode
@@ -35,9 +35,9 @@ async def echo(request: Request, reply: Reply) -> None:
     reply.send(200, request.path.encode() + b":" + request.body)
 
 
-def wired(story: Callable[[Wire], Awaitable[None]], limits: Limits = LIMITS) -> None:
+def wired(story: Callable[[Wire], Awaitable[None]], limits: Limits = LIMITS, app: App = echo) -> None:
     async def main() -> None:
-        wire = Wire(Connection(echo, limits, set()))
+        wire = Wire(Connection(app, limits, set()))
         await story(wire)
         wire.hang_up()
         await asyncio.sleep(0)
@@ -188,7 +188,7 @@ def test_late_clients_are_let_go() -> None:
             for connection in [one for one in peers if one.late(loop.time())]:
                 lates.append(round(loop.time()))
                 connection.expire()
-        assert lates == [11, 21, 31, 32]
+        assert lates == [12, 22, 32, 33]  # counted from when the server first looked
         assert (await head.answer()).status == 408
         assert (await body.answer()).status == 408
         assert (await busy.answer()).status == 200
@@ -207,6 +207,96 @@ def test_a_flood_of_pipelined_requests_holds_the_reader_back() -> None:
             assert (await wire.answer()).status == 200
 
     wired(story)
+
+
+class Callbacks:
+    """Answers at once, or from a timer of its own; no task is made for any of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gone: list[str] = []
+
+    def __call__(self, request: Request, reply: Reply) -> None:
+        self.asked.append(request.path)
+        if request.path == "/boom":
+            raise RuntimeError("boom")
+        if request.path == "/later":
+            reply.gone = lambda: self.gone.append(request.path)
+            asyncio.get_running_loop().call_later(1, reply.send, 200, b"late")
+        elif request.path == "/pieces":
+            reply.start(200, b"text/plain")
+            for piece in (b"one ", b"two ", b"three"):
+                reply.write(piece)
+            asyncio.get_running_loop().call_later(1, reply.end)
+        else:
+            reply.send(200, request.path.encode())
+
+
+def test_answers_without_a_task_come_in_order_and_however_many_wait() -> None:
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a") + encode("GET", "/later") + encode("GET", "/b") * 3000 + encode("GET", "/boom"))
+        assert (await wire.answer()).body == b"/a"
+        assert (await wire.answer()).body == b"late"
+        for _ in range(3000):
+            assert (await wire.answer()).body == b"/b"
+        assert (await wire.answer()).status == 500
+
+    wired(story, app=Callbacks())
+
+
+def test_who_answers_without_a_task_hears_that_the_client_is_gone() -> None:
+    app = Callbacks()
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/later") + encode("GET", "/b"))
+        wire.hang_up()
+        assert app.gone == ["/later"]
+        await asyncio.sleep(2)
+        assert wire.read() == b""
+        assert app.asked == ["/later"]
+
+    wired(story, app=app)
+
+
+def test_what_stands_behind_the_last_request_is_not_asked() -> None:
+    app = Callbacks()
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a", connection="close") + encode("GET", "/b"))
+        assert (await wire.answer()).headers["connection"] == "close"
+        await asyncio.sleep(1)
+        assert wire.closed
+        assert app.asked == ["/a"]
+
+    wired(story, app=app)
+
+
+def test_a_server_that_stops_waits_for_answers_without_a_task() -> None:
+    async def main() -> None:
+        connection = Connection(Callbacks(), LIMITS, set())
+        wire = Wire(connection)
+        wire.send(encode("GET", "/later"))
+        running = connection.stop()
+        assert running is not None
+        await asyncio.wait((running,), timeout=5)
+        assert asyncio.get_running_loop().time() == 1
+        assert (await wire.answer()).body == b"late"
+        await asyncio.sleep(0)
+        assert wire.closed
+
+    run_virtual(main())
+
+
+def test_pieces_of_one_turn_leave_as_one_chunk_at_its_end() -> None:
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/pieces"))
+        assert wire.read() == b""
+        await asyncio.sleep(0.1)
+        assert wire.read().endswith(b"\r\n\r\nd\r\none two three\r\n")
+        await asyncio.sleep(1)
+        assert wire.read() == b"0\r\n\r\n"
+
+    wired(story, app=Callbacks())
 
 
 @settings(max_examples=60)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from factories import NOW, chat_request, unsigned_offer
+from factories import NOW, chat_request, unsigned_offer, with_changes
 from lading.core.atlas import Atlas
 from lading.core.matching import Want, aim_of
 from lading.core.quotes import want_of
@@ -34,7 +34,7 @@ class Office:
     def host(self, n: int, price: int = 100, free: int = 4, **changes: object) -> None:
         known = unsigned_offer(n.to_bytes(20, "big"), price, 2 * price, expires=int(NOW) + 80_000, **changes)
         advert = Advert(known.offer.words() + bytes(65), known.detail)
-        self.directory.replace(known.host, [msgspec.structs.replace(known, advert=advert)])
+        self.directory.replace(known.host, [with_changes(known, advert=advert)])
         self.directory.beat(known.host, free, 0, self.now())
 
     async def news(self) -> list[SummaryDetail]:
