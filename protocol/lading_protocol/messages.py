@@ -120,7 +120,7 @@ FromBinder = Binding | BoundReceipts
 # A job: host to payer ------------------------------------------------------------------------------------------------
 
 
-class Accept(Wire, frozen=True, tag="accept", gc=False):
+class Accept(Wire, frozen=True, tag="accept"):
     """The attempt runs. `prompt_hash` is transcript.prompt_hash of the rendered prompt."""
 
     prompt_tokens: Count
@@ -135,7 +135,7 @@ class Refuse(Wire, frozen=True, tag="refuse"):
     retry_ms: Count = 0
 
 
-class Tokens(Wire, frozen=True, tag="t", gc=False):
+class Tokens(Wire, frozen=True, tag="t"):
     """Output tokens from absolute index `first` on. `rolling` is the rolling hash after the last of them."""
 
     first: Count
@@ -169,7 +169,7 @@ class Vectors(Wire, frozen=True, tag="vectors"):
     data: Annotated[bytes, Meta(min_length=4, max_length=MAX_FRAME - 256)]
 
 
-class Chunk(Wire, frozen=True, tag="chunk", gc=False):
+class Chunk(Wire, frozen=True, tag="chunk"):
     """The signed receipt so far: the host is bound chunk by chunk.
 
     `marks` are what an engine with states adds (transcript.commitment): the prompt's with the first receipt that has
@@ -179,7 +179,7 @@ class Chunk(Wire, frozen=True, tag="chunk", gc=False):
     marks: Marks = b""
 
 
-class Done(Wire, frozen=True, tag="done", gc=False):
+class Done(Wire, frozen=True, tag="done"):
     """The attempt ended as it should; the receipt says how. `marks` as in Chunk."""
 
     receipt: Packed

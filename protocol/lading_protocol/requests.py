@@ -17,8 +17,8 @@ Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
 
-class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Whatever goes over a stream between peers."""
+class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Whatever goes over a stream between peers. A tree of values, so that the collector need not look at it."""
 
 
 class Message(Wire, frozen=True):

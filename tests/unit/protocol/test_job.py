@@ -67,7 +67,7 @@ def test_attempts_that_race_share_nothing() -> None:
     assert (later.attempt, first.attempt is None) == (None, False), "it reads another prompt; the one before goes on"
 
 
-@pytest.mark.parametrize("told", ["words", "date", "marks", "finish"])
+@pytest.mark.parametrize("told", ["words", "date", "marks", "finish", "padding", "short"])
 def test_nothing_of_a_paper_that_lies_counts(told: str) -> None:
     """Neither is the receipt before it lost, nor is the attempt owed more or less."""
     request = chat_request(max_tokens=2)
@@ -80,6 +80,10 @@ def test_nothing_of_a_paper_that_lies_counts(told: str) -> None:
     changes = {"words": {"output_tokens": 1}, "date": {"issued_at": int(NOW) - 999}, "finish": {"finish": 0}}
     receipt = msgspec.structs.replace(honest_receipt(state, request), **changes.get(told, {}))
     packed = receipt.sign(DOMAIN, key("host")).pack()
+    if told == "padding":
+        at = 32 * Receipt.__struct_fields__.index("finish")
+        packed = packed[:at] + b"\1" + packed[at + 1 :]
+    packed = packed[: job.BARE - 1] if told == "short" else packed
     (resume,) = job.apply(state, Done(packed, bytes(32) if told == "marks" else b""), DOMAIN, NOW)
     assert isinstance(resume, job.Resume)
     assert resume.blame
