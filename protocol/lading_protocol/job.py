@@ -194,7 +194,8 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> list[Eff
 
 
 def _over(state: JobState, code: str, reason: str, *, blame: bool) -> list[Effect]:
-    state.attempt, state.last = None, state.attempt
+    state.last = state.attempt
+    state.attempt = None
     return [Resume(code, reason, blame)]
 
 

@@ -107,5 +107,6 @@ class JobState:
         return self.attempt is not None and self.finish is RUNNING
 
     def end(self, finish: Finish) -> None:
-        """The shell knows how the job ended."""
-        self.attempt, self.finish = None, finish
+        """The shell knows better whether and how the job ended; no host works on it now."""
+        self.attempt = None
+        self.finish = finish

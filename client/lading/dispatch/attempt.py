@@ -256,7 +256,7 @@ class Attempt:
         if part.receipt is not before:
             self._hear(part.receipt, part.marks, domain)
         if state.finish is _CANCELLED and not self._cancelled:
-            state.attempt, state.finish = None, Finish.RUNNING
+            state.end(Finish.RUNNING)
             return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]
         return effects
 
