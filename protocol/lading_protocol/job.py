@@ -239,7 +239,7 @@ def _tokens(state: JobState, attempt: Attempt, frames: Sequence[Tokens]) -> list
         if lie:
             break
         rolling = rolled
-        ids.extend(added)
+        ids += added
         texts.append(frame.text)
         if not plain and type(frame) is WeighedTokens:
             chances.extend(frame.chances)
