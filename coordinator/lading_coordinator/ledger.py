@@ -304,7 +304,7 @@ def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:
 
 
 def _part_row(ended: Ended, part: Part) -> tuple[Any, ...]:
-    packed = part.receipt.pack() if part.receipt is not None else None
+    packed = part.receipt or None
     return (
         bytearray(ended.job),
         part.attempt,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from lading_protocol.framing import Frames
 from lading_protocol.messages import MAX_FRAME
 
 T = TypeVar("T")
-_encode = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class MessageStream(Generic[T]):

@@ -72,7 +72,7 @@ class Signable(msgspec.Struct, frozen=True):
         return packed
 
     def digest(self, domain: Domain) -> Digest:
-        return keccak256(_prefix(domain) + keccak256(_plan(type(self)).type_hash + self.words()))
+        return digest_of(type(self), self.words(), domain)
 
     def sign(self, domain: Domain, key: PrivateKey) -> "Signed[Self]":
         return Signed(self, key.sign_digest(self.digest(domain)))
@@ -124,20 +124,17 @@ def read_field(kind: type[Signable], data: bytes, name: str) -> Any:
     return _plan(kind).decoders[at](word)
 
 
-def matched(value: S, data: bytes, domain: Domain, signer: Address) -> Signed[S] | None:
-    """`value` with the signature of `data`, where these bytes are its own; None where they say anything else.
+def digest_of(kind: type[Signable], words: bytes, domain: Domain) -> Digest:
+    """That of a struct with these words."""
+    return keccak256(_prefix(domain) + keccak256(_plan(kind).type_hash + words))
 
-    For whoever knows what a paper must say: nothing is read, and the value is encoded once. Raises BadSignature unless
-    `signer` signed it.
-    """
-    words = value.words()
-    if not data.startswith(words):
-        return None
-    signature = Signature(data[len(words) :])
-    digest = keccak256(_prefix(domain) + keccak256(_plan(type(value)).type_hash + words))
-    if value.signer_of(digest, signature, domain) != signer:
-        raise BadSignature(f"The {type(value).__name__} is not signed by 0x{signer.hex()}.")
-    return Signed(value, signature)
+
+def check_packed(kind: type[Signable], data: bytes, domain: Domain, signer: Address) -> None:
+    """Raises BadSignature unless `signer` signed the words that `Signed.pack`'s bytes begin with: for whoever knows
+    what these must say, and reads nothing."""
+    size = 32 * len(_plan(kind).decoders)
+    if kind.signer_of(digest_of(kind, data[:size], domain), data[size:], domain) != signer:
+        raise BadSignature(f"The {kind.__name__} is not signed by 0x{signer.hex()}.")
 
 
 def unpack(kind: type[S], data: bytes) -> Signed[S]:

@@ -1,11 +1,7 @@
 """Frames on a stream: a 4-byte big-endian length, then that many bytes. No meaning, no IO."""
 
-from struct import Struct
-
 from lading_protocol.errors import BadMessage
 from lading_protocol.messages import MAX_FRAME
-
-_length = Struct(">I").unpack_from
 
 
 def frame(payload: bytes) -> bytes:
@@ -33,15 +29,16 @@ class Frames:
             self._buffer.clear()
         payloads: list[bytes] = []
         at, end, self._wanted = 0, len(data), 4
-        while end - at >= 4:
-            (size,) = _length(data, at)
+        while at + 4 <= end:
+            size = data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
             if size > MAX_FRAME:
                 raise BadMessage(f"A frame of {size} bytes is over the limit of {MAX_FRAME}.")
-            if end - at - 4 < size:
+            after = at + 4 + size
+            if after > end:
                 self._wanted = 4 + size
                 break
-            payloads.append(data[at + 4 : at + 4 + size])
-            at += 4 + size
+            payloads.append(data[at + 4 : after])
+            at = after
         if at < end:
             self._buffer += data[at:]
         return payloads

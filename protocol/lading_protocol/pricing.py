@@ -1,5 +1,7 @@
 """What work costs. Integers of wei only; a price is wei per 1,000 tokens."""
 
+from typing import Final
+
 import msgspec
 
 from lading_protocol.errors import BadAmount
@@ -7,13 +9,13 @@ from lading_protocol.ids import Wei
 from lading_protocol.messages import CallRequest, EmbedRequest, Request, RichChat
 from lading_protocol.work import task_prompt_size
 
-PER = 1000
+PER: Final = 1000
 # Markup around each message, and what a template may put before the first one (a date, a default system message).
-MESSAGE_OVERHEAD = 16
-TEMPLATE_OVERHEAD = 256
+MESSAGE_OVERHEAD: Final = 16
+TEMPLATE_OVERHEAD: Final = 256
 # Words around tools, and how much longer JSON can become when a template writes it with spaces and escapes.
-TOOLS_OVERHEAD = 1024
-JSON_GROWTH = 4
+TOOLS_OVERHEAD: Final = 1024
+JSON_GROWTH: Final = 4
 _latest: list[tuple[Request | None, int]] = [(None, 0)]
 
 

@@ -3,22 +3,22 @@
 Sizes are bounded in the types; what is left at its default asks for nothing.
 """
 
-from typing import Annotated, final
+from typing import Annotated, Final, final
 
 import msgspec
 from msgspec import Meta
 
-MAX_FRAME = 1 << 20
-MAX_TOKENS = 1 << 17
-MAX_LIKELY = 20
-MAX_TOOLS = 1 << 16
+MAX_FRAME: Final = 1 << 20
+MAX_TOKENS: Final = 1 << 17
+MAX_LIKELY: Final = 20
+MAX_TOOLS: Final = 1 << 16
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
 
-class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Whatever goes over a stream between peers."""
+class Wire(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Whatever goes over a stream between peers. A tree of values, so that the collector need not look at it."""
 
 
 class Message(Wire, frozen=True):

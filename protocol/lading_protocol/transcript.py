@@ -6,36 +6,53 @@ carried up.
 """
 
 import hashlib
-import struct
-from collections.abc import Iterable, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from struct import Struct
+from typing import Any, Final
 
 from lading_protocol.ids import Digest, JobId
 
-_sha256 = hashlib.sha256
-CHUNK_TOKENS = 32
-SKETCH_BYTES = 32
+CHUNK_TOKENS: Final = 32
+SKETCH_BYTES: Final = 32
+_CHUNKS: Final = [Struct(f">{count}I").pack for count in range(CHUNK_TOKENS + 1)]
+
+
+def _interpreters_own() -> Callable[[bytes], Any]:
+    """The sha256 that comes with Python: OpenSSL's has not begun when this one is done with so little as one token."""
+    for name in ("_sha2", "_sha256"):  # from 3.12 on, before
+        try:
+            found: Callable[[bytes], Any] = importlib.import_module(name).sha256
+        except ImportError:
+            continue
+        return found
+    return hashlib.sha256
+
+
+_sha256: Final = hashlib.sha256
+_short_sha256: Final = _interpreters_own()
 
 
 def sha256(data: bytes) -> Digest:
-    return Digest(hashlib.sha256(data).digest())
+    return Digest(_sha256(data).digest())
 
 
-def token_bytes(ids: Iterable[int]) -> bytes:
-    ids = tuple(ids)
-    return struct.pack(f">{len(ids)}I", *ids)
+def token_bytes(ids: Sequence[int]) -> bytes:
+    count = len(ids)
+    return bytes((_CHUNKS[count] if count <= CHUNK_TOKENS else Struct(f">{count}I").pack)(*ids))
 
 
-def prompt_hash(prompt_ids: Iterable[int]) -> Digest:
+def prompt_hash(prompt_ids: Sequence[int]) -> Digest:
     return sha256(token_bytes(prompt_ids))
 
 
 def rolling_start(job: JobId) -> Digest:
-    return sha256(b"lading/tokens/1" + job)
+    return Digest(_short_sha256(b"lading/tokens/1" + job).digest())
 
 
 def roll(state: bytes, ids: Iterable[int]) -> Digest:
     """The rolling hash after `ids`, one step a token."""
-    sha = _sha256
+    sha = _short_sha256
     for i in ids:
         state = sha(state + i.to_bytes(4, "big")).digest()
     return Digest(state)
@@ -86,7 +103,7 @@ def merkle_root(leaves: Sequence[bytes]) -> Digest:
         return Digest(bytes(32))
     row = list(leaves)
     while len(row) > 1:
-        paired = [hashlib.sha256(b"\1" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
+        paired = [_sha256(b"\1" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
         row = paired + row[len(row) & ~1 :]
     return Digest(row[0])
 
@@ -99,12 +116,11 @@ def commitment(job: JobId, emitted: Sequence[int], first: int, marks: Sequence[b
     Raises ValueError when their number is wrong. Without tokens there are neither leaves nor marks.
     """
     starts = range(first, len(emitted), CHUNK_TOKENS)
-    chunks = [emitted[at : at + CHUNK_TOKENS] for at in starts]
     if marks:
-        named = zip(starts, chunks, marks[1:], strict=True)
-        leaves = [marks[0], *(marked_leaf(job, at, ids, mark) for at, ids, mark in named)]
+        named = zip(starts, marks[1:], strict=True)
+        leaves = [marks[0], *[marked_leaf(job, at, emitted[at : at + CHUNK_TOKENS], mark) for at, mark in named]]
     else:
-        leaves = [chunk_leaf(job, at, ids) for at, ids in zip(starts, chunks, strict=True)]
+        leaves = [chunk_leaf(job, at, emitted[at : at + CHUNK_TOKENS]) for at in starts]
     root = merkle_root(leaves)
     return resumed(root, roll(rolling_start(job), emitted[:first])) if first else root
 

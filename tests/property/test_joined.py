@@ -10,8 +10,10 @@ from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading_net.messages import MessageStream
 from lading_protocol import job
 from lading_protocol.ids import Digest
-from lading_protocol.messages import Accept, Chunk, Done, Fail, Tokens, ToPayer
-from lading_protocol.transcript import prompt_hash, roll, rolling_start
+from lading_protocol.messages import Accept, Chunk, Done, Fail, Tokens, ToPayer, request_hash
+from lading_protocol.pricing import attempt_amount
+from lading_protocol.receipts import TIERS, Finish, Receipt
+from lading_protocol.transcript import commitment, prompt_hash, roll, rolling_start
 
 OFFER = known_offer(key("host"))
 DOMAIN = network().court_domain
@@ -57,8 +59,7 @@ def heard(pieces: list[bytes], *, together: bool) -> Outcome:
             event = stop.value
         if event is None:
             break
-        state, effects = job.apply(state, event, DOMAIN, NOW)
-        for effect in effects:
+        for effect in job.apply(state, event, DOMAIN, NOW):
             match effect:
                 case job.Deliver(first, ids, text):
                     assert first == len(found.ids)
@@ -129,3 +130,46 @@ def test_the_first_token_is_not_held_for_the_next() -> None:
         except StopIteration as stop:
             got.append(stop.value)
     assert got == messages
+
+
+@given(
+    st.lists(st.integers(0, 2**32 - 1), max_size=3),
+    st.lists(st.integers(0, 2**32 - 1), max_size=70),
+    st.tuples(*[st.integers(0, 2**32 - 1)] * 2),
+    st.tuples(*[st.integers(1, 2**50)] * 2),
+)
+def test_a_receipt_that_says_what_happened_is_taken_whatever_the_numbers(
+    before: list[int], ids: list[int], numbers: tuple[int, int], prices: tuple[int, int]
+) -> None:
+    """What a payer expects is written word by word, and must stay what the signed struct is."""
+    offer = known_offer(key("host"), price_in=prices[0], price_out=prices[1], tier="G")
+    request, signer = chat_request("hi", 100), key("payer").address
+    asked = job.start(job.JobSpec(job_id(), request, signer), before)
+    state = job.begin_attempt(asked, offer, numbers[0], numbers[1], bare=True)
+    job.apply(state, Accept(2, prompt_hash(PROMPT)), DOMAIN, NOW)
+    rolling = roll(roll(rolling_start(job_id()), before), ids)
+    if ids:
+        job.apply(state, Tokens(len(before), tuple(ids), "", rolling), DOMAIN, NOW)
+    receipt = Receipt(
+        job=job_id(),
+        attempt=numbers[1],
+        request=request_hash(request),
+        agent=offer.agent,
+        terms=offer.terms,
+        host=offer.host,
+        signer=signer,
+        epoch=numbers[0],
+        first=len(before),
+        prompt_tokens=2,
+        output_tokens=len(ids),
+        prompt_hash=prompt_hash(PROMPT),
+        commitment=commitment(job_id(), [*before, *ids], len(before)),
+        price_in=prices[0],
+        price_out=prices[1],
+        amount=attempt_amount(offer.price, 2 if ids else 0, len(before), len(ids)),
+        finish=1,
+        issued_at=int(NOW),
+        tier=TIERS.index("G"),
+    )
+    (finished,) = job.apply(state, Done(receipt.words()), DOMAIN, NOW)
+    assert finished == job.Finished(Finish.STOP, receipt.words())

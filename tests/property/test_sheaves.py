@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lading_protocol import sheaves
-from lading_protocol.eip712 import Domain, Signed, matched, unpack
+from lading_protocol.eip712 import Domain, Signed, check_packed, unpack
 from lading_protocol.errors import BadMessage, BadSignature
 from lading_protocol.ids import Address, Digest, Signature
 from lading_protocol.keys import PrivateKey, keccak256, recover
@@ -49,7 +49,7 @@ def test_every_receipt_of_every_size_holds_alone_and_as_a_packed_paper() -> None
             paper = Signed(receipt(n), signature)
             paper.check(COURT, HOST.address)
             assert unpack(Receipt, paper.pack()) == paper
-            assert matched(paper.value, paper.pack(), COURT, HOST.address) == paper
+            check_packed(type(paper.value), paper.pack(), COURT, HOST.address)
             assert place(signature) == ((n, count) if count > 1 else (0, 1))
             assert fits(len(signature))
 

@@ -7,7 +7,8 @@ from factories import chat_request, key
 from lading_contracts.court import Proof
 from lading_net.clock import run_virtual
 from lading_node.node import Node
-from lading_protocol.receipts import SignedReceipt, receipt_leaf
+from lading_protocol.eip712 import unpack
+from lading_protocol.receipts import Receipt, SignedReceipt, receipt_leaf
 from lading_protocol.transcript import merkle_root
 from simulation.node_world import COIN, Gateway, Sea
 from simulation.test_node_court import stake
@@ -16,7 +17,7 @@ PERIOD = 60.0
 
 
 def receipts(gateway: Gateway) -> list[SignedReceipt]:
-    return [part.receipt for ended in gateway.ended for part in ended.parts if part.receipt is not None]
+    return [unpack(Receipt, part.receipt) for ended in gateway.ended for part in ended.parts if part.receipt]
 
 
 async def up(sea: Sea, endpoint: str, folder: Path) -> tuple[Node, asyncio.Task[None]]:

@@ -18,6 +18,7 @@ from lading_node.core.policy import Policy
 from lading_node.node import Node
 from lading_protocol.audit import seal
 from lading_protocol.court import Phase
+from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Digest, Wei
 from lading_protocol.messages import (
     AUDIT,
@@ -36,6 +37,7 @@ from lading_protocol.messages import (
     Sketch,
     Unopened,
 )
+from lading_protocol.receipts import Receipt
 from simulation.node_world import COIN, Gateway, Sea
 
 JURORS = ("juror1", "juror2", "juror3")
@@ -46,8 +48,7 @@ SPARE = 50 * COIN
 
 def case_of(ended: Ended) -> Case:
     part = ended.parts[0]
-    assert part.receipt is not None
-    return Case(part.receipt.pack(), ended.request, ended.emitted, ended.vectors, b"".join(part.marks))
+    return Case(part.receipt, ended.request, ended.emitted, ended.vectors, b"".join(part.marks))
 
 
 async def stake(sea: Sea, who: str) -> None:
@@ -114,8 +115,7 @@ class Trial:
 
     async def accuse(self) -> Digest:
         court, gateway = self.sea.contracts.court, self.gateway
-        receipt = gateway.ended[0].parts[0].receipt
-        assert receipt is not None
+        receipt = unpack(Receipt, gateway.ended[0].parts[0].receipt)
         await self.sea.contracts.coin.transfer(key("treasury"), gateway.key.address, 1000 * COIN)
         await self.sea.contracts.coin.allow(gateway.key, self.sea.record.court, 1000 * COIN)
         dispute = await court.open(gateway.key, receipt)
@@ -136,8 +136,7 @@ class Trial:
     async def opening(self) -> bytes:
         """What the host shows of the first job to the gateway that brought it."""
         part = self.gateway.ended[0].parts[0]
-        assert part.receipt is not None
-        receipt = part.receipt.value
+        receipt = unpack(Receipt, part.receipt).value
         messages: MessageStream[FromOpener] = MessageStream(
             await self.link("host").open(OPENING), msgspec.msgpack.Decoder(FromOpener)
         )

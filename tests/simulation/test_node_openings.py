@@ -14,6 +14,7 @@ from lading_net.messages import MessageStream
 from lading_node.core.casework import conclude, holds, rerun_chat
 from lading_node.engines.port import Scored
 from lading_protocol.audit import Verdict
+from lading_protocol.eip712 import unpack
 from lading_protocol.ids import JobId
 from lading_protocol.messages import (
     AUDIT,
@@ -30,6 +31,7 @@ from lading_protocol.messages import (
     Sketch,
     Unopened,
 )
+from lading_protocol.receipts import Receipt
 from lading_protocol.transcript import commitment, marks_of
 from simulation.test_node_court import Trial, case_of
 from unit.node.test_core import LIMITS, NET, case, receipt
@@ -54,8 +56,7 @@ def test_a_host_opens_to_whom_it_served_and_to_nobody_else(tmp_path: Path) -> No
     async def main() -> None:
         trial = await Trial.begin(tmp_path, "toy")
         part = trial.gateway.ended[0].parts[0]
-        assert part.receipt is not None
-        job = part.receipt.value.job
+        job = unpack(Receipt, part.receipt).value.job
         assert isinstance(await opened(trial, "", job, 0), Sketch)
         for who, of, attempt in (("stranger", job, 0), ("", job, 1), ("", bytes(32), 0)):
             answer = await opened(trial, who, of, attempt)

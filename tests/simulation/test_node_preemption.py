@@ -13,9 +13,11 @@ from lading.errors import LadingError
 from lading_net.clock import run_virtual
 from lading_node.agents import Serving
 from lading_node.node import Node
+from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Wei
 from lading_protocol.messages import ChatRequest
 from lading_protocol.pricing import attempt_amount
+from lading_protocol.receipts import Receipt
 from simulation.node_world import AGENT, PRICE, Gateway, Sea
 
 DELAY = 0.1
@@ -98,8 +100,7 @@ def check_paid(job: Job, whole: Job) -> None:
     for part in job.ended.parts:
         assert part.first == at
         assert part.amount == attempt_amount(PRICE, job.ended.prompt_tokens, part.first, part.tokens)
-        assert part.receipt is not None
-        assert part.receipt.value.output_tokens == part.tokens
+        assert unpack(Receipt, part.receipt).value.output_tokens == part.tokens
         at += part.tokens
     assert at == len(job.ended.emitted)
 

@@ -11,7 +11,8 @@ from lading_net.clock import run_virtual
 from lading_node import binder
 from lading_node.agents import Serving
 from lading_node.node import Node
-from lading_protocol.receipts import Finish, SignedReceipt
+from lading_protocol.eip712 import unpack
+from lading_protocol.receipts import Finish, Receipt, SignedReceipt
 from simulation.node_world import AGENT, PRICE, Gateway, Sea
 
 
@@ -27,7 +28,7 @@ def served(sea: Sea) -> tuple[Serving, ...]:
 
 async def receipts(gateway: Gateway) -> list[SignedReceipt]:
     await gateway.dispatcher.settle()
-    return [part.receipt for ended in gateway.ended for part in ended.parts if part.receipt is not None]
+    return [unpack(Receipt, part.receipt) for ended in gateway.ended for part in ended.parts if part.receipt]
 
 
 def test_a_crowd_of_jobs_is_signed_for_in_few_signatures_and_both_sides_hold_the_same(tmp_path: Path) -> None:
@@ -117,8 +118,7 @@ def test_a_node_that_is_killed_before_it_signs_loses_that_receipt_and_nothing_el
         await gateway.dispatcher.settle()
         *_, last = gateway.ended
         assert last.cost == last.parts[0].amount > 0
-        kept = last.parts[0].receipt
-        assert kept is not None, "that of its last whole chunk, signed at once"
+        kept = unpack(Receipt, last.parts[0].receipt)  # that of its last whole chunk, signed at once
         assert (kept.value.finish, kept.value.output_tokens) == (Finish.RUNNING, len(ids) // 32 * 32)
         kept.check(sea.record.court_domain, node.address)
         again = sea.node("host", coordinators=(endpoint,), folder=tmp_path)

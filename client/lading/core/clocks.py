@@ -1,14 +1,14 @@
 """Whether this machine's clock is off, by what others say over authenticated links.
 
-Whoever is off by more than job.CLOCK_SKEW takes honest work for misdated. What others say is a reason to look, never to
+Whoever is off by more than claims.CLOCK_SKEW takes honest work for misdated. What others say is a reason to look, never to
 believe: nothing that is signed, paid or refused follows it. Pure: the caller gives both of its clocks.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+from lading_protocol.claims import CLOCK_SKEW
 from lading_protocol.ids import Address
-from lading_protocol.job import CLOCK_SKEW
 
 # Told from half of what makes papers misdated on; a word older than this is forgotten.
 TELL = CLOCK_SKEW / 2

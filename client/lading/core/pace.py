@@ -5,13 +5,14 @@ Pure. A wait is in seconds; what is done about a long one is core.failover's.
 
 from array import array
 from math import log2
+from typing import Final
 
-_LEAST = 1e-4
-_STEPS = 4  # buckets an octave: a quantile is known to a fifth
-_BUCKETS = 24 * _STEPS
+_LEAST: Final = 1e-4
+_STEPS: Final = 4  # buckets an octave: a quantile is known to a fifth
+_BUCKETS: Final = 24 * _STEPS
 # So many waits are remembered at full weight; then all that came before count half.
-_MEMORY = 512
-_STALE = 16
+_MEMORY: Final = 512
+_STALE: Final = 16
 
 
 class Pace:

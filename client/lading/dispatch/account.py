@@ -19,7 +19,7 @@ def part_of(attempt: Attempt, wanted: bool) -> Part:
         attempt.first,
         attempt.count,
         attempt.promised,
-        attempt.receipt if wanted else None,
+        attempt.receipt if wanted else b"",
         attempt.marks if wanted else (),
         attempt.settling,
     )
@@ -36,7 +36,7 @@ def account_of(run: "Run") -> Ended:
         finish=state.finish,
         prompt_tokens=state.prompt_tokens,
         prompt_hash=Digest(state.prompt_hash),
-        emitted=state.emitted,
+        emitted=tuple(state.emitted),
         vectors=state.vectors,
         parts=tuple([part_of(attempt, wanted) for attempt, wanted in run.settled]),
         given=len(run.ask.emitted),

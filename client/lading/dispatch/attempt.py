@@ -5,6 +5,7 @@ A cut stream, garbage and silence all become LinkLost, so that the job machine s
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -16,21 +17,24 @@ from lading.dispatch.sheaves import Line
 from lading_net.errors import NetError
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
-from lading_protocol.eip712 import Domain, Signed
+from lading_protocol.eip712 import Domain, digest_of
 from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Digest, Signature, Wei
-from lading_protocol.job import Effect, Event, Heard, JobState, Joined, LinkLost, Owe, Resume, apply, joined
+from lading_protocol.job import BARE, Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined
 from lading_protocol.messages import Cancel, Pay, Tokens, ToPayer
 from lading_protocol.pricing import attempt_amount
-from lading_protocol.receipts import Finish, Receipt, SignedReceipt
+from lading_protocol.receipts import Finish, Receipt
 
-_decoder = msgspec.msgpack.Decoder(ToPayer)
+_decoder: Final = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
-LOOK_SECONDS = 0.002
-LONGEST_LOOK = 1.0
+LOOK_SECONDS: Final = 0.002
+LONGEST_LOOK: Final = 1.0
 # How many tokens in a row are waited for with the same patience.
-STEADY = 32
+STEADY: Final = 32
+
+
+_CANCELLED: Final = Finish.CANCELLED
 
 
 class StreamCut(LinkLost, frozen=True):
@@ -47,7 +51,7 @@ def _nobody() -> None: ...
 class Attempt:
     """`owed` is what the host has delivered in wei, `promised` what is signed for of it or will be with the channel's
     next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher. `receipt` is the
-    last one that the host has signed; those in `bare` it has only sent, and signs on the `line` of its link.
+    last one that the host has signed, packed; those in `bare` it has only sent, and signs on the `line` of its link.
 
     `state` is the job as this attempt sees it: while two attempts race for the first token each has its own.
     """
@@ -59,25 +63,24 @@ class Attempt:
         self.offer = pick.offer
         self.cover = cover
         self.state = state
-        self.first = len(opening.emitted)
-        self.number = opening.attempt
-        self.accepted = False
+        assert state.attempt is not None
+        self._part = state.attempt
+        self.first = self._part.first
+        self.number = self._part.number
         self.answered = False
-        self.count = 0
-        self.owed = Wei(0)
         self.promised = Wei(0)
         self.unpaid = 0
         self.ahead = attempt_amount(pick.offer.price, 0, 0, pick.offer.detail.credit)
-        self.receipt: SignedReceipt | None = None
+        self.receipt = b""
         self.marks: tuple[bytes, ...] = ()
-        self.bare: dict[Digest, tuple[Receipt, tuple[bytes, ...]]] = {}
+        self._covers = 0  # tokens of `receipt`
+        self.bare: dict[Digest, tuple[bytes, tuple[bytes, ...], int]] = {}
         self.when_bound: Callable[[], None] = _nobody
         self.last: Event | None = None
         self.settling = Settling.OPEN
         self.patience = 0.0
         self.opened_at = 0.0
         self._line = line
-        self._said: SignedReceipt | None = None
         self._opening = opening
         self._stream = stream
         self._messages: MessageStream[Heard] = MessageStream(stream, _decoder, joined)
@@ -99,6 +102,19 @@ class Attempt:
         self.patience = failover.first_limit(self.offer.host, weight, moved)
         self.opened_at = self._loop.time()
         self._send(self._opening)
+
+    @property
+    def accepted(self) -> bool:
+        return self._part.accepted is not None
+
+    @property
+    def count(self) -> int:
+        """Tokens that came."""
+        return self._part.count
+
+    @property
+    def owed(self) -> Wei:
+        return self._part.owed
 
     @property
     def seconds(self) -> float:
@@ -167,13 +183,14 @@ class Attempt:
             self._since, self._late_at = self._loop.time(), None
 
     def _poll(self, *, waited: bool) -> Event | None:
+        messages = self._messages
         try:
-            message = self._messages.poll()
+            message = messages.poll()
         except LadingError as error:
             return StreamCut(error.message)
         if message is None:
-            return StreamCut("the host closed the stream") if self._messages.ended else None
-        if isinstance(message, Tokens | Joined) and (waited or not self.count):
+            return StreamCut("the host closed the stream") if messages.ended else None
+        if (waited or not self._part.count) and _has_tokens(message):
             self._note(self._loop.time())
         return message
 
@@ -204,7 +221,7 @@ class Attempt:
             return Stalled(f"nothing came for {self._loop.time() - (self._since or 0):.2g} s")
         except LadingError as error:
             return StreamCut(error.message)
-        if isinstance(message, Tokens | Joined) and (waited or not self.count):
+        if message is not None and _has_tokens(message) and (waited or not self.count):
             self._note(self._loop.time())
         self._since = None
         return StreamCut("the host closed the stream") if message is None else message
@@ -236,35 +253,29 @@ class Attempt:
 
     def apply(self, event: Event, domain: Domain, now: float) -> list[Effect]:
         self.last = event
-        self.state, effects = apply(self.state, event, domain, now)
-        current = self.state.attempt or self.state.last
-        if current is not None and current.number == self.number:
-            self.accepted = current.accepted is not None
-            self.count = current.count
-            if current.receipt is not None and current.receipt is not self._said:
-                self._hear(current.receipt, current.marks, domain)
-        for effect in effects:
-            if type(effect) is Owe:
-                self.owed = max(self.owed, effect.amount)
-        if self.state.finish is Finish.CANCELLED and not self._cancelled:
-            self.state = msgspec.structs.replace(self.state, attempt=None, finish=Finish.RUNNING)
+        state, part = self.state, self._part
+        before = part.receipt
+        effects = apply(state, event, domain, now)
+        if part.receipt is not before:
+            self._hear(part.receipt, part.marks, domain)
+        if state.finish is _CANCELLED and not self._cancelled:
+            state.end(Finish.RUNNING)
             return [Resume("host_lied", "The host called the job cancelled, which nobody did.", True)]
         return effects
 
-    def _hear(self, receipt: SignedReceipt, marks: tuple[bytes, ...], domain: Domain) -> None:
-        self._said = receipt
-        if receipt.signature or self._line is None:
-            self.receipt, self.marks = receipt, marks
+    def _hear(self, receipt: bytes, marks: tuple[bytes, ...], domain: Domain) -> None:
+        if len(receipt) > BARE or self._line is None:
+            self.receipt, self.marks, self._covers = receipt, marks, self.count
             return
-        digest = receipt.value.digest(domain)
-        self.bare[digest] = receipt.value, marks
+        digest = digest_of(Receipt, receipt, domain)
+        self.bare[digest] = receipt, marks, self.count
         self._line.expect(digest, self)
 
     def bound(self, digest: Digest, signature: Signature) -> None:
         """The host has signed a receipt that was bare."""
-        receipt, marks = self.bare.pop(digest)
-        if self.receipt is None or receipt.output_tokens >= self.receipt.value.output_tokens:
-            self.receipt, self.marks = Signed(receipt, signature), marks
+        receipt, marks, covers = self.bare.pop(digest)
+        if covers >= self._covers:
+            self.receipt, self.marks, self._covers = receipt + signature, marks, covers
         self._all_bound()
 
     def unbound(self, digest: Digest) -> None:
@@ -291,3 +302,7 @@ class Attempt:
         except NetError:
             return False
         return True
+
+
+def _has_tokens(message: Heard) -> bool:
+    return type(message) is Joined or isinstance(message, Tokens)

@@ -12,7 +12,7 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import Chance, Request
 from lading_protocol.offers import KnownOffer
 from lading_protocol.pricing import Price
-from lading_protocol.receipts import Finish, SignedReceipt
+from lading_protocol.receipts import Finish
 
 
 class Payer(msgspec.Struct, frozen=True):
@@ -99,7 +99,8 @@ class Settling(Enum):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What one host delivered and is promised for it (wei). `marks` are those of its receipt's commitment."""
+    """What one host delivered and is promised for it (wei). `receipt` is packed, b"" for none, `marks` are those of its
+    commitment."""
 
     host: Address
     offer: KnownOffer
@@ -107,7 +108,7 @@ class Part(msgspec.Struct, frozen=True):
     first: int
     tokens: int
     amount: Wei
-    receipt: SignedReceipt | None
+    receipt: bytes
     marks: tuple[bytes, ...] = ()
     settling: Settling = Settling.SETTLED
 

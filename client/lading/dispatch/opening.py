@@ -73,7 +73,7 @@ class Asking:
             state.spec.signer,
             attempt.epoch,
             ask.request,
-            emitted,
+            tuple(emitted),
             cover.lock,
             self._owner.purse.channel(cover.key).voucher,
             BATCH if ask.batch else INTERACTIVE,

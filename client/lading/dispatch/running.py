@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from lading.core.denials import BLAMELESS, HOPELESS, PAYERS
 from lading.core.failover import CRASHES, deadly_key, weight_of
 from lading.core.matching import NOBODY, RUSH, Want, aim_of
@@ -107,7 +105,7 @@ class Run:
         try:
             while self.state.finish is RUNNING:
                 if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
-                    self.state = msgspec.structs.replace(self.state, finish=Finish.LENGTH)
+                    self.state.end(Finish.LENGTH)
                     break
                 if self.listener.full:  # what happened is taken note of before the job goes on
                     await self.listener.drain()
@@ -258,11 +256,8 @@ class Run:
             owner.funds.release(cover)
             raise
         line = self.asking.line(link)
-        clean = self.state
-        if self.opened:
-            clean = msgspec.structs.replace(clean, attempt=None, attempts=self.opened)
+        state = begin_attempt(self.state, offer, cover.key.epoch, self.opened, bare=line is not None)
         self.opened += 1
-        state = begin_attempt(clean, offer, cover.key.epoch, bare=line is not None)
         opening = self.asking.opening(link, line, state, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
         attempt = Attempt(stream, opening, pick, cover, state, line)
@@ -292,7 +287,7 @@ class Run:
         return attempt
 
     def _goes_on(self) -> bool:
-        return self.state.attempt is not None and self.state.finish is RUNNING
+        return self.state.runs
 
     async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
         """What a host says after all, or Stalled when the stream may leave it.
@@ -415,11 +410,11 @@ class Run:
         self.live.remove(attempt)
         owner.funds.settle(self.payer, attempt, late=late)
         owner.directory.ended(attempt.offer.host, batch=self.ask.batch)
-        if attempt.count or attempt.owed or ((attempt.receipt is not None or attempt.bare) and wanted):
+        if attempt.count or attempt.owed or ((attempt.receipt or attempt.bare) and wanted):
             self.settled.append((attempt, wanted))
             self.spent += attempt.promised
-            if attempt.receipt is not None and not attempt.first and wanted:
-                self.asking.proof = attempt.receipt.pack()
+            if attempt.receipt and not attempt.first and wanted:
+                self.asking.proof = attempt.receipt
         if not owner.funds.tab.waits(attempt):
             owner.let_go([attempt])
 
@@ -458,7 +453,7 @@ class Run:
         if self.current is not None:
             self.state = self.current.state
         if self.state.finish is Finish.RUNNING:
-            self.state = msgspec.structs.replace(self.state, finish=Finish.CANCELLED, attempt=None)
+            self.state.end(Finish.CANCELLED)
         self._report()
 
     async def _wind_down(self, attempt: Attempt, *, wanted: bool = True) -> None:
@@ -466,7 +461,7 @@ class Run:
         attempt.send_cancel()
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
-                while attempt.state.attempt is not None and attempt.state.finish is Finish.RUNNING:
+                while attempt.state.runs:
                     event = await attempt.next(LAST_WORD_SECONDS)
                     attempt.apply(event, owner.court, owner.clock())
         except TimeoutError:

@@ -173,8 +173,8 @@ class PeerRoute:
         ended = self._ended.get(JobId(from_hex(job, 32)))
         if ended is None:
             raise UnknownJob(f"No job {job} was run here.")
-        signed = [part for part in ended.parts if part.receipt is not None]
-        receipts = [to_hex(part.receipt.pack()) for part in signed if part.receipt is not None]
+        signed = [part for part in ended.parts if part.receipt]
+        receipts = [to_hex(part.receipt) for part in signed]
         marks = [to_hex(b"".join(part.marks)) for part in signed]
         return {"job": job, "receipts": receipts, "marks": marks, "ids": list(ended.emitted)}
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 from lading_net.core.places import place
 from lading_net.core.quotas import Bucket
@@ -24,14 +24,14 @@ from lading_net.ports import StreamHandler
 from lading_protocol.ids import Address
 
 _log = logging.getLogger(__name__)
-_MESSAGES_A_TURN = 8  # sealed at once before other callbacks get their turn: half a MiB
-_MESSAGES_AT_CLOSE = 64
-_WORTH_ITS_OWN = 8 * 1024  # bytes
-_FEW = 8
-_ENDED_A_TURN = 8
-_CLOSE_PATIENCE = 1.0
-_MOST_EXCESS = 1024  # streams and pings refused before the link is given up
-_WOKEN_A_TURN = 256  # readers; what arrives for the others meanwhile they get together
+_MESSAGES_A_TURN: Final = 8  # sealed at once before other callbacks get their turn: half a MiB
+_MESSAGES_AT_CLOSE: Final = 64
+_WORTH_ITS_OWN: Final = 8 * 1024  # bytes
+_FEW: Final = 8
+_ENDED_A_TURN: Final = 8
+_CLOSE_PATIENCE: Final = 1.0
+_MOST_EXCESS: Final = 1024  # streams and pings refused before the link is given up
+_WOKEN_A_TURN: Final = 256  # readers; what arrives for the others meanwhile they get together
 
 
 class Pipe(Protocol):
@@ -236,8 +236,9 @@ class DirectLink:
     def _apply(self, event: yamux.Event) -> None:
         match event:
             case yamux.Received(flow, payload):
-                if flow.owner.arrived(payload):
-                    self._due.append(flow.owner)
+                stream: DirectStream = flow.owner
+                if stream.arrived(payload):
+                    self._due.append(stream)
             case yamux.Opened(flow):
                 flow.owner = DirectStream(self, flow, "", multistream.Listener(self._serves))
                 self.send(flow, multistream.HELLO)

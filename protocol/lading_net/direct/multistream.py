@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 from lading_net import protobuf
 from lading_net.errors import ProtocolViolation, UnknownProtocol
 
-HEADER = "/multistream/1.0.0"
-LONGEST = 256
-MOST_PROPOSALS = 8
+HEADER: Final = "/multistream/1.0.0"
+LONGEST: Final = 256
+MOST_PROPOSALS: Final = 8
 
 
 @lru_cache(maxsize=256)
@@ -25,8 +26,8 @@ def token(name: str) -> bytes:
     return protobuf.encode_number(len(line)) + line
 
 
-HELLO = token(HEADER)
-NOT_AVAILABLE = token("na")
+HELLO: Final = token(HEADER)
+NOT_AVAILABLE: Final = token("na")
 
 
 @lru_cache(maxsize=256)
@@ -90,10 +91,13 @@ class Dialler:
 
         Raises UnknownProtocol when the peer declines, ProtocolViolation when it answers anything else.
         """
-        self._lines.held += data
-        while (line := self._lines.next()) is not None:
+        lines, willing = self._lines, proposal(self._name)
+        lines.held += data
+        if not lines.greeted and lines.held.startswith(willing):
+            return lines.held[len(willing) :]
+        while (line := lines.next()) is not None:
             if line == self._name:
-                return self._lines.held
+                return lines.held
             if line == "na":
                 raise UnknownProtocol(f"The peer does not serve {self._name}.")
             raise ProtocolViolation(f"The peer answered {line[:40]!r} to the proposal of {self._name}.")

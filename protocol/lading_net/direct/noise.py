@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from struct import Struct
-from typing import Protocol
+from typing import Final, Protocol
 
 from coincurve import PublicKey
 from cryptography.exceptions import InvalidTag
@@ -21,11 +21,11 @@ from lading_net.direct.xx import nonce as _nonce
 from lading_net.errors import HandshakeFailed, ProtocolViolation
 from lading_net.peer import PeerId, decode_public_key, encode_public_key
 
-PROTOCOL = "/noise"
-MAX_MESSAGE = 65_535
-MAX_PLAINTEXT = MAX_MESSAGE - 16
-_SIGNED_PREFIX = b"noise-libp2p-static-key:"
-_length = Struct(">H")
+PROTOCOL: Final = "/noise"
+MAX_MESSAGE: Final = 65_535
+MAX_PLAINTEXT: Final = MAX_MESSAGE - 16
+_SIGNED_PREFIX: Final = b"noise-libp2p-static-key:"
+_length: Final = Struct(">H")
 
 
 class Identity(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lading_net.arriving import Arriving
 from lading_net.direct import multistream
@@ -20,10 +20,10 @@ from lading_protocol.ids import Address
 if TYPE_CHECKING:
     from lading_net.direct.link import DirectLink
 
-HIGH_WATER = 256 * 1024  # queued bytes from which drain() waits ...
-LOW_WATER = 64 * 1024  # ... until this few are left
-_LARGE = 8 * 1024
-LINK_HIGH_WATER = 8 * 1024 * 1024
+HIGH_WATER: Final = 256 * 1024  # queued bytes from which drain() waits ...
+LOW_WATER: Final = 64 * 1024  # ... until this few are left
+_LARGE: Final = 8 * 1024
+LINK_HIGH_WATER: Final = 8 * 1024 * 1024
 
 
 class DirectStream(Arriving):

@@ -10,26 +10,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from lading_net.errors import BufferFull, LinkClosed, ProtocolViolation, TooManyStreams
 
-PROTOCOL = "/yamux/1.0.0"
-INITIAL_WINDOW = 256 * 1024
-HEADER_SIZE = 12
-_HEADER = Struct(">BBHII")
-_pack = _HEADER.pack
-_DATA, _WINDOW, _PING, _GO_AWAY = range(4)
-_SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
-_MAX_WINDOW = 2**32 - 1
-_LEAST_ROOM = 4 * HEADER_SIZE  # a smaller rest is left alone, rather than splitting a large write for it
-_MAX_CONTROL = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
-_EFFORT = 2048  # for a peer, before others get their turn: a frame with data costs 1 ...
-_IDLE = 16  # ... one that is of no use to us this ...
-_OPENING = 256  # ... and a stream, with the task that serves it
-_TRIFLE = 32  # bytes: data is of use from here on; a frame with a token is larger, as its hash alone is so long
+PROTOCOL: Final = "/yamux/1.0.0"
+INITIAL_WINDOW: Final = 256 * 1024
+HEADER_SIZE: Final = 12
+_HEADER: Final = Struct(">BBHII")
+_pack: Final = _HEADER.pack
+_unpack_from: Final = _HEADER.unpack_from
+_DATA: Final = 0
+_WINDOW: Final = 1
+_PING: Final = 2
+_GO_AWAY: Final = 3
+_SYN: Final = 1
+_ACK: Final = 2
+_FIN: Final = 4
+_RST: Final = 8
+_MAX_WINDOW: Final = 2**32 - 1
+_LEAST_ROOM: Final = 4 * HEADER_SIZE  # a smaller rest is left alone, rather than splitting a large write for it
+_MAX_CONTROL: Final = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
+_EFFORT: Final = 2048  # for a peer, before others get their turn: a frame with data costs 1 ...
+_IDLE: Final = 16  # ... one that is of no use to us this ...
+_OPENING: Final = 256  # ... and a stream, with the task that serves it
+_TRIFLE: Final = 32  # bytes: data is of use from here on; a frame with a token is larger, as its hash alone is so long
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -312,6 +319,11 @@ class Session:
                 return events
             self._held = b""
         at, end = 0, len(data)
+        version: int
+        kind: int
+        flags: int
+        number: int
+        length: int
         try:
             while at < end:
                 if self._body:
@@ -326,7 +338,7 @@ class Session:
                 if end - at < HEADER_SIZE:
                     self._held = data[at:]
                     break
-                version, kind, flags, number, length = _HEADER.unpack_from(data, at)
+                version, kind, flags, number, length = _unpack_from(data, at)
                 at += HEADER_SIZE
                 if version:
                     raise ProtocolViolation("The peer speaks another version of yamux.")

@@ -119,13 +119,13 @@ def test_the_first_of_two_hosts_delivers_and_the_other_is_cancelled_and_owed_wha
             [account] = w.ended
             assert account.parts == end.parts
             winner = next(part for part in end.parts if part.tokens == len(ANSWER))
-            assert winner.receipt is not None
+            assert winner.receipt
             losers = [part for part in end.parts if part is not winner]
             if behind > 0.05:
                 assert losers == []
             for loser in losers:
                 assert loser.tokens <= 3
-                assert loser.receipt is None
+                assert not loser.receipt
             for host in w.hosts:
                 new = w.promised(host) - paid[host]
                 assert new == sum(part.amount for part in end.parts if part.host == host.key.address)

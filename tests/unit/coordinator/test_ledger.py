@@ -17,7 +17,7 @@ from lading_coordinator.store import FolderLock, Store
 from lading_net.clock import run_virtual
 from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import request_hash
-from lading_protocol.receipts import Finish, Receipt, SignedReceipt, receipt_leaf
+from lading_protocol.receipts import Finish, Receipt, SignedReceipt, packed_leaf
 from lading_protocol.transcript import merkle_root
 
 REQUEST = chat_request()
@@ -52,7 +52,7 @@ def ended(label: str, *cuts: int) -> Ended:
     """A job whose attempts ended at these token counts."""
     job, parts, first = job_id(label), [], 0
     for attempt, count in enumerate(cuts):
-        signed = receipt(job, attempt, first, count)
+        signed = receipt(job, attempt, first, count).pack()
         parts.append(
             Part(key("host").address, known_offer(key("host")), attempt, first, count, Wei(10**30 + count), signed)
         )
@@ -111,8 +111,7 @@ def test_a_case_holds_the_tokens_up_to_the_end_of_its_attempt() -> None:
         ledger.record(done)
         await ledger.flush()
         for part, end in zip(done.parts, (3, 8), strict=True):
-            assert part.receipt is not None
-            case = ledger.case(receipt_leaf(part.receipt))
+            case = ledger.case(packed_leaf(part.receipt))
             assert case is not None
             assert case.emitted == tuple(range(end))
             assert case.request == REQUEST
@@ -161,7 +160,7 @@ def test_evidence_goes_first_and_never_while_an_audit_needs_it() -> None:
         done = ended("one", 3)
         ledger.record(done)
         await ledger.flush()
-        leaf = receipt_leaf(done.parts[0].receipt)  # type: ignore[arg-type]
+        leaf = packed_leaf(done.parts[0].receipt)
         clock.now += 500
         ledger.prune()
         assert ledger.case(leaf) is not None, "not anchored yet"

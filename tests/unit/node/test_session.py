@@ -29,6 +29,7 @@ from lading_node.core.events import (
     SubmitLock,
 )
 from lading_node.core.proof import Prompt
+from lading_protocol import job
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import Wei
 from lading_protocol.messages import Accept, Cancel, Done, Fail, Refuse, Tokens
@@ -420,9 +421,8 @@ def test_an_early_receipt_comes_with_the_first_token_and_once() -> None:
 def test_embeddings_are_accepted_delivered_and_billed_by_the_prompt() -> None:
     world = World()
     play = world.open(request=embed_request("a", "b"))
-    play.state = msgspec.structs.replace(
-        play.state, spec=msgspec.structs.replace(play.state.spec, request=embed_request("a", "b"))
-    )
+    spec = msgspec.structs.replace(play.state.spec, request=embed_request("a", "b"))
+    play.state = job.begin_attempt(job.start(spec), world.offer, 0)
     play.arrive_at_host()
     play.feed(EngineRows(2, b"\x00" * 16, (3, 4)))
     kinds = [type(message) for message in play.to_payer]

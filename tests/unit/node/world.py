@@ -156,18 +156,16 @@ class Play:
         self.receive(self.to_payer.popleft())
 
     def receive(self, event: job.Event) -> None:
-        self.state, effects = job.apply(self.state, event, NET.court_domain, self.world.now)
-        for effect in effects:
+        for effect in job.apply(self.state, event, NET.court_domain, self.world.now):
             match effect:
                 case job.Deliver(first, ids, _):
                     assert first == self.session.first + len(self.delivered)
                     self.delivered += ids
-                case job.Owe(amount):
-                    self.owed = amount
                 case job.Resume(code, reason, blame):
                     assert not blame, (code, reason)
                 case _:
                     pass
+        self.owed = job.owed(self.state)
         if isinstance(event, Chunk | Done) or self.state.attempt is None:
             self.pay()
 
@@ -229,20 +227,10 @@ class World:
         request = chat_request(max_tokens=max_tokens)
         number = len(self.plays)
         spec = job.JobSpec(job_id(str(number)), request, PAYER.address)
-        state = job.begin_attempt(job.start(spec), self.offer, 0)
+        begun = job.start(spec, emitted)
         if emitted:
-            rolled = job.roll(job.rolling_start(spec.job), emitted)
-            state = job.begin_attempt(
-                msgspec.structs.replace(
-                    job.start(spec),
-                    emitted=emitted,
-                    rolling=rolled,
-                    prompt_tokens=len(PROMPT),
-                    prompt_hash=prompt_hash(PROMPT),
-                ),
-                self.offer,
-                0,
-            )
+            begun.prompt_tokens, begun.prompt_hash = len(PROMPT), prompt_hash(PROMPT)
+        state = job.begin_attempt(begun, self.offer, 0)
         opening = Open(
             version=VERSION,
             job=spec.job,
