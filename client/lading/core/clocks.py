@@ -1,7 +1,7 @@
 """Whether this machine's clock is off, by what others say over authenticated links.
 
-Whoever is off by more than claims.CLOCK_SKEW takes honest work for misdated. What others say is a reason to look, never to
-believe: nothing that is signed, paid or refused follows it. Pure: the caller gives both of its clocks.
+Whoever is off by more than claims.CLOCK_SKEW takes honest work for misdated. What others say is a reason to look, never
+to believe: nothing that is signed, paid or refused follows it. Pure: the caller gives both of its clocks.
 """
 
 from collections.abc import Callable
