@@ -2,8 +2,8 @@
 
     OpenAI(base_url=url, api_key=key, http_client=http_client(url, key, [(other_url, other_key)]))
 
-Every form of an answer goes on: streams and whole ones, tools, logprobs, several choices, responses. Each request has
-the key of the coordinator that it goes to.
+Every form of an answer goes on: streams and whole ones, tools, logprobs, several choices, responses; an embedding is
+asked for again. Each request has the key of the coordinator that it goes to.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ import msgspec
 from lading.errors import GatewayError
 from lading.routes.passage import CUT, Gateway, Passage, Refused, with_seed
 
-ANSWERS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+VECTORS = "/v1/embeddings"
+ANSWERS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", VECTORS})
 # Of a request these are ours, of a reply the framing of what came.
 _NOT_SENT = frozenset({"host", "authorization", "content-length", "connection", "transfer-encoding", "accept-encoding"})
 _NOT_TOLD = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding", "connection"})
@@ -48,7 +49,7 @@ class Transport(httpx.AsyncBaseTransport):
             except msgspec.DecodeError:
                 asked = None
             if isinstance(asked, dict):
-                return await self._answer(request, with_seed(asked))
+                return await self._answer(request, asked if request.url.path == VECTORS else with_seed(asked))
         return await self._forward(request, body)
 
     async def aclose(self) -> None:
@@ -203,4 +204,6 @@ def _reply(
     headers = told | {"content-type": kind}
     if stream is not None:
         return httpx.Response(200, headers=headers, stream=stream)
+    if passage.answer.follows:  # the head that the gateway sent was of a stream: nobody knew yet
+        headers["x-lading-cost"] = str(passage.answer.cost)
     return httpx.Response(502 if failed else 200, headers=headers, content=content)

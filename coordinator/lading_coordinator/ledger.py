@@ -27,6 +27,7 @@ RETRY_SECONDS = 2.0
 COUNT_SECONDS = 10.0
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
+_PARTS = "parts (job, attempt, host, terms, first, tokens, amount, receipt, leaf)"
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(Request)
 
@@ -95,11 +96,13 @@ class Ledger:
             return
         self._waiting.append(ended)
         self._wake.set()
+        cost = 0
         for part in ended.parts:
             self._add(part.host, part.tokens, part.amount)
+            cost += part.amount
         self._metrics.tokens_in.inc(ended.prompt_tokens)
         self._metrics.tokens_out.inc(ended.output_tokens)
-        self._metrics.spending.inc(ended.cost)
+        self._metrics.spending.inc(cost)
 
     async def run(self) -> None:
         """Writes groups for ever."""
@@ -144,8 +147,8 @@ class Ledger:
             for part in ended.parts:
                 parts.append(_part_row(ended, part))
                 if part.marks:
-                    marks.append((ended.job, part.attempt, b"".join(part.marks)))
-        self._store.insert({"jobs": jobs, "parts": parts, "marks": marks})
+                    marks.append((bytearray(ended.job), part.attempt, bytearray().join(part.marks)))
+        self._store.insert({"jobs": jobs, _PARTS: parts, "marks": marks})
 
     def prune(self) -> None:
         """Forget what is too old; evidence of an open audit or dispute stays."""
@@ -279,15 +282,19 @@ class Ledger:
 async def _nothing() -> None: ...
 
 
+# Bytes go to sqlite as bytearrays: for bytes, and for None, it looks up each time how they are to be converted, which
+# takes as long as to write them.
+
+
 def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:
     return (
-        ended.job,
-        ended.signer,
-        ended.payer,
-        ended.agent,
-        _encode(ended.request),
-        token_bytes(ended.emitted),
-        ended.vectors,
+        bytearray(ended.job),
+        bytearray(ended.signer),
+        bytearray(ended.payer),
+        bytearray(ended.agent),
+        bytearray(_encode(ended.request)),
+        bytearray(token_bytes(ended.emitted)),
+        bytearray(ended.vectors),
         int(ended.finish),
         ended.prompt_tokens,
         ended.output_tokens,
@@ -297,10 +304,18 @@ def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:
 
 
 def _part_row(ended: Ended, part: Part) -> tuple[Any, ...]:
-    packed = part.receipt or None
-    leaf = packed_leaf(packed) if packed is not None else None
-    terms = part.offer.offer.terms
-    return ended.job, part.attempt, part.host, terms, part.first, part.tokens, str(part.amount), packed, leaf, None
+    packed = part.receipt
+    return (
+        bytearray(ended.job),
+        part.attempt,
+        bytearray(part.host),
+        bytearray(part.offer.offer.terms),
+        part.first,
+        part.tokens,
+        str(part.amount),
+        bytearray(packed) if packed else None,
+        bytearray(packed_leaf(packed)) if packed else None,
+    )
 
 
 def _ids(data: bytes) -> tuple[int, ...]:

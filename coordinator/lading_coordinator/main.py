@@ -19,6 +19,7 @@ import msgspec
 from lading import __version__
 from lading.blobs import BlobStore, ServeLimits, serve_blobs
 from lading.calibrations import published
+from lading.clockwatch import Clockwatch
 from lading.core.atlas import Atlas
 from lading.dispatch import Directory, Dispatcher, Purse
 from lading.dispatch.dispatcher import Limits as Patience
@@ -78,7 +79,7 @@ from lading_protocol import calibration
 from lading_protocol.audit import DECLARED, Tolerance
 from lading_protocol.conduct import EQUAL, Honest
 from lading_protocol.economics import AuditRates
-from lading_protocol.ids import AgentId
+from lading_protocol.ids import Address, AgentId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.losses import WHY
 from lading_protocol.messages import (
@@ -97,6 +98,8 @@ from lading_protocol.summaries import QUOTES
 log = logging.getLogger(__name__)
 PRUNE_SECONDS = 60.0
 FOLLOW_SECONDS = 2.0
+# So many hosts must have said what time it is before their word against our clock is told.
+WITNESSES = 3
 
 
 class Door(Protocol):
@@ -183,6 +186,7 @@ class Coordinator:
         )
         domain = record.settlement_domain
         self.index = Index(self.directory, self.standing, self.agents, domain, self.metrics, clock, settings.regions)
+        self.clockwatch = Clockwatch(clock, self._is_witness, WITNESSES, "linked hosts with a stake")
         self.atlas = Atlas(outside.key.address)
         self.hearing = Hearing(
             outside.transport,
@@ -223,6 +227,9 @@ class Coordinator:
         self._detail = CoordinatorDetail(outside.endpoints, settings.http_public, f"lading {__version__}")
         rng, period = random.Random(outside.fresh(16)), settings.summary_period
         self.telling = Telling(self.directory, self.atlas, outside.endpoints, clock, rng, period)
+
+    def _is_witness(self, peer: Address) -> bool:
+        return self.index.beats(peer) and self.standing.stake(peer) > 0
 
     def _notice(self, event: Event) -> None:
         """A payer closes a channel that we pay into: go on in the next one. Terms sunset: send no jobs under them."""
@@ -355,12 +362,12 @@ class Coordinator:
         services = [self.ledger.run(), self.index.tend(), self.turns.tend(), self.watch.run(), self.market.run()]
         if self.place.role is Role.WORKER:
             return [*services, self._follow(), self.hearing.tend()]
-        services.append(self._prune())
+        services += [self._prune(), self.clockwatch.run(self.metrics.clock_off.set)]
         if self.settings.audits:
             services.append(self.auditor.run())
         if outside.gossip is not None:
             domain = outside.contracts.deployment.settlement_domain
-            services.append(self.index.listen(outside.gossip))
+            services += [self.index.listen(outside.gossip), self.standing.list_all()]
             services += [self.hearing.listen(outside.gossip), self.hearing.tend()]
             services.append(self.telling.publish(outside.gossip, domain, outside.key))
             services.append(announce(outside.gossip, lambda: self._detail, domain, outside.key, outside.clock))
@@ -368,7 +375,7 @@ class Coordinator:
 
     def _handle_peers(self) -> None:
         transport = self.outside.transport
-        serve_speech(transport, for_regions(self.settings.regions))
+        serve_speech(transport, for_regions(self.settings.regions), self.clockwatch)
         transport.handle(HEARTBEAT, self.outside.beats(self.index.serve_heartbeat))
         if self.place.role is Role.WORKER:
             return
@@ -414,6 +421,7 @@ class Coordinator:
             address=self.outside.key.address,
             chain_url=self.settings.chain_url,
             clock=self.outside.clock,
+            clockwatch=self.clockwatch,
             metrics_text=self._figures,
             regions=RegionView(self.settings.regions, self.directory, self.atlas, self.hearing, self.telling),
         )

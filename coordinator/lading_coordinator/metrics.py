@@ -108,6 +108,9 @@ class Metrics:
         self.audit_fees_wei = Counter("lading_audit_fees_wei", "Promised to auditors, in wei", registry=self.registry)
         self.disputes = Counter("lading_disputes", "Steps of disputes", ("step",), registry=self.registry)
         self.chain_up = Gauge("lading_chain_up", "1 while the chain answers", registry=self.registry)
+        self.clock_off = Gauge(
+            "lading_clock_off_seconds", "By how much most hosts' clocks are ahead of this one", registry=self.registry
+        )
         self.lost_records = Counter("lading_ledger_retries", "Ledger writes to be repeated", registry=self.registry)
 
         # Looking a child up by its labels costs more than to count: what every job needs is kept here.

@@ -12,6 +12,7 @@ import msgspec
 from lading.core.matching import within
 from lading.dispatch import Directory, Purse
 from lading_coordinator.agents import Agents
+from lading_coordinator.core.places import Places
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.standing import Standing
 from lading_net.errors import NetError
@@ -43,8 +44,9 @@ from lading_protocol.receipts import Offer
 log = logging.getLogger(__name__)
 NOTICE_SECONDS = 30.0
 NOTICE_LIFE = 600
-# Gossip is from anybody: it must leave room for the hosts that are linked.
-MAX_GOSSIPED = 20_000
+# Gossip is from anybody: it must leave room for the hosts that are linked, and names without a stake, which are free,
+# for those that have one. So many offers of all that are not linked, and of the strangers among them.
+MAX_GOSSIPED, MAX_OF_STRANGERS = 20_000, 2_000
 CHECK_SECONDS = 5.0
 LEARN_TURNS = 10
 _to_index = msgspec.msgpack.Decoder(ToIndex)
@@ -74,6 +76,7 @@ class Index:
         self._domain = domain
         self._metrics = metrics
         self._clock = clock
+        self._places = Places(MAX_GOSSIPED, MAX_OF_STRANGERS)
         self._streams: dict[Address, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -147,6 +150,10 @@ class Index:
             return None
         return known
 
+    def beats(self, host: Address) -> bool:
+        """Whether it is linked and beats."""
+        return host in self._streams
+
     async def serve_offers(self, stream: Stream) -> None:
         """The handler of OFFERS."""
         messages: MessageStream[WantOffers] = MessageStream(stream, _want)
@@ -165,12 +172,24 @@ class Index:
         async for data in gossip.subscribe(TOPIC_OFFERS):
             try:
                 advert = _advert.decode(data)
-                if self._directory.size < MAX_GOSSIPED and self._is_news(
-                    advert
-                ):  # a linked host says itself what it offers, and that is checked further
-                    self._directory.put(check_advert(advert, self._domain, self._clock()))
+                if self._is_news(advert):  # a linked host says itself what it offers, and that is checked further
+                    self._take(advert)
             except (LadingError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 log.debug("A gossiped offer is refused: %s", error)
+
+    def _take(self, advert: Advert) -> None:
+        """Keeps a gossiped offer in place of an older one, or where there is room. Raises LadingError for a bad one."""
+        offer = unpack(Offer, advert.offer).value
+        host, held = Address(offer.host), self._directory.offers_of(Address(offer.host))
+        stranger = not self._standing.has_stake(host)
+        renewed = any(one.agent == offer.agent and one.terms == offer.terms for one in held)
+        if renewed or self._places.free(stranger=stranger):
+            self._directory.put(check_advert(advert, self._domain, self._clock()))
+            self._places.take(host, self._heard_of(host), stranger=stranger)
+
+    def _heard_of(self, host: Address) -> int:
+        """Offers of it that are kept by hearsay alone."""
+        return 0 if host in self._streams else len(self._directory.offers_of(host))
 
     def _is_news(self, advert: Advert) -> bool:
         """A signature costs more to check than a number to compare. Offers of other regions are news where another
@@ -193,6 +212,7 @@ class Index:
             await asyncio.sleep(1.0)
             await self._standing.recheck()
             self._directory.prune(self._clock())
+            self._places.recount(self._heard_of, lambda host: not self._standing.has_stake(host))
             if turn % LEARN_TURNS == 0:
                 self._count()
             turn += 1

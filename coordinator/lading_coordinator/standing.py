@@ -5,6 +5,7 @@ address, so that nobody audits itself and auditors are drawn by what they have t
 host counts beside the chain's word.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +20,9 @@ from lading_protocol.ids import Address, short
 
 log = logging.getLogger(__name__)
 BARRED_AT_ONCE = 8
+# The list of all stakes is read in steps of so many questions, and again after so long; events tell what changed.
+LISTED_AT_ONCE, STEP_SECONDS = 16, 0.5
+LIST_SECONDS, LIST_AGAIN_SECONDS = 3600.0, 30.0
 
 
 class Standing:
@@ -42,6 +46,7 @@ class Standing:
         self._owners: dict[Address, Address] = {
             Address(host): Address(owner) for host, owner in store.rows("select host, owner from standing")
         }
+        self._active = set(self._owners)
         self._payout_of = payout_of
         self._payouts: dict[Address, Address] = {}
         self._stakes: dict[Address, int] = {}
@@ -61,6 +66,10 @@ class Standing:
     def stake(self, host: Address) -> int:
         """What the host has at stake (wei); 1 for each where no stake is required, 0 where it is not known."""
         return self._stakes.get(host, 0) if self._required else 1
+
+    def has_stake(self, host: Address) -> bool:
+        """By what is known here, without a question: also of hosts that never were linked."""
+        return not self._required or host in self._active
 
     def accuse(self, host: Address, why: str) -> None:
         """Keep a host out for what was found against it here, beside what the chain says; "" lets it in again."""
@@ -92,6 +101,7 @@ class Standing:
         reason = bar_reason(active, operator.owner if operator is not None else None, jailed, self._clock())
         before = self._directory.host(host).barred
         self._said[host], self._payouts[host] = reason, payout
+        (self._active.add if active else self._active.discard)(host)
         self._stakes[host] = int(operator.stake) if operator is not None and active else 0
         reason = reason or self._found.get(host, "")
         self._directory.bar(host, reason)
@@ -121,6 +131,31 @@ class Standing:
         for host in asked:
             self._asked[host] = self._clock()
             await self.check(host)
+
+    async def list_all(self) -> None:
+        """Reads who has an active stake in the whole network, now and again, for ever: names are free, so nobody who
+        is merely heard of is looked up one by one."""
+        while self._required:
+            try:
+                await self._list()
+                await asyncio.sleep(LIST_SECONDS)
+            except ChainError as error:
+                log.info("The list of all stakes cannot be read now: %s", error.message)
+                await asyncio.sleep(LIST_AGAIN_SECONDS)
+
+    async def _list(self) -> None:
+        """Raises ChainError."""
+        before, listed = set(self._active), set[Address]()
+        count = await self._staking.operator_count()
+        for first in range(0, count, LISTED_AT_ONCE):
+            places = range(first, min(first + LISTED_AT_ONCE, count))
+            some = await asyncio.gather(*(self._staking.operator_at(place) for place in places))
+            listed.update(some)
+            self._active.update(some)
+            await asyncio.sleep(STEP_SECONDS)
+        for host in before - listed:  # or the list changed under our hands
+            if not await self._staking.is_active(host):
+                self._active.discard(host)
 
     def notice(self, event: events.Event) -> None:
         match event:

@@ -5,7 +5,6 @@ writing thread; a lock keeps them apart. They are in the part of sqlite's SQL th
 into PostgreSQL's: no functions of sqlite's own, one table's rows replaced or ignored by its primary key.
 """
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -55,8 +54,8 @@ create table if not exists marks (
     job blob not null, attempt integer not null, marks blob not null, primary key (job, attempt)
 );
 create index if not exists parts_by_leaf on parts (leaf);
-create index if not exists parts_by_round on parts (round);
-create index if not exists parts_to_anchor on parts (job, attempt) where round is null and leaf is not null;
+create index if not exists parts_in_round on parts (round) where round is not null;
+create index if not exists parts_in_none on parts (round) where round is null and leaf is not null;
 create table if not exists rounds (
     n integer primary key, root blob not null, leaves integer not null, state text not null,
     block integer not null default 0, picked integer not null default 0, at real not null
@@ -126,7 +125,7 @@ create table if not exists twins (
 
 # What was changed in tables that were there before: scripts, each run once, never edited. A new column goes here and
 # into the table above; a new table only there.
-STEPS: tuple[Step, ...] = ()
+STEPS: tuple[Step, ...] = ("drop index if exists parts_by_round; drop index if exists parts_to_anchor;",)
 
 
 class Store:
@@ -136,6 +135,7 @@ class Store:
         self._guard = threading.Lock()
         self._path = str(path)
         self._inserted = 0
+        self._folder: sqlite3.Connection | None = None
         try:
             self._db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode=wal")
@@ -192,31 +192,31 @@ class Store:
                 raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
 
     def insert(self, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
-        """Whole rows by table, all of them or none; those that are there already stay. Raises LedgerFailed.
-
-        For the writing thread: it may wait for the disk, which others do not have to."""
+        """Rows by table (and columns, where not all are given), all of them or none; those that are there already stay.
+        Raises LedgerFailed. For the writing thread: it may wait for the disk, which others do not have to."""
         with self._guard:
             try:
                 self._db.execute("begin immediate")
                 for table, some in rows.items():
                     if some:
                         places = ",".join("?" * len(some[0]))
-                        self._db.executemany(f"insert or ignore into {table} values ({places})", map(_plain, some))
+                        self._db.executemany(f"insert or ignore into {table} values ({places})", some)
                 self._db.execute("commit")
             except sqlite3.Error as error:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise LedgerFailed(f"The ledger cannot be written: {error}.") from error
-
         self._inserted += sum(map(len, rows.values()))
         if self._inserted >= FOLD_AFTER and self._path != ":memory:":
             self._inserted = 0
             self._fold()
 
     def _fold(self) -> None:
+        """By a connection of its own, so that nobody is kept from this one meanwhile."""
         try:
-            with contextlib.closing(sqlite3.connect(self._path)) as db:
-                db.execute("pragma wal_checkpoint(passive)")
+            if self._folder is None:
+                self._folder = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._folder.execute("pragma wal_checkpoint(passive)")
         except sqlite3.Error as error:  # the log is as good as the file, and is folded another time
             log.warning("The log of the ledger %s grows: %s", self._path, error)
 
@@ -235,13 +235,9 @@ class Store:
 
     def close(self) -> None:
         with self._guard:
+            if self._folder is not None:
+                self._folder.close()
             self._db.close()
-
-
-def _plain(row: Sequence[Any]) -> list[Any]:
-    """Its bytes as the one type of bytes that sqlite3 takes as it is: for others it first looks how to convert each,
-    which takes as long as to write them."""
-    return [bytearray(value) if type(value) is bytes else value for value in row]
 
 
 class FolderLock:

@@ -65,6 +65,8 @@ def _show(found: Diagnosis, as_json: bool) -> None:
     for way in found.ways:
         if not way.works:
             out.print(f"- {way.name}: {way.why} {way.todo}".rstrip(), markup=False, soft_wrap=True)
+    if found.clock:
+        out.print(f"- clock: {found.clock}", markup=False, soft_wrap=True)
     if found.healthy:
         out.print("Work can reach this machine.")
     else:

@@ -6,16 +6,20 @@ Decides nothing; the words about each way are those of `reach`.
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 
+from lading.clockwatch import Clockwatch
 from lading_net.dialling import dial_any
 from lading_net.direct import DirectSettings, DirectTransport
 from lading_net.errors import NetError
 from lading_net.ports import Link
 from lading_net.private import NetworkKey
+from lading_net.speech import agreed_with
 from lading_node.reach import Reach, Way, reachable
 from lading_protocol.ids import Address, to_hex
 from lading_protocol.keys import PrivateKey
@@ -25,18 +29,20 @@ LOOK_SECONDS = 25.0
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """`kind` says in words what stands between this machine and the world; `healthy`: work can reach it by some way."""
+    """`kind` says in words what stands between this machine and the world; `healthy`: work can reach it by some way.
+    `clock` says in words what seems to be wrong with this machine's time."""
 
     healthy: bool
     address: str
     outside: str
     kind: str
     ways: tuple[Way, ...]
+    clock: str = ""
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """What a look needs: multiaddrs, this machine's address in its own network ("" for none), whether to try UPnP, and
-    the key of a private network."""
+    """What a look needs: multiaddrs, this machine's address in its own network ("" for none), whether to try UPnP, the
+    key of a private network, and this machine's time (Unix seconds)."""
 
     listen: tuple[str, ...]
     announce: tuple[str, ...]
@@ -44,6 +50,7 @@ class Looked(msgspec.Struct, frozen=True):
     outward: str
     upnp: bool
     network: NetworkKey | None = None
+    clock: Callable[[], float] = time.time
 
 
 async def look(asked: Looked) -> Diagnosis:
@@ -55,8 +62,9 @@ async def look(asked: Looked) -> Diagnosis:
         reach = Reach(transport, asked.announce, upnp=asked.upnp, changed=lambda: None)
         reach.bound = tuple(reachable(each, asked.outward) for each in bound)
         links, trouble = await _dial_all(transport, asked.coordinators)
+        clock = await _ask_the_time(links, asked.clock)
         await _ask_all(reach, links)
-        return _diagnose(asked, reach, links, trouble)
+        return msgspec.structs.replace(_diagnose(asked, reach, links, trouble), clock=clock)
 
 
 async def _dial_all(transport: DirectTransport, coordinators: tuple[str, ...]) -> tuple[list[Link], list[str]]:
@@ -72,6 +80,13 @@ async def _dial_all(transport: DirectTransport, coordinators: tuple[str, ...]) -
         else:
             raise each
     return links, trouble
+
+
+async def _ask_the_time(links: list[Link], clock: Callable[[], float]) -> str:
+    """What is wrong with ours by the coordinators' clocks, in words."""
+    watch = Clockwatch(clock, lambda peer: True, 1, "coordinators")
+    await asyncio.gather(*(agreed_with(link, clock=watch) for link in links), return_exceptions=True)
+    return watch.words
 
 
 async def _ask_all(reach: Reach, links: list[Link]) -> None:
@@ -127,4 +142,5 @@ def of_running(status: dict[str, Any]) -> Diagnosis:
     why = f"Linked to {len(linked)} of {len(status['coordinators'])} coordinators."
     out = Way("dialled out", bool(linked), "", why if linked else f"No coordinator is linked. {'; '.join(missing)}")
     ways = (out, *(msgspec.convert(one, Way) for one in status["ways"]))
-    return Diagnosis(any(way.works for way in ways), "", "", "the node runs, and says this of itself", ways)
+    kind = "the node runs, and says this of itself"
+    return Diagnosis(any(way.works for way in ways), "", "", kind, ways, status.get("clock", ""))

@@ -21,7 +21,7 @@ from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
-from lading_net.direct import DirectSettings, DirectTransport, Puncher
+from lading_net.direct import DirectSettings, DirectTransport, Puncher, openings_at
 from lading_net.names import resolve
 from lading_net.peer import Endpoint
 from lading_net.ports import Transport
@@ -74,7 +74,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         stack.push_async_callback(chain.close)
         contracts = Contracts(chain, record)
         network = network_key(settings.network_key)
-        transport = DirectTransport(key, DirectSettings(network=network))
+        transport = DirectTransport(key, DirectSettings(network=network, openings=openings_at(settings.streams_rate)))
         stack.push_async_callback(transport.close)
         Puncher(transport).open()
         store = BlobStore(settings.folder / "blobs", settings.quota)

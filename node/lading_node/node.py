@@ -9,6 +9,7 @@ import logging
 
 import msgspec
 
+from lading.clockwatch import Clockwatch
 from lading_contracts import events
 from lading_net.ports import Link
 from lading_net.speech import serve_speech
@@ -98,6 +99,8 @@ class Node:
         self.fleet.watch(self.presence.offers_changed)
         self.fleet.watch_room(self.presence.room_changed)
         self.presence.accompany(self.releases.follow)
+        self.clockwatch = Clockwatch(doors.clock, self.presence.is_coordinator, 1, "coordinators")
+        self.presence.accompany(self.clockwatch.ask)
         self.reach = Reach(doors.direct, plan.announce, upnp=plan.upnp, changed=self._moved)
         self.presence.accompany(self.reach.talk)
         self.watch = Watch(doors, self.channels, self.settler.poke, plan.chain_poll)
@@ -124,7 +127,7 @@ class Node:
         await self.bonds.load()
         await self.releases.load()
         transport = self.doors.transport
-        serve_speech(transport)
+        serve_speech(transport, clock=self.clockwatch)
         transport.handle(JOB, self.desk.serve)
         transport.handle(SHEAVES, self.desk.binder.serve)
         transport.handle(AUDIT, self.auditor.serve)
@@ -139,7 +142,15 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 chainside = (self.settler, self.juror, self.bonds, self.standing, self.anchors, self.terms, self.watch)
-                parts = (self.fleet, self.releases, self.presence, self.reach, self.collector, *chainside)
+                parts = (
+                    self.fleet,
+                    self.releases,
+                    self.presence,
+                    self.reach,
+                    self.clockwatch,
+                    self.collector,
+                    *chainside,
+                )
                 tasks = [group.create_task(part.run()) for part in parts]
                 self.started.set()
                 await self._stop.wait()

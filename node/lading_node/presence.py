@@ -130,6 +130,10 @@ class Presence:
         """Hold this conversation, too, with every coordinator for as long as we are linked to it."""
         self._talks.append(talk)
 
+    def is_coordinator(self, peer: Address) -> bool:
+        """One that we are linked to."""
+        return any(one.linked and one.address == peer for one in self.coordinators)
+
     def adverts(self) -> tuple[Advert, ...]:
         return tuple(agent.offer.advert for agent in self._agents if agent.offer is not None)
 

@@ -56,7 +56,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `audit_credit`: how many findings in a row an asker may leave unpaid before it gets no more (0: any number).
     `anchor_every`: how often a root over new receipts is put on the chain (0: never). `follow`: whether an agent
     gives way to the later releases that its publisher points to. `upnp`: whether a home router is asked to open our
-    port. `lan`: whether peers are looked for in the local network, by multicast.
+    port. `lan`: whether peers are looked for in the local network, by multicast. `streams_rate`: how many streams a
+    second one machine may open here, such as a coordinator with that many jobs; eight seconds' worth at once.
     """
 
     data: str = "~/.lading/node"
@@ -79,6 +80,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap: tuple[str, ...] = ()
     lan: bool = True
     network_key: str = ""
+    streams_rate: Annotated[int, Meta(ge=64, le=1 << 20)] = 1024
     http: Annotated[int, Meta(ge=-1, le=65535)] = 4180
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     memory: Annotated[int, Meta(ge=0)] = 0

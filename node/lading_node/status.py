@@ -58,6 +58,7 @@ def why_not_earning(node: Node) -> list[str]:
         f"Agent {to_hex(a.serving.agent)}: {a.why}" for a in node.agents if a.state not in ("serving", "replaced")
     ]
     reasons += _unreachable(node)
+    reasons += [node.clockwatch.words] if node.clockwatch.words else []
     if node.standing.warning:
         reasons.append(node.standing.warning)
     if node.chain_trouble:
@@ -126,6 +127,7 @@ def status(node: Node) -> dict[str, Any]:
             for one in node.presence.coordinators
         ],
         "ways": [msgspec.to_builtins(way) for way in node.reach.ways()],
+        "clock": node.clockwatch.words,
         "turned_away": turned_away(node),
         "settling": _settling(node),
         "chain": {"trouble": node.chain_trouble},

@@ -20,6 +20,8 @@ FEATURES: tuple[str, ...] = (AUDIT_FEE, "call_back", PROOF, "relay", "straighten
 
 # A coordinator that indexes only some regions says which: IN_REGION and a region, each a feature.
 IN_REGION = "in:"
+# What time it is where it is said: AT and Unix seconds, a feature too.
+AT = "at:"
 MOST_FEATURE = 32
 MOST_FEATURES = 64
 
@@ -57,12 +59,26 @@ def for_regions(regions: Sequence[str]) -> Speech:
     return Speech(OLDEST, VERSION, (*FEATURES, *said))
 
 
+def dated(speech: Speech, now: float) -> Speech:
+    """The same, with the time (Unix seconds) at which it is said."""
+    if len(speech.features) >= MOST_FEATURES:
+        return speech
+    return msgspec.structs.replace(speech, features=(*speech.features, f"{AT}{int(now)}"))
+
+
+def time_of(speech: Speech) -> int | None:
+    """When it was said, by the clock of who said it."""
+    said = next((one.removeprefix(AT) for one in speech.features if one.startswith(AT)), "")
+    return int(said) if said.isascii() and said.isdigit() else None
+
+
 def agree(ours: Speech, theirs: Speech) -> Agreed | str:
     """What to speak; or, in words, why nothing can be spoken and who must update."""
     version = min(ours.newest, theirs.newest)
     if version >= max(ours.oldest, theirs.oldest):
         regions = {one.removeprefix(IN_REGION) for one in theirs.features if one.startswith(IN_REGION)}
-        return Agreed(version, frozenset(ours.features) & frozenset(theirs.features), frozenset(regions))
+        both = {one for one in ours.features if one in theirs.features and not one.startswith(AT)}
+        return Agreed(version, frozenset(both), frozenset(regions))
     behind = "this program" if ours.newest < theirs.newest else "the peer"
     return (
         f"The peer speaks versions {theirs.oldest} to {theirs.newest} of the protocol, this program {ours.oldest} to "

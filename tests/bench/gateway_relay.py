@@ -6,7 +6,7 @@ Only for measuring the data plane: it knows no error, no time-out and no second 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any
 
 import httptools
@@ -23,7 +23,7 @@ class Relay:
         self._port = int(port)
         self._idle: list[_Upstream] = []
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None] | None:
         if not self._idle:
             return self._connect(request, reply)
         self._idle.pop().ask(request, reply)
@@ -59,7 +59,7 @@ class _Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
         if self._pieces:  # of an answer that goes on
-            self._reply.write(b"".join(self._pieces))
+            self._reply.say(b"".join(self._pieces))
             self._pieces.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -81,5 +81,4 @@ class _Upstream(asyncio.Protocol):
         if self._whole:
             self._reply.send(200, body, self._type)
         else:
-            self._reply.write(body)
-            self._reply.end()
+            self._reply.end(body)

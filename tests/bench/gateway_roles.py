@@ -26,6 +26,8 @@ MODEL = "storyteller"
 AGENTS = 200
 # Beyond this many jobs at once the settings of a coordinator refuse; the benchmark wants to know what lies there.
 MOST_JOBS = 8192
+# And beyond these a second a host's.
+MOST_STREAMS = 1 << 16
 FAR = 1e6
 
 
@@ -91,7 +93,7 @@ async def upstream(told: dict[str, Any]) -> None:
     """
     from factories import key
     from lading_contracts.deployment import decode
-    from lading_net.direct import DirectTransport
+    from lading_net.direct import DirectSettings, DirectTransport, openings_at
     from lading_protocol.manifest import dump
     from unit.coordinator.host import Habits, Host
     from unit.coordinator.world import manifest
@@ -102,7 +104,7 @@ async def upstream(told: dict[str, Any]) -> None:
     port = server.sockets[0].getsockname()[1]
     say_ready({"http": f"127.0.0.1:{port}"})
     joined = json.loads(await _line())
-    transport = DirectTransport(key("host"))
+    transport = DirectTransport(key("host"), DirectSettings(openings=openings_at(MOST_STREAMS)))
     endpoint = await transport.listen("/ip4/127.0.0.1/tcp/0")
     agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), MODEL)]
     blobs = {agents[0][0]: dump(manifest())}

@@ -35,6 +35,10 @@ setup(name=group, packages=[], ext_modules=modules, script_args=["-q", "build_ex
 """
 
 
+# All modules are in one library, so that nothing outside need find their functions: calls are direct, tables small.
+_FLAGS = ("-fvisibility=hidden", "-fno-semantic-interposition")
+
+
 class BuildFailed(Exception):
     """mypyc or the C compiler said no, in words on stderr, or a module has what mypyc gets wrong."""
 
@@ -114,7 +118,10 @@ def _compile(staged: Path) -> list[Path]:
     if odd:
         raise BuildFailed("; ".join(odd))
     arguments = [GROUP, str(FOLDER.with_name("mypy_cache")), *map(str, originals)]
-    done = subprocess.run([sys.executable, "-c", _SETUP, *arguments], cwd=staged, stdout=sys.stderr, check=False)
+    flags = {"CFLAGS": " ".join(filter(None, [os.environ.get("CFLAGS"), *_FLAGS]))}
+    done = subprocess.run(
+        [sys.executable, "-c", _SETUP, *arguments], cwd=staged, stdout=sys.stderr, check=False, env=os.environ | flags
+    )
     if done.returncode:
         raise BuildFailed("mypyc or the C compiler ended with an error, see above")
     shutil.rmtree(staged / "build", ignore_errors=True)

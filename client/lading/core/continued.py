@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from lading_protocol.eip712 import read_field
+from lading_protocol.eip712 import read_field, unpack
 from lading_protocol.errors import LadingError
+from lading_protocol.ids import to_hex
 from lading_protocol.messages import MAX_TOKENS, Chance, Count
 from lading_protocol.receipts import Receipt
 from lading_protocol.transcript import CHUNK_TOKENS
@@ -119,7 +120,7 @@ class Continued:
 
     def _forget(self) -> None:
         """Of the gateway that is left, only what was handed out stays."""
-        self._buffer = b""
+        self._buffer = bytearray()
         self._told: Told | None = None
         self._held: list[bytes] = []
         self._size = 0
@@ -187,11 +188,12 @@ class Continued:
 
         What no gateway sends ends it (`fault`): what was right before that counts.
         """
-        *blocks, self._buffer = (self._buffer + data).replace(b"\r\n", b"\n").split(b"\n\n")
+        self._buffer += data
         self._size += len(data)
         ready: list[bytes] = []
         try:
-            for block in blocks if self.fault is None else ():
+            # A long answer in one line is looked through once.
+            for block in self._blocks() if b"\n" in data and self.fault is None else ():
                 if found := self._block(block):
                     ready += found
                     self._size = 0
@@ -201,9 +203,14 @@ class Continued:
             self.fault = error
         return ready
 
+    def _blocks(self) -> list[bytes]:
+        *blocks, left = bytes(self._buffer).replace(b"\r\n", b"\n").split(b"\n\n")
+        self._buffer = bytearray(left)
+        return blocks
+
     def end(self) -> list[bytes]:
         """The answer is over: what another server sent last, which may lack the empty line."""
-        left, self._buffer = self._buffer.strip(b"\n"), b""
+        left, self._buffer = bytes(self._buffer).strip(b"\n"), bytearray()
         if self._follows or not left:
             return []
         self._untold = True
@@ -240,31 +247,35 @@ class Continued:
         return []
 
     def _take(self, told: Told) -> None:
-        self._events += told.events
+        """A run is here as a whole. What is wrong in it is found before any of it counts."""
         if told.events and not told.ids and not told.finish:
+            self._events += told.events
             return
         choice = self.choices[told.index]
+        if told.ids and told.first != len(choice.ids):
+            raise ValueError(f"it sent token {told.first} where {len(choice.ids)} is next")
+        if len(choice.ids) + len(told.ids) > choice.most:
+            raise ValueError(f"it sent more than the {choice.most} tokens that it said")
+        if told.receipt:
+            self._sign(choice, told)
+        self._events += told.events
         if told.ids:
-            if told.first != len(choice.ids):
-                raise ValueError(f"it sent token {told.first} where {len(choice.ids)} is next")
-            if len(choice.ids) + len(told.ids) > choice.most:
-                raise ValueError(f"it sent more than the {choice.most} tokens that it said")
             choice.ids += told.ids
             choice.text += told.text
             choice.chances += told.chances
         choice.prompt = told.prompt or choice.prompt
         choice.finish = told.finish or choice.finish
         self._costs[told.index] = max(self._costs.get(told.index, 0), int(told.cost))
-        if told.receipt:
-            self._sign(choice, told)
 
     def _sign(self, choice: Begun, told: Told) -> None:
-        packed = told.receipt
-        job, attempt = read_field(Receipt, packed, "job"), read_field(Receipt, packed, "attempt")
-        before = self.receipts.get((job, attempt))
+        receipt = unpack(Receipt, told.receipt).value
+        job, name = to_hex(receipt.job), (receipt.job, receipt.attempt)
+        if job not in self.jobs:
+            raise ValueError("it sent a receipt of another job")
+        before = self.receipts.get(name)
         signed = read_field(Receipt, before.packed, "output_tokens") if before is not None else 0
         kept = before.marks[: 1 + signed // CHUNK_TOKENS] if before is not None and signed else ()
         added = tuple(told.marks[at : at + 32] for at in range(0, len(told.marks), 32))
-        self.receipts[job, attempt] = Signed("0x" + job.hex(), packed, (*kept, *added))
-        if not choice.proof and read_field(Receipt, packed, "first") == 0:
-            choice.proof = packed
+        self.receipts[name] = Signed(job, told.receipt, (*kept, *added))
+        if not choice.proof and receipt.first == 0:
+            choice.proof = told.receipt

@@ -45,6 +45,9 @@ class Stalled(StreamCut, frozen=True):
     """Nothing came for longer than this host usually takes. It may still come."""
 
 
+def _nobody() -> None: ...
+
+
 class Attempt:
     """`owed` is what the host has delivered in wei, `promised` what is signed for of it or will be with the channel's
     next voucher, `unpaid` what of that is not signed for; about `ahead` the host waits for a voucher. `receipt` is the
@@ -72,7 +75,7 @@ class Attempt:
         self.marks: tuple[bytes, ...] = ()
         self._covers = 0  # tokens of `receipt`
         self.bare: dict[Digest, tuple[bytes, tuple[bytes, ...], int]] = {}
-        self.when_bound: Callable[[], None] = lambda: None
+        self.when_bound: Callable[[], None] = _nobody
         self.last: Event | None = None
         self.settling = Settling.OPEN
         self.patience = 0.0
@@ -273,14 +276,17 @@ class Attempt:
         receipt, marks, covers = self.bare.pop(digest)
         if covers >= self._covers:
             self.receipt, self.marks, self._covers = receipt + signature, marks, covers
-        if not self.bare:
-            self.when_bound()
+        self._all_bound()
 
     def unbound(self, digest: Digest) -> None:
         """It will not."""
         del self.bare[digest]
+        self._all_bound()
+
+    def _all_bound(self) -> None:
         if not self.bare:
-            self.when_bound()
+            told, self.when_bound = self.when_bound, _nobody  # who was told holds this attempt: let go of it
+            told()
 
     async def close(self) -> None:
         """Its stream. How long that may take is the caller's to bound."""

@@ -28,7 +28,7 @@ class GatewayRoute:
         self._answers: dict[str, Continued] = {}
 
     async def models(self) -> list[Model]:
-        found = await self._call("GET", "/v1/models")
+        found = await self._get("/v1/models")
         with reading(self._root):
             return [_model(entry) for entry in found["data"]]
 
@@ -77,15 +77,17 @@ class GatewayRoute:
 
     async def embed(self, model: str, inputs: Sequence[str]) -> Vectors:
         body = {"model": model, "input": list(inputs), "encoding_format": "float"}
-        found = await self._call("POST", "/v1/embeddings", body)
+        passage = Passage(self.gateways, "/v1/embeddings", body)
+        answer = b"".join([block async for block in passage.blocks() if isinstance(block, bytes)])
         with reading(self._root):
+            found = msgspec.json.decode(answer)
             return Vectors(tuple(tuple(entry["embedding"]) for entry in found["data"]), _bill("stop", found))
 
     async def receipts(self, job: str) -> dict[str, Any]:
         """What the hosts signed for a job, as `lading receipt verify` reads it."""
         answer = self._answers.get(job)
         if answer is None:
-            found: dict[str, Any] = await self._call("GET", f"/lading/v1/receipts/{job}")
+            found: dict[str, Any] = await self._get(f"/lading/v1/receipts/{job}")
             return found
         signed = sorted(answer.receipts.values(), key=lambda one: answer.jobs.index(one.job))
         return {
@@ -100,14 +102,12 @@ class GatewayRoute:
         for gateway in self.gateways:
             await gateway.http.aclose()
 
-    async def _call(self, method: str, path: str, body: Any = None) -> Any:
+    async def _get(self, path: str) -> Any:
         for gateway in self.gateways:
-            last = gateway is self.gateways[-1]
             try:
-                response = await gateway.http.request(method, path, json=body)
+                response = await gateway.http.get(path)
             except httpx.HTTPError as error:
-                # What may have reached it, it may have done and charged: that is not asked for again.
-                if last or not (method == "GET" or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
+                if gateway is self.gateways[-1]:
                     raise unreachable(gateway.root, error) from error
                 continue
             if response.status_code != 200:

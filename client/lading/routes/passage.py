@@ -80,7 +80,7 @@ class Passage:
         self._gateways = gateways
         self._path = path
         self._body = body
-        self._headers = {**(headers or {}), **IDS}
+        self._headers = dict(headers or {})
 
     async def blocks(self) -> AsyncGenerator[bytes | Notice, None]:
         """The events of the answer, each with the empty line behind it. Nothing is handed out or charged twice.
@@ -115,10 +115,11 @@ class Passage:
     async def _read(self, gateway: Gateway) -> AsyncGenerator[bytes, None]:
         """What one gateway gives of the answer. Raises Broken where another one could go on."""
         answer = self.answer
-        request = gateway.http.build_request("POST", self._path, json=answer.body(self._body), headers=self._headers)
         response: httpx.Response | None = None
         try:
-            response = await self._while_it_lives(gateway, gateway.http.send(request, stream=True))
+            response = await self._ask(gateway, IDS)
+            if not answer.begun and await _unknown(response):
+                response = await self._ask(gateway, {})
             await self._check(gateway, response)
             with reading(gateway.root):
                 answer.head(response.headers)
@@ -150,6 +151,12 @@ class Passage:
             yield event
         if answer.able and not answer.done:
             raise Broken(GatewayError(f"The answer from {gateway.root} broke off.", code="net_gateway", hint=CUT))
+
+    async def _ask(self, gateway: Gateway, more: Mapping[str, str]) -> httpx.Response:
+        """The head of its answer. Raises httpx.HTTPError, Broken."""
+        body, headers = self.answer.body(self._body), {**self._headers, **more}
+        request = gateway.http.build_request("POST", self._path, json=body, headers=headers)
+        return await self._while_it_lives(gateway, gateway.http.send(request, stream=True))
 
     def _gave_up(self) -> bytes:
         """The event that says so, where nobody else could go on."""
@@ -204,6 +211,18 @@ class Passage:
         except (httpx.HTTPError, TimeoutError) as error:
             why = f"The coordinator at {gateway.root} is silent, on a second connection too."
             raise Broken(GatewayError(why, code="net_gateway", hint=CUT)) from error
+
+
+async def _unknown(response: httpx.Response) -> bool:
+    """Whether a gateway refuses to say what its events are because it is older than this way of telling: asked without
+    that, it answers as it always did."""
+    if response.status_code != 400:
+        return False
+    await response.aread()
+    try:
+        return bool(response.json()["error"]["param"] == "x-lading-ids")
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def with_seed(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Fees:
         if not affords(self._policy, self.spent(), due):
             return "the epoch's budget is used up (coordinator.audit_pay_epoch)"
         signer = till.key.address
-        key = ChannelKey(signer, host, auditor.terms, till.purse.epoch(signer, host, auditor.terms))
+        key = till.purse.current(signer, host, auditor.terms)
         lock = await self._locked(key, due)
         if lock is None:
             return f"the deposit of {to_hex(signer)} does not cover a fee: deposit coins from that account"

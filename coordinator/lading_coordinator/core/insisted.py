@@ -19,7 +19,8 @@ _OURS: Final = b"x-lading-"
 
 class Insisted(msgspec.Struct, frozen=True):
     """`batch`: it may wait. `hedge`: a second host is asked where the first token is late. `ids`: tokens are told
-    beside the text, 1: of one plain stream, 2: with all that another gateway needs to go on with any answer."""
+    beside the text, 1: of one plain stream, 2: with all that another gateway needs to go on with any answer. Who asks
+    for a form of a later version gets this one's, and the head of the answer says which."""
 
     batch: bool = False
     hedge: bool = False
@@ -39,7 +40,7 @@ def read_headers(headers: Mapping[bytes, bytes], usual: Insisted = NOTHING) -> I
     return Insisted(
         batch=_one_of(given, "band", ("interactive", "batch")) == "batch",
         hedge=_one_of(given, "hedge", ("0", "1")) == "1",
-        ids=int(_one_of(given, "ids", ("0", "1", "2"))),
+        ids=_form(given, "ids", 2),
         max_price=_price(given),
         filters=Filters(
             tiers=_some_of(given, "tier", frozenset(TIERS[1:])),
@@ -56,6 +57,14 @@ def _one_of(given: Mapping[bytes, bytes], name: str, words: tuple[str, ...]) -> 
     if said not in words:
         raise _bad(name, f"is {' or '.join(words)}")
     return said
+
+
+def _form(given: Mapping[bytes, bytes], name: str, newest: int) -> int:
+    """The newest form that both sides know; 0 when the header is not there."""
+    said = _text(given, name) or "0"
+    if not (said.isascii() and said.isdigit() and len(said) <= MOST_DIGITS):
+        raise _bad(name, "is a whole number")
+    return min(int(said), newest)
 
 
 def _some_of(given: Mapping[bytes, bytes], name: str, words: frozenset[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
 import httptools
@@ -58,7 +58,7 @@ class Request:
 
 
 # It answers at once, or later from callbacks of its own; or it gives what is still to be done, for a task to do.
-App = Callable[[Request, Reply], Awaitable[None] | None]
+App = Callable[[Request, Reply], Coroutine[Any, Any, None] | None]
 
 # What a client is about. Plain numbers: to read a member of an Enum costs more than all else in a callback.
 IDLE: Final = 0
@@ -80,12 +80,14 @@ class Connection(asyncio.Protocol):
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._client = ""
         self._secure = False
         self._waiting: deque[Request] = deque()
         self._reply: Reply | None = None
+        self._work: list[tuple[Request, Reply, Coroutine[Any, Any, None]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._starting = False
         self._refusal: ApiError | None = None
@@ -125,11 +127,16 @@ class Connection(asyncio.Protocol):
         self._peers.discard(self)
         self.closing = True
         self._transport = None
+        self._parser = None  # it holds this connection
         self._waiting.clear()
         self.resume_writing()
         reply, self._reply = self._reply, None
         if self._task is not None:
             self._task.cancel()
+            self._task = self._idle = None  # it holds this connection
+        for _, _, work in self._work:
+            work.close()
+        self._work.clear()
         if reply is not None and reply.gone is not None:
             reply.gone()
         self._tell_ended()
@@ -287,10 +294,10 @@ class Connection(asyncio.Protocol):
         if self._reply is None:
             if self._transport is not None:
                 self._transport.close()
-            return self._task
-        if self._task is None and self._ended is None:
+            return None
+        if self._ended is None:
             self._ended = self._loop.create_future()
-        return self._task or self._ended
+        return self._ended
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -356,20 +363,31 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             _failed(request, reply, error)
             return
-        if work is not None:
-            self._task = self._loop.create_task(self._finish(request, reply, work))
+        if work is None:
+            return
+        self._work.append((request, reply, work))
+        if self._task is None:
+            self._task = self._loop.create_task(self._serve())
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
-    async def _finish(self, request: Request, reply: Reply, work: Awaitable[None]) -> None:
-        task = self._task
+    async def _serve(self) -> None:
+        """Does what answers are still to be made of, one after another: a task for each costs more than its reading."""
         try:
-            await work
-            if not reply.finished:
-                raise RuntimeError("no answer")
-        except Exception as error:
-            _failed(request, reply, error)
+            while True:
+                while self._work:
+                    request, reply, work = self._work.pop(0)
+                    try:
+                        await work
+                        if not reply.finished:
+                            raise RuntimeError("no answer")
+                    except Exception as error:
+                        _failed(request, reply, error)
+                    del request, reply, work  # an idle connection holds none
+                self._idle = self._loop.create_future()
+                await self._idle
         finally:
-            if self._task is task:  # once it is answered, the next may have begun
-                self._task = None
+            self.abort()  # who cancels it beside us leaves nobody to answer
 
 
 def _failed(request: Request, reply: Reply, error: Exception) -> None:

@@ -62,7 +62,7 @@ def pinned(asks: Sequence[Ask]) -> bytes:
     ask = asks[0]
     assert not isinstance(ask.request, EmbedRequest)
     agent, most = to_hex(ask.agent), ask.request.max_tokens
-    return f"x-lading-agent: {agent}\r\nx-lading-max-tokens: {most}\r\n".encode()
+    return f"x-lading-ids: 1\r\nx-lading-agent: {agent}\r\nx-lading-max-tokens: {most}\r\n".encode()
 
 
 def comment(first: int, ids: Sequence[int], piece: bytes) -> bytes:

@@ -89,8 +89,6 @@ class Gateway:
         self._fresh = fresh
         self._terms = terms or Terms()
         self._usual = Insisted(filters=Filters(near=self._terms.region))
-        named = ",".join(self._terms.gateways)
-        self._others = f"x-lading-gateways: {named}\r\n".encode() if named else b""
 
     def chat(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None]:
         """POST /v1/chat/completions"""
@@ -195,23 +193,24 @@ class Gateway:
             except ApiError as error:
                 if not reply.begun or reply.finished:
                     raise
-                reply.write(plan.dialect.broken(error) if plan.stream else broken(error))
-                reply.end()
+                reply.end(plan.dialect.broken(error) if plan.stream else broken(error))
 
     async def _run(self, payer: Payer, plan: "Plan", at: int, telling: Telling) -> None:
         with Heard(telling, plan.places[at], self._metrics, plan.operation, plan.given) as heard:
             await self._runner.carry(payer, plan.asks[at], heard, plan.jobs[at])
 
     def _telling(self, plan: "Plan", reply: Reply) -> Telling:
+        if not plan.stream and plan.ids != 2:
+            return Gathered(reply, plan.dialect, len(plan.jobs), self._bill)
+        named = ",".join(self._terms.gateways)
+        more = f"x-lading-gateways: {named}\r\n".encode() if named else b""
         if plan.ids == 2:
             rest = plan.wishes.rest
             course = Course(plan.entry.agent, plan.voice.created, plan.jobs, plan.places, plan.most, rest, plan.stream)
-            return Followed(reply, plan.dialect, course, self._others, partial(self._whole_bill, rest))
-        if not plan.stream:
-            return Gathered(reply, plan.dialect, len(plan.jobs), self._bill)
+            return Followed(reply, plan.dialect, course, more, partial(self._whole_bill, rest))
         ids = plan.ids == 1 and len(plan.asks) == 1
-        more = pinned(plan.asks) + self._others if ids else self._others
-        return Flowing(reply, plan.dialect, plan.jobs, more, self._bill, ids=ids)
+        told = pinned(plan.asks) + more if ids else more
+        return Flowing(reply, plan.dialect, plan.jobs, told, self._bill, ids=ids)
 
     async def embed(self, request: Request, reply: Reply) -> None:
         """POST /v1/embeddings"""

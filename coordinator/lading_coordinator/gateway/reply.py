@@ -1,6 +1,7 @@
 """One HTTP answer: a whole body at once, or a stream of chunks. Bytes only; what they say is the caller's business.
 
-Pieces written in the same turn of the event loop leave in one system call, and as one chunk.
+Pieces written in the same turn of the event loop leave in one system call, and as one chunk; what is said (`say`) does
+not wait for others.
 """
 
 import asyncio
@@ -83,26 +84,32 @@ class Reply:
         self._connection.answered(self)
 
     def start(self, status: int, kind: bytes, more: bytes = b"") -> None:
-        """The head of a stream; `write` and `end` follow. HTTP/1.0 streams end with the connection."""
+        """The head of a stream. It leaves with what follows it: `write`, `say`, `end`. HTTP/1.0 streams end with the
+        connection."""
         self.begun = True
         if not self._chunked:
             self.keep_alive = False
         bye = b"" if self.keep_alive else b"connection: close\r\n"
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
         self._opening = b"%b%b\r\n%b%b%b" % (_STATUS[status], kind, more, bye, framing)
-        self._later()
 
     def write(self, data: bytes) -> None:
-        """One piece of a stream."""
-        if data and not self._head:
-            self._pieces.append(data)
-            self._size += len(data)
-            if self._size > MOST_WAITING:
-                self.flush()
-            else:
-                self._later()
+        """One piece of a stream. It leaves at the end of this turn of the event loop, with others."""
+        self._add(data)
+        if self._size > MOST_WAITING:
+            self.flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._connection.leaving.add(self)
 
-    def end(self) -> None:
+    def say(self, data: bytes) -> None:
+        """One piece of a stream, where there is no other in this turn: it need not wait for the end of it."""
+        self._add(data)
+        self.flush()
+
+    def end(self, data: bytes = b"") -> None:
+        """With the last piece."""
+        self._add(data)
         self.finished = True
         told = self._waiting()
         if self._chunked and not self._head:
@@ -131,10 +138,10 @@ class Reply:
             self.keep_alive = False
         self.send(error.status, error_body(error), more=retry + lines(error.headers))
 
-    def _later(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._connection.leaving.add(self)
+    def _add(self, data: bytes) -> None:
+        if data and not self._head:
+            self._pieces.append(data)
+            self._size += len(data)
 
     def flush(self) -> None:
         """What was written leaves now; without it, at the end of this turn of the event loop."""

@@ -1,6 +1,6 @@
 """Which call goes where: the data plane by exact path, everything else to the ASGI application on the same port."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,7 +26,7 @@ class Routes:
         }
         self._paths = {path for _, path in self._calls}
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None] | None:
         call = self._calls.get((request.method, request.path))
         if call is not None:
             return call(request, reply)

@@ -41,10 +41,9 @@ class Flowing:
 
     def tell(self, index: int, event: Event) -> None:
         if type(event) is Piece:
-            if not self._reply.begun:
-                self._begin()
+            before = b"" if self._reply.begun else self._begin()
             piece = self._dialect.piece(index, event.text, event.chances)
-            self._reply.write(comment(event.first, event.ids, piece) if self._ids else piece)
+            self._reply.say(before + (comment(event.first, event.ids, piece) if self._ids else piece))
         elif type(event) is Started:
             self._started[index] = event
         elif type(event) is Moved:
@@ -52,22 +51,22 @@ class Flowing:
         elif type(event) is Ended:
             self._end(index, event)
 
-    def _begin(self) -> None:
-        """The head of a stream, and what comes before its first piece."""
+    def _begin(self) -> bytes:
+        """After the head of a stream, what comes before its first piece."""
         self._reply.start(
             200, SSE, b"cache-control: no-cache\r\n" + at_start(self._jobs, self._started.values()) + self._more
         )
-        self._reply.write(self._dialect.begin())
+        return self._dialect.begin()
 
     def _end(self, index: int, ended: Ended) -> None:
-        reply = self._reply
-        if not reply.begun:
-            self._begin()
+        told = b"" if self._reply.begun else self._begin()
         self._ends[index] = ended
-        reply.write(self._dialect.finished(index, ended.finish))
-        if len(self._ends) == len(self._jobs):
-            reply.write(self._dialect.end(self._bill([self._ends[at] for at in range(len(self._jobs))])))
-            reply.end()
+        told += self._dialect.finished(index, ended.finish)
+        if len(self._ends) < len(self._jobs):
+            self._reply.say(told)
+        else:
+            bill = self._bill([self._ends[at] for at in range(len(self._jobs))])
+            self._reply.end(told + self._dialect.end(bill))
 
 
 class Gathered:

@@ -54,7 +54,7 @@ def _health(app: FastAPI, views: Views, draining: Callable[[], bool]) -> None:
     @app.get("/healthz")
     async def healthz() -> Response:
         """Alive: the process answers."""
-        return _json({"status": "ok"})
+        return _json(views.health())
 
     @app.get("/readyz")
     async def readyz() -> Response:

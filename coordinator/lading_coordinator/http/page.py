@@ -3,12 +3,13 @@
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader
+from typing import TYPE_CHECKING, Any
 
 from lading_coordinator.http.market import MarketViews
 from lading_coordinator.http.views import Views
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 RECENT = 20
 
@@ -27,6 +28,7 @@ def render(views: Views) -> str:
         "symbol": parts.deployment.symbol,
         "http": parts.detail().http,
         "now": parts.clock(),
+        "clock_wrong": parts.clockwatch.words,
     }
     return _templates().get_template("page.html").render(values)
 
@@ -42,7 +44,9 @@ def render_market(views: Views) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def _templates() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader  # a coordinator whose pages nobody looks at does without
+
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["short"] = lambda text: text[:10] + "…" if len(text) > 12 else text

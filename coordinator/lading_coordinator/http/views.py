@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lading.clockwatch import Clockwatch
 from lading.dispatch import Directory, Purse
 from lading_contracts.deployment import Deployment
 from lading_coordinator.chainwatch import ChainWatch
@@ -46,6 +47,7 @@ class Parts(msgspec.Struct, frozen=True):
     address: Address
     chain_url: str
     clock: Callable[[], float]
+    clockwatch: Clockwatch
     metrics_text: Callable[[], Awaitable[bytes]]
     regions: RegionView
 
@@ -185,6 +187,11 @@ class Views:
 
     def audits(self, count: int) -> Tree:
         return AuditViews(self).listing(count)
+
+    def health(self) -> Tree:
+        """What is wrong though the process answers: `clock` is there when it seems to be."""
+        clock = self.parts.clockwatch.words
+        return {"status": "ok"} | ({"clock": clock} if clock else {})
 
     def ready(self) -> Tree:
         hosts = sum(1 for tree in self.hosts() if tree["chosen"])

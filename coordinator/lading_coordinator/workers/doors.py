@@ -9,8 +9,9 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from lading_coordinator.errors import cannot_listen
 from lading_coordinator.gateway.connection import App, Limits, Request
@@ -42,7 +43,7 @@ class Sorting:
         self._place = place
         self._folder = folder
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None] | None:
         owner = self._owner(request.path, request.bearer())
         if owner == self._place.number:
             return self._own(request, reply)
@@ -63,7 +64,7 @@ class ToDesk:
     def __init__(self, folder: Path) -> None:
         self._path = desk_socket(folder)
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None]:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None]:
         return relay(self._path, request, reply)
 
 
@@ -148,6 +149,6 @@ class _Private:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None] | None:
         from_relay(request)
         return self._app(request, reply)

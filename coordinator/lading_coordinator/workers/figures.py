@@ -4,8 +4,9 @@ Over the workers' private sockets only; the public port has none of these paths.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Figures:
         self._metrics = metrics
         self._why = why
 
-    def __call__(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def __call__(self, request: Request, reply: Reply) -> Coroutine[Any, Any, None] | None:
         if request.path == METRICS:
             reply.send(200, self._metrics(), BINARY)
         elif request.path.startswith(WHY):

@@ -6,6 +6,7 @@ Any libp2p peer with a secp256k1 identity can open a stream here. Discovery is `
 from lading_net.direct.autonat import CallBack, Reached, ask_to_be_called
 from lading_net.direct.circuit import Reservation
 from lading_net.direct.link import DirectLink
+from lading_net.direct.pool import openings_at
 from lading_net.direct.punch import Puncher
 from lading_net.direct.relay import Relay, RelaySettings
 from lading_net.direct.settings import DirectSettings
@@ -26,4 +27,5 @@ __all__ = [
     "RelaySettings",
     "Reservation",
     "ask_to_be_called",
+    "openings_at",
 ]

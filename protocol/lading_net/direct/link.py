@@ -199,6 +199,9 @@ class DirectLink:
         session = self._session
         for event in events:
             self._apply(event)
+        for flow in session.forgotten:  # flow and stream hold each other: else only the collector would part them
+            flow.owner = None
+        session.forgotten.clear()
         self._wake_readers()
         if (session.held_up or self._due) and not self._turn_due:
             self._turn_due = True

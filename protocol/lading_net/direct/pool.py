@@ -11,9 +11,17 @@ from typing import Protocol
 
 from lading_net.core.quotas import Quotas, Rate
 
-OPENINGS = Rate(burst=8192, second=1024)
+_AT_ONCE = 8  # seconds' worth
 _BUFFER = 256 * 1024
 _LARGE_BLOCK = 8 * 1024 * 1024
+
+
+def openings_at(second: float) -> Rate:
+    """So many streams a second from one machine, and the same share of them at once as by default."""
+    return Rate(_AT_ONCE * second, second)
+
+
+OPENINGS = openings_at(1024)
 
 
 @cache

@@ -139,6 +139,7 @@ class Session:
         self._effort = _EFFORT
         self.held_up = False
         self.flows: dict[int, Flow] = {}
+        self.forgotten: list[Flow] = []  # of late; for the caller to let go of
         self.queued = 0
         self.unread = 0
         self.unacknowledged = 0
@@ -476,6 +477,7 @@ class Session:
     def _remove(self, flow: Flow) -> None:
         if self.flows.pop(flow.number, None) is None:
             return
+        self.forgotten.append(flow)
         if not flow.heard:
             self._first_answer(flow)
         if flow.number % 2 == self._next % 2:

@@ -231,14 +231,49 @@ def check_paid(first: Gate, told: int, second: int, choices: int) -> None:
     assert 0 <= rest - first.promised() <= choices * attempt_amount(PRICE, 8, 0, 32)
 
 
+def test_embeddings_are_made_elsewhere_and_paid_once(tmp_path: Path) -> None:
+    """A gateway writes an answer before it signs for it, so what has not come is not paid."""
+    texts = [f"{'fox ' * n}" for n in range(1, 9)]
+    rows = [(float(len(text)), float(text.count(" ")), 0.5, -1.25) for text in texts]
+    kills = random.Random(SEED).randrange(1, 12)
+
+    async def story() -> None:
+        async with two(tmp_path) as made:
+            last, first = await made.open(2)
+            left = [kills]
+            async with Client.through(first.url, first.api_key, [(last.url, last.api_key)]) as asked:
+
+                async def embed() -> Wei:
+                    for _ in range(4):
+                        found = await asked.embed("storyteller", texts)
+                        assert list(found.vectors) == rows
+                        left[0] -= 1
+                        if left[0] == 0:
+                            first.kill()
+                    return found.bill.cost
+
+                costs = await asyncio.gather(*(embed() for _ in range(4)))
+            await asyncio.wait_for(first.process.wait(), 5)
+            await asyncio.sleep(0.2)
+            [cost] = set(costs)
+            there, here = first.promised(), last.promised()
+            assert (there % cost, here % cost) == (0, 0)
+            assert here > 0
+            # What it had handed out and not yet signed for is the hosts' loss: a moment's work of those four.
+            assert 12 * cost <= there + here <= 16 * cost
+
+    asyncio.run(story())
+
+
 def test_a_program_without_an_event_loop_goes_on_too(tmp_path: Path) -> None:
     def read(first: Gate, last: Gate) -> tuple[str, str]:
         through = http_client(first.url, first.api_key, [(last.url, last.api_key)])
         with OpenAI(base_url=first.url + "/v1", api_key="none", http_client=through, max_retries=0) as asked:
             assert asked.models.list().data
             body: Any = {"model": "storyteller", "messages": MESSAGES, "seed": 7}
-            whole = asked.chat.completions.create(**body)
-            text = ""
+            raw = asked.chat.completions.with_raw_response.create(**body)
+            whole, text = raw.parse(), ""
+            assert raw.headers["x-lading-cost"] == facts([whole.to_dict()])["cost_wei"]
             for event in asked.chat.completions.create(**body, stream=True):
                 text += event.choices[0].delta.content or ""
                 if len(text) > 100 and first.process.returncode is None:

@@ -258,7 +258,7 @@ def test_figures_are_added_up() -> None:
     one, other = Metrics(), Metrics()
     for metrics, count in ((one, 2), (other, 3)):
         metrics.jobs.labels("chat", 'a "quoted" \\ code').inc(count)
-        metrics.first_token.labels("chat").observe(0.02)
+        metrics.first_of("chat").observe(0.02)
         metrics.hosts.set(7)
         metrics.running.set(count)
     text = merged([one.text(), other.text()]).decode()

@@ -6,6 +6,7 @@ Each is a socket on loopback that speaks the bytes that it is told to.
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -107,13 +108,13 @@ async def gates(*modes: Mode) -> AsyncIterator[tuple[list[str], list[dict[str, A
 
             try:
                 if head.startswith("get "):  # whether it lives
-                    await (
-                        asyncio.sleep(60) if mode is silent else write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                    )
+                    await asyncio.sleep(60 if mode in (silent, stands_still) else 0)
+                    await write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 else:
                     size = int(head.split("content-length: ")[1].split("\r\n")[0])
                     asked.append(json.loads(await reader.readexactly(size)))
-                    await mode(asked[-1], write)
+                    form = re.search(r"x-lading-ids: (\S+)", head)
+                    await mode(asked[-1] | {"x-lading-ids": form and form[1]}, write)
             except ConnectionError:
                 pass
             finally:
@@ -192,6 +193,20 @@ def test_all_of_them_are_tried_and_none_that_answers_anything_else_is_believed()
     asyncio.run(story())
 
 
+def test_among_liars_alone_an_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage, "RECONNECT_SECONDS", 0.3)
+
+    async def again_and_again(body: dict[str, Any], write: Write) -> None:
+        await write(HEAD + word(0))
+
+    async def story() -> None:
+        async with gates(again_and_again, another_program) as (urls, _):
+            with pytest.raises(GatewayError, match="is not a Lading coordinator's"):
+                await asyncio.wait_for(ask(urls), 5)
+
+    asyncio.run(story())
+
+
 def test_a_gateway_that_is_alone_and_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passage, "QUIET_SECONDS", 0.05)
 
@@ -219,6 +234,131 @@ def test_where_nothing_began_a_refusal_is_final(mode: Mode, code: str) -> None:
                 await ask(urls)
         assert caught.value.code == code
         assert len(asked) == 1
+
+    asyncio.run(story())
+
+
+def replies(status: str, tree: Any, *, half: bool = False) -> Mode:
+    async def mode(body: dict[str, Any], write: Write) -> None:
+        told = json.dumps(tree).encode()
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(told)}\r\n\r\n".encode()
+        await write(head + told[: len(told) // 2 if half else None])
+
+    return mode
+
+
+async def stands_still(body: dict[str, Any], write: Write) -> None:
+    await asyncio.sleep(60)
+
+
+async def hangs_up(body: dict[str, Any], write: Write) -> None: ...
+
+
+ROWS: Any = {
+    "data": [{"embedding": [0.5, -1.0], "index": 0}],
+    "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    "lading": {"cost_wei": "7", "job": "0x" + "bb" * 32, "hosts": []},
+}
+EMBEDS = replies("200 OK", ROWS)
+LOST: Any = {"error": {"message": "Nobody goes on.", "code": "job_lost"}}
+FULL: Any = {"error": {"message": "All hosts are busy.", "code": "overloaded"}}
+NO_VECTORS: dict[str, Mode] = {
+    "hangs up": hangs_up,
+    "sends half of it": replies("200 OK", ROWS, half=True),
+    "lost the job": replies("502 Bad Gateway", LOST),
+    "is full": replies("503 Service Unavailable", FULL),
+    "is another program": another_program,
+    "says nothing": stands_still,
+}
+
+
+@pytest.mark.parametrize("bad", NO_VECTORS)
+def test_an_embedding_that_did_not_come_is_asked_for_elsewhere(bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage, "QUIET_SECONDS", 0.4)
+    monkeypatch.setattr(passage, "PROBE_SECONDS", 0.4)
+
+    async def story() -> None:
+        async with gates(NO_VECTORS[bad], EMBEDS) as (urls, asked):
+            async with Client.through(urls[0], "a", [(urls[1], "b")]) as client:
+                found = await client.embed("storyteller", ["fox"])
+            assert (found.vectors, found.bill.cost) == (((0.5, -1.0),), 7)
+            through = async_http_client(urls[0], "a", [(urls[1], "b")])
+            async with AsyncOpenAI(
+                base_url=urls[0] + "/v1", api_key="a", http_client=through, max_retries=0
+            ) as package:
+                rows = await package.embeddings.create(model="storyteller", input="fox", encoding_format="float")
+            assert rows.data[0].embedding == [0.5, -1.0]
+        assert len(asked) == 4
+        assert all("seed" not in one and "lading" not in one for one in asked)
+
+    asyncio.run(story())
+
+
+def test_an_embedding_that_nobody_makes_is_an_error_in_words() -> None:
+    async def story() -> None:
+        async with gates(hangs_up, NO_VECTORS["is full"]) as (urls, asked):
+            client = Client.through(urls[0], "a", [(urls[1], "b")])
+            with pytest.raises(GatewayError) as caught:
+                await client.embed("storyteller", ["fox"])
+            await client.close()
+        assert caught.value.code == "overloaded"
+        assert len(asked) == 2, "each is asked once"
+
+    asyncio.run(story())
+
+
+def refuses_the_form(status: str, told: Any) -> Mode:
+    """A gateway from before `x-lading-ids: 2`, with what it said then."""
+    refusal = {"message": "The header x-lading-ids is 0 or 1.", "code": "invalid_value", "param": "x-lading-ids"}
+
+    async def mode(body: dict[str, Any], write: Write) -> None:
+        if body["x-lading-ids"] == "2":
+            await replies("400 Bad Request", {"error": refusal})(body, write)
+        elif isinstance(told, bytes):
+            await write(
+                f"HTTP/1.1 {status}\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".encode() + told
+            )
+        else:
+            await replies(status, told)(body, write)
+
+    return mode
+
+
+PLAIN = b"".join(event({"choices": [{"index": 0, "delta": {"content": one}, "finish_reason": None}]}) for one in WORDS)
+BILLED = PLAIN + end({}).split(b"\n", 1)[1]
+ELDER = refuses_the_form("200 OK", BILLED)
+
+
+def test_an_older_gateway_answers_as_it_always_did() -> None:
+    async def story() -> None:
+        async with gates(ELDER) as (urls, asked):
+            text, bill, notices = await ask(urls)
+            assert (text, bill.cost, notices) == ("".join(WORDS), 6000, 0)
+        assert len(asked) == 2
+        assert asked[0] == asked[1]
+        async with gates(refuses_the_form("200 OK", ROWS)) as (urls, _), Client.through(urls[0], "a") as client:
+            assert (await client.embed("storyteller", ["fox"])).vectors == ((0.5, -1.0),)
+
+    asyncio.run(story())
+
+
+def test_an_older_gateway_is_asked_twice_and_its_second_refusal_is_told() -> None:
+    async def story() -> None:
+        unknown = {"error": {"message": "No such model.", "code": "model_not_found"}}
+        async with gates(refuses_the_form("404 Not Found", unknown), honest) as (urls, asked):
+            with pytest.raises(GatewayError) as caught:
+                await ask(urls)
+            assert (caught.value.code, len(asked)) == ("model_not_found", 2)
+
+    asyncio.run(story())
+
+
+def test_what_an_older_gateway_cannot_go_on_with_another_one_does() -> None:
+    async def story() -> None:
+        async with gates(BAD["breaks off"], ELDER, honest) as (urls, asked):
+            text, bill, notices = await ask(urls)
+        assert (text, bill.output_tokens, notices) == ("".join(WORDS), 6, 2)
+        assert [first_of(one) for one in asked] == [0, 3, 3]
 
     asyncio.run(story())
 

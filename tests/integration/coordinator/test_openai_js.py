@@ -1,4 +1,5 @@
-"""The unmodified `openai` package of npm against the gateway, over loopback: what a consumer's JavaScript does.
+"""The unmodified `openai` package of npm against the gateway, over loopback: what a consumer's JavaScript does, with
+the package alone or over client/js.
 
 Its pinned version is installed the first time, beside the script that uses it. Without Node.js it is a skip with the
 reason, and in CI a failure.
@@ -32,7 +33,7 @@ def installed() -> None:
         missing(f"npm cannot install the openai package: {done.stderr[-500:]}")
 
 
-async def tell(folder: Path) -> Any:
+async def tell(folder: Path, how: str) -> Any:
     """What the script found; the host of the stream that it leaves at the end must hear of it."""
     async with town(folder) as made:
         await made.host("one")
@@ -41,7 +42,7 @@ async def tell(folder: Path) -> Any:
         talker = await made.host("four", Habits(length=50_000, pause=0.01), "talker")
         api_key = await made.session()
         script = await asyncio.create_subprocess_exec(
-            "node", "consumer.mjs", f"{made.url}/v1", api_key, cwd=FOLDER, stdout=-1, stderr=-1
+            "node", "consumer.mjs", f"{made.url}/v1", api_key, how, cwd=FOLDER, stdout=-1, stderr=-1
         )
         out, errors = await asyncio.wait_for(script.communicate(), 60)
         assert script.returncode == 0, errors.decode()[-3000:]
@@ -49,10 +50,10 @@ async def tell(folder: Path) -> Any:
         return json.loads(out)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", params=["alone", "through"])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     installed()
-    return uvloop.run(tell(tmp_path_factory.mktemp("town")))
+    return uvloop.run(tell(tmp_path_factory.mktemp("town"), request.param))
 
 
 def test_chats(found: Any) -> None:

@@ -16,7 +16,7 @@ from lading_coordinator.errors import FolderBusy, LedgerFailed
 from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.postgres import PostgresStore, layouts, shown, translated
-from lading_coordinator.store import Store
+from lading_coordinator.store import STEPS, Store
 from postgres_server import Server, postgres
 from unit.coordinator.test_ledger import Clock, ended
 
@@ -121,7 +121,7 @@ def test_older_tables_go_through_the_steps(kind: str, tmp_path: Path, database: 
 def test_a_step_that_fails_leaves_everything_as_it_was(database: Server, tmp_path: Path) -> None:
     url = database.url()
     PostgresStore(url).close()
-    bad = ("alter table standing add column note text; alter table nowhere add column x text;",)
+    bad = (*STEPS, "alter table standing add column note text; alter table nowhere add column x text;")
     for _ in range(50):
         try:
             with pytest.raises(LedgerFailed):
@@ -134,7 +134,7 @@ def test_a_step_that_fails_leaves_everything_as_it_was(database: Server, tmp_pat
     with pytest.raises(LedgerFailed):
         Store(file, steps=bad)
     store = Store(file)
-    assert store.rows("select * from written_by") == [(0, 0)]
+    assert store.rows("select * from written_by") == [(0, len(STEPS))]
     store.write([("insert into standing values (?,?)", (b"host", b"owner"))])
     store.close()
 

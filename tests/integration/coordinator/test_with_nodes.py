@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from factories import key
+from lading.clockwatch import LOOK_SECONDS
 from lading_coordinator.agents import entry_of
 from lading_coordinator.gateway.connection import Connection, Limits
 from lading_coordinator.main import Coordinator, Outside
 from lading_coordinator.settings import CoordinatorSettings
 from lading_net.clock import run_virtual
+from lading_net.speech import agreed_with
 from lading_node.core import channel as core
+from lading_node.doctor import of_running
 from lading_node.node import Node
-from lading_protocol.ids import to_hex
+from lading_node.status import status
+from lading_protocol.ids import Address, to_hex
 from lading_protocol.receipts import StakeConsent
 from simulation.node_world import AGENT, COIN, MANIFEST, Sea
 from unit.coordinator.world import Answer, Wire, encode
@@ -87,9 +92,9 @@ async def port(folder: Path, **settings: Any) -> AsyncIterator[Port]:
     transport = sea.network.transport(me)
     endpoint = await transport.listen("/ip4/10.9.9.9/tcp/4600")
     base = {"home": str(folder), "audit_period": 2.0, "audit_rate": 1.0}
-    outside = Outside(
-        me, sea.contracts, transport, sea.network.gossip(me), (endpoint,), sea.now, random.Random(1).randbytes
-    )
+    ahead, fresh = settings.pop("ahead", 0.0), random.Random(1).randbytes
+    gossip = sea.network.gossip(me)
+    outside = Outside(me, sea.contracts, transport, gossip, (endpoint,), lambda: sea.now() + ahead, fresh)
     coordinator = Coordinator(msgspec.convert(base | settings, CoordinatorSettings), outside)
     coordinator.catalogue.add(entry_of(AGENT, MANIFEST, 1))  # the sea's toy is registered by another key than it names
     made = Port(sea, coordinator, endpoint)
@@ -321,5 +326,49 @@ def test_logprobs_survive_the_death_of_a_node(tmp_path: Path) -> None:
         assert told == unbroken["logprobs"]["content"]
         assert len(answer.events[-2]["lading"]["parts"]) == 2
         del made.nodes[first]
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(("ahead", "says"), [(-90.0, "it is 90 s later"), (400.0, "it is 400 s earlier"), (5.0, "")])
+def test_a_coordinator_whose_clock_is_off_is_told_by_its_hosts(tmp_path: Path, ahead: float, says: str) -> None:
+    async def story(made: Port) -> None:
+        nodes = [await made.node(name) for name in ("one", "two", "three")]
+        await asyncio.sleep(LOOK_SECONDS)
+        health = (await made.ask("GET", "/healthz")).json
+        page = (await made.ask("GET", "/")).body.decode()
+        if not says:
+            assert health == {"status": "ok"}
+            assert not any(node.clockwatch.words for node in nodes)
+            return
+        words = f"By the clocks of 3 of 3 linked hosts with a stake {says} than by this machine's."
+        assert health["clock"].startswith(words)
+        assert says in page
+        assert f"lading_clock_off_seconds {-ahead}" in (await made.ask("GET", "/metrics")).body.decode()
+        for node in nodes:  # which cannot know who of the two is wrong
+            told = status(node)
+            assert told["clock"].startswith("By the clocks of 1 of 1 coordinators it is ")
+            assert told["clock"] in told["why_not_earning"]
+            assert of_running(told).clock == told["clock"]
+        answer = await made.chat(await made.session())
+        assert answer.status == (200 if abs(ahead) < 120 else 502), "what is signed is judged as ever"
+
+    play(tmp_path, story, ahead=ahead)
+
+
+def test_who_has_no_stake_has_no_say_about_the_time(tmp_path: Path) -> None:
+    class Wrong:
+        def now(self) -> float:
+            return 5.0
+
+        def heard(self, peer: Address, at: int) -> None: ...
+
+    async def story(made: Port) -> None:
+        for name in ("one", "two", "three"):
+            await made.node(name)
+        for n in range(20):
+            stranger = made.sea.network.transport(key(f"stranger {n}"))
+            await agreed_with(await stranger.dial(made.endpoint), clock=Wrong())
+        assert (await made.ask("GET", "/healthz")).json == {"status": "ok"}
 
     play(tmp_path, story)

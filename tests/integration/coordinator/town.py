@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,8 +56,7 @@ class Town:
         return msgspec.convert(base | self.settings, CoordinatorSettings)
 
     def outside(self) -> Outside:
-        fresh = random.Random(3).randbytes
-        return Outside(key(self.name), self.contracts, self.transport, None, (self.endpoint,), time.time, fresh)
+        return Outside(key(self.name), self.contracts, self.transport, None, (self.endpoint,))
 
     async def register(self, name: str) -> tuple[AgentId, TermsId]:
         maker, agent = key("maker"), agent_id(dump(manifest(name)))

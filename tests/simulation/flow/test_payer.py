@@ -40,17 +40,17 @@ def test_a_consumer_that_leaves_at_any_token_pays_for_what_was_delivered(tmp_pat
 def test_a_voucher_that_was_stored_and_never_sent_is_collected(tmp_path: Path, payment: int) -> None:
     async def story(market: Market) -> None:
         purse, made = market.coordinator.purse, 0
-        pay = purse.pay
+        pay = purse.pay_all
 
-        def pay_and_die(*what: Any) -> bytes:
+        def pay_and_die(what: Any) -> list[bytes]:
             nonlocal made
             made += 1
-            packed = pay(*what)
+            packed = pay(what)
             if made == payment:
                 market.crash_coordinator(silently=True)
             return packed
 
-        purse.pay = pay_and_die  # type: ignore[method-assign, assignment]
+        purse.pay_all = pay_and_die  # type: ignore[method-assign]
         answer = await market.consumers["carla"].ask(REQUEST)
         assert answer.ended is None or payment == 3, "only the last payment comes when all is said"
         host = market.hosts["amber"]

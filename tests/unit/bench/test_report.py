@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import page
-from bench.__main__ import run
+from bench.__main__ import commands, run
 from bench.report import BadLine, Line, judge, read, table
 
 GOOD = Line("speed", 4.0, "1/s", "floor", 5.0, 0.8, ">= 0.95 of the reference", False, 3, "two | words")
@@ -86,3 +86,20 @@ def test_a_benchmark_that_is_not_done_in_time_is_ended_with_all_that_it_began() 
     assert time.monotonic() - begun < 20
     assert "not done after" in outcome.trouble
     assert run(["-c", f"print({msgspec.json.encode(Line('a', 1, 's')).decode()!r})"], limit=60).trouble == ""
+
+
+def test_a_benchmark_that_was_never_on_the_page_gets_a_section_and_the_rest_stays(tmp_path: Path) -> None:
+    """Every benchmark that there is has a title, and one section on the page that is in the repository."""
+    path, before = tmp_path / "page.md", page.PAGE.read_text()
+    for name in commands():
+        path.write_text(before)
+        page.write(path, {name: [GOOD]}, "machine three")
+        after = path.read_text()
+        assert f"## {page.TITLES[name]}\n" in after
+        assert after.count(f"<!-- bench {name} -->\nmachine three\n") == 1
+        others = [other for other in commands() if other != name]
+        assert [section(after, other) for other in others] == [section(before, other) for other in others]
+
+
+def section(text: str, name: str) -> str:
+    return text.partition(f"<!-- bench {name} -->")[2].partition(f"<!-- end {name} -->")[0]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from factories import receipt as make_receipt
 from lading.core.continued import Begun, Continued, Rest, Told, line
+from lading_protocol.ids import from_hex
 from lading_protocol.messages import MAX_TOKENS
 
 JOB = "0x" + "ab" * 32
@@ -111,13 +112,13 @@ def test_the_first_receipt_is_the_proof_and_the_last_one_counts() -> None:
     answer.head(HEAD)
     answer.feed(line(Told(0, 0, (4, 5), 1)) + event("hi"))
     for tokens in (1, 33, 64):
-        packed = make_receipt(output_tokens=tokens).pack()
+        packed = make_receipt(output_tokens=tokens, job=from_hex(JOB, 32)).pack()
         marks = b"".join(bytes([tokens, n]) * 16 for n in range(2))
         answer.feed(line(Told(receipt=packed, marks=marks)) + b"\n")
     [last] = answer.receipts.values()
     assert last.packed == packed
     assert len(last.marks) == 1 + 1 + 2
-    assert answer.choices[0].proof == make_receipt(output_tokens=1).pack()
+    assert answer.choices[0].proof == make_receipt(output_tokens=1, job=from_hex(JOB, 32)).pack()
 
 
 LIES = {
@@ -132,6 +133,8 @@ LIES = {
     "more than was announced": line(Told(0, 1, (5,), 0)) + event("x"),
     "an event without a word": event("x"),
     "a receipt that is none": line(Told(receipt=b"short")),
+    "a token with a receipt that is none": line(Told(0, 1, (5,), 1, receipt=b"short")) + event("x"),
+    "a receipt of another job": line(Told(receipt=make_receipt().pack())) + b"\n",
 }
 
 
@@ -144,8 +147,8 @@ def test_who_lies_about_what_it_sends_is_not_believed(lie: str) -> None:
     assert answer.fault is not None
     assert answer.feed(line(Told(0, 1, (5,), 1)) + event("c")) == [], "and nothing after it"
     assert answer.choices[0].ids == [4]
-    body = answer.body({})
-    assert msgspec.convert(body["lading"], Rest).choices[0].ids == [4]
+    rest = msgspec.convert(answer.body({})["lading"], Rest)
+    assert (rest.choices[0].ids, rest.events) == ([4], 1)
 
 
 def test_an_event_without_an_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

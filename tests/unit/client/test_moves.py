@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -32,7 +33,9 @@ from unit.client.toys import (
     prefer,
     simulate,
     text_of,
+    watch,
     world,
+    written,
 )
 
 
@@ -251,28 +254,24 @@ def test_an_answer_that_the_consumer_has_whole_costs_nothing_and_more_than_that_
 
 
 @pytest.mark.parametrize("works_until", range(4))
-def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_it_can(works_until: int) -> None:
+def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_it_can(
+    works_until: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "purse.sqlite"
+
     async def play() -> None:
-        async with world(honest) as w:
-            real, calls, whole = w.purse.pay, [0], True
-
-            def pay(*arguments: object) -> bytes:
-                nonlocal whole
-                calls[0] += 1
-                if calls[0] > works_until:
-                    whole = False
-                    raise PurseError("The disk is full.")
-                return real(*arguments)  # type: ignore[arg-type]
-
-            w.purse.pay = pay  # type: ignore[method-assign]
+        async with world(honest, purse=file) as w:
+            watch(file, works_until)
             with suppress(LadingError):
                 await ask(w)
             await asyncio.sleep(0.1)
+            whole = w.dispatcher.funds.tab.trouble is None
+            assert whole == (works_until == 3), "it takes three vouchers"
             assert len(w.ended) == whole, "an account is reported when its vouchers are on the disk"
             if not whole:
                 with pytest.raises(PurseError):
                     await ask(w, "another")
-            w.purse.pay = real  # type: ignore[method-assign]
+            watch(file)
             await asyncio.sleep(2)
             [account] = w.ended
             [part] = account.parts
@@ -300,24 +299,20 @@ def test_every_answer_is_paid_a_moment_after_its_end_though_nobody_looks() -> No
     simulate(play)
 
 
-def test_answers_that_end_within_a_moment_are_paid_with_one_voucher() -> None:
+def test_answers_that_end_within_a_moment_are_paid_with_one_voucher(tmp_path: Path) -> None:
+    file = tmp_path / "purse.sqlite"
+
     async def play() -> None:
         patient = Host(key("patient"), honest)
         detail = msgspec.structs.replace(patient.offer.detail, credit=1000)
         patient.offer = with_changes(patient.offer, detail=detail)
-        async with world(patient) as w:
+        async with world(patient, purse=file) as w:
             await ask(w, "first")
-            real, signed = w.purse.pay, [0]
-
-            def pay(*arguments: object) -> bytes:
-                signed[0] += 1
-                return real(*arguments)  # type: ignore[arg-type]
-
-            w.purse.pay = pay  # type: ignore[method-assign]
+            watch(file)
             await asyncio.sleep(1)
             await asyncio.gather(*(ask(w, f"job {n}") for n in range(12)))
             await asyncio.sleep(1)
-            assert signed[0] <= 2
+            assert 1 <= written(file) <= 2
             assert patient.paid == w.promised(patient) == sum(ended.cost for ended in w.ended)
             assert patient.left == len(patient.opened) == 13
 

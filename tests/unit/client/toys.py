@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -194,6 +195,28 @@ async def world(
     for transport in [mine, *transports]:
         await transport.close()
     held.close()
+
+
+def watch(purse: Path, room: int = 1 << 30) -> None:
+    """From now on counts the vouchers that are written into this file, and lets so many in."""
+    with closing(sqlite3.connect(purse)) as file:
+        file.executescript(
+            f"""
+            drop trigger if exists watch; create table if not exists written (n integer);
+            delete from written; insert into written values (0);
+            create trigger watch before insert on channels when new.voucher is not coalesce((select voucher
+            from channels where signer=new.signer and host=new.host and terms=new.terms and epoch=new.epoch), x'')
+            begin
+                update written set n = n + 1;
+                select raise(abort, 'the disk is full') from written where n > {room};
+            end;
+            """
+        )
+
+
+def written(purse: Path) -> int:
+    with closing(sqlite3.connect(purse)) as file:
+        return int(file.execute("select n from written").fetchone()[0])
 
 
 def simulate(play: Callable[[], Awaitable[None]]) -> None:

@@ -88,13 +88,14 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 
 
 class Habits(msgspec.Struct, frozen=True):
-    """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens the link is gone. It `refuses` every
-    job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an audit's; `salt` is
-    shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its receipts may be for
-    the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A `mute` one ends
-    without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many and
-    refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them. Its offers
-    name its `region` and `endpoint`. One that does not bind is of an older program and signs each receipt at once."""
+    """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens (or vectors) the link is gone,
+    `fails_after` so many its engine breaks. It `refuses` every job, or `swaps` the model (other tokens than an honest
+    host's). `verdict` and `worst` override an audit's; `salt` is shown in place of the one that sealed it. What it
+    `says` stands in place of the toy's words. Its receipts may be for the agent that it `signs_for`, and with `halves`
+    a character of every frame is cut through. A `mute` one ends without a token, an `untold` one keeps how likely they
+    were to itself. With `slots` it has so many and refuses when they are taken; else it takes all. Only if it
+    `takes_fees` does it say that it knows them. Its offers name its `region` and `endpoint`. One that does not bind is
+    of an older program and signs each receipt at once."""
 
     length: int = 12
     pause: float = 0.0
@@ -354,8 +355,21 @@ class _Attempt:
 
     async def embed(self) -> None:
         self.messages.send(Accept(len(self.prompt), prompt_hash(self.prompt)))
-        self.data = vectors_of(self.opening.request.inputs)  # type: ignore[union-attr]
-        self.messages.send(Vectors(0, WIDTH, self.data))
+        inputs, habits = self.opening.request.inputs, self.host.habits  # type: ignore[union-attr]
+        for row in range(len(inputs) + 1):
+            if habits.pause:
+                await self.messages.drain()
+                await asyncio.sleep(habits.pause)
+            if row == habits.dies_after and self.host.link is not None:
+                await self.messages.drain()
+                await self.host.transport.close()
+                return
+            if row == habits.fails_after:
+                self.messages.send(Fail("engine_crashed", "The toy broke."))
+                return
+            if row < len(inputs):
+                self.messages.send(Vectors(row, WIDTH, vectors_of(inputs[row : row + 1])))
+                self.data += vectors_of(inputs[row : row + 1])
         self.messages.send(Done(self.receipt(Finish.STOP)))
 
     def receipt(self, finish: Finish) -> bytes:

@@ -1,6 +1,7 @@
 """The HTTP connection by itself: keep-alive, pipelining, chunked bodies, limits, timeouts, and hostile bytes."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -258,6 +259,41 @@ def test_who_answers_without_a_task_hears_that_the_client_is_gone() -> None:
     wired(story, app=app)
 
 
+def test_a_client_that_goes_in_the_turn_in_which_it_asked_is_not_answered() -> None:
+    async def story(wire: Wire) -> None:
+        wire.send(encode("POST", "/a", b"1"))
+        wire.hang_up()
+        await asyncio.sleep(1)
+        assert wire.read() == b""
+
+    wired(story)
+
+
+def test_an_idle_connection_holds_nothing_of_what_it_was_asked() -> None:
+    async def story(wire: Wire) -> None:
+        for path in ("/a", "/refuse", "/stream", "/a"):
+            wire.send(encode("POST", path, b"1"))
+            await wire.answer()
+        await asyncio.sleep(1)
+        gc.collect()
+        assert [one for one in gc.get_objects() if type(one) in (Request, Reply)] == []
+
+    gc.collect()
+    wired(story)
+
+
+def test_an_answer_that_is_cancelled_from_elsewhere_ends_the_connection() -> None:
+    async def gone(request: Request, reply: Reply) -> None:
+        raise asyncio.CancelledError
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a"))
+        await asyncio.sleep(1)
+        assert wire.closed
+
+    wired(story, app=gone)
+
+
 def test_what_stands_behind_the_last_request_is_not_asked() -> None:
     app = Callbacks()
 
@@ -297,6 +333,26 @@ def test_pieces_of_one_turn_leave_as_one_chunk_at_its_end() -> None:
         assert wire.read() == b"0\r\n\r\n"
 
     wired(story, app=Callbacks())
+
+
+def test_what_is_said_leaves_at_once_with_all_before_it() -> None:
+    def app(request: Request, reply: Reply) -> None:
+        reply.start(200, b"text/plain")
+        reply.write(b"one ")
+        reply.say(b"two ")
+        reply.say(b"")
+        reply.write(b"three ")
+        asyncio.get_running_loop().call_later(1, reply.end, b"four")
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a"))
+        assert wire.read().endswith(b"\r\n\r\n8\r\none two \r\n")
+        await asyncio.sleep(0.1)
+        assert wire.read() == b"6\r\nthree \r\n"
+        await asyncio.sleep(1)
+        assert wire.read() == b"4\r\nfour\r\n0\r\n\r\n"
+
+    wired(story, app=app)
 
 
 @settings(max_examples=60)

@@ -190,6 +190,25 @@ def test_embeddings_both_ways(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("how", ["dies_after", "fails_after"])
+def test_an_embedding_whose_host_is_lost_is_made_by_another_and_paid_once(play: Play, how: str, at: int) -> None:
+    async def story(world: World) -> None:
+        await world.host("cheap", Habits(price_in=500_000, **{how: at}))  # type: ignore[arg-type]
+        dear = await world.host("dear")
+        body = {"model": "storyteller", "input": ["a b", "c"]}
+        answer = await world.ask("POST", "/v1/embeddings", body, await world.session())
+        assert [row["embedding"] for row in answer.json["data"]] == [[3.0, 1.0, 0.5, -1.25], [1.0, 0.0, 0.5, -1.25]]
+        assert answer.headers["x-lading-cost"] == str(attempt_amount(PRICE, 3, 0, 0))
+        world.coordinator.dispatcher.funds.tab.sign_all()
+        held = world.coordinator.purse.channels(dear.served[-1].signer)  # type: ignore[arg-type]
+        promised = {one.host: channel.cumulative for one, channel in held}
+        assert promised.pop(dear.key.address) == attempt_amount(PRICE, 3, 0, 0)
+        assert not any(promised.values())
+
+    play(story)
+
+
 def test_models_with_prices(play: Play) -> None:
     async def story(world: World) -> None:
         assert (await world.ask("GET", "/v1/models")).json == {"object": "list", "data": []}

@@ -45,11 +45,18 @@ def test_every_wish_reaches_the_job() -> None:
     assert said(max_price_input="5", max_price_output="6").max_price == Price(Wei(5), Wei(6))
 
 
+def test_who_asks_in_a_form_of_a_later_version_gets_the_newest_that_is_known() -> None:
+    assert [said(ids=one).ids for one in ("0", "1", "2", "3", "17")] == [0, 1, 2, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("band", "urgent"),
         ("hedge", "perhaps"),
+        ("ids", "all"),
+        ("ids", "-1"),
+        ("ids", "9" * 31),
         ("tier", "X"),
         ("assurance", "exact;measured"),
         ("region", "e u"),

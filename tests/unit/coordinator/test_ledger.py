@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,24 @@ def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(LedgerFailed):
         Store(path)
     assert sqlite3.sqlite_version
+
+
+def test_an_older_ledger_loses_the_indexes_that_were_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("delete from written_by")
+        older.execute("create index parts_by_round on parts (round)")
+        older.execute("create index parts_to_anchor on parts (job, attempt) where round is null and leaf is not null")
+        older.commit()
+    store = Store(path)
+    named = {name for (name,) in store.rows("select name from sqlite_master where type='index' and tbl_name='parts'")}
+    assert {name for name in named if not name.startswith("sqlite")} == {
+        "parts_by_leaf",
+        "parts_in_round",
+        "parts_in_none",
+    }
+    store.close()
 
 
 def test_one_daemon_on_a_folder(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from factories import key, known_offer
 from lading.blobs import BlobStore, serve_blobs
+from lading.dispatch import Directory
 from lading.dispatch.purse import ChannelKey, Purse
 from lading_coordinator import peers
 from lading_coordinator.peers import settle_handler
-from lading_coordinator.standing import BARRED_AT_ONCE
+from lading_coordinator.standing import BARRED_AT_ONCE, LIST_AGAIN_SECONDS, LIST_SECONDS, Standing
+from lading_coordinator.store import Store
 from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol import VERSION
@@ -169,7 +171,8 @@ def test_gossiped_offers_are_known_and_served_to_anyone(play: Play) -> None:
 
 
 def test_offers_of_made_up_hosts_fill_no_more_than_their_share(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "MAX_GOSSIPED", 30)
+    monkeypatch.setattr(peers, "MAX_GOSSIPED", 60)
+    monkeypatch.setattr(peers, "MAX_OF_STRANGERS", 30)
 
     async def story(world: World) -> None:
         vandal = world.net.gossip(key("vandal"))
@@ -181,6 +184,45 @@ def test_offers_of_made_up_hosts_fill_no_more_than_their_share(play: Play, monke
         assert world.coordinator.directory.size == 30
         await world.host("linked")
         assert key("linked").address in {one.host for one in world.coordinator.gateway.models.live(world.agent)}
+        for number in range(3):  # who has a stake finds a place, though it never was linked here
+            await world.stake(key(f"somebody {number}"))
+        await asyncio.sleep(3)
+        for number in range(3):
+            honest = known_offer(key(f"somebody {number}"), domain, agent=world.agent, terms=world.terms, now=now)
+            await vandal.publish(TOPIC_OFFERS, encode(honest.advert))
+        await asyncio.sleep(0.5)
+        held = {one.host for one in world.coordinator.directory.offers()}
+        assert {key(f"somebody {number}").address for number in range(3)} <= held
+
+    play(story)
+
+
+def test_who_has_a_stake_is_known_without_a_question_about_each(play: Play, tmp_path: Path) -> None:
+    """A coordinator that starts late reads the chain's list, and again later; while the chain is away it keeps it."""
+
+    async def story(world: World) -> None:
+        staked = [key(f"operator {number}") for number in range(40)]
+        for who in staked:
+            await world.stake(who)
+        directory = Directory(needs_beats=True)
+        late = Standing(Store(tmp_path / "late.sqlite"), world.contracts.staking, directory, world.clock)
+        assert not late.has_stake(staked[0].address)
+        world.chain.down = True
+        listing = asyncio.create_task(late.list_all())
+        await asyncio.sleep(1)
+        world.chain.down = False
+        await asyncio.sleep(LIST_AGAIN_SECONDS + 5)
+        assert all(late.has_stake(who.address) for who in staked)
+        assert not late.has_stake(key("nobody").address)
+        owner = key("owner of " + staked[3].address.hex())
+        await world.contracts.staking.request_unstake(owner, staked[3].address, 2000 * 10**18)
+        world.chain.down = True
+        await asyncio.sleep(LIST_SECONDS)
+        assert late.has_stake(staked[3].address)
+        world.chain.down = False
+        await asyncio.sleep(LIST_AGAIN_SECONDS + 5)
+        assert [who for who in staked if not late.has_stake(who.address)] == [staked[3]]
+        listing.cancel()
 
     play(story)
 

@@ -15,7 +15,8 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_net.speech import agreed_with, serve_speech
 from lading_protocol import OLDEST, VERSION
-from lading_protocol.speech import OURS, SPEECH, Agreed, Speech, agree
+from lading_protocol.ids import Address
+from lading_protocol.speech import FEATURES, MOST_FEATURES, OURS, SPEECH, Agreed, Speech, agree, dated, time_of
 
 speeches = st.builds(
     lambda newest, before, features: Speech(max(1, newest - before), newest, tuple(features)),
@@ -81,6 +82,49 @@ def test_later_features_and_later_programs_are_no_error() -> None:
     later = Speech(VERSION, VERSION + 1, (*OURS.features, "dreams"))
     assert spoken(later, OURS) == Agreed(VERSION, frozenset(OURS.features))
     assert (OURS.oldest, OURS.newest) == (OLDEST, VERSION)
+
+
+class Watch:
+    """A clock that is ahead of the network's, and what it heard."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+        self.said: list[tuple[bytes, int]] = []
+
+    def now(self) -> float:
+        return 1000.0 + self.ahead
+
+    def heard(self, peer: Address, at: int) -> None:
+        self.said.append((peer, at))
+
+
+def test_each_side_hears_what_time_it_is_on_the_other() -> None:
+    async def main() -> None:
+        network = MemoryNetwork()
+        one, other = network.transport(key("one")), network.transport(key("other"))
+        mine, theirs = Watch(0), Watch(77.9)
+        serve_speech(other, clock=theirs)
+        link = await one.dial(await other.listen("/ip4/10.0.0.1/tcp/4101"))
+        assert await agreed_with(link, clock=mine) == Agreed(VERSION, frozenset(FEATURES))
+        assert (mine.said, theirs.said) == ([(key("other").address, 1077)], [(key("one").address, 1000)])
+        assert await agreed_with(link) == Agreed(VERSION, frozenset(FEATURES)), "one of before does not say"
+        assert len(theirs.said) == 1
+        serve_speech(other)
+        await agreed_with(link, clock=mine)
+        assert len(mine.said) == 1
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("said", ["at:", "at:-5", "at:1e9", "at:\u0663", "at: 5"])
+def test_what_is_no_time_is_none(said: str) -> None:
+    assert time_of(Speech(1, 1, (said,))) is None
+
+
+def test_the_time_takes_no_other_feature_s_place() -> None:
+    full = Speech(1, 1, tuple(f"f{n}" for n in range(MOST_FEATURES)))
+    assert dated(full, 5.5) is full
+    assert time_of(dated(OURS, 5.5)) == 5
 
 
 def test_garbage_is_no_answer() -> None:

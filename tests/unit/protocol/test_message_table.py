@@ -64,7 +64,8 @@ def table() -> str:
         one
         for module in (requests, messages, losses, summaries)
         for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__module__ == module.__name__
+        if isinstance(one, type) and issubclass(one, msgspec.Struct)
+        if one.__module__.removesuffix("_records") == module.__name__  # where they are when it is compiled
         if one.__struct_config__.array_like and not issubclass(one, Signable)
     ]
     here = [one for one in here if one.__struct_fields__ or one.__struct_config__.tag is not None]

@@ -1,8 +1,16 @@
-// What a consumer's own JavaScript does, with OpenAI's package as it is: each story's findings go to stdout as JSON.
+// What a consumer's own JavaScript does, with OpenAI's package as it is, by itself or over client/js: each story's
+// findings go to stdout as JSON.
 import OpenAI from "openai";
+import { fetchThrough } from "../../../../client/js/openai.mjs";
 
-const [baseURL, apiKey] = process.argv.slice(2);
-const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
+const [baseURL, key, how] = process.argv.slice(2);
+
+function consumer(apiKey) {
+  const over = how === "through" ? { fetch: fetchThrough([{ baseURL, apiKey }]) } : {};
+  return new OpenAI({ baseURL, apiKey, maxRetries: 0, ...over });
+}
+
+const client = consumer(key);
 const model = "storyteller";
 const messages = [{ role: "user", content: "tell me a story" }];
 const parameters = {
@@ -87,9 +95,8 @@ found.models = (await client.models.list()).data.map((one) => one.id);
 found.refused = await refusal(() => client.chat.completions.create({ model: "nope", messages }));
 found.echo = await refusal(() => client.completions.create({ model, prompt: "a", echo: true }));
 found.stored = await refusal(() => client.responses.create({ model, input: "a", previous_response_id: "resp_1" }));
-found.stranger = await refusal(() => new OpenAI({ baseURL, apiKey: "lk_nobody", maxRetries: 0 }).models.list());
-found.strangerChat = await refusal(() =>
-  new OpenAI({ baseURL, apiKey: "lk_nobody", maxRetries: 0 }).chat.completions.create({ model, messages }));
+found.stranger = await refusal(() => consumer("lk_nobody").models.list());
+found.strangerChat = await refusal(() => consumer("lk_nobody").chat.completions.create({ model, messages }));
 found.broken = await refusal(async () => {
   for await (const _ of await client.chat.completions.create({ model: "breaker", messages, stream: true }));
 });
