@@ -313,8 +313,8 @@ def _part_row(ended: Ended, part: Part) -> tuple[Any, ...]:
         part.first,
         part.tokens,
         str(part.amount),
-        bytearray(packed) if packed is not None else None,
-        bytearray(packed_leaf(packed)) if packed is not None else None,
+        bytearray(packed) if packed else None,
+        bytearray(packed_leaf(packed)) if packed else None,
     )
 
 

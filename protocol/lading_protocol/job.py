@@ -12,6 +12,7 @@ from typing import Final, assert_never
 import msgspec
 
 from lading_protocol.claims import BARE as BARE
+from lading_protocol.claims import CLOCK_SKEW as CLOCK_SKEW
 from lading_protocol.claims import LIED, check_receipt, lied, price_of
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
