@@ -36,3 +36,8 @@ def test_no_compiled_module_has_what_is_compiled_to_something_else(path: Path) -
 def test_a_value_in_a_class_with_a_base_is_named() -> None:
     source = "class Lie(Failure):\n  code = 'lied'\n  MOST: Final = 3\n\nclass Free:\n  code = 'free'\n"
     assert oddities(source) == ["line 2: a value in a class that has a base"]
+
+
+def test_an_attribute_that_is_set_from_one_set_before_it_in_the_same_breath_is_named() -> None:
+    source = "state.now, state.before = None, state.now\nold, state.now = state.now, None\n"
+    assert oddities(source) == ["line 1: attributes are set together, one from another"]
