@@ -351,14 +351,16 @@ class Directory:
     def _add_readers(self, agent: AgentId, band: Band, read: dict[Address, int], near: list[Scored]) -> None:
         """Hosts that have read the prompt's beginning and cost as little, beside those that were drawn."""
         drawn = {entry.host.address for entry, _, _ in near}
-        filters = band.aim.filters
+        aim, filters = band.aim, band.aim.filters
+        insists = filters.tiers or filters.region or filters.assurance
         for host in read:
             for entry in self._entries(host) if host not in drawn else ():
-                region = entry.home.region
-                if entry.known.agent != agent or unfit_for(entry.known, region, band.aim):
+                known, region = entry.known, entry.home.region
+                if known.agent != agent:
                     continue
                 steps = distance(filters.near, region)
-                if (score := band.take(entry, FAR[steps])) is not None:
+                score = band.take(entry, FAR[steps])
+                if score is not None and not (insists and unfit_for(known, region, aim)):
                     near.append((entry, score, steps))
 
     def has_host(self, agent: AgentId, want: Want, now: float) -> bool:
