@@ -11,6 +11,7 @@ import msgspec
 from factories import key, network, with_changes
 from lading.core.failover import Limits
 from lading.dispatch import Ask, Directory, Dispatcher, Ended, Moved, Payer, Piece, Purse
+from lading.dispatch.events import Event
 from lading_net.ports import Transport
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import JobId, Wei
@@ -79,34 +80,14 @@ class Fleet:
     async def _stream(self, number: int, tally: Tally, *, real: bool) -> None:
         request, job = request_of(number, real=real), JobId(sha256(f"job {number}".encode()))
         payer = Payer(PAYER, PAYER.address, Wei(10**15))
-        ids: list[int] = []
-        text, last, moved, ended = [], 0.0, False, None
+        reader = _Reader(number, tally, self.directory)
         try:
-            async for event in self.dispatcher.run(payer, Ask(self.hosts[0].offer.agent, request), job):
-                match event:
-                    case Piece():
-                        now = time.perf_counter()
-                        if last:
-                            (tally.gaps if moved else tally.steady).append(now - last)
-                        if event.first != len(ids):
-                            tally.wrong.append(f"{number}: index {event.first} where {len(ids)} is next")
-                        last, moved = now, False
-                        ids += event.ids
-                        text.append(event.text)
-                    case Moved():
-                        moved = True
-                        liar = self.directory.host(event.host)  # on purpose, for as long as the run lasts
-                        liar.lied_until, liar.forgiven = 0.0, 0
-                        self.directory.forgive(event.host, time.time())
-                    case Ended():
-                        ended = event
-                    case _:
-                        pass
+            await self.dispatcher.carry(payer, Ask(self.hosts[0].offer.agent, request), reader, job)
         except LadingError as error:
             tally.wrong.append(f"{number}: {error}")
         tally.streams += 1
-        tally.tokens += len(ids)
-        self._compare(number, request, job, (ids, "".join(text), ended), tally)
+        tally.tokens += len(reader.ids)
+        self._compare(number, request, job, (reader.ids, "".join(reader.text), reader.ended), tally)
 
     def _compare(
         self, number: int, request: ChatRequest, job: JobId, got: tuple[list[int], str, Ended | None], tally: Tally
@@ -132,6 +113,44 @@ class Fleet:
             at += part.tokens
         if at != len(ended.emitted):
             tally.wrong.append(f"{number}: {at} tokens are paid of {len(ended.emitted)}")
+
+
+class _Reader:
+    """Hears what becomes of one stream. Hosts that broke may be chosen again at once: they break on purpose, for as long
+    as the run lasts."""
+
+    full = False
+
+    def __init__(self, number: int, tally: Tally, directory: Directory) -> None:
+        self._number, self._tally, self._directory = number, tally, directory
+        self._last, self._moved = 0.0, False
+        self.ids: list[int] = []
+        self.text: list[str] = []
+        self.ended: Ended | None = None
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case Piece():
+                now = time.perf_counter()
+                if self._last:
+                    (self._tally.gaps if self._moved else self._tally.steady).append(now - self._last)
+                if event.first != len(self.ids):
+                    self._tally.wrong.append(f"{self._number}: index {event.first} where {len(self.ids)} is next")
+                self._last, self._moved = now, False
+                self.ids += event.ids
+                self.text.append(event.text)
+            case Moved():
+                self._moved = True
+                liar = self._directory.host(event.host)
+                liar.lied_until, liar.forgiven = 0.0, 0
+                self._directory.forgive(event.host, time.time())
+            case Ended():
+                self.ended = event
+            case _:
+                pass
+
+    async def drain(self) -> None:
+        """It is never full."""
 
 
 def request_of(number: int, *, real: bool) -> ChatRequest:
