@@ -116,8 +116,8 @@ class Fleet:
 
 
 class _Reader:
-    """Hears what becomes of one stream. Hosts that broke may be chosen again at once: they break on purpose, for as long
-    as the run lasts."""
+    """Hears what becomes of one stream. Hosts that broke may be chosen again at once: they break on purpose, as long as
+    the run lasts."""
 
     full = False
 
