@@ -5,6 +5,7 @@ with what its running jobs may still cost, stays within its lock.
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import aclosing
 
 import pytest
@@ -36,8 +37,8 @@ class Watched(Purse):
     owner: Dispatcher
     looks = 0
 
-    def pay(self, secret: PrivateKey, key: ChannelKey, more: int) -> bytes:
-        signed = super().pay(secret, key, more)
+    def pay_all(self, promises: Iterable[tuple[PrivateKey, ChannelKey, int]]) -> list[bytes]:
+        signed = super().pay_all(promises)
         self.look()
         return signed
 
@@ -48,9 +49,11 @@ class Watched(Purse):
 
     def look(self) -> None:
         self.looks += 1
-        held = self.channels(PAYER.address)
+        others, self.before_look = self.before_look, lambda: None  # which would sign again what is being signed
+        held, locked = self.channels(PAYER.address), self.locked(PAYER.address)
+        self.before_look = others
         assert sum(channel.locked for _, channel in held) <= self.limit
-        assert self.locked(PAYER.address) <= self.limit
+        assert locked <= self.limit
         for _, channel in held:
             assert channel.cumulative <= channel.locked
 
@@ -83,6 +86,7 @@ async def _story(jobs: list[tuple[int, float, int | None]], deaths: list[int | N
         purse.quiet()
         spent = sum(channel.cumulative for _, channel in purse.channels(PAYER.address))
         assert spent == sum(ended.cost for ended in w.ended) <= limit
+        assert purse.looks >= (spent > 0)
         assert w.dispatcher.reserved == {}
         for missing in payers:
             assert missing is None or missing > 0
