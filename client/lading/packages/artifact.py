@@ -6,7 +6,6 @@ left out: one agent always makes the same artifact. See the OCI image specificat
 """
 
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -138,6 +137,8 @@ def _write_folder(place: Path, files: Sequence[tuple[str, int, bytes | Path]]) -
 
 
 def _write_tar(place: Path, files: Sequence[tuple[str, int, bytes | Path]]) -> None:
+    import tarfile  # for who exports; hosts and coordinators do without
+
     with tarfile.open(place, "x", format=tarfile.GNU_FORMAT) as tar:
         for name, size, data in files:
             entry = tarfile.TarInfo(name)
