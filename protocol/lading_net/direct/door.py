@@ -15,9 +15,10 @@ from struct import pack
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 512
-_CALLERS_A_TURN = 3
-# Seconds in which callers gather after one was refused: a flood wakes us seldom and takes little of a turn.
-_REST = 0.005
+_CALLERS_A_TURN = 16
+_REST = (
+    0.02  # seconds in which callers gather, after one was refused: a flood wakes us seldom, and the others wait so long
+)
 _PAUSE = 0.2  # seconds without new callers, when the system has no room for one
 _RESET = pack("ii", 1, 0)  # SO_LINGER: a reset instead of an end in good order, and nothing is kept of the connection
 
