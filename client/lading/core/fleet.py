@@ -223,9 +223,8 @@ class Fleet:
         while self._regained:
             host = self._regained.popleft()
             host.queued, host.filed = False, host.grade
-            for entry in host.entries:
-                if entry.until > now:
-                    entry.home.file(entry, host.grade)
+            for entry in host.entries:  # one that is over now counts as such until it is extended
+                entry.home.file(entry, host.grade if entry.until > now else DEAD)
 
     def _turn_back(self, now: float) -> None:
         self._now = now
