@@ -41,10 +41,10 @@ from lading_coordinator.audits.rounds import Rounds, Sources, Timing
 from lading_coordinator.audits.twins import Twins
 from lading_coordinator.chainwatch import ChainWatch
 from lading_coordinator.core.admission import Admission
-from lading_coordinator.core.admission import Bounds as Queue
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.core.catalogue import Catalogue
 from lading_coordinator.core.fees import FeePolicy
+from lading_coordinator.core.lanes import Bounds as Queue
 from lading_coordinator.core.shares import Shares
 from lading_coordinator.entropy import Entropy
 from lading_coordinator.errors import LedgerFailed

@@ -18,7 +18,8 @@ from lading.core.matching import BEAT_LIMIT, Filters, Want, aim_of, output_bound
 from lading.dispatch import Ask, Dispatcher, Ended, Listener, Moved, Payer, Piece, Started
 from lading.dispatch.dispatcher import Event
 from lading.errors import NoHost, OutOfFunds
-from lading_coordinator.core.admission import INTERACTIVE, Admission, Band, Room, Shed, Ticket
+from lading_coordinator.core.admission import Admission
+from lading_coordinator.core.lanes import INTERACTIVE, Band, Room, Shed, Ticket
 from lading_coordinator.errors import ApiError
 from lading_coordinator.metrics import Metrics
 from lading_protocol.ids import Address, AgentId, JobId, Wei

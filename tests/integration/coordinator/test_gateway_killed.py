@@ -6,6 +6,7 @@ gateway had signed by then is never more than what the consumer was told, and le
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -63,6 +64,16 @@ class Gate:
 
     def kill(self, how: int = signal.SIGKILL) -> None:
         self.process.send_signal(how)
+
+    def dies_after(self, events: int) -> Callable[[], None]:
+        """Calling what this returns so many times kills it."""
+        left = itertools.count(events - 1, -1)
+
+        def heard() -> None:
+            if next(left) == 0:
+                self.kill()
+
+        return heard
 
     def promised(self) -> int:
         """All that was ever signed here."""
@@ -203,13 +214,7 @@ def test_the_package_goes_on_at_another_gateway(tmp_path: Path) -> None:
             async with client(last, first) as alone:
                 whole = {one: await ask(alone, *one, lambda: None) for one in sorted(set(asked))}
             await asyncio.sleep(0.2)  # its last vouchers are on the disk
-            before, left = last.promised(), [events]
-
-            def heard() -> None:
-                left[0] -= 1
-                if left[0] == 0:
-                    first.kill()
-
+            before, heard = last.promised(), first.dies_after(events)
             async with client(first, last) as both:
                 found = await asyncio.gather(*(ask(both, *one, heard) for one in asked))
             await asyncio.wait_for(first.process.wait(), 5)
@@ -240,16 +245,14 @@ def test_embeddings_are_made_elsewhere_and_paid_once(tmp_path: Path) -> None:
     async def story() -> None:
         async with two(tmp_path) as made:
             last, first = await made.open(2)
-            left = [kills]
+            heard = first.dies_after(kills)
             async with Client.through(first.url, first.api_key, [(last.url, last.api_key)]) as asked:
 
                 async def embed() -> Wei:
                     for _ in range(4):
                         found = await asked.embed("storyteller", texts)
                         assert list(found.vectors) == rows
-                        left[0] -= 1
-                        if left[0] == 0:
-                            first.kill()
+                        heard()
                     return found.bill.cost
 
                 costs = await asyncio.gather(*(embed() for _ in range(4)))

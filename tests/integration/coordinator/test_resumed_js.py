@@ -89,13 +89,7 @@ def test_the_package_goes_on_at_another_gateway(tmp_path: Path) -> None:
             last, first = await made.open(2)
             whole = (await node("resumed.mjs", ask(last, asked=asked)))["heard"]
             await asyncio.sleep(0.2)  # its last vouchers are on the disk
-            before, left = last.promised(), [events]
-
-            def heard() -> None:
-                left[0] -= 1
-                if left[0] == 0:
-                    first.kill()
-
+            before, heard = last.promised(), first.dies_after(events)
             found = await node("resumed.mjs", ask(first, last, asked=asked), heard)
             await asyncio.wait_for(first.process.wait(), 5)
             for form, answer, undisturbed in zip(asked, found["heard"], whole, strict=True):

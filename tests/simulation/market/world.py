@@ -15,7 +15,8 @@ import numpy as np
 
 from lading.core.failover import Failover, Limits, weight_of
 from lading.core.matching import BAND, FAR, distance
-from lading_coordinator.core.admission import Admission, Band, Bounds, Room, Shed, Ticket
+from lading_coordinator.core.admission import Admission
+from lading_coordinator.core.lanes import Band, Bounds, Room, Shed, Ticket
 from lading_node.core.preemption import Occupant, Rules, begins, choose_victim
 from lading_protocol.messages import BATCH, INTERACTIVE
 from simulation.market.routers import Oracle, Router

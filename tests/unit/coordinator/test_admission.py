@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lading_coordinator.core.admission import Admission, Band, Bounds, Room, Shed, Ticket
+from lading_coordinator.core.admission import Admission
+from lading_coordinator.core.lanes import Band, Bounds, Room, Shed, Ticket
 
 LANE = b"agent"
 FULL = Room(4, 0)

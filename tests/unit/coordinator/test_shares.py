@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lading_coordinator.core.admission import Admission, Band, Bounds, Room, Shed, Ticket
+from lading_coordinator.core.admission import Admission
+from lading_coordinator.core.lanes import Band, Bounds, Room, Shed, Ticket
 from lading_coordinator.core.shares import Allowed, Load, allowed
 from lading_coordinator.workers.place import Place, Role
 from lading_coordinator.workers.tally import Tally
