@@ -32,8 +32,6 @@ LOOK_SECONDS: Final = 0.002
 LONGEST_LOOK: Final = 1.0
 # How many tokens in a row are waited for with the same patience.
 STEADY: Final = 32
-
-
 _CANCELLED: Final = Finish.CANCELLED
 
 
