@@ -30,6 +30,7 @@ CHOSEN = (
     "unit/protocol/test_eip712.py",
     "unit/protocol/test_job.py",
     "unit/protocol/test_message_table.py",
+    "unit/protocol/test_native.py",
     "unit/protocol/test_nesting.py",
     "property/test_client_purse.py",
     "property/test_dialects.py",
@@ -56,7 +57,12 @@ NOT = (
     "integration/net_direct/test_relay.py::test_what_a_caller_said_before_it_was_gone_arrives",
     "integration/net_direct/test_relay.py::test_a_relay_cannot_pass_another_peer_off",
 )
-_LOOK = "from lading_net.direct import link; from lading_coordinator import turns; print(link.__file__, turns.__file__)"
+_LOOK = """
+from lading_net.direct import link
+from lading_coordinator import turns
+from lading_protocol import _native
+print(link.__file__, turns.__file__, _native.__file__)
+"""
 
 
 def main() -> int:

@@ -1,7 +1,6 @@
 """Messages on a stream: a 4-byte length and msgpack, either way, at most 1 MiB each.
 
-Knows how messages are cut and packed; what they mean is the decoder's affair. What is no message resets the stream.
-Messages that came together may be folded into one, where the reader says how: that costs a busy reader less.
+Knows how messages are cut and packed; what they mean is the reader's affair. What is no message resets the stream.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class MessageStream(Generic[T]):
-    """Speaks to a peer over `stream`, which stays the caller's to close; `decoder` names what the peer may say.
-
-    `fold` makes fewer messages of those that came together, saying the same in the same order.
+    """Speaks to a peer over `stream`, which stays the caller's to close. `reader` names what the peer may say, or is
+    given what came together: it adds the messages of that, and returns "" or why the rest is none.
     """
 
-    __slots__ = ("_decode", "_fold", "_frames", "_ready", "_refused", "ended", "stream")
+    __slots__ = ("_decode", "_frames", "_hear", "_ready", "_refused", "ended", "stream")
 
     def __init__(
-        self,
-        stream: Stream,
-        decoder: msgspec.msgpack.Decoder[T],
-        fold: Callable[[list[T]], list[T]] | None = None,
+        self, stream: Stream, reader: msgspec.msgpack.Decoder[T] | Callable[[list[bytes], deque[T]], str]
     ) -> None:
         self.stream = stream
-        self._decode = decoder.decode
-        self._fold = fold
+        self._decode: Callable[[bytes], T] | None = None
+        self._hear: Callable[[list[bytes], deque[T]], str] | None = None
+        if isinstance(reader, msgspec.msgpack.Decoder):
+            self._decode = reader.decode
+        else:
+            self._hear = reader
         self._frames = Frames()
         self._ready: deque[T] = deque()
         self._refused = ""  # why what came after those is no message
@@ -93,15 +92,17 @@ class MessageStream(Generic[T]):
         except BadFrame as error:
             self.stream.reset()
             raise MessageTooLarge(error.message) from None
-        decode, messages = self._decode, []
+        decode, ready = self._decode, self._ready
+        if decode is None:
+            assert self._hear is not None
+            why = self._hear(arrived, ready)
+            self._refused = f"The peer's message is not understood: {why}." if why else ""
+            return
         try:
             for one in arrived:
-                messages.append(decode(one))  # those before a bad one count
+                ready.append(decode(one))  # those before a bad one count
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._refused = f"The peer's message is not understood: {error}."
-        if self._fold is not None and len(messages) > 1:
-            messages = self._fold(messages)
-        self._ready.extend(messages)
 
     def _refuse(self) -> None:
         self.stream.reset()

@@ -16,7 +16,9 @@ from lading_protocol.claims import CLOCK_SKEW as CLOCK_SKEW
 from lading_protocol.claims import LIED, check_receipt, lied, price_of
 from lading_protocol.eip712 import Domain
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import Wei
+from lading_protocol.heard import Heard as Heard
+from lading_protocol.heard import Joined
+from lading_protocol.ids import Digest, Wei
 from lading_protocol.jobstate import RUNNING, Attempt
 from lading_protocol.jobstate import JobSpec as JobSpec
 from lading_protocol.jobstate import JobState as JobState
@@ -33,7 +35,6 @@ from lading_protocol.messages import (
     RichChat,
     Streamed,
     Tokens,
-    ToPayer,
     Vectors,
     WeighedTokens,
 )
@@ -42,7 +43,6 @@ from lading_protocol.receipts import Finish
 from lading_protocol.transcript import roll, rolling_start
 from lading_protocol.work import text_bytes
 
-MOST_JOINED: Final = 64
 _ENDS: Final = {int(end): end for end in (Finish.STOP, Finish.LENGTH, Finish.CANCELLED)}
 
 
@@ -55,13 +55,6 @@ class LinkLost(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Joined(msgspec.Struct, gc=False):
-    """Token messages that came together: each is checked like one that came alone."""
-
-    frames: list[Tokens]
-
-
-Heard = ToPayer | Joined
 Event = Heard | LinkLost
 
 
@@ -125,33 +118,6 @@ def begin_attempt(
     return mine
 
 
-def joined(messages: list[Heard]) -> list[Heard]:
-    """The same said in fewer events: token messages in a row are one.
-
-    A receipt that a final one over the same tokens follows is not needed: what it would prove, the later one proves.
-    """
-    found: list[Heard] = []
-    frames: list[Tokens] = []
-    plain = Tokens
-    for message in messages:
-        if type(message) is plain:
-            if len(frames) == MOST_JOINED:
-                found.append(Joined(frames))
-                frames = []
-            frames.append(message)
-            continue
-        if frames:
-            found.append(Joined(frames) if len(frames) > 1 else frames[0])
-            frames = []
-        if type(message) is Done and found and type(before := found[-1]) is Chunk and not message.marks:
-            found[-1] = Done(message.receipt, before.marks)
-        else:
-            found.append(message)
-    if frames:
-        found.append(Joined(frames) if len(frames) > 1 else frames[0])
-    return found
-
-
 def owed(state: JobState) -> Wei:
     """What the payer owes the running attempt so far, or the last one when none runs. Vectors are owed once all of them
     are there and signed for."""
@@ -169,10 +135,10 @@ def apply(state: JobState, event: Event, domain: Domain, now: float) -> list[Eff
         return []
     try:
         match event:  # the most frequent first
-            case Joined(frames):
-                return _tokens(state, attempt, frames)
+            case Joined():
+                return _tokens(state, attempt, event)
             case Tokens():
-                return _tokens(state, attempt, [event])
+                return _tokens(state, attempt, Joined([event], []))
             case Done():
                 return _done(state, attempt, event, domain, now)
             case Accept():
@@ -216,18 +182,23 @@ def _accept(state: JobState, attempt: Attempt, event: Accept) -> list[Effect]:
     return []
 
 
-def _tokens(state: JobState, attempt: Attempt, frames: Sequence[Tokens]) -> list[Effect]:
+def _tokens(state: JobState, attempt: Attempt, said: Joined) -> list[Effect]:
     """What is right of some frames in a row is delivered and owed, also where the next one is a lie."""
     request = state.streamed
     if attempt.accepted is None or request is None:
         raise lied("The host sent tokens that nobody asked for.")
-    plain, first, due = type(request) is ChatRequest, len(state.emitted), len(state.emitted)
+    plain, first = type(request) is ChatRequest, len(state.emitted)
     usual = Tokens
-    most, rolling, lie = request.max_tokens, state.rolling, ""
+    most, rolling, lie, taken = request.max_tokens, state.rolling, "", 0
     ids: list[int] = []
     texts: list[str] = []
     chances: list[Chance] = []
-    for frame in frames:
+    if plain:
+        ids, text, after, taken = said.follow(first, most, rolling)
+        rolling = Digest(after)
+        texts.append(text)
+    due = first + len(ids)
+    for frame in said.frames(taken):
         added = frame.ids
         if frame.first != due:
             lie = f"The host sent index {frame.first}, the next one is {due}."

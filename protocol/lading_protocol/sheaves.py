@@ -4,11 +4,11 @@ A receipt of a sheaf carries, in place of 65 bytes, those under the root, its pl
 It is checked like any other, by whoever holds it and nothing else. Who binds receipts, and when, is not known here.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 
+from lading_protocol import native
 from lading_protocol.eip712 import U32, Bytes32, Domain, Signable
 from lading_protocol.errors import BadSignature
 from lading_protocol.ids import Address, Digest, Signature
@@ -21,7 +21,7 @@ _DEEPEST = 10
 _place = Struct(">HH")
 _HEAD = ALONE + _place.size
 _SIZES = frozenset({ALONE, *range(_HEAD + 32, _HEAD + 32 * _DEEPEST + 1, 32)})
-_sha256 = hashlib.sha256
+_sha256 = native.sha256
 
 
 class Sheaf(Signable, frozen=True):
@@ -66,7 +66,7 @@ def _rows(digests: Sequence[Digest]) -> list[list[bytes]]:
         raise ValueError(f"a sheaf is of 1 to {MOST} receipts, not {len(digests)}")
     rows: list[list[bytes]] = [[*digests]]
     while len(row := rows[-1]) > 1:
-        paired = [_sha256(b"\1" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
+        paired = [_sha256(b"\1" + row[i] + row[i + 1]) for i in range(0, len(row) - 1, 2)]
         rows.append(paired + row[len(row) & ~1 :])
     return rows
 
@@ -106,7 +106,7 @@ def _root(digest: bytes, index: int, count: int, signature: bytes) -> bytes | No
     while count > 1:
         if index ^ 1 < count:
             beside = signature[at : at + 32]
-            node = _sha256(b"\1" + beside + node if index & 1 else b"\1" + node + beside).digest()
+            node = _sha256(b"\1" + beside + node if index & 1 else b"\1" + node + beside)
             at += 32
         index, count = index >> 1, (count + 1) >> 1
     return node if at == end else None

@@ -6,11 +6,11 @@ carried up.
 """
 
 import hashlib
-import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
-from typing import Any, Final
+from typing import Final
 
+from lading_protocol import native
 from lading_protocol.ids import Digest, JobId
 
 CHUNK_TOKENS: Final = 32
@@ -18,23 +18,14 @@ SKETCH_BYTES: Final = 32
 _CHUNKS: Final = [Struct(f">{count}I").pack for count in range(CHUNK_TOKENS + 1)]
 
 
-def _interpreters_own() -> Callable[[bytes], Any]:
-    """The sha256 that comes with Python: OpenSSL's has not begun when this one is done with so little as one token."""
-    for name in ("_sha2", "_sha256"):  # from 3.12 on, before
-        try:
-            found: Callable[[bytes], Any] = importlib.import_module(name).sha256
-        except ImportError:
-            continue
-        return found
-    return hashlib.sha256
-
-
 _sha256: Final = hashlib.sha256
-_short_sha256: Final = _interpreters_own()
+_few: Final = native.sha256
+_roll: Final = native.roll
+_FEW: Final = native.FEW
 
 
 def sha256(data: bytes) -> Digest:
-    return Digest(_sha256(data).digest())
+    return Digest(_few(data) if len(data) <= _FEW else _sha256(data).digest())
 
 
 def token_bytes(ids: Sequence[int]) -> bytes:
@@ -47,15 +38,12 @@ def prompt_hash(prompt_ids: Sequence[int]) -> Digest:
 
 
 def rolling_start(job: JobId) -> Digest:
-    return Digest(_short_sha256(b"lading/tokens/1" + job).digest())
+    return Digest(_few(b"lading/tokens/1" + job))
 
 
 def roll(state: bytes, ids: Iterable[int]) -> Digest:
     """The rolling hash after `ids`, one step a token."""
-    sha = _short_sha256
-    for i in ids:
-        state = sha(state + i.to_bytes(4, "big")).digest()
-    return Digest(state)
+    return Digest(_roll(state, ids))
 
 
 def chunk_leaf(job: JobId, first: int, ids: Sequence[int]) -> Digest:
@@ -103,7 +91,7 @@ def merkle_root(leaves: Sequence[bytes]) -> Digest:
         return Digest(bytes(32))
     row = list(leaves)
     while len(row) > 1:
-        paired = [_sha256(b"\1" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
+        paired = [_few(b"\1" + row[i] + row[i + 1]) for i in range(0, len(row) - 1, 2)]
         row = paired + row[len(row) & ~1 :]
     return Digest(row[0])
 

@@ -1,5 +1,6 @@
 """Token messages that came together say what they say one by one: as much is delivered and owed, each lie is found."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import msgspec
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading_net.messages import MessageStream
 from lading_protocol import job
+from lading_protocol.heard import Heard, Joined, hear
 from lading_protocol.ids import Digest
 from lading_protocol.messages import Accept, Chunk, Done, Fail, Tokens, ToPayer, request_hash
 from lading_protocol.pricing import attempt_amount
@@ -46,10 +48,9 @@ def heard(pieces: list[bytes], *, together: bool) -> Outcome:
     """What the job machine makes of a host's bytes."""
     request = chat_request("hi", 40)
     state = job.begin_attempt(job.start(job.JobSpec(job_id(), request, key("payer").address)), OFFER, 0)
-    stream: MessageStream[job.Heard] = MessageStream(
+    stream: MessageStream[Heard] = MessageStream(
         Pipe(list(pieces)),  # type: ignore[arg-type]
-        decoder,
-        job.joined if together else None,
+        hear if together else decoder,
     )
     found = Outcome("", (), 0, 0, [])
     while state.attempt is not None:
@@ -116,13 +117,80 @@ def test_how_the_messages_of_a_host_arrive_changes_nothing(messages: list[object
     assert heard(pieces, together=True) == heard([whole], together=False)
 
 
+@st.composite
+def tokens_as_written(draw: st.DrawFn) -> bytes:
+    """A message of tokens, of which a byte may be another one, or missing, or one too many."""
+    ids = draw(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
+    text = draw(st.text(max_size=40)) * draw(st.sampled_from((1, 1, 1, 30, 200)))
+    packed = msgspec.msgpack.encode(Tokens(draw(st.integers(0, 2**32 - 1)), tuple(ids), text, Digest(bytes(32))))
+    change = draw(st.sampled_from(("", "", "", "other", "missing", "more", "tag")))
+    at = draw(st.integers(0, len(packed) - 1))
+    byte = draw(st.binary(min_size=1, max_size=1))
+    match change:
+        case "other":
+            return packed[:at] + byte + packed[at + 1 :]
+        case "missing":
+            return packed[:at] + packed[at + 1 :]
+        case "more":
+            return packed[:at] + byte + packed[at:]
+        case "tag":  # longer than need be, and good all the same
+            return packed.replace(b"\x95\xa1t", b"\x95\xd9\x01t")
+        case _:
+            return packed
+
+
+@given(st.lists(tokens_as_written(), max_size=6))
+def test_messages_are_what_they_are_one_by_one_whatever_their_bytes(payloads: list[bytes]) -> None:
+    one_by_one: list[object] = []
+    fault = ""
+    for packed in payloads:
+        try:
+            one_by_one.append(decoder.decode(packed))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            fault = str(error)
+            break
+    found: deque[Heard] = deque()
+    assert hear(payloads, found) == fault
+    said = [one for event in found for one in (event.frames() if isinstance(event, Joined) else [event])]
+    assert said == one_by_one
+
+
+@given(st.lists(tokens_as_written(), min_size=2, max_size=6), st.integers(0, 2**32 - 1), st.integers(1, 2**17))
+def test_who_follows_tokens_takes_what_is_right_and_no_more(payloads: list[bytes], due: int, most: int) -> None:
+    """Indexes, sizes and hashes in a row, then whatever the messages were."""
+    start = rolling = rolling_start(job_id())
+    mended = []
+    first = due
+    for packed in payloads:
+        try:
+            message = decoder.decode(packed)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            break
+        if type(message) is not Tokens or first >= 2**32:
+            break
+        rolling = roll(rolling, message.ids)
+        mended.append(msgspec.structs.replace(message, first=first, rolling=rolling))
+        first += len(message.ids)
+    found: deque[Heard] = deque()
+    assert hear([msgspec.msgpack.encode(one) for one in mended], found) == ""
+    right = [one for one in mended if one.first + len(one.ids) <= most]
+    for event in list(found)[:1]:
+        if isinstance(event, Joined):
+            ids, text, after, taken = event.follow(due, most, start)
+            assert ids == [i for one in mended[:taken] for i in one.ids]
+            assert text == "".join(one.text for one in mended[:taken])
+            assert after == (mended[taken - 1].rolling if taken else start)
+            assert taken <= len(right)
+            assert list(event.frames(taken)) == mended[taken : len(event.frames())]
+
+
 def test_the_first_token_is_not_held_for_the_next() -> None:
     """What has come is handed on, however little it is."""
     ids = (7,)
     token = Tokens(0, ids, "a", roll(rolling_start(job_id()), ids))
     messages = [Accept(len(PROMPT), prompt_hash(PROMPT)), token]
     pieces = [len(one).to_bytes(4, "big") + one for one in map(msgspec.msgpack.encode, messages)]
-    stream: MessageStream[job.Heard] = MessageStream(Pipe(pieces), decoder, job.joined)  # type: ignore[arg-type]
+    stream: MessageStream[Heard] = MessageStream(Pipe(pieces), hear)  # type: ignore[arg-type]
     got = []
     for _ in messages:
         try:

@@ -22,15 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 _TOOLS = Path("tools", "compiling")
 FOLDER = ROOT / "build" / "compiled"
 GROUP = "lading"
+_NATIVE = Path("lading_protocol", "_native.c")
 STAMP = "compiled.json"
 _GUARDED = "lading_protocol"  # every other package imports it
 _SETUP = """
 import sys
 from mypyc.build import mypycify
-from setuptools import setup
-group, cache, *paths = sys.argv[1:]
+from setuptools import Extension, setup
+group, cache, native, *paths = sys.argv[1:]
 options = ["--ignore-missing-imports", "--no-warn-unused-ignores", "--cache-dir", cache]
 modules = mypycify([*options, *paths], opt_level="2", debug_level="0", multi_file=True, group_name=group)
+modules.append(Extension(native.removesuffix(".c").replace("/", "."), [native], extra_compile_args=["-O2"]))
 setup(name=group, packages=[], ext_modules=modules, script_args=["-q", "build_ext", "--inplace"])
 """
 
@@ -66,9 +68,9 @@ def packages() -> list[Path]:
 
 
 def sources() -> list[Path]:
-    """Every Python file of the packages, and what decides how they are compiled; from ROOT."""
+    """Every Python file of the packages, what is C, and what decides how they are compiled; from ROOT."""
     found = [path for each in packages() for path in (ROOT / each).rglob("*.py") if "node_modules" not in path.parts]
-    found += [*(ROOT / _TOOLS).glob("*.py"), ROOT / _TOOLS / "modules.txt"]
+    found += [*(ROOT / _TOOLS).glob("*.py"), ROOT / _TOOLS / "modules.txt", ROOT / "protocol" / _NATIVE]
     return sorted(path.relative_to(ROOT) for path in found)
 
 
@@ -117,7 +119,7 @@ def _compile(staged: Path) -> list[Path]:
             (staged / path).write_text(parted.rest)
     if odd:
         raise BuildFailed("; ".join(odd))
-    arguments = [GROUP, str(FOLDER.with_name("mypy_cache")), *map(str, originals)]
+    arguments = [GROUP, str(FOLDER.with_name("mypy_cache")), str(_NATIVE), *map(str, originals)]
     flags = {"CFLAGS": " ".join(filter(None, [os.environ.get("CFLAGS"), *_FLAGS]))}
     done = subprocess.run(
         [sys.executable, "-c", _SETUP, *arguments], cwd=staged, stdout=sys.stderr, check=False, env=os.environ | flags

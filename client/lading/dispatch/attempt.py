@@ -20,13 +20,13 @@ from lading_net.ports import Stream
 from lading_protocol.eip712 import Domain, digest_of
 from lading_protocol.elder import ElderOpen
 from lading_protocol.errors import LadingError
+from lading_protocol.heard import Heard, Joined, hear
 from lading_protocol.ids import Digest, Signature, Wei
-from lading_protocol.job import BARE, Effect, Event, Heard, JobState, Joined, LinkLost, Resume, apply, joined
-from lading_protocol.messages import Cancel, Pay, Tokens, ToPayer
+from lading_protocol.job import BARE, Effect, Event, JobState, LinkLost, Resume, apply
+from lading_protocol.messages import Cancel, Pay, Tokens
 from lading_protocol.pricing import attempt_amount
 from lading_protocol.receipts import Finish, Receipt
 
-_decoder: Final = msgspec.msgpack.Decoder(ToPayer)
 # A timer may fire before what the network brought meanwhile was read: silence is believed after one more look.
 LOOK_SECONDS: Final = 0.002
 LONGEST_LOOK: Final = 1.0
@@ -81,7 +81,7 @@ class Attempt:
         self._line = line
         self._opening = opening
         self._stream = stream
-        self._messages: MessageStream[Heard] = MessageStream(stream, _decoder, joined)
+        self._messages: MessageStream[Heard] = MessageStream(stream, hear)
         self._failover: Failover | None = None
         self._moved = 0
         self._weight = 1.0
