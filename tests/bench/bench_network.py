@@ -43,7 +43,7 @@ async def compare(other: Program, folder: str, libp2p: dict[str, Any], quick: bo
     seconds = await many_streams(link, STREAMS)
     say("link_streams", STREAMS, "streams", bar=">= 4096", note=f"all answered within {seconds:.2f} s")
     await network_cold.measure()
-    await network_hostile.measure(link, endpoint, folder, quick)
+    await network_hostile.measure(folder, quick)
     await transport.close()
 
 

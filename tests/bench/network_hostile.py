@@ -15,12 +15,13 @@ import sys
 import time
 from struct import pack
 
-from lading_net.direct import DirectLink
+from lading_net.direct import DirectLink, DirectTransport
 from lading_net.direct.multistream import proposal
 from lading_net.direct.noise import Credentials
 from lading_net.direct.upgrade import Upgrade
 from lading_protocol.keys import PrivateKey
 
+from .builds import Build, builds
 from .processes import Program, program, say_ready
 from .report import say
 
@@ -30,28 +31,42 @@ _PAUSE = 0.005
 SAMPLES = 300
 
 
-async def measure(link: DirectLink, endpoint: str, folder: str, quick: bool) -> None:
+async def measure(folder: str, quick: bool) -> None:
+    build, plain = builds()
+    await beside(folder, quick, build, "")
+    if plain is not None:
+        await beside(folder, quick, plain, "_plain")
+
+
+async def beside(folder: str, quick: bool, build: Build, mark: str) -> None:
     """The reference is the same attack on another program: attackers have machines of their own, here they share ours.
 
     Both alternate, and the ratio is the median of the pairs' own.
     """
     pairs, spared, attacked = 3 if quick else 9, [], []
-    with program("-m", f"{__package__}.network_end", folder) as decoy:
-        aims = (endpoint, decoy.facts["endpoint"])
-        with program("-m", __name__, aims[0]) as here, program("-m", __name__, aims[1]) as elsewhere:
-            for _ in range(pairs):
-                await turn(elsewhere, here)
-                attacked.append(await percentiles(link))
-                await turn(here, elsewhere)
-                spared.append(await percentiles(link))
-    note = f"{CALLS} bad calls, {FRAMES} streams and pings a second from one neighbour"
+    end, environment = f"{__package__}.network_end", build.environment
+    with (
+        program("-m", end, folder, environment=environment) as target,
+        program("-m", end, folder, environment=environment) as decoy,
+        program("-m", __name__, target.facts["endpoint"]) as here,
+        program("-m", __name__, decoy.facts["endpoint"]) as elsewhere,
+    ):
+        transport = DirectTransport(PrivateKey(os.urandom(32)))
+        link = await transport.dial(target.facts["endpoint"])
+        for _ in range(pairs):
+            await turn(elsewhere, here)
+            attacked.append(await percentiles(link))
+            await turn(here, elsewhere)
+            spared.append(await percentiles(link))
+        await transport.close()
+    note = f"{build.name}; {CALLS} bad calls, {FRAMES} streams and pings a second from one neighbour"
     for name, index in (("p50", 0), ("p99", 1)):
         ratio = statistics.median(now[index] / other[index] for now, other in zip(attacked, spared, strict=True))
         reference = ("the same attack on another program here", statistics.median(one[index] for one in spared))
         value = statistics.median(one[index] for one in attacked)
-        bar = "<= 1.2 of the reference" if name == "p99" else None
+        bar = "<= 1.2 of the reference" if name == "p99" and not mark else None
         n = pairs * SAMPLES
-        say(f"link_under_attack_{name}", value, "ms", reference=reference, ratio=ratio, bar=bar, n=n, note=note)
+        say(f"link_under_attack_{name}{mark}", value, "ms", reference=reference, ratio=ratio, bar=bar, n=n, note=note)
 
 
 async def turn(rests: Program, goes_on: Program) -> None:
