@@ -52,7 +52,7 @@ static inline uint32_t turned(uint32_t value, int by)
 static void compress_anywhere(uint32_t state[8], const uint8_t *blocks, size_t count)
 {
     for (; count; count--, blocks += BLOCK) {
-        uint32_t w[64], a[8];
+        uint32_t w[64];
         for (int i = 0; i < 16; i++)
             w[i] = read32(blocks + 4 * i);
         for (int i = 16; i < 64; i++) {
@@ -60,18 +60,16 @@ static void compress_anywhere(uint32_t state[8], const uint8_t *blocks, size_t c
             w[i] = w[i - 16] + (turned(x, 7) ^ turned(x, 18) ^ x >> 3) + w[i - 7] +
                    (turned(y, 17) ^ turned(y, 19) ^ y >> 10);
         }
-        memcpy(a, state, sizeof a);
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
         for (int i = 0; i < 64; i++) {
-            uint32_t e = a[4], s1 = turned(e, 6) ^ turned(e, 11) ^ turned(e, 25);
-            uint32_t one = a[7] + s1 + ((e & a[5]) ^ (~e & a[6])) + K[i] + w[i];
-            uint32_t s0 = turned(a[0], 2) ^ turned(a[0], 13) ^ turned(a[0], 22);
-            uint32_t two = s0 + ((a[0] & a[1]) ^ (a[0] & a[2]) ^ (a[1] & a[2]));
-            memmove(a + 1, a, 7 * sizeof *a);
-            a[4] += one;
-            a[0] = one + two;
+            uint32_t one = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i];
+            uint32_t two = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + one;
+            d = c, c = b, b = a, a = one + two;
         }
-        for (int i = 0; i < 8; i++)
-            state[i] += a[i];
+        state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+        state[4] += e, state[5] += f, state[6] += g, state[7] += h;
     }
 }
 
