@@ -28,8 +28,8 @@ COUNT_SECONDS = 10.0
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
 _PARTS = "parts (job, attempt, host, terms, first, tokens, amount, receipt, leaf)"
-# No index finds a part by its leaf alone: leaves are random, so that each record would write a page of it. What is asked
-# for is the receipt of an audit, which is in the audit's round or was ordered with its job.
+# No index finds a part by its leaf alone: leaves are random, and each record would change another page of it. Asked for
+# is the receipt of an audit, which is in the audit's round or was ordered with its job.
 _AUDITED = (
     "p.leaf=?1 and (p.round=(select round from audits where leaf=?1) or p.job=(select job from orders where leaf=?1))"
 )
@@ -213,10 +213,6 @@ class Ledger:
     def recent(self, count: int) -> list[JobRow]:
         """The newest jobs, without their parts."""
         return self._jobs("order by ended desc limit ?", (count,))
-
-    def spent(self, signer: Address) -> Wei:
-        """What a session's jobs have cost in all."""
-        return Wei(sum(int(cost) for (cost,) in self._store.rows("select cost from jobs where signer=?", (signer,))))
 
     def earned(self) -> dict[Address, tuple[int, Wei]]:
         """For each host the tokens it delivered and what it was promised for them, over all kept records."""

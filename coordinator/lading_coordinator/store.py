@@ -18,7 +18,7 @@ from lading_coordinator.errors import FolderBusy, LedgerFailed
 
 log = logging.getLogger(__name__)
 # Rows after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
-FOLD_AFTER = 500
+FOLD_AFTER = 2000
 _LONGEST = 20_000
 Statement = tuple[str, Sequence[Any]]
 Step = str
@@ -44,7 +44,6 @@ create table if not exists jobs (
     cost text not null, ended real not null
 );
 create index if not exists jobs_by_end on jobs (ended);
-create index if not exists jobs_by_signer on jobs (signer, ended);
 create table if not exists parts (
     job blob not null, attempt integer not null, host blob not null, terms blob not null, first integer not null,
     tokens integer not null, amount text not null, receipt blob, leaf blob, round integer,
@@ -128,7 +127,8 @@ STEPS: tuple[Step, ...] = (
     "drop index if exists parts_by_round; drop index if exists parts_to_anchor;",
     "alter table orders add column job blob;"
     " update orders set job = (select p.job from parts p where p.leaf = orders.leaf);"
-    " drop index if exists parts_by_leaf; drop index if exists parts_in_round;",
+    " drop index if exists parts_by_leaf; drop index if exists parts_in_round;"
+    " drop index if exists jobs_by_signer;",
 )
 
 

@@ -23,9 +23,9 @@ JOB_CHANCE = 26
 
 
 def new_job(now: float, chance: bytes) -> JobId:
-    """The id of a job that begins at `now` (Unix seconds): that in milliseconds, 6 bytes, then `chance`, JOB_CHANCE random bytes.
+    """The id of a job that begins at `now` (Unix seconds): its milliseconds in 6 bytes, `chance` in JOB_CHANCE.
 
-    Ids of one moment are neighbours in every index of those who keep them. Nobody relies on it: an id may be any 32 bytes.
+    Ids of one moment are neighbours in every index that holds them. Nobody relies on it: an id may be any 32 bytes.
     """
     return JobId(int(now * 1000).to_bytes(6, "big") + chance)
 

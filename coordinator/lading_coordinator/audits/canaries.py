@@ -83,8 +83,9 @@ class Canaries:
     def _served(self) -> list[tuple[bytes, bytes]]:
         """Receipts, and their jobs, whose request no auditor has seen, newest first."""
         rows = self._store.rows(
-            "select p.leaf, p.job from jobs j join parts p on p.job=j.job where j.request is not null and p.leaf is not null"
-            " and p.first=0 and p.leaf not in (select leaf from audits) order by j.ended desc limit ?",
+            "select p.leaf, p.job from jobs j join parts p on p.job=j.job where j.request is not null"
+            " and p.leaf is not null and p.first=0 and p.leaf not in (select leaf from audits)"
+            " order by j.ended desc limit ?",
             (LOOKED_AT,),
         )
         return [(leaf, job) for leaf, job in rows]

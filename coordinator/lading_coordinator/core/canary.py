@@ -10,7 +10,7 @@ import struct
 import msgspec
 
 from lading_protocol.eip712 import Domain, Signed
-from lading_protocol.ids import JOB_CHANCE, JobId, Signature, new_job
+from lading_protocol.ids import JOB_CHANCE, Signature, new_job
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import Case, EmbedRequest
 from lading_protocol.pricing import Price, attempt_amount

@@ -19,7 +19,7 @@ from lading_coordinator.ledger import Ledger, Retention
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import FolderLock, Store
 from lading_net.clock import run_virtual
-from lading_protocol.ids import JOB_CHANCE, JobId, Wei, new_job
+from lading_protocol.ids import JOB_CHANCE, Address, JobId, Wei, new_job
 from lading_protocol.messages import request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, packed_leaf
 from lading_protocol.transcript import merkle_root
@@ -76,13 +76,12 @@ def ended(label: str, *cuts: int) -> Ended:
     )
 
 
-def moment(now: float, chance: random.Random) -> Ended:
-    """A job as the gateway names them, with a receipt like no other."""
-    done = ended("one", 3)
+def again(done: Ended, now: float, chance: random.Random) -> Ended:
+    """The same again as the gateway would name it, of a payer of its own and with a receipt like no other."""
     (part,) = done.parts
-    signed = chance.randbytes(len(part.receipt))
-    job = new_job(now, chance.randbytes(JOB_CHANCE))
-    return msgspec.structs.replace(done, job=job, parts=(msgspec.structs.replace(part, receipt=signed),))
+    other = msgspec.structs.replace(part, receipt=chance.randbytes(len(part.receipt)))
+    job, signer = new_job(now, chance.randbytes(JOB_CHANCE)), Address(chance.randbytes(20))
+    return msgspec.structs.replace(done, job=job, signer=signer, parts=(other,))
 
 
 class Clock:
@@ -109,7 +108,6 @@ def test_amounts_beyond_64_bits_and_parts_survive_a_restart(tmp_path: Path) -> N
         store.close()
         store, again = opened(tmp_path / "a.sqlite")
         assert await again.job(done.job) == row
-        assert again.spent(key("session").address) == done.cost
         assert again.earned() == {key("host").address: (8, done.cost)}
         assert await again.job(job_id("other")) is None
         store.close()
@@ -315,17 +313,15 @@ def test_an_older_ledger_still_finds_what_was_ordered(tmp_path: Path) -> None:
         done = ended("one", 3, 4)
         ledger.record(done)
         await ledger.flush()
-        store.close()
         leaf = packed_leaf(done.parts[1].receipt)
-        with closing(sqlite3.connect(path)) as older:
-            older.execute("update written_by set step=1")
-            older.execute("alter table orders drop column job")
-            older.execute("drop index parts_of_round")
-            older.execute("create index parts_by_leaf on parts (leaf)")
-            older.execute("create index parts_in_round on parts (round) where round is not null")
-            for each, round_ in ((leaf, 1), (b"\x09" * 32, None)):  # one of them of a job that is not kept any more
-                older.execute("insert into orders values (?,?,?,?)", (each, key("session").address, round_, NOW))
-            older.commit()
+        store.script(
+            "update written_by set step=1; alter table orders drop column job; drop index parts_of_round;"
+            "create index parts_by_leaf on parts (leaf);"
+            "create index parts_in_round on parts (round) where round is not null;"
+        )
+        for each in (leaf, b"\x09" * 32):  # one of them of a job that is not kept any more
+            store.write([("insert into orders values (?,?,1,?)", (each, key("session").address, NOW))])
+        store.close()
         for _ in range(2):
             store, ledger = opened(path, clock)
             orders = Orders(store, ledger, Records(store, clock), clock)
@@ -344,12 +340,13 @@ def test_the_records_of_a_moment_stand_side_by_side(tmp_path: Path) -> None:
 
     async def story() -> None:
         clock, path, chance = Clock(), tmp_path / "a.sqlite", random.Random(7)
+        done = ended("one", 3)
         store, ledger = opened(path, clock)
 
         async def group(count: int) -> None:
             for _ in range(count):
                 clock.now += 0.001
-                ledger.record(moment(clock.now, chance))
+                ledger.record(again(done, clock.now, chance))
             await ledger.flush()
 
         for _ in range(5):
