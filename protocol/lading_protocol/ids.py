@@ -27,7 +27,7 @@ def new_job(now: float, chance: bytes) -> JobId:
 
     Ids of one moment are neighbours in every index that holds them. Nobody relies on it: an id may be any 32 bytes.
     """
-    return JobId(int(now * 1000).to_bytes(6, "big") + chance)
+    return JobId(round(now * 1000).to_bytes(6, "big") + chance)
 
 
 def to_hex(value: bytes) -> str:

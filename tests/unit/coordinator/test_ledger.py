@@ -356,7 +356,7 @@ def test_the_records_of_a_moment_stand_side_by_side(tmp_path: Path) -> None:
             await group(200)
             size = other.execute("pragma page_size").fetchone()[0]
             pages = (tmp_path / "a.sqlite-wal").stat().st_size / (24 + size)
-        assert pages < 130
+        assert pages < 115
         store.close()
 
     run_virtual(story())
