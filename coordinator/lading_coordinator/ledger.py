@@ -28,6 +28,11 @@ COUNT_SECONDS = 10.0
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
 _PARTS = "parts (job, attempt, host, terms, first, tokens, amount, receipt, leaf)"
+# No index finds a part by its leaf alone: leaves are random, and each record would change another page of it. Asked for
+# is the receipt of an audit, which is in the audit's round or was ordered with its job.
+_AUDITED = (
+    "p.leaf=?1 and (p.round=(select round from audits where leaf=?1) or p.job=(select job from orders where leaf=?1))"
+)
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(Request)
 
@@ -154,7 +159,10 @@ class Ledger:
         """Forget what is too old; evidence of an open audit or dispute stays."""
         now = self._clock()
         busy = (
-            "select p.job from parts p join audits a on a.leaf = p.leaf where a.state in ('pending', 'accused')"
+            "select p.job from parts p join audits a on a.round = p.round and a.leaf = p.leaf"
+            " where a.state in ('pending', 'accused')"
+            " union select o.job from orders o join audits a on a.leaf = o.leaf"
+            " where a.state in ('pending', 'accused') and o.job is not null"
             " union select job from parts where round is null and leaf is not null"
         )
         self._store.write(
@@ -206,22 +214,20 @@ class Ledger:
         """The newest jobs, without their parts."""
         return self._jobs("order by ended desc limit ?", (count,))
 
-    def spent(self, signer: Address) -> Wei:
-        """What a session's jobs have cost in all."""
-        return Wei(sum(int(cost) for (cost,) in self._store.rows("select cost from jobs where signer=?", (signer,))))
-
     def earned(self) -> dict[Address, tuple[int, Wei]]:
         """For each host the tokens it delivered and what it was promised for them, over all kept records."""
         if self._shared and self._clock() - self._counted_at > COUNT_SECONDS:
             self._count_earned()
         return self._earned
 
-    def case(self, leaf: bytes) -> Case | None:
-        """All that a re-run of the attempt with this receipt needs; None once the evidence is gone."""
+    def case(self, leaf: bytes, job: bytes | None = None) -> Case | None:
+        """All that a re-run of the attempt with this receipt needs; None once the evidence is gone. `job` is the
+        attempt's, if its receipt may have no audit yet."""
         row = self._store.row(
             "select p.receipt, j.request, j.emitted, j.vectors, m.marks from parts p join jobs j on j.job = p.job"
-            " left join marks m on m.job = p.job and m.attempt = p.attempt where p.leaf=? and j.request is not null",
-            (leaf,),
+            " left join marks m on m.job = p.job and m.attempt = p.attempt where j.request is not null"
+            f" and {_AUDITED if job is None else 'p.leaf=?1 and p.job=?2'}",
+            (leaf,) if job is None else (leaf, job),
         )
         if row is None or len(row[3] or b"") > MAX_VECTORS:
             return None
@@ -239,25 +245,28 @@ class Ledger:
         self._store.write([("insert or replace into openings values (?,?)", (leaf, data))])
 
     def receipt(self, leaf: bytes) -> SignedReceipt | None:
-        row = self._store.row("select receipt from parts where leaf=?", (leaf,))
+        """Of an attempt that is or was audited."""
+        row = self._store.row(f"select p.receipt from parts p where {_AUDITED}", (leaf,))
         return unpack(Receipt, row[0]) if row else None
 
     def job_of(self, leaf: bytes) -> bytes | None:
-        """The job of the attempt with this receipt, be it a canary's."""
+        """The job of the audited attempt with this receipt, be it a canary's."""
         row = self._store.row(
-            "select job from parts where leaf=?1 union select job from canaries where leaf=?1", (leaf,)
+            f"select p.job from parts p where {_AUDITED} union select job from canaries where leaf=?1", (leaf,)
         )
         return row[0] if row else None
 
-    def anchored(self, leaf: bytes) -> int | None:
-        """The round in which the receipt is anchored."""
+    def anchored(self, leaf: bytes, job: bytes) -> int | None:
+        """The round in which this receipt of the job is anchored."""
         row = self._store.row(
-            "select round from parts where leaf=?1 union select round from canaries where leaf=?1", (leaf,)
+            "select round from parts where leaf=?1 and job=?2 union select round from canaries where leaf=?1",
+            (leaf, job),
         )
         return row[0] if row else None
 
     def payer(self, leaf: bytes) -> Address | None:
-        row = self._store.row("select j.payer from parts p join jobs j on j.job=p.job where p.leaf=?", (leaf,))
+        """Who paid for the audited attempt with this receipt."""
+        row = self._store.row(f"select j.payer from parts p join jobs j on j.job=p.job where {_AUDITED}", (leaf,))
         return Address(row[0]) if row else None
 
     def _count_earned(self) -> None:

@@ -18,7 +18,7 @@ from lading_coordinator.errors import FolderBusy, LedgerFailed
 
 log = logging.getLogger(__name__)
 # Rows after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
-FOLD_AFTER = 500
+FOLD_AFTER = 2000
 _LONGEST = 20_000
 Statement = tuple[str, Sequence[Any]]
 Step = str
@@ -44,7 +44,6 @@ create table if not exists jobs (
     cost text not null, ended real not null
 );
 create index if not exists jobs_by_end on jobs (ended);
-create index if not exists jobs_by_signer on jobs (signer, ended);
 create table if not exists parts (
     job blob not null, attempt integer not null, host blob not null, terms blob not null, first integer not null,
     tokens integer not null, amount text not null, receipt blob, leaf blob, round integer,
@@ -53,8 +52,7 @@ create table if not exists parts (
 create table if not exists marks (
     job blob not null, attempt integer not null, marks blob not null, primary key (job, attempt)
 );
-create index if not exists parts_by_leaf on parts (leaf);
-create index if not exists parts_in_round on parts (round) where round is not null;
+create index if not exists parts_of_round on parts (round, leaf) where round is not null;
 create index if not exists parts_in_none on parts (round) where round is null and leaf is not null;
 create table if not exists rounds (
     n integer primary key, root blob not null, leaves integer not null, state text not null,
@@ -96,7 +94,7 @@ create table if not exists askings (
     leaf blob primary key, tries integer not null, opened integer not null, at real not null
 ) without rowid;
 create table if not exists orders (
-    leaf blob primary key, signer blob not null, round integer, at real not null
+    leaf blob primary key, signer blob not null, round integer, at real not null, job blob
 ) without rowid;
 create index if not exists orders_by_signer on orders (signer, at);
 create table if not exists canaries (
@@ -125,7 +123,13 @@ create table if not exists twins (
 
 # What was changed in tables that were there before: scripts, each run once, never edited. A new column goes here and
 # into the table above; a new table only there.
-STEPS: tuple[Step, ...] = ("drop index if exists parts_by_round; drop index if exists parts_to_anchor;",)
+STEPS: tuple[Step, ...] = (
+    "drop index if exists parts_by_round; drop index if exists parts_to_anchor;",
+    "alter table orders add column job blob;"
+    " update orders set job = (select p.job from parts p where p.leaf = orders.leaf);"
+    " drop index if exists parts_by_leaf; drop index if exists parts_in_round;"
+    " drop index if exists jobs_by_signer;",
+)
 
 
 class Store:

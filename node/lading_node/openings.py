@@ -13,7 +13,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_net.sketches import send_sketch
 from lading_node.store import Ledger
-from lading_protocol.ids import JobId, short
+from lading_protocol.ids import JobId, short_job
 from lading_protocol.messages import GetOpening, Refuse
 
 log = logging.getLogger(__name__)
@@ -45,5 +45,5 @@ class Opener:
                 messages.send(Refuse("no_opening", why))
                 await messages.drain()
                 return
-            log.info("job %s, attempt %d: opened for an audit", short(ask.job), ask.attempt)
+            log.info("job %s, attempt %d: opened for an audit", short_job(ask.job), ask.attempt)
             await send_sketch(messages, found.data)

@@ -18,6 +18,16 @@ Wei = NewType("Wei", int)
 ZERO_ADDRESS = Address(bytes(20))
 ZERO_DIGEST = Digest(bytes(32))
 MAX_U96 = 2**96 - 1
+# Random bytes of a job's id.
+JOB_CHANCE = 26
+
+
+def new_job(now: float, chance: bytes) -> JobId:
+    """The id of a job that begins at `now` (Unix seconds): its milliseconds in 6 bytes, `chance` in JOB_CHANCE.
+
+    Ids of one moment are neighbours in every index that holds them. Nobody relies on it: an id may be any 32 bytes.
+    """
+    return JobId(round(now * 1000).to_bytes(6, "big") + chance)
 
 
 def to_hex(value: bytes) -> str:
@@ -49,3 +59,8 @@ def digest(text: str) -> Digest:
 def short(value: bytes) -> str:
     """The form shown to people: enough to tell two ids apart."""
     return f"0x{value.hex()[:8]}…"
+
+
+def short_job(value: bytes) -> str:
+    """The same for a job, whose id begins as all ids of that minute do."""
+    return f"…{value.hex()[-8:]}"

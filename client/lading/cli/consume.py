@@ -170,7 +170,7 @@ def _show_bill(bill: Bill, text: str, as_json: bool) -> None:
     hosts = "host" if len(bill.hosts) == 1 else "hosts"
     err.print(
         f"[dim]{bill.prompt_tokens} + {bill.output_tokens} tokens from {len(bill.hosts)} {hosts} for {cost} LADE; "
-        f"job {bill.job[:10]}…[/]",
+        f"job …{bill.job[-8:]}[/]",
         soft_wrap=True,
     )
 

@@ -39,7 +39,7 @@ from lading.dispatch.scout import Scout
 from lading.dispatch.sheaves import Sheaves
 from lading_contracts.deployment import Deployment
 from lading_net.ports import Transport
-from lading_protocol.ids import Address, JobId
+from lading_protocol.ids import JOB_CHANCE, Address, JobId, new_job
 
 __all__ = [
     "Ask",
@@ -112,7 +112,8 @@ class Dispatcher:
 
         Raises NoHost, OutOfFunds, JobLost, Quarantined, BadRequest, PurseError.
         """
-        return Run(self, payer, ask, job or JobId(self.rng.randbytes(32)), listener).carry()
+        job = job or new_job(self.clock(), self.rng.randbytes(JOB_CHANCE))
+        return Run(self, payer, ask, job, listener).carry()
 
     def run(self, payer: Payer, ask: Ask, job: JobId | None = None) -> AsyncGenerator[Event, None]:
         """As `carry`, for a caller that takes the events one by one. Closing the generator cancels the job."""

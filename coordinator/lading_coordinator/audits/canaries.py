@@ -67,8 +67,8 @@ class Canaries:
         assert self._key is not None
         served = self._served()
         while served:
-            leaf = served.pop(int.from_bytes(self._fresh(8), "big") % len(served))
-            case = self._ledger.case(leaf)
+            leaf, job = served.pop(int.from_bytes(self._fresh(8), "big") % len(served))
+            case = self._ledger.case(leaf, job)
             if case is None:
                 continue
             signed = unpack(Receipt, case.receipt)
@@ -80,14 +80,15 @@ class Canaries:
                 return True
         return False
 
-    def _served(self) -> list[bytes]:
-        """Receipts whose request no auditor has seen, newest first."""
+    def _served(self) -> list[tuple[bytes, bytes]]:
+        """Receipts, and their jobs, whose request no auditor has seen, newest first."""
         rows = self._store.rows(
-            "select p.leaf from jobs j join parts p on p.job=j.job where j.request is not null and p.leaf is not null"
-            " and p.first=0 and p.leaf not in (select leaf from audits) order by j.ended desc limit ?",
+            "select p.leaf, p.job from jobs j join parts p on p.job=j.job where j.request is not null"
+            " and p.leaf is not null and p.first=0 and p.leaf not in (select leaf from audits)"
+            " order by j.ended desc limit ?",
             (LOOKED_AT,),
         )
-        return [leaf for (leaf,) in rows]
+        return [(leaf, job) for leaf, job in rows]
 
     def _offer(self, agent: AgentId) -> KnownOffer | None:
         assert self._key is not None

@@ -62,7 +62,7 @@ class Orders:
             )
         leaves = tuple(sha256(part.receipt) for part in row.parts if part.receipt)
         new = [leaf for leaf in leaves if self._records.audit(leaf) is None and not self._ordered(leaf)]
-        if not leaves or any(self._ledger.case(leaf) is None for leaf in new):
+        if not leaves or any(self._ledger.case(leaf, job) is None for leaf in new):
             raise ApiError(
                 409,
                 "no_evidence",
@@ -81,15 +81,15 @@ class Orders:
             )
         now = self._clock()
         self._store.write(
-            [("insert or ignore into orders values (?,?,null,?)", (leaf, seat.key.address, now)) for leaf in new]
+            [("insert or ignore into orders values (?,?,null,?,?)", (leaf, seat.key.address, now, job)) for leaf in new]
         )
         return Ordered(leaves, PRICE, left - len(new))
 
     def picks(self, n: int) -> list[Pick]:
         """What was ordered before round `n` was sealed, and is drawn with its randomness."""
         rows = self._store.rows(
-            "select o.leaf, p.host, j.agent from orders o join parts p on p.leaf=o.leaf join jobs j on j.job=p.job"
-            " where o.round=?",
+            "select o.leaf, p.host, j.agent from orders o join parts p on p.job=o.job and p.leaf=o.leaf"
+            " join jobs j on j.job=o.job where o.round=?",
             (n,),
         )
         return [Pick(leaf, Address(host), AgentId(agent), "bought", 1_000_000) for leaf, host, agent in rows]

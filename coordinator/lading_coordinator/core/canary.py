@@ -10,7 +10,7 @@ import struct
 import msgspec
 
 from lading_protocol.eip712 import Domain, Signed
-from lading_protocol.ids import JobId, Signature
+from lading_protocol.ids import JOB_CHANCE, Signature, new_job
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import Case, EmbedRequest
 from lading_protocol.pricing import Price, attempt_amount
@@ -21,6 +21,8 @@ from lading_protocol.transcript import SKETCH_BYTES, commitment, marks_of, sha25
 # A run of the answer is turned round. So long and so varied that no honest margin explains what results.
 RUN = 12
 VARIED = 4
+# Seconds between a job's beginning and its receipt, clocks that differ included.
+_LONGEST = 3600.0
 
 
 class Canary(msgspec.Struct, frozen=True):
@@ -45,7 +47,8 @@ def fits(case: Case, receipt: Receipt) -> bool:
     """Whether a served case can be made a canary of: a whole answer of one attempt, with a run worth turning round."""
     whole = receipt.first == 0 and len(case.emitted) == receipt.output_tokens
     ended = receipt.finish in (Finish.STOP, Finish.LENGTH)
-    return whole and ended and not isinstance(case.request, EmbedRequest) and bool(_runs(case.emitted))
+    ran = abs(receipt.issued_at - _began(receipt)) < _LONGEST  # else its id is none that the gateway makes
+    return whole and ended and ran and not isinstance(case.request, EmbedRequest) and bool(_runs(case.emitted))
 
 
 def make(case: Case, served: SignedReceipt, setting: Setting, chance: bytes) -> Canary:
@@ -55,7 +58,8 @@ def make(case: Case, served: SignedReceipt, setting: Setting, chance: bytes) -> 
     at = runs[int.from_bytes(sha256(b"run" + chance)[:8], "big") % len(runs)]
     ids = list(case.emitted)
     ids[at : at + RUN] = reversed(ids[at : at + RUN])
-    job = JobId(sha256(b"lading/job/1" + chance))
+    began = setting.now - (receipt.issued_at - _began(receipt))  # it would have taken as long
+    job = new_job(began, sha256(b"lading/job/1" + chance)[:JOB_CHANCE])
     sketch = _sketch(receipt.prompt_tokens + len(ids) - 1, chance) if case.marks else b""
     marks = marks_of(job, 0, receipt.prompt_tokens - 1, sketch) if sketch else []
     price = Price(setting.offer.price_in, setting.offer.price_out)  # type: ignore[arg-type]
@@ -82,6 +86,11 @@ def _signature(value: Receipt, served: SignedReceipt, setting: Setting, chance: 
     digests = [sha256(b"sheaf" + chance + at.to_bytes(4, "big")) for at in range(count)]
     digests[index] = value.digest(setting.domain)
     return bind(digests, setting.domain, setting.key)[index]
+
+
+def _began(receipt: Receipt) -> float:
+    """Unix seconds that its job's id begins with."""
+    return int.from_bytes(receipt.job[:-JOB_CHANCE], "big") / 1000
 
 
 def _runs(ids: tuple[int, ...]) -> list[int]:

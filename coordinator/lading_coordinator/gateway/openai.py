@@ -44,7 +44,7 @@ from lading_coordinator.gateway.models import PLACES, Models, Terms
 from lading_coordinator.gateway.reply import JSON, Reply
 from lading_coordinator.gateway.tellings import Flowing, Gathered, Vectors
 from lading_coordinator.metrics import Metrics
-from lading_protocol.ids import JobId, Wei, from_hex
+from lading_protocol.ids import JOB_CHANCE, JobId, Wei, from_hex, new_job
 from lading_protocol.messages import CallRequest, ChatRequest, Streamed
 from lading_protocol.pricing import prompt_bound
 
@@ -170,7 +170,7 @@ class Gateway:
             plan.most.append(one.max_tokens)
             if not there.whole:
                 plan.places.append(at)
-                plan.jobs.append(JobId(self._fresh(32)))
+                plan.jobs.append(new_job(self._clock(), self._fresh(JOB_CHANCE)))
                 plan.asks.append(Ask(agent, one, limit, filters, batch, there.ids, hedge, there.proof, ids == 2))
         rest = wishes.rest
         named, created = (plan.jobs[0], int(self._clock())) if rest is None else named_by(rest)
@@ -230,7 +230,7 @@ class Gateway:
             wanted = Ask(entry.agent, embed_request(ask), insisted.max_price, insisted.filters, batch=insisted.batch)
             vectors = Vectors()
             with Heard(vectors, 0, self._metrics, "embed", "input") as heard:
-                await self._runner.carry(payer, wanted, heard, JobId(self._fresh(32)))
+                await self._runner.carry(payer, wanted, heard, new_job(self._clock(), self._fresh(JOB_CHANCE)))
             bill = self._bill(vectors.ended)
             body = embeddings(ask.model, vectors.matrix, bill, as_base64=ask.base64)
             reply.send(200, body, JSON, at_end(vectors.ended, bill))

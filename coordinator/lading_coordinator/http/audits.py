@@ -169,7 +169,7 @@ class AuditViews:
         audit = self._parts.records.audit(leaf)
         if audit is not None:
             return await self._audited(shown, audit, row)
-        n = self._parts.ledger.anchored(leaf)
+        n = self._parts.ledger.anchored(leaf, row.job)
         round_ = self._round(n, leaf) if n is not None else None
         return msgspec.structs.replace(shown, state=self._unaudited(leaf, round_), round=round_)
 

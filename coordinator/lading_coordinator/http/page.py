@@ -50,6 +50,7 @@ def _templates() -> "Environment":
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["short"] = lambda text: text[:10] + "…" if len(text) > 12 else text
+    environment.filters["ending"] = lambda text: "…" + text[-8:]  # jobs of one minute begin alike
     environment.filters["clock"] = lambda at: time.strftime("%H:%M:%S", time.gmtime(at))
     environment.filters["moment"] = lambda at: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
     environment.filters["hours"] = lambda seconds: f"{seconds / 3600:g} h"

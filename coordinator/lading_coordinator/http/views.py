@@ -112,7 +112,7 @@ class Views:
             "state": "active" if refusal is None else refusal.code,
             "hint": "" if refusal is None else refusal.hint,
             "chain": chain,
-            "spent": self.coins(parts.ledger.spent(seat.key.address)),
+            "spent": self.coins(sum(channel.cumulative for _, channel in held)),
             "channels": channels,
         }
 

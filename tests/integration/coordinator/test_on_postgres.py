@@ -22,6 +22,7 @@ OF_THE_FILE = {
     "test_a_full_disk_delays_records_and_loses_none",
     "test_a_file_that_is_no_ledger",
     "test_an_older_ledger_loses_the_indexes_that_were_replaced",
+    "test_the_records_of_a_moment_stand_side_by_side",
     "test_the_stored_file_holds_no_secret",
     "test_one_daemon_on_a_folder",
     "test_sessions_are_bounded",

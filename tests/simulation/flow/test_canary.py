@@ -6,6 +6,8 @@ from factories import key
 from lading.keyfile import write_key
 from lading_protocol.audit import Verdict
 from lading_protocol.economics import AuditRates
+from lading_protocol.eip712 import unpack
+from lading_protocol.receipts import Receipt
 from simulation.flow.answers import question
 from simulation.flow.world import Market, Setting, play
 
@@ -37,6 +39,9 @@ def test_every_working_auditor_finds_a_canary_and_nobody_is_accused(tmp_path: Pa
             case = coordinator.canaries.case(one.leaf)
             assert case is not None
             assert case.marks, "it is sketched like what it was made of"
+            made = unpack(Receipt, case.receipt).value
+            seconds = made.issued_at - int.from_bytes(made.job[:6], "big") / 1000
+            assert -1 < seconds < 60, "its id tells when it began, like any other"
         assert {one.verdict for one in records.audits() if one.state == "done"} == {Verdict.HONEST}
         assert records.disputes() == []
         assert not any(coordinator.conduct.excluded(host.address) for host in market.hosts.values())

@@ -252,6 +252,7 @@ def test_a_canary_looks_like_any_receipt_until_it_is_told(play: Play, tmp_path: 
         for path in ("jobs", "audits", "receipts"):
             trees = [(await world.ask("GET", f"/lading/v1/{path}/{one['job']}")).json for one in (canary, real)]
             assert _form(trees[0]) == _form(trees[1])
+        assert _took(await record(world, canary["job"])) == _took(await record(world, real["job"]))
         found = await record(world, canary["job"])
         assert faults_of(found, world.record.court_domain) == []
         assert found.attempts[0].why == "rate"
@@ -264,6 +265,12 @@ def test_a_canary_looks_like_any_receipt_until_it_is_told(play: Play, tmp_path: 
 
     rates = AuditRates(canary_ppm=1_000_000)
     play(story, audit_canary_key=str(tmp_path / "canary key"), rates=rates)
+
+
+def _took(shown: AuditRecord) -> int:
+    """Milliseconds from what its id tells to its receipt."""
+    value = unpack(Receipt, bytes.fromhex(shown.attempts[0].receipt[2:])).value
+    return 1000 * value.issued_at - int.from_bytes(value.job[:6], "big")
 
 
 def _form(tree: Any) -> Any:

@@ -9,8 +9,10 @@ from factories import key
 from lading_contracts.court import Ballot, Verdict
 from lading_net.messages import MessageStream
 from lading_protocol.court import Phase
+from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Digest
 from lading_protocol.messages import CASE, Case, FromChallenger, GetCase, Refuse
+from lading_protocol.receipts import Receipt
 from unit.coordinator.conftest import Play
 from unit.coordinator.host import Habits
 from unit.coordinator.world import COIN, World
@@ -151,9 +153,8 @@ def test_neither_a_friend_who_is_first_nor_jurors_who_stay_away_save_a_cheat(pla
         await coin.transfer(world.bank, friend.address, 1000 * COIN)
         await coin.allow(friend, court.address, (await court.params()).bond)
         await world.coordinator.ledger.flush()
-        (leaf,) = [row[0] for row in world.coordinator.store.rows("select leaf from parts")]
-        receipt = world.coordinator.ledger.receipt(leaf)
-        assert receipt is not None
+        (signed,) = [row[0] for row in world.coordinator.store.rows("select receipt from parts")]
+        receipt = unpack(Receipt, signed)
         assert await court.open(friend, receipt) is not None
         for _ in range(60):
             if (await audits(world))["disputes"]:

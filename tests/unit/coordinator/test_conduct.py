@@ -162,7 +162,7 @@ def test_remarks_rest_or_strike_off_an_auditor(desk: Desk) -> None:
 
 
 def test_a_round_keeps_its_appointment_and_its_secret_over_a_restart(desk: Desk) -> None:
-    desk.store.write([("insert into orders values (?,?,null,0)", (b"\x01" * 32, bytes(20)))])
+    desk.store.write([("insert into orders values (?,?,null,0,null)", (b"\x01" * 32, bytes(20)))])
     made = desk.records.seal(lambda leaves: leaves[0], b"\x07" * 32)  # type: ignore[return-value, arg-type]
     assert made is not None
     waits = Appointment("drand 52db9ba70e0cc0f6", 31, 1_800_000_123.0, b"\x07" * 32)

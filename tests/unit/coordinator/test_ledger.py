@@ -1,21 +1,25 @@
 """The ledger and its file: groups, a full disk, retention, and the lock on the folder."""
 
 import asyncio
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading.dispatch import Ended, Part
+from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Drawn, Pick, Records
+from lading_coordinator.core.standing import Seat
 from lading_coordinator.errors import FolderBusy, LedgerFailed
 from lading_coordinator.ledger import Ledger, Retention
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import FolderLock, Store
 from lading_net.clock import run_virtual
-from lading_protocol.ids import JobId, Wei
+from lading_protocol.ids import JOB_CHANCE, Address, JobId, Wei, new_job
 from lading_protocol.messages import request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, packed_leaf
 from lading_protocol.transcript import merkle_root
@@ -72,6 +76,14 @@ def ended(label: str, *cuts: int) -> Ended:
     )
 
 
+def again(done: Ended, now: float, chance: random.Random) -> Ended:
+    """The same again as the gateway would name it, of a payer of its own and with a receipt like no other."""
+    (part,) = done.parts
+    other = msgspec.structs.replace(part, receipt=chance.randbytes(len(part.receipt)))
+    job, signer = new_job(now, chance.randbytes(JOB_CHANCE)), Address(chance.randbytes(20))
+    return msgspec.structs.replace(done, job=job, signer=signer, parts=(other,))
+
+
 class Clock:
     now = NOW
 
@@ -96,7 +108,6 @@ def test_amounts_beyond_64_bits_and_parts_survive_a_restart(tmp_path: Path) -> N
         store.close()
         store, again = opened(tmp_path / "a.sqlite")
         assert await again.job(done.job) == row
-        assert again.spent(key("session").address) == done.cost
         assert again.earned() == {key("host").address: (8, done.cost)}
         assert await again.job(job_id("other")) is None
         store.close()
@@ -111,11 +122,12 @@ def test_a_case_holds_the_tokens_up_to_the_end_of_its_attempt() -> None:
         ledger.record(done)
         await ledger.flush()
         for part, end in zip(done.parts, (3, 8), strict=True):
-            case = ledger.case(packed_leaf(part.receipt))
+            case = ledger.case(packed_leaf(part.receipt), done.job)
             assert case is not None
             assert case.emitted == tuple(range(end))
             assert case.request == REQUEST
-        assert ledger.case(b"\x01" * 32) is None
+        assert ledger.case(b"\x01" * 32, done.job) is None
+        assert ledger.case(packed_leaf(done.parts[0].receipt), job_id("other")) is None
         store.close()
 
     run_virtual(story())
@@ -163,7 +175,7 @@ def test_evidence_goes_first_and_never_while_an_audit_needs_it() -> None:
         leaf = packed_leaf(done.parts[0].receipt)
         clock.now += 500
         ledger.prune()
-        assert ledger.case(leaf) is not None, "not anchored yet"
+        assert ledger.case(leaf, done.job) is not None, "not anchored yet"
         made = records.seal(merkle_root, bytes(32))
         assert made is not None
         records.drawn(made.n, [Pick(*row) for row in records.leaves(made.n)], Drawn(b"\x01" * 32, b"", "a test"))
@@ -171,11 +183,61 @@ def test_evidence_goes_first_and_never_while_an_audit_needs_it() -> None:
         assert ledger.case(leaf) is not None, "its audit is pending"
         records.conclude(leaf, "done", records.audits()[0].verdict, "")
         ledger.prune()
-        assert ledger.case(leaf) is None
+        assert ledger.case(leaf) is ledger.case(leaf, done.job) is None
         assert len(ledger.recent(5)) == 1
         clock.now += 5000
         ledger.prune()
         assert ledger.recent(5) == []
+        store.close()
+
+    run_virtual(story())
+
+
+def test_a_receipt_is_found_by_its_audit_whichever_way_it_came_to_be_audited() -> None:
+    """Drawn with its round; ordered after its round was drawn; ordered and in no round at all."""
+
+    async def story() -> None:
+        clock = Clock()
+        store, ledger = opened(":memory:", clock)
+        records = Records(store, clock)
+        orders = Orders(store, ledger, records, clock)
+        drawn, late = ended("drawn", 3), ended("late", 4)
+        done = [drawn, late]
+        leaves = {one.job: packed_leaf(one.parts[0].receipt) for one in done}
+        for one in done:
+            ledger.record(one)
+        await ledger.flush()
+        assert ledger.anchored(leaves[drawn.job], drawn.job) is None
+        first = records.seal(merkle_root, bytes(32))
+        assert first is not None
+        picks = [Pick(*row) for row in records.leaves(first.n)]
+        records.drawn(first.n, [one for one in picks if one.leaf == leaves[drawn.job]], Drawn(b"\x01" * 32, b"", ""))
+
+        new = ended("new", 5)
+        ledger.record(new)
+        leaves[new.job] = packed_leaf(new.parts[0].receipt)
+        await ledger.flush()
+        seat = Seat(b"", key("session"), key("payer").address, NOW)
+        for one in (late, new):
+            assert (await orders.buy(seat, one.job)).receipts == (leaves[one.job],)
+        store.write([("update orders set round=2", ())])
+        assert {pick.leaf for pick in orders.picks(2)} == {leaves[late.job], leaves[new.job]}
+        assert ledger.receipt(leaves[new.job]) is not None, "it is ordered"
+        records.drawn(2, orders.picks(2), Drawn(b"\x02" * 32, b"", ""))
+
+        for one in (drawn, late, new):
+            leaf = leaves[one.job]
+            assert ledger.job_of(leaf) == one.job
+            assert ledger.payer(leaf) == one.payer
+            case, signed = ledger.case(leaf), ledger.receipt(leaf)
+            assert case is not None
+            assert signed is not None
+            assert case.receipt == signed.pack() == one.parts[0].receipt
+        assert [ledger.anchored(leaves[one.job], one.job) for one in (drawn, late, new)] == [1, 1, None]
+        store.write([("update parts set round=1", ())])  # nothing else keeps the evidence
+        clock.now += 500
+        ledger.prune()
+        assert all(ledger.case(leaf) is not None for leaf in leaves.values()), "their audits are pending"
         store.close()
 
     run_virtual(story())
@@ -229,14 +291,75 @@ def test_an_older_ledger_loses_the_indexes_that_were_replaced(tmp_path: Path) ->
         older.execute("create index parts_by_round on parts (round)")
         older.execute("create index parts_to_anchor on parts (job, attempt) where round is null and leaf is not null")
         older.commit()
+        older.execute("create index parts_by_leaf on parts (leaf)")
+        older.execute("create index parts_in_round on parts (round) where round is not null")
+        older.execute("alter table orders drop column job")
+        older.commit()
     store = Store(path)
     named = {name for (name,) in store.rows("select name from sqlite_master where type='index' and tbl_name='parts'")}
     assert {name for name in named if not name.startswith("sqlite")} == {
-        "parts_by_leaf",
-        "parts_in_round",
+        "parts_of_round",
         "parts_in_none",
     }
     store.close()
+
+
+def test_an_older_ledger_still_finds_what_was_ordered(tmp_path: Path) -> None:
+    """Its orders say nothing of their jobs."""
+
+    async def story() -> None:
+        clock, path = Clock(), tmp_path / "a.sqlite"
+        store, ledger = opened(path, clock)
+        done = ended("one", 3, 4)
+        ledger.record(done)
+        await ledger.flush()
+        leaf = packed_leaf(done.parts[1].receipt)
+        store.script(
+            "update written_by set step=1; alter table orders drop column job; drop index parts_of_round;"
+            "create index parts_by_leaf on parts (leaf);"
+            "create index parts_in_round on parts (round) where round is not null;"
+        )
+        for each in (leaf, b"\x09" * 32):  # one of them of a job that is not kept any more
+            store.write([("insert into orders values (?,?,1,?)", (each, key("session").address, NOW))])
+        store.close()
+        for _ in range(2):
+            store, ledger = opened(path, clock)
+            orders = Orders(store, ledger, Records(store, clock), clock)
+            (pick,) = orders.picks(1)
+            assert (pick.leaf, pick.host) == (leaf, key("host").address)
+            case = ledger.case(leaf)
+            assert case is not None
+            assert case.receipt == done.parts[1].receipt
+            store.close()
+
+    run_virtual(story())
+
+
+def test_the_records_of_a_moment_stand_side_by_side(tmp_path: Path) -> None:
+    """However many there are already: a page of the log for each would be the most that a record costs."""
+
+    async def story() -> None:
+        clock, path, chance = Clock(), tmp_path / "a.sqlite", random.Random(7)
+        done = ended("one", 3)
+        store, ledger = opened(path, clock)
+
+        async def group(count: int) -> None:
+            for _ in range(count):
+                clock.now += 0.001
+                ledger.record(again(done, clock.now, chance))
+            await ledger.flush()
+
+        for _ in range(5):
+            await group(1000)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("pragma wal_checkpoint(truncate)")
+            await group(200)
+            size = other.execute("pragma page_size").fetchone()[0]
+            pages = (tmp_path / "a.sqlite-wal").stat().st_size / (24 + size)
+        assert pages < 115
+        store.close()
+
+    run_virtual(story())
 
 
 def test_one_daemon_on_a_folder(tmp_path: Path) -> None:
