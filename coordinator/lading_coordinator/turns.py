@@ -251,6 +251,9 @@ class _Overheard:
             self.prompt, self.output = event.prompt_tokens, event.output_tokens
         self._listener.hear(event)
 
+    def lull(self) -> None:
+        self._listener.lull()
+
     async def drain(self) -> None:
         await self._listener.drain()
 

@@ -149,6 +149,8 @@ class _Reader:
             case _:
                 pass
 
+    def lull(self) -> None: ...
+
     async def drain(self) -> None:
         """It is never full."""
 

@@ -55,7 +55,14 @@ class Attempt:
     """
 
     def __init__(
-        self, stream: Stream, opening: ElderOpen, pick: Pick, cover: Cover, state: JobState, line: Line | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stream: Stream,
+        opening: ElderOpen,
+        pick: Pick,
+        cover: Cover,
+        state: JobState,
+        line: Line | None,
     ) -> None:
         self.pick = pick
         self.offer = pick.offer
@@ -87,8 +94,9 @@ class Attempt:
         self._weight = 1.0
         self._since: float | None = None
         self._cancelled = False
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._take: Callable[[Event], bool] | None = None
+        self._lull: Callable[[], bool] | None = None
         self._over: asyncio.Future[Stalled | None]
         self._timer: asyncio.TimerHandle | None = None
         self._late_at: float | None = None
@@ -134,15 +142,16 @@ class Attempt:
 
     # What the host says
 
-    async def flow(self, take: Callable[[Event], bool]) -> "Stalled | None":
-        """Hands on what the host says the moment it arrives, for as long as `take` says that it wants more.
+    async def flow(self, take: Callable[[Event], bool], lull: Callable[[], bool]) -> "Stalled | None":
+        """Hands on what the host says the moment it arrives, for as long as `take` says that it wants more, and `lull`,
+        which is called whenever nothing more is at hand.
 
-        Returns None then, and Stalled when nothing came for longer than this host usually takes. What `take` raises,
-        this raises.
+        Returns None then, and Stalled when nothing came for longer than this host usually takes. What they raise, this
+        raises.
         """
         over: asyncio.Future[Stalled | None] = self._loop.create_future()
         self._over = over
-        self._take, self._since = take, self._loop.time()
+        self._take, self._lull, self._since = take, lull, self._loop.time()
         try:
             self._pump(waited=False)
             if not over.done():
@@ -153,7 +162,7 @@ class Attempt:
                 self._since = None
             return stalled
         finally:
-            self._take = self._late_at = None
+            self._take = self._lull = self._late_at = None
             self._stream.watch(None)
             if self._timer is not None:
                 self._timer.cancel()
@@ -161,20 +170,23 @@ class Attempt:
 
     def _pump(self, *, waited: bool = True) -> None:
         """Something has arrived."""
-        take, over = self._take, self._over
-        if take is None or over.done():
+        take, lull, over = self._take, self._lull, self._over
+        if take is None or lull is None or over.done():
             return
         self._take = None  # what is done about it may call here again
+        more = True
         try:
-            while (event := self._poll(waited=waited)) is not None:
+            while more and (event := self._poll(waited=waited)) is not None:
                 waited = False
-                if not take(event):
-                    if not over.done():  # taking it may have cancelled the job
-                        over.set_result(None)
-                    return
+                more = take(event)
+            more = lull() and more
         except BaseException as error:
             if not over.done():
                 over.set_exception(error)
+            return
+        if not more:
+            if not over.done():  # taking it may have cancelled the job
+                over.set_result(None)
             return
         self._take = take
         if not waited:

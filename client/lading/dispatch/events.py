@@ -153,6 +153,11 @@ class Listener(Protocol):
         """What it raises ends the job."""
         ...
 
+    def lull(self) -> None:
+        """Nothing more is at hand for now: what it held back, to hand on together what came together, must go. Ended
+        and `drain` say so, too."""
+        ...
+
     async def drain(self) -> None: ...
 
 

@@ -27,6 +27,8 @@ class Mailbox:
         self._none.clear()
         self._some.set()
 
+    def lull(self) -> None: ...
+
     async def drain(self) -> None:
         await self._none.wait()
 

@@ -21,6 +21,10 @@ class Telling(Protocol):
 
     def tell(self, index: int, event: Event) -> None: ...
 
+    def lull(self) -> None:
+        """Nothing more is at hand for now."""
+        ...
+
     async def drain(self) -> None: ...
 
 
@@ -70,6 +74,9 @@ class Heard:
         elif type(event) is Moved:
             self._metrics.moved.labels(event.code[:32]).inc()
         self._telling.tell(self._index, event)
+
+    def lull(self) -> None:
+        self._telling.lull()
 
     async def drain(self) -> None:
         await self._telling.drain()

@@ -36,6 +36,9 @@ class Flowing:
     def full(self) -> bool:
         return self._reply.full
 
+    def lull(self) -> None:
+        self._reply.flush()
+
     async def drain(self) -> None:
         await self._reply.drain()
 
@@ -43,7 +46,7 @@ class Flowing:
         if type(event) is Piece:
             before = b"" if self._reply.begun else self._begin()
             piece = self._dialect.piece(index, event.text, event.chances)
-            self._reply.say(before + (comment(event.first, event.ids, piece) if self._ids else piece))
+            self._reply.add(before + (comment(event.first, event.ids, piece) if self._ids else piece))
         elif type(event) is Started:
             self._started[index] = event
         elif type(event) is Moved:
@@ -63,7 +66,7 @@ class Flowing:
         self._ends[index] = ended
         told += self._dialect.finished(index, ended.finish)
         if len(self._ends) < len(self._jobs):
-            self._reply.say(told)
+            self._reply.add(told)
         else:
             bill = self._bill([self._ends[at] for at in range(len(self._jobs))])
             self._reply.end(told + self._dialect.end(bill))
@@ -90,6 +93,8 @@ class Gathered:
             self._ends[index] = event
             if len(self._ends) == len(self._texts):
                 self._send()
+
+    def lull(self) -> None: ...
 
     async def drain(self) -> None: ...
 
@@ -118,5 +123,7 @@ class Vectors:
                 self.ended.append(event)
             case _:
                 pass
+
+    def lull(self) -> None: ...
 
     async def drain(self) -> None: ...

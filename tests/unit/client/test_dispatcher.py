@@ -348,6 +348,8 @@ class Leaver:
         if self.heard == 5 and self.job is not None:
             self.full = self.job.cancel()
 
+    def lull(self) -> None: ...
+
     async def drain(self) -> None: ...
 
 
