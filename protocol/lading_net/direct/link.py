@@ -191,7 +191,7 @@ class DirectLink:
             self._abandon(error)
 
     def _happened(self, messages: list[bytes]) -> None:
-        """Wakes readers once for what came together. A socket with much is read in a row: more waits for a turn made here."""
+        """Wakes readers once for what came together. A full socket is read in a row: the rest has a turn made here."""
         session, apply = self._session, self._apply
         for message in messages:
             for event in session.receive(message):
