@@ -33,6 +33,7 @@ LONGEST_LOOK: Final = 1.0
 # How many tokens in a row are waited for with the same patience.
 STEADY: Final = 32
 _CANCELLED: Final = Finish.CANCELLED
+_OPEN: Final = Settling.OPEN
 
 
 class StreamCut(LinkLost, frozen=True):
@@ -82,7 +83,7 @@ class Attempt:
         self.bare: dict[Digest, tuple[bytes, tuple[bytes, ...], int]] = {}
         self.when_bound: Callable[[], None] = _nobody
         self.last: Event | None = None
-        self.settling = Settling.OPEN
+        self.settling = _OPEN
         self.patience = 0.0
         self.opened_at = 0.0
         self._line = line
@@ -134,7 +135,7 @@ class Attempt:
     @property
     def over(self) -> bool:
         """Its account is closed."""
-        return self.settling is not Settling.OPEN
+        return self.settling is not _OPEN
 
     def send_cancel(self) -> None:
         self._cancelled = True
@@ -143,8 +144,8 @@ class Attempt:
     # What the host says
 
     async def flow(self, take: Callable[[Event], bool], lull: Callable[[], bool]) -> "Stalled | None":
-        """Hands on what the host says the moment it arrives, for as long as `take` says that it wants more, and `lull`,
-        which is called whenever nothing more is at hand.
+        """Hands on what the host says the moment it arrives, until `take` says that it is over; or until `lull`, called
+        whenever nothing more is at hand, says that no more is wanted for now.
 
         Returns None then, and Stalled when nothing came for longer than this host usually takes. What they raise, this
         raises.
@@ -174,17 +175,17 @@ class Attempt:
         if take is None or lull is None or over.done():
             return
         self._take = None  # what is done about it may call here again
-        more = True
+        goes_on = True
         try:
-            while more and (event := self._poll(waited=waited)) is not None:
+            while goes_on and (event := self._poll(waited=waited)) is not None:
                 waited = False
-                more = take(event)
-            more = lull() and more
+                goes_on = take(event)
+            goes_on = lull() and goes_on
         except BaseException as error:
             if not over.done():
                 over.set_exception(error)
             return
-        if not more:
+        if not goes_on:
             if not over.done():  # taking it may have cancelled the job
                 over.set_result(None)
             return

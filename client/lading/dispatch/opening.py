@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from lading.dispatch.funds import Cover
 from lading_net.errors import NetError
-from lading_net.ports import Link, Transport
+from lading_net.ports import Link
 from lading_net.speech import agreed_with
 from lading_protocol import VERSION
 from lading_protocol.elder import ElderOpen
-from lading_protocol.ids import Address
 from lading_protocol.job import JobState
 from lading_protocol.messages import BATCH, INTERACTIVE, BareOpen, Open
 from lading_protocol.speech import PROOF
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
     from lading.dispatch.sheaves import Line
 
 FEW = 64
-
-
-def live_link(transport: Transport, host: Address) -> Link | None:
-    for link in transport.links(host):
-        if not link.closed.is_set():
-            return link
-    return None
 
 
 class Spoken:

@@ -23,12 +23,11 @@ from lading.dispatch.events import (
     Piece,
     Refusal,
     Rows,
-    Settling,
     Signed,
     Started,
 )
 from lading.dispatch.hedge import Race
-from lading.dispatch.opening import Asking, live_link
+from lading.dispatch.opening import Asking
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
@@ -107,8 +106,8 @@ class Run:
                 if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
                     self.state.end(Finish.LENGTH)
                     break
-                if self.listener.full:  # what happened is taken note of before the job goes on
-                    await self.listener.drain()
+                if self.opened:
+                    await self.listener.drain()  # what happened is taken note of before the job goes on
                 attempt = await self._open_next()
                 if attempt is not None:
                     self.settle(await self._play(attempt))
@@ -243,8 +242,10 @@ class Run:
         self.tried.add(offer.host)
         cover = owner.funds.cover(payer, self.ask, offer, len(self.state.emitted))
         try:
-            link = live_link(owner.transport, offer.host)
-            if link is None:
+            links = owner.transport.links(offer.host)
+            if links:
+                link = links[0]
+            else:
                 link = await dial_any(owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
             stream = await link.open(JOB)
         except (NetError, TimeoutError) as error:
@@ -273,17 +274,12 @@ class Run:
             await Race(self, attempt).first_token()
             attempt = self.current
         while self.state.runs:
-            if self.listener.full:
-                await self.listener.drain()
-            stalled = await attempt.flow(self._take, self._lull)
+            stalled = await attempt.flow(self._take, self.listener.lull)
             if stalled is not None:
                 self._take(await self.hold(attempt, stalled))
+            elif self.state.runs:
+                await self.listener.drain()
         return attempt
-
-    def _lull(self) -> bool:
-        """Nothing more is at hand: whether more is wanted."""
-        self.listener.lull()
-        return not self.listener.full
 
     async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
         """What a host says after all, or Stalled when the stream may leave it.
@@ -307,8 +303,8 @@ class Run:
                 return event
 
     def _take(self, heard: HostEvent) -> bool:
-        """What the running attempt's host says; whether more of it is wanted now. That it was the last of the answer is
-        told at once, so that it leaves with the tokens that came with it."""
+        """What the running attempt's host says; whether it goes on. The end of the answer is told at once, so that it
+        leaves with the tokens that came with it."""
         owner, attempt = self.owner, self.current
         assert attempt is not None
         effects = attempt.apply(heard, owner.court, owner.clock())
@@ -320,7 +316,7 @@ class Run:
         if not self.announced or effects:
             self.tell(attempt, effects)
         if self.state.runs:
-            return not self.listener.full
+            return True
         if self.state.finish is not RUNNING and not self.dropping:
             self.settle(attempt)
             self._end()
@@ -406,7 +402,7 @@ class Run:
         What an attempt that lost a race delivered before it heard of that is owed, too, but nobody got it: its receipt
         covers tokens that are not in the answer, so it is no evidence of anything.
         """
-        if attempt.settling is not Settling.OPEN:
+        if attempt.over:
             return
         owner = self.owner
         self.live.remove(attempt)

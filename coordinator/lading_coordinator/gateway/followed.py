@@ -68,10 +68,6 @@ class Followed:
         self.drain = reply.drain
         self.lull = reply.flush
 
-    @property
-    def full(self) -> bool:
-        return self._reply.full
-
     def tell(self, index: int, event: Event) -> None:
         match event:
             case Piece():

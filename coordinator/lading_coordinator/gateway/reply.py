@@ -82,11 +82,12 @@ class Reply:
         self._keep(data)
         self.flush()
 
-    def flush(self) -> None:
-        """What waits leaves now."""
+    def flush(self) -> bool:
+        """What waits leaves now. Whether the client keeps up with the answer."""
         told = self._waiting()
         if told:
             self._connection.write(b"".join(told))
+        return not self._connection.full
 
     def end(self, data: bytes = b"") -> None:
         """With the last piece."""
@@ -97,11 +98,6 @@ class Reply:
             told.append(b"0\r\n\r\n")
         self._connection.write(b"".join(told))
         self._connection.answered(self)
-
-    @property
-    def full(self) -> bool:
-        """Whether the client is slower than the answer."""
-        return self._connection.full
 
     async def drain(self) -> None:
         """Waits while the client is slower than the answer; what was added leaves first."""

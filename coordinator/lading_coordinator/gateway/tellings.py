@@ -32,12 +32,8 @@ class Flowing:
         self._started: dict[int, Started] = {}
         self._ends: dict[int, Ended] = {}
 
-    @property
-    def full(self) -> bool:
-        return self._reply.full
-
-    def lull(self) -> None:
-        self._reply.flush()
+    def lull(self) -> bool:
+        return self._reply.flush()
 
     async def drain(self) -> None:
         await self._reply.drain()
@@ -82,7 +78,6 @@ class Gathered:
         self._texts: list[list[str]] = [[] for _ in range(count)]
         self._chances: list[list[Chance]] = [[] for _ in range(count)]
         self._ends: dict[int, Ended] = {}
-        self.full = False
 
     def tell(self, index: int, event: Event) -> None:
         if type(event) is Piece:
@@ -94,7 +89,8 @@ class Gathered:
             if len(self._ends) == len(self._texts):
                 self._send()
 
-    def lull(self) -> None: ...
+    def lull(self) -> bool:
+        return True
 
     async def drain(self) -> None: ...
 
@@ -113,7 +109,6 @@ class Vectors:
     def __init__(self) -> None:
         self.matrix = Matrix(0, b"")
         self.ended: list[Ended] = []
-        self.full = False
 
     def tell(self, index: int, event: Event) -> None:
         match event:
@@ -124,6 +119,7 @@ class Vectors:
             case _:
                 pass
 
-    def lull(self) -> None: ...
+    def lull(self) -> bool:
+        return True
 
     async def drain(self) -> None: ...

@@ -46,27 +46,24 @@ class Scripted(Host):
 
 
 class Diary:
-    """A listener that hands on what it heard when it has to: `left` are the events that left together. It is `full`
-    after so many times."""
+    """A listener that hands on what it heard when it has to: `left` are the events that left together. It wants no more
+    after so many times, for a second."""
 
     def __init__(self, fits: int = 1000) -> None:
         self.held: list[Event] = []
         self.left: list[list[Event]] = []
         self.fits = fits
 
-    @property
-    def full(self) -> bool:
-        return len(self.left) >= self.fits
-
     def hear(self, event: Event) -> None:
         self.held.append(event)
         if isinstance(event, Ended):
             self.lull()
 
-    def lull(self) -> None:
+    def lull(self) -> bool:
         if self.held:
             self.left.append(self.held)
             self.held = []
+        return len(self.left) < self.fits
 
     async def drain(self) -> None:
         self.lull()
