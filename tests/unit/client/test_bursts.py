@@ -14,7 +14,7 @@ from lading_protocol.ids import JobId, Wei
 from lading_protocol.messages import Chunk, Done, Fail, Open, Pay, Tokens, encode
 from lading_protocol.receipts import Finish
 from lading_protocol.transcript import roll, rolling_start
-from unit.client.toys import ANSWER, PAYER, WHOLE, Host, World, honest, prefer, simulate, text_of, world
+from unit.client.toys import ANSWER, PAYER, WHOLE, Host, World, honest, learn, prefer, simulate, text_of, world
 
 Script = Callable[["Scripted", Open], Awaitable[None]]
 
@@ -79,8 +79,9 @@ class Diary:
         return text_of([event for together in self.left for event in together])
 
 
-def carry(w: World, diary: Diary) -> Awaitable[None]:
-    payer, ask = Payer(PAYER, PAYER.address, Wei(10**9)), Ask(w.hosts[0].offer.agent, chat_request(max_tokens=100))
+def carry(w: World, diary: Diary, *, hedge: bool = False) -> Awaitable[None]:
+    payer, request = Payer(PAYER, PAYER.address, Wei(10**9)), chat_request(max_tokens=100)
+    ask = Ask(w.hosts[0].offer.agent, request, hedge=hedge)
     return w.dispatcher.carry(payer, ask, diary, job_id())
 
 
@@ -128,6 +129,30 @@ def test_a_token_that_comes_alone_leaves_in_the_turn_in_which_it_came() -> None:
     async def play() -> None:
         async with world(Scripted("one", script)) as w:
             await carry(w, diary)
+
+    simulate(play)
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+@pytest.mark.parametrize("silence", [0.0, 4.0])
+def test_a_token_leaves_at_once_also_of_a_race_and_of_a_stream_that_was_held(silence: float, hedge: bool) -> None:
+    diary = Diary()
+
+    async def script(host: Scripted, ask: Open) -> None:
+        for at in range(3 if len(host.opened) > 25 else 0):
+            await asyncio.sleep(silence)  # longer than it is waited for, but nobody else is there
+            host.say(host.tokens(ask, at, at + 1))
+            await asyncio.sleep(0.001)
+            assert diary.text == "".join(f"{i} " for i in ANSWER[: at + 1])
+        rest = [host.tokens(ask, 0, 3)] if len(host.opened) <= 25 else []
+        host.say(*rest, host.tokens(ask, 3, 80), host.done(ask))
+
+    async def play() -> None:
+        async with world(Scripted("one", script)) as w:
+            await learn(w, *w.hosts)
+            await carry(w, diary, hedge=hedge)
+            assert diary.text == WHOLE
+            assert diary.kinds[-1] == [Piece, Ended]
 
     simulate(play)
 
