@@ -234,10 +234,6 @@ class _Overheard:
         self._listener = listener
         self.prompt = self.output = 0
 
-    @property
-    def full(self) -> bool:
-        return self._listener.full
-
     def hear(self, event: Event) -> None:
         if type(event) is Piece:
             self.output += len(event.ids)
@@ -248,8 +244,11 @@ class _Overheard:
             if event.code == "busy":
                 self._turns.was_full(self._ticket, event.host)
         elif type(event) is Ended:
-            self.prompt, self.output = event.prompt_tokens, event.output_tokens
+            self.prompt = event.prompt_tokens
         self._listener.hear(event)
+
+    def lull(self) -> bool:
+        return self._listener.lull()
 
     async def drain(self) -> None:
         await self._listener.drain()

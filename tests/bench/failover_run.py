@@ -119,8 +119,6 @@ class _Reader:
     """Hears what becomes of one stream. Hosts that broke may be chosen again at once: they break on purpose, as long as
     the run lasts."""
 
-    full = False
-
     def __init__(self, number: int, tally: Tally, directory: Directory) -> None:
         self._number, self._tally, self._directory = number, tally, directory
         self._last, self._moved = 0.0, False
@@ -148,6 +146,9 @@ class _Reader:
                 self.ended = event
             case _:
                 pass
+
+    def lull(self) -> bool:
+        return True
 
     async def drain(self) -> None:
         """It is never full."""

@@ -59,7 +59,7 @@ class _Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
         if self._pieces:  # of an answer that goes on
-            self._reply.say(b"".join(self._pieces))
+            self._reply.write(b"".join(self._pieces))
             self._pieces.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:

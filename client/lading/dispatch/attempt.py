@@ -33,6 +33,7 @@ LONGEST_LOOK: Final = 1.0
 # How many tokens in a row are waited for with the same patience.
 STEADY: Final = 32
 _CANCELLED: Final = Finish.CANCELLED
+_OPEN: Final = Settling.OPEN
 
 
 class StreamCut(LinkLost, frozen=True):
@@ -55,7 +56,14 @@ class Attempt:
     """
 
     def __init__(
-        self, stream: Stream, opening: ElderOpen, pick: Pick, cover: Cover, state: JobState, line: Line | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stream: Stream,
+        opening: ElderOpen,
+        pick: Pick,
+        cover: Cover,
+        state: JobState,
+        line: Line | None,
     ) -> None:
         self.pick = pick
         self.offer = pick.offer
@@ -75,7 +83,7 @@ class Attempt:
         self.bare: dict[Digest, tuple[bytes, tuple[bytes, ...], int]] = {}
         self.when_bound: Callable[[], None] = _nobody
         self.last: Event | None = None
-        self.settling = Settling.OPEN
+        self.settling = _OPEN
         self.patience = 0.0
         self.opened_at = 0.0
         self._line = line
@@ -87,8 +95,9 @@ class Attempt:
         self._weight = 1.0
         self._since: float | None = None
         self._cancelled = False
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._take: Callable[[Event], bool] | None = None
+        self._lull: Callable[[], bool] | None = None
         self._over: asyncio.Future[Stalled | None]
         self._timer: asyncio.TimerHandle | None = None
         self._late_at: float | None = None
@@ -126,7 +135,7 @@ class Attempt:
     @property
     def over(self) -> bool:
         """Its account is closed."""
-        return self.settling is not Settling.OPEN
+        return self.settling is not _OPEN
 
     def send_cancel(self) -> None:
         self._cancelled = True
@@ -134,15 +143,16 @@ class Attempt:
 
     # What the host says
 
-    async def flow(self, take: Callable[[Event], bool]) -> "Stalled | None":
-        """Hands on what the host says the moment it arrives, for as long as `take` says that it wants more.
+    async def flow(self, take: Callable[[Event], bool], lull: Callable[[], bool]) -> "Stalled | None":
+        """Hands on what the host says the moment it arrives, until `take` says that it is over; or until `lull`, called
+        whenever nothing more is at hand, says that no more is wanted for now.
 
-        Returns None then, and Stalled when nothing came for longer than this host usually takes. What `take` raises,
-        this raises.
+        Returns None then, and Stalled when nothing came for longer than this host usually takes. What they raise, this
+        raises.
         """
         over: asyncio.Future[Stalled | None] = self._loop.create_future()
         self._over = over
-        self._take, self._since = take, self._loop.time()
+        self._take, self._lull, self._since = take, lull, self._loop.time()
         try:
             self._pump(waited=False)
             if not over.done():
@@ -153,7 +163,7 @@ class Attempt:
                 self._since = None
             return stalled
         finally:
-            self._take = self._late_at = None
+            self._take = self._lull = self._late_at = None
             self._stream.watch(None)
             if self._timer is not None:
                 self._timer.cancel()
@@ -161,20 +171,23 @@ class Attempt:
 
     def _pump(self, *, waited: bool = True) -> None:
         """Something has arrived."""
-        take, over = self._take, self._over
-        if take is None or over.done():
+        take, lull, over = self._take, self._lull, self._over
+        if take is None or lull is None or over.done():
             return
         self._take = None  # what is done about it may call here again
+        goes_on = True
         try:
-            while (event := self._poll(waited=waited)) is not None:
+            while goes_on and (event := self._poll(waited=waited)) is not None:
                 waited = False
-                if not take(event):
-                    if not over.done():  # taking it may have cancelled the job
-                        over.set_result(None)
-                    return
+                goes_on = take(event)
+            goes_on = lull() and goes_on
         except BaseException as error:
             if not over.done():
                 over.set_exception(error)
+            return
+        if not goes_on:
+            if not over.done():  # taking it may have cancelled the job
+                over.set_result(None)
             return
         self._take = take
         if not waited:

@@ -82,6 +82,7 @@ class Dispatcher:
         *,
         bare: bool = False,
     ) -> None:
+        self.loop = asyncio.get_running_loop()  # kept: to ask for it is a system call
         self.transport = transport
         self.directory = directory
         self.purse = purse

@@ -144,16 +144,18 @@ Event = Started | Piece | Signed | Rows | Moved | Ended
 class Listener(Protocol):
     """Who hears of a job. Events come one by one, from within the network's own turn: nothing here may block."""
 
-    @property
-    def full(self) -> bool:
-        """Whether it wants no more for now: then the host is not read until `drain` returns."""
-        ...
-
     def hear(self, event: Event) -> None:
         """What it raises ends the job."""
         ...
 
-    async def drain(self) -> None: ...
+    def lull(self) -> bool:
+        """Nothing more is at hand for now: what it held back, to hand on together what came together, must go. Whether
+        it wants more; else the host is not read until `drain` returns."""
+        ...
+
+    async def drain(self) -> None:
+        """Until it wants more; holds nothing back meanwhile."""
+        ...
 
 
 class Refusal(BadRequest):

@@ -19,6 +19,9 @@ from lading_protocol.pricing import attempt_amount, format_amount, worst_case
 if TYPE_CHECKING:
     from lading.dispatch.attempt import Attempt
 
+_SETTLED: Final = Settling.SETTLED
+_LATE: Final = Settling.LATE
+
 
 class Cover:
     """What an attempt may cost at most (`need`, wei) on its channel, and the packed lock behind it."""
@@ -97,7 +100,7 @@ class Funds:
         """Promise what is owed and not yet promised: with the channel's next voucher, or at once where the host is
         about to wait for it."""
         more = attempt.owed - attempt.promised
-        if more <= 0 or attempt.settling is not Settling.OPEN:
+        if more <= 0 or attempt.over:
             return
         attempt.promised = attempt.owed
         attempt.unpaid += more
@@ -108,11 +111,11 @@ class Funds:
 
     def settle(self, payer: Payer, attempt: "Attempt", *, late: bool) -> None:
         """The last word on an attempt. Whatever the host says or asks for later, no higher voucher is signed for it."""
-        if attempt.settling is not Settling.OPEN:
+        if attempt.over:
             return
         more = attempt.owed - attempt.promised
         if more > 0:
             attempt.promised = attempt.owed
             self.tab.owe(payer.key, attempt, more)
-        attempt.settling = Settling.LATE if late else Settling.SETTLED
+        attempt.settling = _LATE if late else _SETTLED
         self.release(attempt.cover)

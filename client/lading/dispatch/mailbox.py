@@ -18,14 +18,13 @@ class Mailbox:
         self._none = asyncio.Event()
         self._none.set()
 
-    @property
-    def full(self) -> bool:
-        return bool(self._events)
-
     def hear(self, event: Event) -> None:
         self._events.append(event)
         self._none.clear()
         self._some.set()
+
+    def lull(self) -> bool:
+        return not self._events
 
     async def drain(self) -> None:
         await self._none.wait()

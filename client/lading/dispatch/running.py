@@ -23,7 +23,6 @@ from lading.dispatch.events import (
     Piece,
     Refusal,
     Rows,
-    Settling,
     Signed,
     Started,
 )
@@ -32,7 +31,6 @@ from lading.dispatch.opening import Asking
 from lading.errors import BadRequest, JobLost, NoHost, OutOfFunds, Quarantined
 from lading_net.dialling import dial_any
 from lading_net.errors import NetError
-from lading_net.ports import Link
 from lading_protocol.errors import LadingError
 from lading_protocol.ids import Address, JobId, Wei, short
 from lading_protocol.job import (
@@ -97,7 +95,8 @@ class Run:
         self.broken = False
         self.announced = False
         self.reported = False
-        self.began = asyncio.get_running_loop().time()
+        self.ended = False
+        self.began = self.owner.loop.time()
 
     async def carry(self) -> None:
         """To its end; whatever ends it, what runs is accounted for."""
@@ -107,14 +106,15 @@ class Run:
                 if len(self.state.emitted) == self.most:  # all is here, though the host did not live to say so
                     self.state.end(Finish.LENGTH)
                     break
-                if self.listener.full:  # what happened is taken note of before the job goes on
-                    await self.listener.drain()
+                if self.opened:
+                    await self.listener.drain()  # what happened is taken note of before the job goes on
                 attempt = await self._open_next()
                 if attempt is not None:
                     self.settle(await self._play(attempt))
             if self.dropping:
+                self.listener.lull()
                 await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
-            self.listener.hear(self._report())
+            self._end()
         finally:
             self._abandon()
 
@@ -163,7 +163,7 @@ class Run:
 
     def _patience(self) -> float:
         """How much longer the job waits for a slot, since it last got one on."""
-        now = asyncio.get_running_loop().time()
+        now = self.owner.loop.time()
         self.parked_at = now if self.parked_at is None else self.parked_at
         return max(0.0, self.parked_at + self.owner.limits.parked - now)
 
@@ -171,7 +171,7 @@ class Run:
         """Without those `others`, too."""
         ask, excluded = self.ask, NOBODY
         if self.tried or self.resting or others:
-            now = asyncio.get_running_loop().time()
+            now = self.owner.loop.time()
             resting = [host for host, until in self.resting.items() if until > now]
             excluded = frozenset((*self.tried, *resting, *others))
         # One that was stopped for others waits until a host has room: it would clear no slot, and only ask in vain.
@@ -242,8 +242,10 @@ class Run:
         self.tried.add(offer.host)
         cover = owner.funds.cover(payer, self.ask, offer, len(self.state.emitted))
         try:
-            link = self._link(offer.host)
-            if link is None:
+            links = owner.transport.links(offer.host)
+            if links:
+                link = links[0]
+            else:
                 link = await dial_any(owner.transport, offer.detail.endpoints, offer.host, DIAL_SECONDS)
             stream = await link.open(JOB)
         except (NetError, TimeoutError) as error:
@@ -260,16 +262,9 @@ class Run:
         self.opened += 1
         opening = self.asking.opening(link, line, state, cover, self.preempted)
         owner.directory.started(offer.host, batch=self.ask.batch)
-        attempt = Attempt(stream, opening, pick, cover, state, line)
+        attempt = Attempt(owner.loop, stream, opening, pick, cover, state, line)
         self.live.append(attempt)
         return attempt
-
-    def _link(self, host: Address) -> Link | None:
-        """A live one."""
-        for link in self.owner.transport.links(host):
-            if not link.closed.is_set():
-                return link
-        return None
 
     async def _play(self, attempt: Attempt) -> Attempt:
         """Returns the attempt that was the last to run: where two raced, the winner."""
@@ -278,16 +273,13 @@ class Run:
         if self.ask.hedge and not self.state.emitted and self.most is not None:
             await Race(self, attempt).first_token()
             attempt = self.current
-        while self._goes_on():
-            if self.listener.full:
-                await self.listener.drain()
-            stalled = await attempt.flow(self._take)
+        while self.state.runs:
+            stalled = await attempt.flow(self._take, self.listener.lull)
             if stalled is not None:
                 self._take(await self.hold(attempt, stalled))
+            elif self.state.runs:
+                await self.listener.drain()
         return attempt
-
-    def _goes_on(self) -> bool:
-        return self.state.runs
 
     async def hold(self, attempt: Attempt, stalled: Stalled) -> HostEvent:
         """What a host says after all, or Stalled when the stream may leave it.
@@ -296,7 +288,7 @@ class Run:
         long as the common budget is spent, or there is nobody else, for a bounded time.
         """
         limits, failover = self.owner.limits, self.owner.failover
-        clock = asyncio.get_running_loop().time
+        clock = self.owner.loop.time
         ceiling = limits.between if attempt.count else limits.first
         began, elsewhere = clock(), self._elsewhere()
         while True:
@@ -311,7 +303,8 @@ class Run:
                 return event
 
     def _take(self, heard: HostEvent) -> bool:
-        """What the running attempt's host says; whether more of it is wanted now."""
+        """What the running attempt's host says; whether it goes on. The end of the answer is told at once, so that it
+        leaves with the tokens that came with it."""
         owner, attempt = self.owner, self.current
         assert attempt is not None
         effects = attempt.apply(heard, owner.court, owner.clock())
@@ -322,7 +315,12 @@ class Run:
             owner.funds.pay(self.payer, attempt)
         if not self.announced or effects:
             self.tell(attempt, effects)
-        return self._goes_on() and not self.listener.full
+        if self.state.runs:
+            return True
+        if self.state.finish is not RUNNING and not self.dropping:
+            self.settle(attempt)
+            self._end()
+        return False
 
     def tell(self, attempt: Attempt, effects: list[Effect]) -> None:
         """What the consumer hears of it."""
@@ -371,7 +369,7 @@ class Run:
         self.preempted += rightly
         if rightly or (self.preempted and code == "busy"):
             self.tried.discard(host)
-            self.resting[host] = asyncio.get_running_loop().time() + REST_SECONDS
+            self.resting[host] = self.owner.loop.time() + REST_SECONDS
         if attempt.accepted and not rightly and code != "draining":
             self._moved(attempt, code)
 
@@ -404,7 +402,7 @@ class Run:
         What an attempt that lost a race delivered before it heard of that is owed, too, but nobody got it: its receipt
         covers tokens that are not in the answer, so it is no evidence of anything.
         """
-        if attempt.settling is not Settling.OPEN:
+        if attempt.over:
             return
         owner = self.owner
         self.live.remove(attempt)
@@ -468,6 +466,11 @@ class Run:
             late = True
         finally:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
+
+    def _end(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.listener.hear(self._report())
 
     def _report(self) -> Ended:
         if self.settled and not self.reported:

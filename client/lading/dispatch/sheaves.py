@@ -122,16 +122,16 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
         self._stream: Stream | None = None
         self._over = False
+        self._loop = asyncio.get_running_loop()
 
     def expect(self, digest: Digest, attempt: "Attempt") -> None:
         """A bare receipt of this attempt came."""
         if self._over:
             attempt.unbound(digest)
             return
-        loop = asyncio.get_running_loop()
-        self._waiting[digest] = attempt, loop.time()
+        self._waiting[digest] = attempt, self._loop.time()
         if self._timer is None:
-            self._timer = loop.call_later(LATE_SECONDS, self._look)
+            self._timer = self._loop.call_later(LATE_SECONDS, self._look)
 
     async def run(self, link: Link, domain: Domain) -> None:
         try:
@@ -165,11 +165,10 @@ class Line:
         self._timer = None
         if not self._waiting:
             return
-        loop = asyncio.get_running_loop()
         _, since = next(iter(self._waiting.values()))
-        left = since + LATE_SECONDS - loop.time()
+        left = since + LATE_SECONDS - self._loop.time()
         if left > 0:
-            self._timer = loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(left, self._look)
             return
         self._owner.lied(self._host, f"nothing came for {LATE_SECONDS:g} s")
         self._end()

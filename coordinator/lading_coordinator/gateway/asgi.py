@@ -58,10 +58,11 @@ class _Call:
             return
         if not self._reply.begun:
             self._reply.start(self._status, self._kind, lines(self._headers))
-        self._reply.write(body)
-        await self._reply.drain()
-        if not more:
-            self._reply.end()
+        if more:
+            self._reply.write(body)
+            await self._reply.drain()
+        else:
+            self._reply.end(body)
 
 
 def _scope(request: Request) -> dict[str, Any]:

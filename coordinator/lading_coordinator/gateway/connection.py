@@ -16,7 +16,7 @@ import httptools
 import msgspec
 
 from lading_coordinator.errors import ApiError
-from lading_coordinator.gateway.reply import Leaving, Reply
+from lading_coordinator.gateway.reply import Reply
 
 log = logging.getLogger(__name__)
 QUEUE = 16
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
     """`peers` is the server's set of open connections; it adds and removes itself. `full` says that the client is
     slower than its answer."""
 
-    def __init__(self, app: App, limits: Limits, peers: set["Connection"], leaving: Leaving | None = None) -> None:
+    def __init__(self, app: App, limits: Limits, peers: set["Connection"]) -> None:
         self._app = app
         self._limits = limits
         self._most_head = limits.head
@@ -104,7 +104,6 @@ class Connection(asyncio.Protocol):
         self._body: bytes | bytearray = b""
         self._head_bytes = 0
         self._head_size = 0
-        self.leaving = leaving or Leaving()
         self.full = False
         self.closing = False
 

@@ -66,10 +66,7 @@ class Followed:
         self._keeps = dialect.keeps if course.stream else ("text", "chances")
         self._opening = self._recall() if course.stream else b""
         self.drain = reply.drain
-
-    @property
-    def full(self) -> bool:
-        return self._reply.full
+        self.lull = reply.flush
 
     def tell(self, index: int, event: Event) -> None:
         match event:
@@ -78,7 +75,6 @@ class Followed:
             case Signed():
                 if self._reply.begun:
                     self._say(Told(index, receipt=event.receipt, marks=event.marks), b"")
-                    self._reply.flush()  # before it is paid
             case Started():
                 self._started[index] = event
                 self._prompts[index] = event.prompt_tokens
@@ -164,7 +160,7 @@ class Followed:
 
     def _say(self, told: Told, events: bytes) -> None:
         counted = msgspec.structs.replace(told, events=events.count(b"\n\n"))
-        self._reply.write(line(counted) + (events or b"\n"))
+        self._reply.add(line(counted) + (events or b"\n"))
 
 
 def _bare(chances: Sequence[Chance]) -> tuple[Chance, ...]:

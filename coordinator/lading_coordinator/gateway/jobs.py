@@ -16,10 +16,11 @@ from lading_protocol.errors import LadingError
 class Telling(Protocol):
     """What becomes of the events of all jobs of a reply; `index` says whose one is."""
 
-    @property
-    def full(self) -> bool: ...
-
     def tell(self, index: int, event: Event) -> None: ...
+
+    def lull(self) -> bool:
+        """Nothing more is at hand for now. Whether more is wanted."""
+        ...
 
     async def drain(self) -> None: ...
 
@@ -56,10 +57,6 @@ class Heard:
         if refusal is not None and refusal is not error:
             raise refusal from error
 
-    @property
-    def full(self) -> bool:
-        return self._telling.full
-
     def hear(self, event: Event) -> None:
         kind = type(event)
         if self._waits and (kind is Piece or kind is Rows):
@@ -70,6 +67,9 @@ class Heard:
         elif type(event) is Moved:
             self._metrics.moved.labels(event.code[:32]).inc()
         self._telling.tell(self._index, event)
+
+    def lull(self) -> bool:
+        return self._telling.lull()
 
     async def drain(self) -> None:
         await self._telling.drain()

@@ -1,10 +1,9 @@
 """One HTTP answer: a whole body at once, or a stream of chunks. Bytes only; what they say is the caller's business.
 
-Pieces written in the same turn of the event loop leave in one system call, and as one chunk; what is said (`say`) does
-not wait for others.
+What is added waits for what follows, so that it leaves in one system call, and as one chunk; who adds says when nothing
+follows for now.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -25,24 +24,6 @@ def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % pair for pair in headers])
 
 
-class Leaving:
-    """The replies of one server that were written to in this turn of the event loop: at its end all leave together, as
-    a call of the loop for each costs more than most pieces."""
-
-    def __init__(self) -> None:
-        self._replies: list[Reply] = []
-
-    def add(self, reply: "Reply") -> None:
-        if not self._replies:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._replies.append(reply)
-
-    def _flush(self) -> None:
-        replies, self._replies = self._replies, []
-        for reply in replies:
-            reply.flush()
-
-
 class Reply:
     """Begun with `send` or `start`, once; `more` are further header lines (`lines`). `keep_alive` says whether the
     connection lives on. `gone` is called when the client goes before the answer is whole, where no task answers it."""
@@ -50,7 +31,6 @@ class Reply:
     __slots__ = (
         "_chunked",
         "_connection",
-        "_flushing",
         "_head",
         "_opening",
         "_pieces",
@@ -68,7 +48,6 @@ class Reply:
         self._opening = b""
         self._pieces: list[bytes] = []
         self._size = 0
-        self._flushing = False
         self.keep_alive = keep_alive
         self.begun = False
         self.finished = False
@@ -84,8 +63,7 @@ class Reply:
         self._connection.answered(self)
 
     def start(self, status: int, kind: bytes, more: bytes = b"") -> None:
-        """The head of a stream. It leaves with what follows it: `write`, `say`, `end`. HTTP/1.0 streams end with the
-        connection."""
+        """The head of a stream. It leaves with what follows it. HTTP/1.0 streams end with the connection."""
         self.begun = True
         if not self._chunked:
             self.keep_alive = False
@@ -93,23 +71,27 @@ class Reply:
         framing = b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n"
         self._opening = b"%b%b\r\n%b%b%b" % (_STATUS[status], kind, more, bye, framing)
 
-    def write(self, data: bytes) -> None:
-        """One piece of a stream. It leaves at the end of this turn of the event loop, with others."""
-        self._add(data)
+    def add(self, data: bytes) -> None:
+        """One piece of a stream. It leaves with the next `write`, `flush` or `end`, or when much waits."""
+        self._keep(data)
         if self._size > MOST_WAITING:
             self.flush()
-        elif not self._flushing:
-            self._flushing = True
-            self._connection.leaving.add(self)
 
-    def say(self, data: bytes) -> None:
-        """One piece of a stream, where there is no other in this turn: it need not wait for the end of it."""
-        self._add(data)
+    def write(self, data: bytes) -> None:
+        """One piece of a stream, with what waits."""
+        self._keep(data)
         self.flush()
+
+    def flush(self) -> bool:
+        """What waits leaves now. Whether the client keeps up with the answer."""
+        told = self._waiting()
+        if told:
+            self._connection.write(b"".join(told))
+        return not self._connection.full
 
     def end(self, data: bytes = b"") -> None:
         """With the last piece."""
-        self._add(data)
+        self._keep(data)
         self.finished = True
         told = self._waiting()
         if self._chunked and not self._head:
@@ -117,13 +99,9 @@ class Reply:
         self._connection.write(b"".join(told))
         self._connection.answered(self)
 
-    @property
-    def full(self) -> bool:
-        """Whether the client is slower than the answer."""
-        return self._connection.full
-
     async def drain(self) -> None:
-        """Waits while the client is slower than the answer."""
+        """Waits while the client is slower than the answer; what was added leaves first."""
+        self.flush()
         await self._connection.drain()
 
     def refuse(self, error: ApiError) -> None:
@@ -131,6 +109,7 @@ class Reply:
         if self.finished:
             return
         if self.begun:
+            self.flush()
             self._connection.abort()
             return
         retry = b"" if error.retry_after is None else b"retry-after: %d\r\n" % error.retry_after
@@ -138,20 +117,13 @@ class Reply:
             self.keep_alive = False
         self.send(error.status, error_body(error), more=retry + lines(error.headers))
 
-    def _add(self, data: bytes) -> None:
+    def _keep(self, data: bytes) -> None:
         if data and not self._head:
             self._pieces.append(data)
             self._size += len(data)
 
-    def flush(self) -> None:
-        """What was written leaves now; without it, at the end of this turn of the event loop."""
-        self._flushing = False
-        told = self._waiting()
-        if told:
-            self._connection.write(b"".join(told))
-
     def _waiting(self) -> list[bytes]:
-        """What was written and has not left."""
+        """What was added and has not left."""
         told = [self._opening] if self._opening else []
         if self._pieces:
             if self._chunked:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from lading_coordinator.errors import cannot_listen
 from lading_coordinator.gateway.connection import App, Connection, Limits
-from lading_coordinator.gateway.reply import Leaving
 
 log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
@@ -21,7 +20,6 @@ class HttpServer:
         self.limits = limits or Limits()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
-        self._leaving = Leaving()
         self.connections: set[Connection] = set()
         self.address: tuple[str, int] = ("", 0)
         self.tls: ssl.SSLContext | None = None
@@ -61,7 +59,7 @@ class HttpServer:
         return self.connection()
 
     def connection(self) -> Connection:
-        return Connection(self._app, self.limits, self.connections, self._leaving)
+        return Connection(self._app, self.limits, self.connections)
 
     def _opened(self, server: asyncio.Server) -> None:
         self._servers.append(server)

@@ -32,9 +32,8 @@ class Flowing:
         self._started: dict[int, Started] = {}
         self._ends: dict[int, Ended] = {}
 
-    @property
-    def full(self) -> bool:
-        return self._reply.full
+    def lull(self) -> bool:
+        return self._reply.flush()
 
     async def drain(self) -> None:
         await self._reply.drain()
@@ -43,7 +42,7 @@ class Flowing:
         if type(event) is Piece:
             before = b"" if self._reply.begun else self._begin()
             piece = self._dialect.piece(index, event.text, event.chances)
-            self._reply.say(before + (comment(event.first, event.ids, piece) if self._ids else piece))
+            self._reply.add(before + (comment(event.first, event.ids, piece) if self._ids else piece))
         elif type(event) is Started:
             self._started[index] = event
         elif type(event) is Moved:
@@ -63,7 +62,7 @@ class Flowing:
         self._ends[index] = ended
         told += self._dialect.finished(index, ended.finish)
         if len(self._ends) < len(self._jobs):
-            self._reply.say(told)
+            self._reply.add(told)
         else:
             bill = self._bill([self._ends[at] for at in range(len(self._jobs))])
             self._reply.end(told + self._dialect.end(bill))
@@ -79,7 +78,6 @@ class Gathered:
         self._texts: list[list[str]] = [[] for _ in range(count)]
         self._chances: list[list[Chance]] = [[] for _ in range(count)]
         self._ends: dict[int, Ended] = {}
-        self.full = False
 
     def tell(self, index: int, event: Event) -> None:
         if type(event) is Piece:
@@ -90,6 +88,9 @@ class Gathered:
             self._ends[index] = event
             if len(self._ends) == len(self._texts):
                 self._send()
+
+    def lull(self) -> bool:
+        return True
 
     async def drain(self) -> None: ...
 
@@ -108,7 +109,6 @@ class Vectors:
     def __init__(self) -> None:
         self.matrix = Matrix(0, b"")
         self.ended: list[Ended] = []
-        self.full = False
 
     def tell(self, index: int, event: Event) -> None:
         match event:
@@ -118,5 +118,8 @@ class Vectors:
                 self.ended.append(event)
             case _:
                 pass
+
+    def lull(self) -> bool:
+        return True
 
     async def drain(self) -> None: ...

@@ -107,11 +107,10 @@ class _Answer:
     def on_headers_complete(self) -> None:
         if self._whole is None:
             self._reply.start(self._parser.get_status_code(), self._kind, lines(self._headers))
-            self._reply.write(b"")
 
     def on_body(self, body: bytes) -> None:
         if self._whole is None:
-            self._reply.write(body)
+            self._reply.add(body)
         else:
             self._whole += body
 

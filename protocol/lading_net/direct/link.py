@@ -179,26 +179,23 @@ class DirectLink:
             return
         self._heard = True
         try:
-            for message in self._open(data):
-                self._plaintext_received(message)
+            self._happened(self._open(data))
         except NetError as error:
             self._abandon(error)
 
     def first_received(self, plaintext: bytes) -> None:
         """What arrived together with the end of the upgrade."""
         try:
-            self._plaintext_received(plaintext)
+            self._happened([plaintext])
         except NetError as error:
             self._abandon(error)
 
-    def _plaintext_received(self, data: bytes) -> None:
-        self._happened(self._session.receive(data))
-
-    def _happened(self, events: list[yamux.Event]) -> None:
-        """A socket with much to read is read many times in a row, so the rest waits for a turn that is made here."""
-        session = self._session
-        for event in events:
-            self._apply(event)
+    def _happened(self, messages: list[bytes]) -> None:
+        """Wakes readers once for what came together. A full socket is read in a row: the rest has a turn made here."""
+        session, apply = self._session, self._apply
+        for message in messages:
+            for event in session.receive(message):
+                apply(event)
         for flow in session.forgotten:  # flow and stream hold each other: else only the collector would part them
             flow.owner = None
         session.forgotten.clear()
@@ -223,7 +220,9 @@ class DirectLink:
         if self._error is not None:  # whose end wakes them all
             return
         try:
-            self._happened(self._session.go_on())
+            for event in self._session.go_on():
+                self._apply(event)
+            self._happened([])
         except NetError as error:
             self._abandon(error)
 
@@ -470,6 +469,7 @@ class DirectLink:
     def _abandon(self, error: NetError) -> None:
         _log.debug("link to 0x%s given up: %s", self._peer.hex(), error.message)
         self.violated = isinstance(error, ProtocolViolation)
+        self._wake_readers()  # what came before counts
         self._end(LinkClosed(f"The link was given up: {error.message}"))
         self._pipe.abort()
 

@@ -339,14 +339,17 @@ class Leaver:
     """A listener that ends its own job from within what it hears."""
 
     def __init__(self) -> None:
-        self.full = False
+        self.wants_more = True
         self.job: asyncio.Task[None] | None = None
         self.heard = 0
 
     def hear(self, event: Event) -> None:
         self.heard += isinstance(event, Piece)
         if self.heard == 5 and self.job is not None:
-            self.full = self.job.cancel()
+            self.wants_more = not self.job.cancel()
+
+    def lull(self) -> bool:
+        return self.wants_more
 
     async def drain(self) -> None: ...
 

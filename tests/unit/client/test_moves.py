@@ -260,7 +260,7 @@ def test_a_purse_that_fails_keeps_what_is_owed_takes_no_new_work_and_signs_once_
     file = tmp_path / "purse.sqlite"
 
     async def play() -> None:
-        async with world(honest, purse=file) as w:
+        async with world(Host(key("host 0"), rest=0.05), purse=file) as w:
             watch(file, works_until)
             with suppress(LadingError):
                 await ask(w)

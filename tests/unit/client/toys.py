@@ -60,13 +60,15 @@ def lies_at(count: int, lie: Callable[[msgspec.Struct], msgspec.Struct]) -> Tric
 
 
 class Host:
-    """Speaks the host's side of a job straight from the protocol's primitives; `trick` may replace any message."""
+    """Speaks the host's side of a job straight from the protocol's primitives; `trick` may replace any message.
+    Behind each chunk it rests for `rest` seconds."""
 
-    def __init__(self, secret: PrivateKey, trick: Trick = honest, step: int = 1) -> None:
+    def __init__(self, secret: PrivateKey, trick: Trick = honest, step: int = 1, rest: float = 0.0) -> None:
         self.key = secret
         self.offer = known_offer(secret, price_in=5_000, price_out=7_000)
         self.trick = trick
         self.step = step
+        self.rest = rest
         self.paid = self.left = 0
         self.opened: list[Open] = []
 
@@ -92,10 +94,11 @@ class Host:
             if not self._say(messages, at, Tokens(at, ids, "".join(f"{i} " for i in ids), rolling)):
                 return await self._die(messages)
             at += len(ids)
-            if (at - first) % 32 == 0 and not self._say(
-                messages, at, Chunk(self._receipt(ask, at - first, Finish.RUNNING))
-            ):
-                return await self._die(messages)
+            if (at - first) % 32 == 0:
+                if not self._say(messages, at, Chunk(self._receipt(ask, at - first, Finish.RUNNING))):
+                    return await self._die(messages)
+                if self.rest:
+                    await asyncio.sleep(self.rest)
         self._say(messages, at, Done(self._receipt(ask, at - first, Finish.STOP)))
         return None
 

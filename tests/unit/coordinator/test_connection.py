@@ -224,11 +224,6 @@ class Callbacks:
         if request.path == "/later":
             reply.gone = lambda: self.gone.append(request.path)
             asyncio.get_running_loop().call_later(1, reply.send, 200, b"late")
-        elif request.path == "/pieces":
-            reply.start(200, b"text/plain")
-            for piece in (b"one ", b"two ", b"three"):
-                reply.write(piece)
-            asyncio.get_running_loop().call_later(1, reply.end)
         else:
             reply.send(200, request.path.encode())
 
@@ -323,34 +318,53 @@ def test_a_server_that_stops_waits_for_answers_without_a_task() -> None:
     run_virtual(main())
 
 
-def test_pieces_of_one_turn_leave_as_one_chunk_at_its_end() -> None:
-    async def story(wire: Wire) -> None:
-        wire.send(encode("GET", "/pieces"))
-        assert wire.read() == b""
-        await asyncio.sleep(0.1)
-        assert wire.read().endswith(b"\r\n\r\nd\r\none two three\r\n")
-        await asyncio.sleep(1)
-        assert wire.read() == b"0\r\n\r\n"
-
-    wired(story, app=Callbacks())
-
-
-def test_what_is_said_leaves_at_once_with_all_before_it() -> None:
+def test_what_is_added_waits_for_what_leaves_and_leaves_with_it_in_one_write() -> None:
     def app(request: Request, reply: Reply) -> None:
         reply.start(200, b"text/plain")
-        reply.write(b"one ")
-        reply.say(b"two ")
-        reply.say(b"")
-        reply.write(b"three ")
+        reply.add(b"one ")
+        reply.write(b"two ")
+        reply.flush()
+        reply.add(b"three ")
         asyncio.get_running_loop().call_later(1, reply.end, b"four")
 
     async def story(wire: Wire) -> None:
         wire.send(encode("GET", "/a"))
         assert wire.read().endswith(b"\r\n\r\n8\r\none two \r\n")
-        await asyncio.sleep(0.1)
-        assert wire.read() == b"6\r\nthree \r\n"
-        await asyncio.sleep(1)
-        assert wire.read() == b"4\r\nfour\r\n0\r\n\r\n"
+        await asyncio.sleep(2)
+        assert wire.read() == b"a\r\nthree four\r\n0\r\n\r\n"
+        assert wire.writes == 2
+
+    wired(story, app=app)
+
+
+def test_what_is_added_leaves_before_it_is_much() -> None:
+    def app(request: Request, reply: Reply) -> None:
+        reply.start(200, b"text/plain")
+        for _ in range(1000):
+            reply.add(bytes(1000))
+        asyncio.get_running_loop().call_later(1, reply.end)
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a"))
+        first = wire.read()
+        assert 950_000 < first.count(b"\0") < 1_000_000
+        await asyncio.sleep(2)
+        assert (first + wire.read()).count(b"\0") == 1_000_000
+
+    wired(story, app=app)
+
+
+def test_an_answer_that_fails_keeps_nothing_back_that_was_added() -> None:
+    def app(request: Request, reply: Reply) -> None:
+        reply.start(200, b"text/plain")
+        reply.add(b"one ")
+        raise RuntimeError("boom")
+
+    async def story(wire: Wire) -> None:
+        wire.send(encode("GET", "/a"))
+        assert wire.read().endswith(b"\r\n\r\n4\r\none \r\n")
+        await asyncio.sleep(0)
+        assert wire.closed
 
     wired(story, app=app)
 

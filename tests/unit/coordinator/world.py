@@ -209,7 +209,8 @@ class Answer(msgspec.Struct):
 
 
 class Wire(asyncio.Transport):
-    """The client's end of a connection, and the transport that the connection writes to. `limit` bytes fit unread."""
+    """The client's end of a connection, and the transport that the connection writes to. `limit` bytes fit unread;
+    they came in `writes`."""
 
     def __init__(self, connection: Connection, limit: int = 1 << 30) -> None:
         super().__init__()
@@ -218,6 +219,7 @@ class Wire(asyncio.Transport):
         self._arrived = asyncio.Event()
         self._limit = limit
         self._paused = False
+        self.writes = 0
         self.closed = False
         self.eof = False
         connection.connection_made(self)
@@ -265,6 +267,7 @@ class Wire(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self._received += data
+        self.writes += 1
         self._arrived.set()
         if len(self._received) > self._limit and not self._paused:
             self._paused = True

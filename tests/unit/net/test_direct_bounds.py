@@ -8,6 +8,7 @@ import pytest
 from lading_net.direct import DirectSettings, Limits
 from lading_net.errors import (
     BufferFull,
+    LinkClosed,
     NetTimeout,
     StreamReset,
     TooManyStreams,
@@ -162,6 +163,38 @@ def test_one_who_says_much_at_once_is_heard_in_turns_and_each_reader_hears_it_to
         assert reading == ["paused", "resumed"]
         done.set()
         await asyncio.sleep(1)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_reader_is_woken_once_for_what_came_together_also_before_the_link_broke(breaks: bool) -> None:
+    async def scenario(wire: Wire) -> None:
+        heard: list[bytes | str | None] = []
+
+        async def watched(stream: Stream) -> None:
+            def hear() -> None:
+                try:
+                    heard.append(stream.poll())
+                except LinkClosed:
+                    heard.append("closed")
+
+            stream.watch(hear)
+            await asyncio.sleep(10)
+
+        wire.far_handlers["/watched"] = watched
+        stream = await wire.near.open("/watched")
+        await asyncio.sleep(1)
+        wire.near_pipe.stalled = True
+        for word in (b"one ", b"two ", b"three"):
+            stream.write(word)
+            await asyncio.sleep(0)  # a message each
+        if breaks:
+            wire.near_pipe.writelines(wire.near._seal(b"\xff" * 12))
+        assert len(wire.near_pipe.held) >= 6
+        wire.near_pipe.go_on()
+        await asyncio.sleep(1)
+        assert heard == [b"one two three", *["closed"] * breaks]
 
     play(scenario)
 
