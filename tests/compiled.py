@@ -15,6 +15,7 @@ from compiling.build import FOLDER, fresh  # noqa: E402
 
 # What runs through the gateway, the dispatcher, the job machine and the direct link.
 CHOSEN = (
+    "unit/client/test_bursts.py",
     "unit/client/test_directory.py",
     "unit/client/test_dispatcher.py",
     "unit/client/test_funds.py",
