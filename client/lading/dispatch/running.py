@@ -114,7 +114,9 @@ class Run:
             if self.dropping:
                 self.listener.lull()
                 await asyncio.wait(self.dropping, timeout=2 * LAST_WORD_SECONDS)  # each is over before that
-            self._end()
+            if not self.ended:
+                self._end()
+                self.listener.lull()
         finally:
             self._abandon()
 
@@ -468,9 +470,8 @@ class Run:
             self.settle(attempt, late=late or isinstance(attempt.last, StreamCut), wanted=wanted)
 
     def _end(self) -> None:
-        if not self.ended:
-            self.ended = True
-            self.listener.hear(self._report())
+        self.ended = True
+        self.listener.hear(self._report())
 
     def _report(self) -> Ended:
         if self.settled and not self.reported:
