@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from .builds import Build
 from .processes import Program, program, say_ready
+
+if TYPE_CHECKING:
+    from .builds import Build
 
 TOKENS = 32
 SHORT = 16
