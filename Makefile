@@ -18,7 +18,7 @@ test: .venv/.dev ## All tests: unit, property, contracts, simulation, integratio
 	@$(BIN)/python tests/side_by_side.py
 
 check: .venv/.dev ## Lint, types and the import rules
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache && $(BIN)/mypy
 
 compiled: .venv/.dev ## The gateway's hot path as machine code, in build/compiled; plain Python stays what it was
 	@$(BIN)/python tools/compile.py

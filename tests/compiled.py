@@ -11,45 +11,51 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS.parent / "tools"))
 
+import side_by_side  # noqa: E402
 from compiling.build import FOLDER, fresh  # noqa: E402
 
-# What runs through the gateway, the dispatcher, the job machine and the direct link.
-CHOSEN = (
-    "unit/client/test_bursts.py",
-    "unit/client/test_directory.py",
-    "unit/client/test_dispatcher.py",
-    "unit/client/test_funds.py",
-    "unit/client/test_hedge.py",
-    "unit/client/test_matching.py",
-    "unit/client/test_moves.py",
-    "unit/client/test_near.py",
-    "unit/client/test_purse.py",
-    "unit/client/test_scout.py",
-    "unit/client/test_why.py",
-    "unit/coordinator",
-    "unit/net",
-    "unit/protocol/test_eip712.py",
-    "unit/protocol/test_job.py",
-    "unit/protocol/test_message_table.py",
-    "unit/protocol/test_native.py",
-    "unit/protocol/test_nesting.py",
-    "property/test_client_purse.py",
-    "property/test_dialects.py",
-    "property/test_failover.py",
-    "property/test_joined.py",
-    "property/test_matching.py",
-    "property/test_net_direct.py",
-    "property/test_preemption.py",
-    "property/test_protocol.py",
-    "property/test_spending_caps.py",
-    "property/test_summaries.py",
-    "integration/net_direct",
-    "integration/coordinator/test_gateway_death.py",
-    "integration/coordinator/test_gateway_killed.py",
-    "integration/coordinator/test_litter.py",
-    "integration/coordinator/test_openai_sdk.py",
-    "integration/coordinator/test_workers.py",
-    "simulation/test_node_sheaves.py",
+# What runs through the gateway, the dispatcher, the job machine and the direct link; see side_by_side.py.
+GROUPS = (
+    (
+        "integration/coordinator/test_gateway_death.py",
+        "integration/coordinator/test_gateway_killed.py",
+        "integration/coordinator/test_litter.py",
+        "integration/coordinator/test_openai_sdk.py",
+        "integration/coordinator/test_workers.py",
+    ),
+    ("integration/net_direct", "simulation/test_node_sheaves.py"),
+    ("unit/net",),
+    (
+        "unit/client/test_bursts.py",
+        "unit/client/test_directory.py",
+        "unit/client/test_dispatcher.py",
+        "unit/client/test_funds.py",
+        "unit/client/test_hedge.py",
+        "unit/client/test_matching.py",
+        "unit/client/test_moves.py",
+        "unit/client/test_near.py",
+        "unit/client/test_purse.py",
+        "unit/client/test_scout.py",
+        "unit/client/test_why.py",
+        "unit/protocol/test_eip712.py",
+        "unit/protocol/test_job.py",
+        "unit/protocol/test_message_table.py",
+        "unit/protocol/test_native.py",
+        "unit/protocol/test_nesting.py",
+    ),
+    (
+        "property/test_client_purse.py",
+        "property/test_dialects.py",
+        "property/test_failover.py",
+        "property/test_joined.py",
+        "property/test_matching.py",
+        "property/test_net_direct.py",
+        "property/test_preemption.py",
+        "property/test_protocol.py",
+        "property/test_spending_caps.py",
+        "property/test_summaries.py",
+    ),
+    ("unit/coordinator",),
 )
 # They put a function in the place of a method, or a class on top of one, which machine code does not have.
 NOT = (
@@ -76,11 +82,8 @@ def main() -> int:
     if any(not name.startswith(str(FOLDER)) or name.endswith(".py") for name in found.stdout.split()):
         print(f"Python does not take the compiled modules: {found.stdout}", file=sys.stderr)
         return 1
-    # Not `python -m pytest`: see side_by_side.py.
-    pytest = str(Path(sys.executable).parent / "pytest")
     left_out = [f"--deselect={Path('tests', name)}" for name in NOT]
-    command = [pytest, *left_out, *(str(TESTS / name) for name in CHOSEN)]
-    return subprocess.run(command, env=environment, check=False).returncode
+    return side_by_side.run([[*left_out, *(str(TESTS / each) for each in group)] for group in GROUPS], environment)
 
 
 if __name__ == "__main__":
