@@ -19,18 +19,18 @@ TESTS = Path(__file__).parent
 # The front: what has programs, containers or networks of this machine to itself, so never two such at a time.
 # The end: what mostly computes. Small ones stand where the two meet.
 GROUPS = (
-    ("integration/containers", "integration/net_nat", "integration/pool", "integration/packages", "integration/ray"),
+    ("integration/containers", "integration/packages", "integration/pool", "integration/ray"),
+    ("integration/net_nat", "integration/net_js", "integration/net_others"),
+    ("integration/net_conformance", "integration/net_direct", "integration/net_gossip", "integration/net_scale"),
     ("integration/engines", "integration/hardware", "gpu"),
-    ("integration/coordinator", "integration/node", "integration/bench"),
-    ("integration/cli", "integration/cli_chain", "integration/chain"),
-    ("integration/net_gossip", "integration/net_conformance", "integration/net_direct", "integration/net_scale"),
-    ("integration/net_js", "integration/net_others"),
+    ("integration/coordinator", "integration/node"),
+    ("integration/cli", "integration/bench"),
+    ("integration/chain", "integration/cli_chain"),
     ("hostile",),
     ("contracts",),
-    ("e2e",),
     ("simulation",),
-    ("unit",),
-    ("property",),
+    ("e2e",),
+    ("unit", "property"),
 )
 _HELPERS = {"bench", "vectors", "integration", "__pycache__"}
 
