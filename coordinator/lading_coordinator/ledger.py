@@ -296,18 +296,21 @@ async def _nothing() -> None: ...
 
 
 def _job_row(ended: Ended, now: float) -> tuple[Any, ...]:
+    emitted, cost = ended.emitted, 0
+    for part in ended.parts:
+        cost += part.amount
     return (
         bytearray(ended.job),
         bytearray(ended.signer),
         bytearray(ended.payer),
         bytearray(ended.agent),
         bytearray(_encode(ended.request)),
-        bytearray(token_bytes(ended.emitted)),
+        bytearray(token_bytes(emitted)),
         bytearray(ended.vectors),
         int(ended.finish),
         ended.prompt_tokens,
-        ended.output_tokens,
-        str(ended.cost),
+        len(emitted) - ended.given,
+        str(cost),
         now,
     )
 

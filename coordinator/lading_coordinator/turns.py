@@ -187,8 +187,8 @@ class Turns:
     def _look(self, lane: bytes, now: float, enough: int) -> tuple[Room, int]:
         """The room of the lane's hosts, counted until there is enough; and how many were looked at."""
         slots = free = looked = 0
-        for known in self._dispatcher.directory.offers(AgentId(lane)):
-            looked += 1
+        for entry in self._dispatcher.directory.entries(AgentId(lane)):
+            looked, known = looked + 1, entry.known
             state = self._dispatcher.directory.host(known.host)
             silent = state.beat_at is None or now - state.beat_at > BEAT_LIMIT
             if silent or state.barred or state.shunned_until > now or known.offer.expires <= now:

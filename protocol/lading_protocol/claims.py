@@ -17,7 +17,11 @@ LIED: Final = "host_lied"
 BARE: Final = 32 * len(Receipt.__struct_fields__)
 # The two words of a receipt that its host alone knows stand side by side.
 _TOLD_AT: Final = 32 * Receipt.__struct_fields__.index("finish")
-_PAD: Final = bytes(12)
+# All words of a receipt. An amount is two numbers, of 4 and of 8 bytes.
+_pack: Final = Struct(
+    ">32s28xI32s32s32s12x20s12x20s28xI28xI28xI28xI32s32s20xIQ20xIQ20xIQ31xB24xQ31xB",
+).pack
+_LOW: Final = 2**64 - 1
 _told: Final = Struct(">31xB24xQ").unpack_from
 Claim = tuple[int, tuple[bytes, ...]]  # how the host says that the attempt ended, and the marks of all chunks
 
@@ -68,33 +72,31 @@ def _words(state: JobState, attempt: Attempt, root: Digest, finish: int, issued_
         raise lied("The host's price is more than a receipt can say.")
     if not state.asked:
         state.asked = request_hash(spec.request)
-    return b"".join(
-        (
-            spec.job,
-            _word(attempt.number),
-            state.asked,
-            offer.agent,
-            offer.terms,
-            _PAD + offer.host,
-            _PAD + spec.signer,
-            _word(attempt.epoch),
-            _word(attempt.first),
-            _word(accepted.prompt_tokens),
-            _word(attempt.count),
-            accepted.prompt_hash,
-            root,
-            _word(attempt.price.input),
-            _word(attempt.price.output),
-            _word(amount),
-            _word(finish),
-            _word(issued_at),
-            _word(TIERS.index(attempt.offer.detail.tier)),
-        )
+    price = attempt.price
+    return _pack(
+        spec.job,
+        attempt.number,
+        state.asked,
+        offer.agent,
+        offer.terms,
+        offer.host,
+        spec.signer,
+        attempt.epoch,
+        attempt.first,
+        accepted.prompt_tokens,
+        attempt.count,
+        accepted.prompt_hash,
+        root,
+        price.input >> 64,
+        price.input & _LOW,
+        price.output >> 64,
+        price.output & _LOW,
+        amount >> 64,
+        amount & _LOW,
+        finish,
+        issued_at,
+        TIERS.index(attempt.offer.detail.tier),
     )
-
-
-def _word(number: int) -> bytes:
-    return number.to_bytes(32, "big")
 
 
 def _commitment(state: JobState, attempt: Attempt, marks: tuple[bytes, ...]) -> Digest:

@@ -6,6 +6,7 @@ What may come in is decided here; who is chosen in lading.core, which looks at w
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from lading.core.fleet import Fleet
 from lading.core.idle import MOST_GIVEN_UP, Idle
@@ -302,9 +303,12 @@ class Directory:
         return [agent for agent, slot in self._slots.items() if slot]
 
     def offers(self, agent: AgentId | None = None) -> list[KnownOffer]:
-        if agent is not None:
-            return [entry.known for entry in self._slots.get(agent, {}).values()]
-        return [entry.known for slot in self._slots.values() for entry in slot.values()]
+        slots = self._slots.values() if agent is None else [self._slots.get(agent, {})]
+        return [entry.known for slot in slots for entry in slot.values()]
+
+    def entries(self, agent: AgentId) -> Iterable[Entry]:
+        """The same for who may not go through all of them; they are gone through before anything else is done."""
+        return self._slots.get(agent, {}).values()
 
     def offers_of(self, host: Address) -> list[KnownOffer]:
         return [entry.known for entry in self._entries(host)]
@@ -379,9 +383,8 @@ class Directory:
 
     def refusals(self, agent: AgentId, want: Want, now: float) -> list[Lost]:
         """Why none of an agent's offers will do; of very many offers, some."""
-        found = []
-        aim = aim_of(want)
-        for entry, _ in zip(self._slots.get(agent, {}).values(), range(MOST_EXPLAINED), strict=False):
+        found, aim = [], aim_of(want)
+        for entry in islice(self.entries(agent), MOST_EXPLAINED):
             if refusal := refusal_of(self._candidate(entry), aim, now):
                 found.append(Lost(entry.known.host, *refusal))
         return found
@@ -449,16 +452,11 @@ class Directory:
 
     def serves(self, agent: AgentId, now: float) -> bool:
         """Whether a host of the agent reports, and could be chosen."""
-        return any(
-            not entry.host.barred
-            and entry.host.beat_at is not None
-            and now - entry.host.beat_at <= BEAT_LIMIT
-            and entry.known.offer.expires > now
-            for entry in self._slots.get(agent, {}).values()
-        )
+        hosts = [each.host for each in self.entries(agent) if each.known.offer.expires > now]
+        return any(not one.barred and one.beat_at is not None and now - one.beat_at <= BEAT_LIMIT for one in hosts)
 
     def candidates(self, agent: AgentId) -> list[Candidate]:
-        return [self._candidate(entry) for entry in self._slots.get(agent, {}).values()]
+        return [self._candidate(entry) for entry in self.entries(agent)]
 
     def _candidate(self, entry: Entry) -> Candidate:
         state = entry.host
