@@ -111,7 +111,7 @@ async def upstream(told: dict[str, Any]) -> None:
     agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), MODEL)]
     blobs = {agents[0][0]: dump(manifest())}
     record = decode(json.dumps(joined["record"]).encode())
-    habits = Habits(length=told.get("length", TOKENS), slots=MOST_JOBS)
+    habits = Habits(length=told.get("length", TOKENS), at_once=True, slots=MOST_JOBS)
     kind = PacedHost if told.get("paced") else Host
     host = kind(transport, key("host"), record, agents, time.time, habits, blobs)
     say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})

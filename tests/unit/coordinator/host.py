@@ -88,17 +88,19 @@ WORDS = ["the ", "fox ", "went ", "over ", "a ", "hill ", "and ", "slept "]
 
 
 class Habits(msgspec.Struct, frozen=True):
-    """`length` tokens end an answer, one each `pause` seconds. `dies_after` tokens (or vectors) the link is gone,
-    `fails_after` so many its engine breaks. It `refuses` every job, or `swaps` the model (other tokens than an honest
-    host's). `verdict` and `worst` override an audit's; `salt` is shown in place of the one that sealed it. What it
-    `says` stands in place of the toy's words. Its receipts may be for the agent that it `signs_for`, and with `halves`
-    a character of every frame is cut through. A `mute` one ends without a token, an `untold` one keeps how likely they
-    were to itself. With `slots` it has so many and refuses when they are taken; else it takes all. Only if it
-    `takes_fees` does it say that it knows them. Its offers name its `region` and `endpoint`. One that does not bind is
-    of an older program and signs each receipt at once."""
+    """`length` tokens end an answer, one each `pause` seconds; without one the first comes alone and the rest together,
+    or all `at_once`. `dies_after` tokens (or vectors) the link is gone, `fails_after` so many its engine breaks. It
+    `refuses` every job, or `swaps` the model (other tokens than an honest host's). `verdict` and `worst` override an
+    audit's; `salt` is shown in place of the one that sealed it. What it `says` stands in place of the toy's words. Its
+    receipts may be for the agent that it `signs_for`, and with `halves` a character of every frame is cut through. A
+    `mute` one ends without a token, an `untold` one keeps how likely they were to itself. With `slots` it has so many
+    and refuses when they are taken; else it takes all. Only if it `takes_fees` does it say that it knows them. Its
+    offers name its `region` and `endpoint`. One that does not bind is of an older program and signs each receipt at
+    once."""
 
     length: int = 12
     pause: float = 0.0
+    at_once: bool = False
     dies_after: int = -1
     refuses: Refuse | None = None
     fails_after: int = -1
@@ -346,7 +348,7 @@ class _Attempt:
                 at, waiting = at + len(waiting), []
             if len(self.ids) % CHUNK_TOKENS == 0:
                 self.messages.send(Chunk(self.receipt(Finish.RUNNING)))
-            if habits.pause or len(self.ids) == 1:
+            if habits.pause or (len(self.ids) == 1 and not habits.at_once):
                 await self.messages.drain()
                 await asyncio.sleep(self.host.habits.pause)
         if finish is Finish.STOP and not habits.mute and not ends(opening.request, whole):
