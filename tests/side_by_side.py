@@ -17,7 +17,7 @@ from typing import IO
 
 TESTS = Path(__file__).parent
 # The front: what has programs, containers or networks of this machine to itself, so never two such at a time.
-# The end: what mostly computes. Small ones stand where the two meet.
+# The end: what may run beside any of it. Small ones stand where the two meet.
 GROUPS = (
     ("integration/containers", "integration/packages", "integration/pool", "integration/ray"),
     ("integration/net_nat", "integration/net_js", "integration/net_others"),
