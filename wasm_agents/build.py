@@ -1,8 +1,8 @@
 """Builds the sample agents: `python wasm_agents/build.py [name ...] [--into FOLDER]`.
 
-redact needs Debian's rustc with its wasm32 library, search clang and lld; both give the same bytes every time. extract
-needs componentize-py, which freezes a running Python: file times and a seed of the build's own are part of it, so two
-builds differ in a few hundred bytes and answer alike.
+redact needs Debian's rustc with its wasm32 library, search clang, lld and binaryen, whose wasm-opt clang runs where it
+finds it; both give the same bytes every time. extract needs componentize-py, which freezes a running Python: file times
+and a seed of the build's own are part of it, so two builds differ in a few hundred bytes and answer alike.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def search(into: Path) -> Path:
     out = into / "search.wasm"
     options = ["--target=wasm32", "-std=c11", "-Oz", "-nostdlib", "-ffreestanding", "-fno-builtin", "-Wall", "-Wextra"]
     flags = [f"-Wl,{each}" for each in ("--no-entry", "--strip-all", "-z,stack-size=65536")]
-    _run([CLANG, *options, *flags, "-o", str(out), "search.c"], HERE / "search", "apt-get install clang-14 lld-14")
+    how = "apt-get install clang-14 lld-14 binaryen"
+    _run([CLANG, *options, *flags, "-o", str(out), "search.c"], HERE / "search", how)
     return out
 
 

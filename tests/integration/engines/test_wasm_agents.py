@@ -65,10 +65,11 @@ def test_bad_input_is_refused_in_words(name: str, tmp_path: Path) -> None:
     assert name == "search" or "\N{REPLACEMENT CHARACTER}" in lone.text
 
 
-@pytest.mark.parametrize(("name", "tool"), [("redact", "/usr/bin/rustc"), ("search", "clang-14")])
-def test_the_committed_module_is_what_its_source_gives(name: str, tool: str, tmp_path: Path) -> None:
-    require_program(tool)
-    require_program("wasm-ld")
+# clang runs wasm-opt where it finds it, and gives other bytes where not.
+@pytest.mark.parametrize(("name", "tools"), [("redact", ["/usr/bin/rustc"]), ("search", ["clang-14", "wasm-opt"])])
+def test_the_committed_module_is_what_its_source_gives(name: str, tools: list[str], tmp_path: Path) -> None:
+    for tool in (*tools, "wasm-ld"):
+        require_program(tool)
     made = builder().AGENTS[name](tmp_path)
     assert made.read_bytes() == (AGENTS / name / f"{name}.wasm").read_bytes()
 
