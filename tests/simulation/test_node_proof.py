@@ -11,8 +11,10 @@ from lading.dispatch.events import Signed
 from lading_net.clock import run_virtual
 from lading_node.agents import Serving
 from lading_node.node import Node
+from lading_protocol.eip712 import read_field
+from lading_protocol.ids import Address
 from lading_protocol.pricing import attempt_amount
-from lading_protocol.receipts import StakeConsent
+from lading_protocol.receipts import Receipt, StakeConsent
 from simulation.node_world import AGENT, COIN, PRICE, Gateway, Sea
 
 REQUEST = chat_request("Tell me of the long work.", max_tokens=120, temperature=0.9)
@@ -93,6 +95,8 @@ def test_a_receipt_of_a_host_with_a_stake_shows_that_the_prompt_is_billed(staked
         ids, receipts, _ = await carry(first, Ask(AGENT, REQUEST, told=True), until=1)
         assert len(ids) < 32, "it came with the first tokens"
         whole, _, _ = await carry(first, Ask(AGENT, REQUEST))
+        gone = Address(read_field(Receipt, receipts[0], "host"))  # it would know its own receipt
+        second.dispatcher.directory.failed(gone, second.dispatcher.clock(), blame=True)
         ask = Ask(AGENT, REQUEST, emitted=tuple(ids), proof=receipts[0] if shown else b"")
         rest, _, ended = await carry(second, ask)
         assert ids + rest == whole
