@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -26,18 +27,15 @@ class MessageStream(Generic[T]):
     given what came together: it adds the messages of that, and returns "" or why the rest is none.
     """
 
-    __slots__ = ("_decode", "_frames", "_hear", "_ready", "_refused", "ended", "stream")
+    __slots__ = ("_frames", "_hear", "_ready", "_refused", "ended", "stream")
 
     def __init__(
         self, stream: Stream, reader: msgspec.msgpack.Decoder[T] | Callable[[list[bytes], deque[T]], str]
     ) -> None:
         self.stream = stream
-        self._decode: Callable[[bytes], T] | None = None
-        self._hear: Callable[[list[bytes], deque[T]], str] | None = None
-        if isinstance(reader, msgspec.msgpack.Decoder):
-            self._decode = reader.decode
-        else:
-            self._hear = reader
+        self._hear: Callable[[list[bytes], deque[T]], str] = (
+            partial(_each, reader.decode) if isinstance(reader, msgspec.msgpack.Decoder) else reader
+        )
         self._frames = Frames()
         self._ready: deque[T] = deque()
         self._refused = ""  # why what came after those is no message
@@ -92,17 +90,8 @@ class MessageStream(Generic[T]):
         except BadFrame as error:
             self.stream.reset()
             raise MessageTooLarge(error.message) from None
-        decode, ready = self._decode, self._ready
-        if decode is None:
-            assert self._hear is not None
-            why = self._hear(arrived, ready)
-            self._refused = f"The peer's message is not understood: {why}." if why else ""
-            return
-        try:
-            for one in arrived:
-                ready.append(decode(one))  # those before a bad one count
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._refused = f"The peer's message is not understood: {error}."
+        if why := self._hear(arrived, self._ready):
+            self._refused = f"The peer's message is not understood: {why}."
 
     def _refuse(self) -> None:
         self.stream.reset()
@@ -113,3 +102,12 @@ class MessageStream(Generic[T]):
 
     def reset(self) -> None:
         self.stream.reset()
+
+
+def _each(decode: Callable[[bytes], T], payloads: list[bytes], into: deque[T]) -> str:
+    try:
+        for one in payloads:
+            into.append(decode(one))  # those before a bad one count
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return str(error)
+    return ""

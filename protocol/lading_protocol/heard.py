@@ -31,7 +31,7 @@ class Joined:
     def follow(self, due: int, most: int, rolling: bytes) -> tuple[list[int], str, bytes, int]:
         """What is right of the messages from the first on, as far as C can tell, where `due` is the next index, `most`
         the number of tokens asked for: ids, text, the rolling hash after them, and how many messages that are."""
-        return _follow(self._packed, due, most, rolling) if self._packed else ([], "", rolling, 0)
+        return _follow(self._packed, due, most, rolling)
 
     def frames(self, start: int = 0) -> Sequence[Tokens]:
         """The messages from that one on."""
