@@ -9,6 +9,7 @@ import logging
 import struct
 from collections.abc import Sequence
 from math import inf
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -119,7 +120,8 @@ class Auditor:
         self._takings = takings
         self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._duty = asyncio.Semaphore(1)
-        self._lines: dict[Address, asyncio.Lock] = {}
+        # A line lasts as long as a stream stands in it.
+        self._lines: WeakValueDictionary[Address, asyncio.Lock] = WeakValueDictionary()
         self._count = 0
         self.checked = 0
 
@@ -137,9 +139,6 @@ class Auditor:
                     await (self._paid(ask, peer) if isinstance(ask, Fee) else self._answer(messages, ask, peer))
         except TimeoutError:
             return
-        finally:
-            if not line.locked():
-                self._lines.pop(peer, None)
 
     async def _next(self, messages: MessageStream[ToAuditor]) -> ToAuditor | None:
         """Raises TimeoutError."""

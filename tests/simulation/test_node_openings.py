@@ -110,6 +110,26 @@ def test_an_auditor_outlives_whoever_asks_badly(tmp_path: Path) -> None:
     run_virtual(main())
 
 
+def test_the_checks_of_one_asker_come_one_after_the_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        trial = await Trial.begin(tmp_path, "toy")
+        what = case_of(trial.gateway.ended[0])
+        first = await sealed(trial, what)
+        waiting = [asyncio.ensure_future(sealed(trial, what))]
+        await asyncio.sleep(1)
+        assert not waiting[0].done()
+        await first.close()
+        await asyncio.sleep(0.01)
+        waiting += [asyncio.ensure_future(sealed(trial, what)) for _ in range(2)]
+        await asyncio.sleep(1)
+        assert [one.done() for one in waiting] == [True, False, False]
+        for one in waiting:
+            await (await one).close()
+        await trial.end()
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("number", [b"\x00\x7e", b"\x00\x7c", b"\x00\xfc"])  # not a number, both infinities
 def test_a_number_that_is_none_is_the_hosts_own_once_it_is_bound(number: bytes) -> None:
     claimed = receipt()
