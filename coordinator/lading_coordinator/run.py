@@ -16,11 +16,11 @@ from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
-from lading_coordinator.heap import calm_collector
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings, check
 from lading_coordinator.store import FolderLock
 from lading_net.direct import CallBack, DirectSettings, DirectTransport, Relay, RelaySettings
+from lading_net.heap import calm_collector
 from lading_net.names import resolve
 from lading_net.ports import Gossip
 from lading_net.private import NetworkKey, network_key

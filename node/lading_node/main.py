@@ -22,6 +22,7 @@ from lading_contracts.deployment import Contracts
 from lading_contracts.errors import ChainUnreachable
 from lading_contracts.rpc import open_chain
 from lading_net.direct import DirectSettings, DirectTransport, Puncher, openings_at
+from lading_net.heap import calm_collector
 from lading_net.names import resolve
 from lading_net.peer import Endpoint
 from lading_net.ports import Transport
@@ -101,6 +102,7 @@ async def run_node(settings: NodeSettings, started: Callable[[Node, int], None] 
         serving = await _agents(settings, contracts, ledger)
         settings = msgspec.structs.replace(settings, coordinators=await resolve(settings.coordinators))
         node = Node(doors, settings_.plan(settings, serving, record.decimals, outward()))
+        calm_collector()
         page = StatusPage(node)
         if settings.http >= 0:
             await page.start(settings.http)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lading_net.direct import DirectTransport
+from lading_net.heap import calm_collector
 from lading_net.messages import MessageStream
 from lading_net.ports import Stream
 from lading_protocol.keys import PrivateKey
@@ -85,6 +86,7 @@ async def serve(folder: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
     server = await asyncio.get_running_loop().create_server(TlsServer, "127.0.0.1", 0, ssl=context)
+    calm_collector()
     say_ready({"endpoint": endpoint, "port": server.sockets[0].getsockname()[1]})
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()

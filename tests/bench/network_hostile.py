@@ -1,4 +1,4 @@
-"""What an honest peer notices while others attack: the 99th percentile of its round trips, before and meanwhile.
+"""What an honest peer notices while others attack: the 99th percentile of its round trips, meanwhile and without.
 
 Run as a program it is the attacker: it calls from 127.6.0.0/16 with garbage and half a handshake, and behind a true
 handshake opens streams and pings without end, at the rates given here.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import signal
-import statistics
 import sys
 import time
 from struct import pack
@@ -22,7 +22,7 @@ from lading_net.direct.upgrade import Upgrade
 from lading_protocol.keys import PrivateKey
 
 from .builds import Build, builds
-from .processes import Program, program, say_ready
+from .processes import Program, keeping_to, program, say_ready
 from .report import say
 
 CALLS = 200  # a second, half of them garbage, half silent
@@ -41,32 +41,42 @@ async def measure(folder: str, quick: bool) -> None:
 async def beside(folder: str, quick: bool, build: Build, mark: str) -> None:
     """The reference is the same attack on another program: attackers have machines of their own, here they share ours.
 
-    Both alternate, and the ratio is the median of the pairs' own.
+    So they and that other program have one core, and the honest peer and whom it asks the other. Both alternate.
     """
-    pairs, spared, attacked = 3 if quick else 9, [], []
+    rounds, spared, attacked = 3 if quick else 15, list[float](), list[float]()
     end, environment = f"{__package__}.network_end", build.environment
     with (
-        program("-m", end, folder, environment=environment) as target,
-        program("-m", end, folder, environment=environment) as decoy,
-        program("-m", __name__, target.facts["endpoint"]) as here,
-        program("-m", __name__, decoy.facts["endpoint"]) as elsewhere,
+        keeping_to(0),
+        program("-m", end, folder, environment=environment, core=0) as target,
+        program("-m", end, folder, environment=environment, core=1) as decoy,
+        program("-m", __name__, target.facts["endpoint"], core=1) as here,
+        program("-m", __name__, decoy.facts["endpoint"], core=1) as elsewhere,
     ):
         transport = DirectTransport(PrivateKey(os.urandom(32)))
         link = await transport.dial(target.facts["endpoint"])
-        for _ in range(pairs):
+        for _ in range(rounds):
             await turn(elsewhere, here)
-            attacked.append(await percentiles(link))
+            attacked += await round_trips(link)
             await turn(here, elsewhere)
-            spared.append(await percentiles(link))
+            spared += await round_trips(link)
         await transport.close()
     note = f"{build.name}; {CALLS} bad calls, {FRAMES} streams and pings a second from one neighbour"
-    for name, index in (("p50", 0), ("p99", 1)):
-        ratio = statistics.median(now[index] / other[index] for now, other in zip(attacked, spared, strict=True))
-        reference = ("the same attack on another program here", statistics.median(one[index] for one in spared))
-        value = statistics.median(one[index] for one in attacked)
-        bar = "<= 1.2 of the reference" if name == "p99" and not mark else None
-        n = pairs * SAMPLES
-        say(f"link_under_attack_{name}{mark}", value, "ms", reference=reference, ratio=ratio, bar=bar, n=n, note=note)
+    for name, part in (("p50", 0.5), ("p99", 0.99)):
+        reference, value = quantile(spared, part), quantile(attacked, part)
+        say(
+            f"link_under_attack_{name}{mark}",
+            value,
+            "ms",
+            reference=("the same attack on another program here", reference),
+            ratio=value / reference,
+            bar="<= 1.2 of the reference" if name == "p99" and not mark else None,
+            n=len(attacked),
+            note=note,
+        )
+
+
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[int(len(values) * part)]
 
 
 async def turn(rests: Program, goes_on: Program) -> None:
@@ -75,19 +85,22 @@ async def turn(rests: Program, goes_on: Program) -> None:
     await asyncio.sleep(0.2)
 
 
-async def percentiles(link: DirectLink) -> tuple[float, float]:
-    """p50 and p99 of a round trip of 1 KB on a stream of its own, in milliseconds."""
+async def round_trips(link: DirectLink) -> list[float]:
+    """Milliseconds of round trips of 1 KB, each on a stream of its own.
+
+    Each begins at a moment of its own: the timers of all programs go off at the same full milliseconds.
+    """
     spent = []
     for _ in range(SAMPLES):
+        await asyncio.sleep(_PAUSE)
+        time.sleep(random.random() / 1e3)  # noqa: ASYNC251  # nothing else happens here
         start = time.perf_counter()
         stream = await link.open("/echo/1")
         stream.write(bytes(1024))
         await stream.read()
         spent.append((time.perf_counter() - start) * 1e3)
         stream.reset()
-        await asyncio.sleep(_PAUSE)
-    spent.sort()
-    return spent[SAMPLES // 2], spent[SAMPLES * 99 // 100]
+    return spent
 
 
 async def attack(endpoint: str) -> None:

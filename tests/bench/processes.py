@@ -45,6 +45,20 @@ def on_core(core: int | None) -> list[str]:
 
 
 @contextlib.contextmanager
+def keeping_to(core: int) -> Iterator[None]:
+    """This program keeps to one core until the block ends, where the machine lets it."""
+    if core not in _CORES:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def program(
     *arguments: str, environment: Mapping[str, str] | None = None, core: int | None = None
 ) -> Iterator[Program]:

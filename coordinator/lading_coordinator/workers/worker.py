@@ -15,7 +15,6 @@ from lading.keyfile import load_key
 from lading_contracts import deployment as deployments
 from lading_contracts.deployment import Contracts
 from lading_contracts.rpc import open_chain
-from lading_coordinator.heap import calm_collector
 from lading_coordinator.main import Coordinator, Outside, stop_on_signals
 from lading_coordinator.settings import CoordinatorSettings
 from lading_coordinator.workers.borrowed import BorrowedTransport
@@ -24,6 +23,7 @@ from lading_coordinator.workers.doors import ToDesk, WorkerDoor, harbour_socket
 from lading_coordinator.workers.figures import Figures
 from lading_coordinator.workers.place import Place, Role
 from lading_coordinator.workers.tally import Tally
+from lading_net.heap import calm_collector
 
 log = logging.getLogger(__name__)
 Build = Callable[[CoordinatorSettings, BorrowedTransport], Outside]

@@ -1,7 +1,7 @@
 """The door: sockets that listen, and who calls at them.
 
-A caller is judged by where it calls from before anything is made for it, and a few callers at most are looked at in one
-turn of the event loop, so that a crowd outside costs those inside little. Does not know why anybody is refused.
+A caller is judged by where it calls from before anything is made for it, and after one that was refused the next is let
+wait a little, so that a crowd outside costs those inside little. Does not know why anybody is refused.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from struct import pack
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 512
-_CALLERS_A_TURN = 16
-_REST = (
-    0.02  # seconds in which callers gather, after one was refused: a flood wakes us seldom, and the others wait so long
-)
+_REST = 0.002  # seconds between callers after one was refused: who is served meanwhile waits for one, not for a crowd
+_WARY = 50  # such rests without a caller, until the next is let in at once
 _PAUSE = 0.2  # seconds without new callers, when the system has no room for one
 _RESET = pack("ii", 1, 0)  # SO_LINGER: a reset instead of an end in good order, and nothing is kept of the connection
 
@@ -46,16 +44,19 @@ class Door:
             each.close()
 
     async def _listen(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, wary = asyncio.get_running_loop(), 0
         while True:
-            refused = False
             try:
-                caller, address = await loop.sock_accept(listening)
-                for _ in range(_CALLERS_A_TURN):
-                    refused = not self._receive(caller, address[0]) or refused
+                if wary:
+                    await asyncio.sleep(_REST)
                     caller, address = listening.accept()
-                refused = not self._receive(caller, address[0]) or refused
-            except (BlockingIOError, ConnectionError):  # nobody else is there, or one has gone again
+                else:
+                    caller, address = await loop.sock_accept(listening)
+                if not self._receive(caller, address[0]):
+                    wary = _WARY
+            except BlockingIOError:
+                wary -= 1
+            except ConnectionError:  # a caller has gone again
                 pass
             except OSError as error:
                 _log.warning("nobody can be let in at the moment: %s", error)
@@ -63,7 +64,6 @@ class Door:
             except Exception:  # whatever it was about this caller, the next ones are heard
                 _log.exception("a caller could not be received")
                 await asyncio.sleep(_PAUSE)
-            await asyncio.sleep(_REST if refused else 0)
 
     def _receive(self, caller: socket.socket, host: str) -> bool:
         """Whether it may come in."""

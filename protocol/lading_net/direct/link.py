@@ -31,6 +31,7 @@ _FEW: Final = 8
 _ENDED_A_TURN: Final = 8
 _CLOSE_PATIENCE: Final = 1.0
 _MOST_EXCESS: Final = 1024  # streams and pings refused before the link is given up
+_REST: Final = 0.002  # seconds between the turns of a peer that asked for too much: others' frames come through
 _WOKEN_A_TURN: Final = 256  # readers; what arrives for the others meanwhile they get together
 
 
@@ -79,6 +80,7 @@ class DirectLink:
         self._due: deque[DirectStream] = deque()  # something has arrived for their readers
         self._may_wake = _WOKEN_A_TURN
         self._heard = True
+        self._heard_at = 0.0
         self._bare = 0.0  # seconds without a stream
         self._pings = Bucket(settings.pings, self._loop.time())
         self._machine = b""  # at the other end, as far as we see
@@ -178,6 +180,9 @@ class DirectLink:
         if self._error is not None:
             return
         self._heard = True
+        if (now := self._loop.time()) != self._heard_at:  # uvloop's clock stands still within a turn
+            self._heard_at = now
+            self._session.rest()
         try:
             self._happened(self._open(data))
         except NetError as error:
@@ -202,7 +207,7 @@ class DirectLink:
         self._wake_readers()
         if (session.held_up or self._due) and not self._turn_due:
             self._turn_due = True
-            self._loop.call_soon(self._go_on)
+            self._loop.call_later(_REST if self.excess else 0, self._go_on)
         if session.held_up is not self._paused and self._error is None:
             self._paused = session.held_up
             (self._pipe.pause_reading if self._paused else self._pipe.resume_reading)()

@@ -35,7 +35,7 @@ _LEAST_ROOM: Final = 4 * HEADER_SIZE  # a smaller rest is left alone, rather tha
 _MAX_CONTROL: Final = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
 _EFFORT: Final = 2048  # for a peer, before others get their turn: a frame with data costs 1 ...
 _IDLE: Final = 16  # ... one that is of no use to us this ...
-_OPENING: Final = 256  # ... and a stream, with the task that serves it
+_OPENING: Final = 512  # ... and a stream, with the task that serves it
 _TRIFLE: Final = 32  # bytes: data is of use from here on; a frame with a token is larger, as its hash alone is so long
 
 
@@ -355,6 +355,11 @@ class Session:
     def held(self) -> int:
         """Bytes that arrived and were not looked at yet."""
         return len(self._held)
+
+    def rest(self) -> None:
+        """Others had their turn since: what comes now is looked at with a fresh mind."""
+        if not self.held_up:
+            self._effort = _EFFORT
 
     def go_on(self) -> list[Event]:
         """In a later turn: what was held up. Raises ProtocolViolation."""

@@ -16,6 +16,8 @@ from lading_net.errors import (
 from lading_net.ports import Stream
 from unit.net.wire import Wire, play, read_all, recorder
 
+_PING = bytes([0, 2, 0, 1, *bytes(8)])
+
 
 def test_a_slow_reader_stops_its_writer_and_nobody_else() -> None:
     async def scenario(wire: Wire) -> None:
@@ -163,6 +165,27 @@ def test_one_who_says_much_at_once_is_heard_in_turns_and_each_reader_hears_it_to
         assert reading == ["paused", "resumed"]
         done.set()
         await asyncio.sleep(1)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("pings", "seconds"), [(30, 0.0), (500, 0.006), (1000, 0.014)])
+def test_who_asks_for_too_much_is_heard_with_rests_between(pings: int, seconds: float) -> None:
+    async def scenario(wire: Wire) -> None:
+        heard: list[float] = []
+
+        async def listening(stream: Stream) -> None:
+            while await stream.read():
+                heard.append(asyncio.get_running_loop().time())
+
+        wire.far_handlers["/word"] = listening
+        stream = await wire.near.open("/word")
+        await asyncio.sleep(1)
+        started = asyncio.get_running_loop().time()
+        wire.near_pipe.writelines(wire.near._seal(_PING * pings))
+        stream.write(b"and a word")
+        await asyncio.sleep(1)
+        assert heard[0] - started == pytest.approx(seconds, abs=1e-4)
 
     play(scenario)
 

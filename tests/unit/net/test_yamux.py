@@ -261,7 +261,7 @@ def test_a_peer_that_asks_and_never_reads_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("one", "in_a_turn"),
     [
-        (b"", 8),
+        (b"", 4),
         (frame(PING, SYN, 0, 7), 128),
         (frame(WINDOW, 0, 1, 1), 128),
         (frame(WINDOW, RST, 99, 0), 128),
@@ -285,6 +285,20 @@ def test_a_flood_is_looked_at_in_turns(one: bytes, in_a_turn: int) -> None:
         turns += 1
     assert session.held == 0
     assert turns >= amount // in_a_turn
+
+
+def test_who_comes_after_a_rest_has_a_whole_turn_and_what_was_held_up_waits_for_its_own() -> None:
+    session = listener()
+    for number in range(1, 81, 2):
+        session.rest()
+        assert len(session.receive(frame(WINDOW, SYN, number, 0))) == 1
+    assert not session.held_up
+    session.receive(b"".join(frame(WINDOW, SYN, number, 0) for number in range(81, 101, 2)))
+    held = session.held
+    assert session.held_up
+    session.rest()
+    assert session.receive(frame(PING, SYN, 0, 1)) == []
+    assert session.held == held + 12
 
 
 def test_nothing_is_made_for_what_the_owner_does_not_admit() -> None:
