@@ -127,7 +127,7 @@ async def upstream(told: dict[str, Any]) -> None:
 async def gateway(told: dict[str, Any]) -> None:
     """A whole coordinator, its chain in memory, that knows `offers` offers beside the one host's."""
     from integration.coordinator.town import town
-    from lading_coordinator.heap import calm_collector
+    from lading_net.heap import calm_collector
 
     limits = {"jobs_per_key": MOST_JOBS, "jobs_at_once": MOST_JOBS}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from lading_protocol.lots import canary_leaf, order_leaf, secret_leaf
 from lading_protocol.messages import Finding
 from lading_protocol.transcript import sha256
 
-MAX_LEAVES = 4096
+MAX_LEAVES = 4096  # receipts in a round: paths stay short, and putting them together holds up no stream
 KEEP_ROUNDS = 10_000
 _finding = msgspec.msgpack.Decoder(Finding)
 _stakes = msgspec.msgpack.Decoder(dict[bytes, str])
@@ -29,6 +29,11 @@ class Round(msgspec.Struct, frozen=True):
     state: str
     block: int
     picked: int
+
+    @property
+    def full(self) -> bool:
+        """Whether receipts may have been left for the next one."""
+        return self.leaves > MAX_LEAVES  # a secret is among them
 
 
 class Appointment(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from lading_coordinator.audits.beacons import Beacon, BeaconFailed
 from lading_coordinator.audits.canaries import Canaries
 from lading_coordinator.audits.conduct import Conduct
 from lading_coordinator.audits.orders import Orders
-from lading_coordinator.audits.records import Appointment, Drawn, Pick, Records, Round
+from lading_coordinator.audits.records import MAX_LEAVES, Appointment, Drawn, Pick, Records, Round
 from lading_coordinator.core.audits import Policy
 from lading_coordinator.ledger import Ledger
 from lading_protocol.audit import beacon as bound
@@ -24,6 +24,8 @@ from lading_protocol.keys import PrivateKey
 from lading_protocol.transcript import merkle_root
 
 log = logging.getLogger(__name__)
+# Of a busy gateway's, one after the other: 64k receipts in half a minute.
+ROUNDS_A_STEP = 16
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -75,26 +77,36 @@ class Rounds:
     async def step(self) -> None:
         """Go on with every round as far as the chain lets it. Raises ChainError, LedgerFailed."""
         await self._sources.ledger.flush()
-        if not self._records.rounds("sealed"):
-            self._seal()
-        for round_ in self._records.rounds("sealed"):
-            receipt = await self._court.anchor(self._key, round_.root, round_.leaves)
-            block = await self._court.chain.block(receipt.block)
-            if block is None:
-                return  # the chain went back: the anchor is made again
-            waits = self._appoint(block.timestamp, self._records.appointment(round_.n).secret)
-            self._records.anchored(round_.n, receipt.block, waits)
-            log.info("Round %d: %d leaves anchored in block %d", round_.n, round_.leaves, receipt.block)
+        for _ in range(ROUNDS_A_STEP):
+            if not self._records.rounds("sealed"):
+                self._seal()
+            sealed = self._records.rounds("sealed")
+            stands = [await self._anchor(round_) for round_ in sealed]
+            if not all(stands) or not any(round_.full for round_ in sealed):
+                break
         for round_ in self._records.rounds("anchored"):
             drawn = await self._randomness(round_, self._records.appointment(round_.n))
             if drawn is not None:
                 self._draw(round_, drawn)
 
+    async def _anchor(self, round_: Round) -> bool:
+        """False where the chain went back meanwhile: the anchor is to be made again."""
+        receipt = await self._court.anchor(self._key, round_.root, round_.leaves)
+        block = await self._court.chain.block(receipt.block)
+        if block is None:
+            return False
+        waits = self._appoint(block.timestamp, self._records.appointment(round_.n).secret)
+        self._records.anchored(round_.n, receipt.block, waits)
+        log.info("Round %d: %d leaves anchored in block %d", round_.n, round_.leaves, receipt.block)
+        return True
+
     def _seal(self) -> None:
         """Canaries are drawn like other receipts, so as many more are made as their host's rate will leave out."""
         conduct, canaries = self._sources.conduct, self._sources.canaries
         if canaries.host is not None:
-            audits = sum(conduct.rate(host) * count for host, count in self._records.waiting()) / 1e6
+            waiting = self._records.waiting()
+            sealed = min(1, MAX_LEAVES / max(1, sum(count for _, count in waiting)))
+            audits = sealed * sum(conduct.rate(host) * count for host, count in waiting) / 1e6
             canaries.make(audits * self._policy.rates.canary_ppm / conduct.rate(canaries.host))
         self._records.seal(merkle_root, self._fresh(32))
 
