@@ -207,7 +207,10 @@ class DirectLink:
         self._wake_readers()
         if (session.held_up or self._due) and not self._turn_due:
             self._turn_due = True
-            self._loop.call_later(_REST if self.excess else 0, self._go_on)
+            if self.excess:
+                self._loop.call_later(_REST, self._go_on)
+            else:
+                self._loop.call_soon(self._go_on)
         if session.held_up is not self._paused and self._error is None:
             self._paused = session.held_up
             (self._pipe.pause_reading if self._paused else self._pipe.resume_reading)()
@@ -276,6 +279,7 @@ class DirectLink:
         else:
             self._pool.refused["pings"] += 1
         self.excess += 1
+        self._session.patience = yamux.LEAST_EFFORT
         if self.excess >= _MOST_EXCESS:
             raise ProtocolViolation("The peer opens streams or pings without end.")
         return False
@@ -441,6 +445,8 @@ class DirectLink:
         self._sweep()
         self._count_rest()
         self.excess //= 2
+        if not self.excess:
+            self._session.patience = yamux.EFFORT
         self._bare = 0.0 if self._session.flows else self._bare + self._settings.keepalive
         if self._retired and not self._session.flows:
             self._finish("Another link to the same peer took over.")

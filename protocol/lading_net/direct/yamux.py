@@ -33,9 +33,10 @@ _RST: Final = 8
 _MAX_WINDOW: Final = 2**32 - 1
 _LEAST_ROOM: Final = 4 * HEADER_SIZE  # a smaller rest is left alone, rather than splitting a large write for it
 _MAX_CONTROL: Final = 1 << 16  # frames of 12 bytes that a peer can make us owe while it reads nothing
-_EFFORT: Final = 2048  # for a peer, before others get their turn: a frame with data costs 1 ...
+EFFORT: Final = 2048  # for a peer, before others get their turn
+LEAST_EFFORT: Final = 512  # the same, for one that asked for too much. A frame with data costs 1 ...
 _IDLE: Final = 16  # ... one that is of no use to us this ...
-_OPENING: Final = 512  # ... and a stream, with the task that serves it
+_OPENING: Final = 256  # ... and a stream, with the task that serves it
 _TRIFLE: Final = 32  # bytes: data is of use from here on; a frame with a token is larger, as its hash alone is so long
 
 
@@ -136,7 +137,7 @@ class Session:
     ) -> None:
         self.limits = limits or Limits()
         self._admits = admits
-        self._effort = _EFFORT
+        self.patience = self._effort = EFFORT  # the first is for the owner to set
         self.held_up = False
         self.flows: dict[int, Flow] = {}
         self.forgotten: list[Flow] = []  # of late; for the caller to let go of
@@ -359,11 +360,11 @@ class Session:
     def rest(self) -> None:
         """Others had their turn since: what comes now is looked at with a fresh mind."""
         if not self.held_up:
-            self._effort = _EFFORT
+            self._effort = self.patience
 
     def go_on(self) -> list[Event]:
         """In a later turn: what was held up. Raises ProtocolViolation."""
-        self._effort, self.held_up = _EFFORT, False
+        self._effort, self.held_up = self.patience, False
         return self.receive(b"")
 
     def _stream_frame(self, kind: int, flags: int, number: int, length: int, events: list[Event]) -> None:

@@ -261,7 +261,7 @@ def test_a_peer_that_asks_and_never_reads_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("one", "in_a_turn"),
     [
-        (b"", 4),
+        (b"", 8),
         (frame(PING, SYN, 0, 7), 128),
         (frame(WINDOW, 0, 1, 1), 128),
         (frame(WINDOW, RST, 99, 0), 128),
