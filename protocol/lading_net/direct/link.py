@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, assert_never
+from collections.abc import Callable
+from typing import Final, assert_never
 
 from lading_net.core.places import place
 from lading_net.core.quotas import Bucket
 from lading_net.direct import multistream, noise, yamux
+from lading_net.direct.pipe import Pipe
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.stream import DirectStream
@@ -33,17 +34,6 @@ _CLOSE_PATIENCE: Final = 1.0
 _MOST_EXCESS: Final = 1024  # streams and pings refused before the link is given up
 _REST: Final = 0.002  # seconds between the turns of a peer that asked for too much: others' frames come through
 _WOKEN_A_TURN: Final = 256  # readers; what arrives for the others meanwhile they get together
-
-
-class Pipe(Protocol):
-    """The socket as a link sees it."""
-
-    def writelines(self, pieces: Sequence[bytes], /) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def get_extra_info(self, name: str, default: object = None, /) -> Any: ...
 
 
 class DirectLink:
@@ -207,10 +197,7 @@ class DirectLink:
         self._wake_readers()
         if (session.held_up or self._due) and not self._turn_due:
             self._turn_due = True
-            if self.excess:
-                self._loop.call_later(_REST, self._go_on)
-            else:
-                self._loop.call_soon(self._go_on)
+            self._loop.call_later(_REST, self._go_on) if self.excess else self._loop.call_soon(self._go_on)
         if session.held_up is not self._paused and self._error is None:
             self._paused = session.held_up
             (self._pipe.pause_reading if self._paused else self._pipe.resume_reading)()

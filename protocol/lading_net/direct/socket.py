@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from lading_net.direct.link import DirectLink, Pipe
+from lading_net.direct.link import DirectLink
 from lading_net.direct.noise import Credentials
+from lading_net.direct.pipe import Pipe
 from lading_net.direct.pool import Pool
 from lading_net.direct.settings import DirectSettings
 from lading_net.direct.upgrade import Upgrade
