@@ -59,11 +59,12 @@ class Providing:
         mine = Contact(self._transport.peer_id, self._endpoints)
         self._own.put(key, mine, place(""), asyncio.get_running_loop().time())
         heard = 0
-        for one in (await self._seeker.search(key))[:TOLD]:
-            try:
-                if (link := self._transport.link_to(one.peer.address)) is not None:
-                    await provide_at(link, key, mine)
-                    heard += 1
-            except NetError as error:
-                log.debug("0x%s does not hear what we provide: %s", one.peer.address.hex(), error.message)
+        async with self._seeker.search(key) as nearest:
+            for one in nearest[:TOLD]:
+                try:
+                    if (link := self._transport.link_to(one.peer.address)) is not None:
+                        await provide_at(link, key, mine)
+                        heard += 1
+                except NetError as error:
+                    log.debug("0x%s does not hear what we provide: %s", one.peer.address.hex(), error.message)
         return heard

@@ -9,10 +9,11 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from lading_net.core.kademlia import NEAREST, Contact, Table, spot
+from lading_net.core.kademlia import Contact, Table, spot
 from lading_net.core.places import Place, diverse, place
 from lading_net.dialling import dial_any
 from lading_net.direct import DirectLink, DirectTransport
@@ -21,7 +22,9 @@ from lading_net.gossip.asking import nearest_of
 from lading_net.peer import Endpoint
 from lading_protocol.ids import Address
 
-DIAL_SECONDS = 8.0
+DIAL_SECONDS, ASK_SECONDS, SEARCH_SECONDS = 8.0, 3.0, 20.0
+"""To reach a peer that we want, one that may know others, and for a whole search."""
+
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LOOK_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 CHECK_SECONDS = 30.0
@@ -37,14 +40,21 @@ PEERS_OF_AREA = 2
 FORGET_SECONDS = 60.0
 """How long a discovered peer that did not answer is left alone."""
 
-AT_ONCE, MOST_ASKED = 3, 12
+AT_ONCE, MOST_ASKED = 3, 24
 """Peers asked side by side, and in one search."""
+
+KIN = 4
+"""So many of those nearest to us stay connected whatever else we have: who looks for us asks them."""
+
+AROUND = 8
+"""A search is over when so many of the nearest have answered."""
 
 log = logging.getLogger(__name__)
 
 
 class Seeker:
-    """Runs until cancelled. `enough` connections make it stop looking, or three times as many while it is `starved`."""
+    """Runs until cancelled. `enough` connections make it stop looking for more than its kin, or three times as many
+    while it is `starved`; with 0 it dials nobody that it was not told of."""
 
     def __init__(
         self, transport: DirectTransport, table: Table, enough: int, starved: Callable[[], bool] = lambda: False
@@ -56,6 +66,7 @@ class Seeker:
         self._look = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._kept: set[Address] = set()
+        self._kin: set[Address] = set()
 
     def meet(self, endpoint: Endpoint) -> None:
         """Somebody told of this peer: stay connected to it, as to those of the bootstrap list."""
@@ -107,71 +118,89 @@ class Seeker:
                 quiet = min(quiet, 2)
             self._look.clear()
             quiet += 1
-            if self._transport.links() and (lacking or quiet >= len(LOOK_SECONDS)):
+            if self._transport.links() and self._least:
                 try:
-                    async with asyncio.timeout(DIAL_SECONDS):
-                        # Our own neighbourhood in one search, a random place in the next.
-                        own = self._transport.peer_id.raw
-                        await self.search(own if random.random() < 0.5 else os.urandom(32))
+                    async with asyncio.timeout(SEARCH_SECONDS):
+                        await (self._look_anywhere() if lacking and random.random() < 0.5 else self._join_kin())
                 except TimeoutError:
                     pass
                 except Exception:
                     log.exception("looking for peers failed")
 
-    async def search(self, key: bytes) -> list[Contact]:
-        """The nearest to a key that answered, nearest first."""
-        target, asked = spot(key), set[Address]()
+    async def _look_anywhere(self) -> None:
+        async with self.search(os.urandom(32)):
+            pass
+
+    async def _join_kin(self) -> None:
+        """Kademlia's rule, without which nobody is found by id: those nearest to us know us."""
+        async with self.search(self._transport.peer_id.raw, KIN) as nearest:
+            self._kin = {one.peer.address for one in nearest[:KIN]}
+
+    @asynccontextmanager
+    async def search(self, key: bytes, around: int = AROUND) -> AsyncIterator[list[Contact]]:
+        """The nearest to a key that answered, nearest first; inside the block they are connected to us."""
+        target, asked, called = spot(key), set[Address](), set[Address]()
         known = {one.peer.address: one for one in self._table.nearest(target)}
         answered: list[Contact] = []
-        while len(asked) < MOST_ASKED:
-            order = sorted(known.values(), key=lambda one: spot(one.peer.raw) ^ target)[:NEAREST]
-            turn = [one for one in order if one.peer.address not in asked][: min(AT_ONCE, MOST_ASKED - len(asked))]
-            if not turn:
-                break
-            asked |= {one.peer.address for one in turn}
-            for one, told in zip(turn, await asyncio.gather(*(self._ask(one, key) for one in turn)), strict=True):
-                if told is None:
-                    known.pop(one.peer.address, None)
-                    continue
-                answered.append(one)
-                for other in told:
-                    if other.peer != self._transport.peer_id:
-                        known.setdefault(other.peer.address, other)
-        await self._widen(list(known.values()))
-        return sorted(answered, key=lambda one: spot(one.peer.raw) ^ target)
-
-    async def _ask(self, one: Contact, key: bytes) -> list[Contact] | None:
-        link = self._transport.link_to(one.peer.address)
-        if link is None:
-            if len(self._transport.links()) >= self._enough or not await self._connected(one.peer.address, one.texts):
-                return None
-            link = self._transport.link_to(one.peer.address)
         try:
+            while len(asked) < MOST_ASKED:
+                order = sorted(known.values(), key=lambda one: spot(one.peer.raw) ^ target)[:around]
+                turn = [one for one in order if one.peer.address not in asked][:AT_ONCE]
+                if not turn:
+                    break
+                asked |= {one.peer.address for one in turn}
+                heard = await asyncio.gather(*(self._ask(one, key, called) for one in turn))
+                for one, told in zip(turn, heard, strict=True):
+                    if told is None:
+                        del known[one.peer.address]
+                        continue
+                    answered.append(one)
+                    mine = self._transport.peer_id
+                    fresh = (other for other in told if other.peer != mine and other.peer.address not in asked)
+                    known |= {other.peer.address: other for other in fresh if other.peer.address not in known}
+            yield sorted(answered, key=lambda one: spot(one.peer.raw) ^ target)
+            called -= self._kin
+            called -= await self._widen(list(known.values()), called)
+        finally:
+            self._hang_up(called)
+
+    def _hang_up(self, called: Iterable[Address]) -> None:
+        """A search calls more peers than we have use for."""
+        for peer in called:
+            if (link := self._transport.link_to(peer)) is not None and link.dialled:
+                link.turn_away("The question was answered.")
+
+    async def _ask(self, one: Contact, key: bytes, called: set[Address]) -> list[Contact] | None:
+        peer = one.peer.address
+        try:
+            if self._transport.link_to(peer) is None:
+                if self._failed.get(peer, 0.0) > _now() or not await self._connected(peer, one.texts, ASK_SECONDS):
+                    return None
+                called.add(peer)
+            link = self._transport.link_to(peer)
             return None if link is None else await nearest_of(link, key)
         except NetError as error:
-            log.debug("0x%s does not say whom it knows: %s", one.peer.address.hex(), error.message)
+            log.debug("0x%s does not say whom it knows: %s", peer.hex(), error.message)
             return None
 
-    async def _widen(self, found: list[Contact]) -> None:
-        """Connects to some of them, as long as we have too few."""
+    async def _widen(self, found: list[Contact], called: set[Address]) -> set[Address]:
+        """Connects to some of them, as long as we have too few; `called` are connections that may end. To whom."""
         now = _now()
         self._failed = {peer: until for peer, until in self._failed.items() if until > now}
-        room = self._enough - len(self._transport.links())
-        fresh = [one for one in found if self._is_new(one.peer.address)]
+        staying = [link for link in self._transport.links() if link.peer not in called]
+        linked = {link.peer for link in staying} | self._failed.keys() | {self._transport.address}
+        fresh = [one for one in found if one.peer.address not in linked]
         random.shuffle(fresh)  # whoever was heard of first, and most, has no advantage
-        taken = [_place(link) for link in self._transport.links() if isinstance(link, DirectLink)]
-        chosen = diverse(fresh, _places, taken, PEERS_OF_AREA)[: max(0, room)]
+        taken = [_place(link) for link in staying if isinstance(link, DirectLink)]
+        chosen = diverse(fresh, _places, taken, PEERS_OF_AREA)[: max(0, self._enough - len(staying))]
         await asyncio.gather(*(self._connected(one.peer.address, one.texts) for one in chosen))
+        return {one.peer.address for one in chosen}
 
-    def _is_new(self, peer: Address) -> bool:
-        mine = self._transport.address
-        return peer != mine and peer not in self._failed and self._transport.link_to(peer) is None
-
-    async def _connected(self, peer: Address, endpoints: tuple[str, ...]) -> bool:
+    async def _connected(self, peer: Address, endpoints: tuple[str, ...], patience: float = DIAL_SECONDS) -> bool:
         if self._transport.link_to(peer) is not None:
             return True
         try:
-            await dial_any(self._transport, endpoints, peer, DIAL_SECONDS)
+            await dial_any(self._transport, endpoints, peer, patience)
         except NetError as error:
             log.debug("cannot connect to 0x%s: %s", peer.hex(), error.message)
             self._failed[peer] = _now() + FORGET_SECONDS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from factories import key
 from lading_net.gossip import MeshGossip
-from lading_net.private import NetworkKey
 
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 TOPIC = "/lading/offers/1"
@@ -18,14 +18,12 @@ class Hosts:
     def __init__(self) -> None:
         self._made: list[MeshGossip] = []
 
-    def make(self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None) -> MeshGossip:
-        self._made.append(MeshGossip(key(name), listen, bootstrap, network=network))
+    def make(self, name: str, *bootstrap: str, listen: str = ANY_PORT, **how: Any) -> MeshGossip:
+        self._made.append(MeshGossip(key(name), listen, bootstrap, **how))
         return self._made[-1]
 
-    async def up(
-        self, name: str, *bootstrap: str, listen: str = ANY_PORT, network: NetworkKey | None = None
-    ) -> MeshGossip:
-        host = self.make(name, *bootstrap, listen=listen, network=network)
+    async def up(self, name: str, *bootstrap: str, listen: str = ANY_PORT, **how: Any) -> MeshGossip:
+        host = self.make(name, *bootstrap, listen=listen, **how)
         await host.start()
         return host
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from factories import key
 from integration.net_gossip.support import TOPIC, Hosts, play, until
 from lading_net.core.kademlia import Contact, spot
 from lading_net.direct import DirectTransport
+from lading_net.gossip import MeshGossip
 from lading_net.gossip.asking import nearest_of
+from lading_net.gossip.finding import find_hosts
 from lading_net.peer import Endpoint, PeerId
+from lading_protocol.ids import AgentId
 
-HOSTS, ENOUGH, TURNS = 30, 8, 12
+HOSTS, PEERS, TURNS = 60, 6, 12
+HALF, THIRD = HOSTS // 2, HOSTS // 3
+
+
+def contact(host: MeshGossip) -> Contact:
+    place = Endpoint.parse(host.address)
+    return Contact(host.peer_id, (Endpoint("ip4", place.host, place.port),))
 
 
 async def find(stranger: DirectTransport, start: Contact, wanted: PeerId) -> Contact | None:
     """As any Kademlia client looks for a peer: asks the nearest that it has heard of, again and again."""
     known, asked = {start.peer: start}, set[PeerId]()
     for _ in range(TURNS):
-        nearest = min((peer for peer in known if peer not in asked), key=lambda peer: spot(peer.raw) ^ spot(wanted.raw))
+        if not (left := known.keys() - asked):
+            break
+        nearest = min(left, key=lambda peer: spot(peer.raw) ^ spot(wanted.raw))
         asked.add(nearest)
         link = await stranger.dial(known[nearest].texts[0], nearest.address)
         known |= {one.peer: one for one in await nearest_of(link, wanted.raw)}
@@ -27,27 +39,73 @@ async def find(stranger: DirectTransport, start: Contact, wanted: PeerId) -> Con
     return None
 
 
-def test_all_come_together_and_each_is_found_from_another_that_is_not_the_first() -> None:
+async def eventually(found: Callable[[], Awaitable[object]], what: str, seconds: float = 15) -> None:
+    """Once the hosts have looked around often enough."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await found():  # noqa: ASYNC110  # others' tables
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:g} s: {what}") from None
+
+
+def test_in_a_network_of_few_links_each_host_and_agent_is_found_from_anybody() -> None:
+    """No host is linked to more than a few of the others, so that it depends on who is linked to whom."""
+
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("host 0")
-        others = [await hosts.up(f"host {number}", first.address) for number in range(1, HOSTS)]
-        await until(lambda: min(len(one.peers()) for one in others) >= ENOUGH, "each has neighbours enough")
+        all_ = [first]
+        for number in range(1, HOSTS):
+            all_.append(await hosts.up(f"host {number}", first.address, max_peers=PEERS))
+        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
+        for number, one in enumerate(all_):
+            one.provide([AgentId(bytes([number]) * 32)], [one.address])
+        assert sum(len(one.peers()) for one in all_) < HOSTS * HALF
+        stranger = DirectTransport(key("stranger"))
+        try:
+            for number, one in enumerate(all_):
+                agent, name = AgentId(bytes([number]) * 32), one.peer_id
+                start = all_[(number + (THIRD if number % 2 else HALF)) % HOSTS]
+                place, texts = contact(start), [start.address]
+                await eventually(lambda: find(stranger, place, name), f"host {number} is found")  # noqa: B023
+                found = await find(stranger, place, name)
+                assert found is not None
+                assert found.texts == (one.address,)
+                await eventually(lambda: find_hosts(stranger, texts, agent), f"agent {number} is found")  # noqa: B023
+        finally:
+            await stranger.close()
+
+    play(scenario, 60)
+
+
+def test_all_come_together_around_one_address() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("host 0")
+        others = [await hosts.up(f"host {number}", first.address) for number in range(1, 30)]
+        await until(lambda: min(len(one.peers()) for one in others) >= 8, "each has neighbours enough")
         readers = [one.subscribe(TOPIC) for one in others]
         await asyncio.sleep(1.5)
         await others[3].publish(TOPIC, b"news")
         async with asyncio.timeout(2):
-            assert [await anext(reader) for reader in (*readers[:3], *readers[4:])] == [b"news"] * (HOSTS - 2)
-        stranger = DirectTransport(key("stranger"))
-        try:
-            for number, one in enumerate(others):
-                start = others[(number + HOSTS // 2) % len(others)]
-                place = Endpoint.parse(start.address)
-                found = await find(
-                    stranger, Contact(start.peer_id, (Endpoint("ip4", place.host, place.port),)), one.peer_id
-                )
-                assert found is not None, f"host {number + 1} is not found"
-                assert found.texts == (one.address,)
-        finally:
-            await stranger.close()
+            assert [await anext(reader) for reader in (*readers[:3], *readers[4:])] == [b"news"] * 28
+
+    play(scenario)
+
+
+def test_a_search_leaves_no_links_behind_but_those_nearest() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("host 0")
+        all_ = [first, *[await hosts.up(f"host {number}", first.address, max_peers=PEERS) for number in range(1, 40)]]
+        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
+        await asyncio.sleep(1)
+        one = all_[5]
+        before = {link.peer for link in one._transport.links()}
+        async with one._seeker.search(bytes(32)) as nearest:
+            during = {link.peer for link in one._transport.links()}
+            assert {each.peer.address for each in nearest} <= during
+        await until(
+            lambda: {link.peer for link in one._transport.links() if link.dialled} <= before | one._seeker._kin,  # type: ignore[attr-defined]
+            "those that were only asked are gone",
+        )
 
     play(scenario)
