@@ -198,7 +198,8 @@ def show_by_gossip(crowd: dict[str, Any]) -> None:
 def show_traffic(nets: list[dict[str, Any]], crowds: list[dict[str, Any]]) -> None:
     """The constants come from the smallest network; the larger ones say whether they hold there."""
     least = crowds[0]
-    constants = Constants(nets[0]["idle"] / 2, least["idle"] / least["connections"], least["per_offer"] / OFFER, OFFER)
+    spread, record = least["per_offer"] / OFFER, crowds[-1]["per_record"]
+    constants = Constants(nets[0]["idle"] / 2, least["idle"] / least["connections"], spread, OFFER, record)
     for net in nets:
         expected = 2 * constants.beat
         say(f"links_{net['hosts']}", net["idle"], "B/s", reference=("the model", expected), note="2 coordinators, idle")
@@ -212,6 +213,9 @@ def show_traffic(nets: list[dict[str, Any]], crowds: list[dict[str, Any]]) -> No
             f"{rate:.2f} offers a second; {crowd['per_offer'] / OFFER:.1f} bytes carried per byte that reaches a host"
         )
         say(f"gossip_{size}_with_offers", crowd["busy"], "B/s", reference=("the model", told), note=note)
+    most = crowds[-1]
+    note = f"carried once by each of {most['hosts']} hosts that tell who is near to an agent's key, all at once"
+    say("provider_record", record / 1e3, "kB", note=note)
     for size in MODELLED:
         told = traffic(size, constants)
         note = ", ".join(f"{name} {value:.0f}" for name, value in msgspec.structs.asdict(told).items())

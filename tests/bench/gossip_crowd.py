@@ -2,7 +2,7 @@
 
 `python -m tests.bench.gossip_crowd N` measures N hosts; run it in a network namespace of its own, for it counts what
 crosses loopback. `... --parts` measures what a host, a link and an offer that was heard take. `... N --hosts FIRST
-BOOTSTRAP` is one of the processes, told "publish HOST" and "count" on its input.
+BOOTSTRAP` is one of the processes, told "publish HOST", "provide" and "count" on its input.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from factories import unsigned_offer
 from lading.dispatch.directory import Directory
 from lading_net.gossip import MeshGossip
+from lading_protocol.ids import AgentId
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import TOPIC_OFFERS
 
@@ -29,6 +30,7 @@ OFFER = 600  # bytes of a signed offer with two endpoints, packed
 EACH = 25  # hosts to a process
 SETTLE_SECONDS, IDLE_SECONDS, JOIN_SECONDS = 20.0, 60.0, 120.0
 PUBLICATIONS, PAUSE_SECONDS = 20, 2.0
+PROVIDE_SECONDS = 15.0
 ENOUGH = 8  # connections from which on a host counts as joined
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 
@@ -59,6 +61,12 @@ class Crowd:
         data = f"{time.time():.6f}".ljust(24).encode() + bytes(OFFER - 24)
         await self.hosts[host % len(self.hosts)].publish(TOPIC_OFFERS, data)
 
+    def provide(self) -> None:
+        """Each host serves an agent of its own."""
+        for host in self.hosts:
+            agent = AgentId(bytes(12) + host.peer_id.address)
+            host.provide([agent], ["/ip4/203.0.113.7/tcp/4101"])
+
     def told(self) -> dict[str, Any]:
         peers = [len(host.peers()) for host in self.hosts]
         found, self.delays = self.delays, []
@@ -77,6 +85,8 @@ async def be_hosts(count: int, first: int, bootstrap: str) -> None:
         word, *host = json.loads(line)
         if word == "publish":
             await crowd.publish(host[0])
+        elif word == "provide":
+            crowd.provide()
         else:
             say_ready(crowd.told())
 
@@ -114,6 +124,7 @@ def measure(count: int) -> dict[str, Any]:
         (idle, _), quiet = _rate(count, lambda: time.sleep(IDLE_SECONDS)), _count(processes)
         busy, lasted = _rate(count, lambda: _publish(processes))
         after = _count(processes)
+        providing, told = _rate(count, lambda: _provide(processes))
     return {
         "hosts": count,
         "joined": joined,
@@ -121,7 +132,8 @@ def measure(count: int) -> dict[str, Any]:
         "idle": idle,
         "busy": busy,
         "offers_per_second": PUBLICATIONS / lasted,
-        "per_offer": (busy - idle) * lasted / PUBLICATIONS,
+        "per_offer": (busy - idle) / 2 * lasted / PUBLICATIONS,
+        "per_record": (providing - idle) / 2 * told,
         "cpu_per_offer": (after["cpu"] - quiet["cpu"]) / PUBLICATIONS,
         "memory": after["memory"] / count,
         "wanted": PUBLICATIONS * (count - 1),
@@ -146,12 +158,18 @@ def _publish(processes: list[Program]) -> None:
     time.sleep(2 * PAUSE_SECONDS)
 
 
+def _provide(processes: list[Program]) -> None:
+    for each in processes:
+        each.tell(["provide"])
+    time.sleep(PROVIDE_SECONDS)
+
+
 def _rate(count: int, work: Any) -> tuple[float, float]:
-    """Bytes per second and host while the work is done, and its seconds."""
+    """Bytes per second that a host sends and receives while the work is done, and its seconds."""
     began, carried = time.monotonic(), loopback_bytes()
     work()
     lasted = time.monotonic() - began
-    return (loopback_bytes() - carried) / count / lasted, lasted
+    return 2 * (loopback_bytes() - carried) / count / lasted, lasted
 
 
 def _count(processes: list[Program]) -> dict[str, Any]:
