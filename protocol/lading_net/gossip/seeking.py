@@ -111,21 +111,30 @@ class Seeker:
         quiet = 0
         while True:
             pause = LOOK_SECONDS[min(quiet, len(LOOK_SECONDS) - 1)] * random.uniform(0.8, 1.2)
-            lacking = len(self._transport.links()) < self._enough
-            await _within(pause, self._look.wait() if lacking else asyncio.Event().wait())
-            if self._look.is_set() and lacking:
+            await _within(pause, self._loss())
+            if self._look.is_set():
                 await asyncio.sleep(LOOK_SECONDS[0])
                 quiet = min(quiet, 2)
             self._look.clear()
             quiet += 1
             if self._transport.links() and self._least:
+                few = len(self._transport.links()) < self._enough
                 try:
                     async with asyncio.timeout(SEARCH_SECONDS):
-                        await (self._look_anywhere() if lacking and random.random() < 0.5 else self._join_kin())
+                        await (self._look_anywhere() if few and random.random() < 0.5 else self._join_kin())
                 except TimeoutError:
                     pass
                 except Exception:
                     log.exception("looking for peers failed")
+
+    async def _loss(self) -> None:
+        """Returns when connections have changed and there are too few, or one to our kin is gone."""
+        while True:
+            await self._look.wait()
+            linked = {link.peer for link in self._transport.links()}
+            if len(linked) < self._enough or not self._kin <= linked:
+                return
+            self._look.clear()
 
     async def _look_anywhere(self) -> None:
         async with self.search(os.urandom(32)):

@@ -109,3 +109,19 @@ def test_a_search_leaves_no_links_behind_but_those_nearest() -> None:
         )
 
     play(scenario)
+
+
+def test_who_loses_its_links_while_all_is_quiet_has_others_soon() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("host 0")
+        all_ = [first, *[await hosts.up(f"host {number}", first.address, max_peers=PEERS) for number in range(1, 20)]]
+        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
+        await asyncio.sleep(4.2)  # now it looks again in four seconds only
+        one = all_[7]
+        for link in one._transport.links():
+            if link.peer != first.peer_id.address:
+                await link.close()
+        assert len(one._transport.links()) < PEERS
+        await until(lambda: len(one.peers()) >= PEERS, "others have taken their places", 2.0)
+
+    play(scenario)
