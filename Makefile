@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo devnet test check compiled test-compiled bench abi contracts-test engines clean
+.PHONY: help demo devnet test check compiled tuned test-compiled bench abi contracts-test engines clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ check: .venv/.dev ## Lint, types and the import rules
 
 compiled: .venv/.dev ## The gateway's hot path as machine code, in build/compiled; plain Python stays what it was
 	@$(BIN)/python tools/compile.py
+
+tuned: .venv/.dev ## The same, made for what a busy gateway does most: 5 to 11 % less CPU, four minutes to compile, gcc only
+	@$(BIN)/python tools/compile.py --tuned
 
 test-compiled: compiled ## The tests of what is compiled, with it in place of its sources
 	@$(BIN)/python tests/compiled.py

@@ -239,7 +239,7 @@ def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
         up = stack.enter_context(role("upstream", {}, near))
         offers, told = {"offers": sizes.offers}, {"upstream": up.facts["http"]}
         gate = stack.enter_context(role("gateway", offers, far, build))
-        job = _join(up, gate)
+        job = join(up, gate)
         ways = {
             "direct": Peer("a direct call, a fixed answer", up.facts["http"], "none", up.process.pid),
             "market": _ours(gate, f"our gateway, whole market path, {build.name}"),
@@ -248,7 +248,7 @@ def compare(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
         }
         if plain is not None:
             other = stack.enter_context(role("gateway", offers, far, plain))
-            _join(stack.enter_context(role("upstream", {}, near)), other)
+            join(stack.enter_context(role("upstream", {}, near)), other)
             ways[PLAIN] = _ours(other, f"our gateway, whole market path, {plain.name}")
         absent: dict[str, str] = {}
         for name in PLANS:
@@ -269,7 +269,7 @@ def many(sizes: Sizes, cores: tuple[int | None, int | None]) -> None:
         role("upstream", {"length": TOLD, "paced": True}, near) as up,
         role("gateway", {}, far, build) as gate,
     ):
-        _join(up, gate)
+        join(up, gate)
         report_streams(uvloop.run(open_streams(up, gate, sizes)), build)
 
 
@@ -277,7 +277,7 @@ def _ours(program: Program, title: str) -> Peer:
     return Peer(title, program.facts["http"], program.facts.get("key", "none"), program.process.pid)
 
 
-def _join(up: Program, gate: Program) -> dict[str, str]:
+def join(up: Program, gate: Program) -> dict[str, str]:
     """The host joins the gateway's network; where it is reached without a gateway."""
     import httpx
 

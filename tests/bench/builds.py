@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple
 
-from compiling.build import FOLDER, fresh
+from compiling.build import FOLDER, fresh, tuned
 
 
 class Build(NamedTuple):
@@ -19,4 +19,6 @@ def builds() -> tuple[Build, Build | None]:
     if not fresh():
         return plain, None
     path = os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return Build("compiled by mypyc", plain.environment | {"PYTHONPATH": path}), plain
+    return Build(
+        "compiled by mypyc, tuned" if tuned() else "compiled by mypyc", plain.environment | {"PYTHONPATH": path}
+    ), plain

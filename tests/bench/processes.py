@@ -34,6 +34,14 @@ class Program:
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 
+    def end(self) -> None:
+        """Nothing more will be told: it ends by itself, with all that a program does when it ends."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+        if code := self.process.wait(60):
+            raise SystemExit(f"`{self.process.args}` ended with {code}")
+
     @property
     def cpu(self) -> float:
         return cpu_seconds(self.process.pid)
