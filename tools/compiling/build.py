@@ -103,8 +103,8 @@ def tuned(folder: Path = FOLDER) -> bool:
 
 
 def tune(train: Callable[[Path], None]) -> list[Path]:
-    """As `build`, but `train` runs a first build, which counts, and the second one is made for what was counted: 5 to 11 %
-    less CPU for twice the time to compile. Raises BuildFailed."""
+    """As `build`, but `train` runs a first build, which counts, and the second one is made for what was counted: 5 to
+    11 % less CPU for twice the time to compile. Raises BuildFailed."""
     shutil.rmtree(COUNTS, ignore_errors=True)
     counting = FOLDER.with_name("counting")
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -61,20 +61,36 @@ class Table:
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
 
-    def add(self, contact: Contact, where: Place, alive: Iterable[PeerId]) -> bool:
+    def knows(self, contact: Contact) -> bool:
+        """Whether it is there, with all of these endpoints."""
+        entry = self._buckets.get(self._order(contact.peer), {}).get(contact.peer)
+        return entry is not None and set(contact.endpoints) <= set(entry[1].endpoints)
+
+    def room(self, contact: Contact, where: Place, alive: Collection[PeerId]) -> bool:
+        return self._given_up(contact.peer, where, alive) is not None
+
+    def add(self, contact: Contact, where: Place, alive: Collection[PeerId]) -> bool:
         """Whether there was room for it."""
+        leaving = self._given_up(contact.peer, where, alive)
+        if leaving is None:
+            return False
         bucket = self._buckets.setdefault(self._order(contact.peer), {})
-        if contact.peer not in bucket:
-            crowd = Counter(there.area for _, _, there in bucket.values() if not there.near)
-            if crowd[where.area] >= AREA_OF_BUCKET:
-                return False
-            if len(bucket) >= NEAREST:
-                gone = next((peer for peer in bucket if peer not in set(alive)), None)
-                if gone is None:
-                    return False
-                del bucket[gone]
+        for peer in leaving:
+            del bucket[peer]
         bucket[contact.peer] = spot(contact.peer.raw), contact, where
         return True
+
+    def _given_up(self, peer: PeerId, where: Place, alive: Collection[PeerId]) -> list[PeerId] | None:
+        """Who leaves for a peer to come; None where nobody would."""
+        bucket = self._buckets.get(self._order(peer), {})
+        if peer in bucket:
+            return []
+        crowd = Counter(there.area for _, _, there in bucket.values() if not there.near)
+        if crowd[where.area] >= AREA_OF_BUCKET:
+            return None
+        if len(bucket) < NEAREST:
+            return []
+        return next(([each] for each in bucket if each not in alive), None)
 
     def drop(self, peer: PeerId) -> None:
         self._buckets.get(self._order(peer), {}).pop(peer, None)

@@ -6,7 +6,6 @@ whether it serves the agent is for its signed offer to say.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from lading_net.dialling import dial_any
 from lading_net.direct import DirectTransport
 from lading_net.errors import DialFailed, NetError
 from lading_net.gossip.asking import providers_of
+from lading_net.gossip.walking import walk
 from lading_net.peer import Endpoint
 from lading_protocol.ids import Address, AgentId
 from lading_protocol.keys import PrivateKey
 
 DIAL_SECONDS = 5.0
-AT_ONCE, MOST_ASKED = 3, 24
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +37,22 @@ async def find_hosts(transport: DirectTransport, bootstrap: Sequence[str], agent
 
 
 async def _search(asking: DirectTransport, bootstrap: Sequence[str], key: bytes) -> list[Contact]:
-    target, asked = spot(key), set[Address]()
-    known: dict[Address, Contact] = {}
+    known = []
     for each in map(Endpoint.parse, bootstrap):
         if each.peer is not None:
-            known[each.peer.address] = Contact(each.peer, (Endpoint(each.kind, each.host, each.port),))
+            known.append(Contact(each.peer, (Endpoint(each.kind, each.host, each.port),)))
     found: dict[Address, Contact] = {}
-    answers = 0
-    while len(asked) < MOST_ASKED:
-        order = sorted(known.values(), key=lambda one: spot(one.peer.raw) ^ target)[:NEAREST]
-        turn = [one for one in order if one.peer.address not in asked][:AT_ONCE]
-        if not turn:
-            break
-        asked |= {one.peer.address for one in turn}
-        for told in await asyncio.gather(*(_ask(asking, one, key) for one in turn)):
-            if told is None:
-                continue
-            answers += 1
-            providers, closer = told
-            found.update((one.peer.address, one) for one in providers)
-            known |= {one.peer.address: one for one in closer if one.peer.address not in known}
-    if not answers:
+
+    async def ask(one: Contact) -> list[Contact] | None:
+        told = await _ask(asking, one, key)
+        if told is None:
+            return None
+        providers, closer = told
+        found.update((each.peer.address, each) for each in providers)
+        return closer
+
+    answered, _ = await walk(spot(key), known, ask, NEAREST)
+    if not answered:
         raise DialFailed("Nobody who is known answers questions about hosts.", hint="Name another --peer.")
     return list(found.values())
 

@@ -6,7 +6,6 @@ Runs on the program's own loop. What a message means is nobody's here; whom to c
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
 import secrets
@@ -44,6 +43,7 @@ from lading_net.direct.manners import PING as PINGED
 from lading_net.errors import BadEndpoint, LinkClosed, MessageTooLarge, NetError, ProtocolViolation
 from lading_net.gossip.asking import read_piece
 from lading_net.gossip.providing import Providing
+from lading_net.gossip.reaching import Reach
 from lading_net.gossip.seeking import Seeker
 from lading_net.gossip.voices import Voice, Voices
 from lading_net.peer import Endpoint
@@ -128,7 +128,8 @@ class MeshGossip:
         self._voices = Voices()
         self._crowd: Crowd[DirectLink] = Crowd(MOST_LINKS)
         self._table = Table(self.peer_id)
-        self._seeker = Seeker(self._transport, self._table, max_peers, lambda: self._mesh.starved)
+        self._reach = Reach(self._transport, self._table)
+        self._seeker = Seeker(self._transport, self._reach, max_peers, lambda: self._mesh.starved)
         self._providers = Providers()
         self._providing = Providing(self._transport, self._seeker, self._providers)
         self._questions: Quotas[Address] = Quotas(QUESTIONS)
@@ -249,14 +250,12 @@ class MeshGossip:
         await voice.open()
 
     async def _learn(self, link: DirectLink) -> None:
-        """Asks who it is, and remembers whom we could lead others to."""
+        """Asks who it is, and remembers whom we can lead others to."""
         told = await introduced(link)
         if KAD not in told.protocols or link.seen_at is None:
             return
-        seen = place(link.seen_at[0])
-        if endpoints := _dialable(told.endpoints, link.seen_at[0]):
-            alive = [one.peer_id for one in map(self._transport.link_to, self._voices.peers()) if one is not None]
-            self._table.add(Contact(link.peer_id, endpoints), seen, alive)
+        linked = map(self._transport.link_to, self._voices.peers())
+        await self._reach.learn(link, told.endpoints, {one.peer_id for one in linked if one is not None})
 
     async def _hear(self, stream: Stream) -> None:
         """What one neighbour says, until it ends. One stream on each of its links: each may hold a piece that is not
@@ -435,21 +434,3 @@ def _with_peer(text: str) -> Endpoint:
     if endpoint.peer is None:
         raise BadEndpoint(f"The bootstrap address {text!r} does not say whose it is: it lacks /p2p/ and a peer id.")
     return endpoint
-
-
-def _dialable(told: tuple[Endpoint, ...], seen: str) -> tuple[Endpoint, ...]:
-    """What a peer that we see at `seen` says of itself, without what means another machine to everybody; and the
-    place where we see it, with the port that it names."""
-    found = [each for each in told if not _is_own(each.host) or _is_own(seen)]
-    if told and all(each.host != seen for each in found):
-        found.append(Endpoint("ip6" if ":" in seen else "ip4", seen, told[0].port))
-    return tuple(found)
-
-
-def _is_own(host: str) -> bool:
-    """Whether it is another machine for each that reads it."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified or address.is_multicast

@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lading_net.core.kademlia import Contact, Table, spot
+from lading_net.core.kademlia import Contact, spot
 from lading_net.core.places import Place, diverse, place
 from lading_net.dialling import dial_any
 from lading_net.direct import DirectLink, DirectTransport
 from lading_net.errors import NetError
 from lading_net.gossip.asking import nearest_of
+from lading_net.gossip.reaching import Reach
+from lading_net.gossip.walking import walk
 from lading_net.peer import Endpoint
 from lading_protocol.ids import Address
 
@@ -40,9 +42,6 @@ PEERS_OF_AREA = 2
 FORGET_SECONDS = 60.0
 """How long a discovered peer that did not answer is left alone."""
 
-AT_ONCE, MOST_ASKED = 3, 24
-"""Peers asked side by side, and in one search."""
-
 KIN = 4
 """So many of those nearest to us stay connected whatever else we have: who looks for us asks them."""
 
@@ -57,9 +56,9 @@ class Seeker:
     while it is `starved`; with 0 it dials nobody that it was not told of."""
 
     def __init__(
-        self, transport: DirectTransport, table: Table, enough: int, starved: Callable[[], bool] = lambda: False
+        self, transport: DirectTransport, reach: Reach, enough: int, starved: Callable[[], bool] = lambda: False
     ) -> None:
-        self._transport, self._table, self._starved = transport, table, starved
+        self._transport, self._reach, self._starved = transport, reach, starved
         self._least = enough
         self._failed: dict[Address, float] = {}
         self._changed = asyncio.Event()
@@ -122,6 +121,7 @@ class Seeker:
                 try:
                     async with asyncio.timeout(SEARCH_SECONDS):
                         await (self._look_anywhere() if few and random.random() < 0.5 else self._join_kin())
+                        await self._reach.look_after()
                 except TimeoutError:
                     pass
                 except Exception:
@@ -148,30 +148,15 @@ class Seeker:
     @asynccontextmanager
     async def search(self, key: bytes, around: int = AROUND) -> AsyncIterator[list[Contact]]:
         """The nearest to a key that answered, nearest first; inside the block they are connected to us."""
-        target, asked, called = spot(key), set[Address](), set[Address]()
-        known = {one.peer.address: one for one in self._table.nearest(target)}
-        answered: list[Contact] = []
+        target, called = spot(key), set[Address]()
+        near = self._reach.table.nearest(target)
         try:
-            while len(asked) < MOST_ASKED:
-                order = sorted(known.values(), key=lambda one: spot(one.peer.raw) ^ target)[:around]
-                turn = [one for one in order if one.peer.address not in asked][:AT_ONCE]
-                if not turn:
-                    break
-                asked |= {one.peer.address for one in turn}
-                heard = await asyncio.gather(*(self._ask(one, key, called) for one in turn))
-                for one, told in zip(turn, heard, strict=True):
-                    if told is None:
-                        del known[one.peer.address]
-                        continue
-                    answered.append(one)
-                    mine = self._transport.peer_id
-                    fresh = (other for other in told if other.peer != mine and other.peer.address not in asked)
-                    known |= {other.peer.address: other for other in fresh if other.peer.address not in known}
-            yield sorted(answered, key=lambda one: spot(one.peer.raw) ^ target)
+            answered, heard = await walk(target, near, lambda one: self._ask(one, key, called), around)
+            yield answered
             called -= self._kin
-            called -= await self._widen(list(known.values()), called)
+            called -= await self._widen(answered + heard, called)
         finally:
-            self._hang_up(called)
+            self._hang_up(called - self._kept)
 
     def _hang_up(self, called: Iterable[Address]) -> None:
         """A search calls more peers than we have use for."""
@@ -183,11 +168,16 @@ class Seeker:
         peer = one.peer.address
         try:
             if self._transport.link_to(peer) is None:
-                if self._failed.get(peer, 0.0) > _now() or not await self._connected(peer, one.texts, ASK_SECONDS):
+                if self._failed.get(peer, 0.0) > _now():
                     return None
                 called.add(peer)
+                if not await self._connected(peer, one.texts, ASK_SECONDS):
+                    self._reach.table.drop(one.peer)
+                    return None
             link = self._transport.link_to(peer)
-            return None if link is None else await nearest_of(link, key)
+            if link is None:
+                return None
+            return [told for told in await nearest_of(link, key) if told.peer != self._transport.peer_id]
         except NetError as error:
             log.debug("0x%s does not say whom it knows: %s", peer.hex(), error.message)
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 from factories import key
@@ -123,5 +124,47 @@ def test_who_loses_its_links_while_all_is_quiet_has_others_soon() -> None:
                 await link.close()
         assert len(one._transport.links()) < PEERS
         await until(lambda: len(one.peers()) >= PEERS, "others have taken their places", 2.0)
+
+    play(scenario)
+
+
+def test_homes_that_nobody_can_call_do_not_keep_a_search_waiting() -> None:
+    """Two thirds say that they are where nobody ever answers."""
+
+    async def scenario(hosts: Hosts) -> None:
+        nowhere = socket.socket()
+        nowhere.bind(("127.0.0.1", 0))
+        nowhere.listen(1024)
+        hole = f"/ip4/127.0.0.1/tcp/{nowhere.getsockname()[1]}"
+        first = await hosts.up("host 0")
+        homes = [await hosts.up(f"home {number}", first.address, announce=[hole]) for number in range(20)]
+        others = [await hosts.up(f"host {number}", first.address) for number in range(1, 10)]
+        await until(lambda: min(len(one.peers()) for one in (*homes, *others)) >= 9, "all have neighbours enough", 30)
+        away = "/ip4/203.0.113.7/tcp/4101"
+        stranger = DirectTransport(key("stranger"))
+        for number, one in enumerate((homes[3], homes[11], others[5])):
+            agent = AgentId(bytes([number]) * 32)
+            one.provide([agent], [away])
+            await eventually(lambda: find_hosts(stranger, [first.address], agent), f"agent {number} is found")  # noqa: B023
+            async with asyncio.timeout(4):  # a call to one of those homes takes five seconds
+                (found,) = await find_hosts(stranger, [others[2].address], agent)
+            assert found.peer == one.peer_id
+        named = {each.peer for one in (first, *others, *homes) for each in one._table.nearest(0, 1000)}
+        assert named <= {one.peer_id for one in (first, *others)}
+        await stranger.close()
+        nowhere.close()
+
+    play(scenario, 60)
+
+
+def test_who_is_gone_is_not_named_for_long() -> None:
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("host 0")
+        others = [await hosts.up(f"host {number}", first.address) for number in range(1, 6)]
+        await until(lambda: len(first._table) == 5, "all are known")
+        await asyncio.gather(*(one.close() for one in others[:4]))
+        while len(first._table) > 1:
+            await first._reach.look_after()
+        assert [each.peer for each in first._table.nearest(0)] == [others[4].peer_id]
 
     play(scenario)

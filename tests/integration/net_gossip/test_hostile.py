@@ -190,6 +190,7 @@ def test_a_neighbour_that_does_not_listen_misses_things_and_holds_nobody_up() ->
 def test_questions_without_end_and_records_for_keeping_are_refused() -> None:
     async def scenario(hosts: Hosts) -> None:
         one, two = await pair(hosts)
+        await until(lambda: len(one._table) == 1, "it has called the other one back")
         async with vandal(one) as (_, link):
             stream = await link.open(KAD)
             stream.write(encode_question(Question(PUT_VALUE, b"keep this")))
