@@ -210,6 +210,7 @@ async def _attack(launch: Launch, targets: dict[str, Any], deadline: float) -> t
     finally:
         if process.returncode is None:
             process.kill()
+            process.stdin.close()  # a wall that is killed as it begins may leave what it began: that reads until now
             while await process.stdout.read(1 << 16):
                 pass  # its end is told only once its pipe is empty
         await process.wait()

@@ -147,6 +147,19 @@ def test_a_probe_has_a_deadline_and_never_raises(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wall_that_leaves_something_behind_does_not_hold_up_the_probe(tmp_path: Path) -> None:
+    """What it leaves has the pipes open, and reads."""
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\nexec 3<&0\n(cat <&3 > /dev/null; true) &\nwait\n")
+    fake.chmod(0o755)
+
+    async def probe() -> Probe:
+        async with asyncio.timeout(20):
+            return await probe_process(tmp_path, wall=Wall(str(fake), True), deadline=0.5)
+
+    assert "did not end within 0.5 s" in asyncio.run(probe()).failed[0]
+
+
 def test_the_machine_is_probed_tier_by_tier(tmp_path: Path) -> None:
     found = asyncio.run(probe_machine(tmp_path))
     assert "P" in [one.tier for one in found]
