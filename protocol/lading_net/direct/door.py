@@ -44,18 +44,21 @@ class Door:
             each.close()
 
     async def _listen(self, listening: socket.socket) -> None:
-        loop, wary = asyncio.get_running_loop(), 0
+        wary = 0
         while True:
             try:
                 if wary:
                     await asyncio.sleep(_REST)
-                    caller, address = listening.accept()
-                else:
-                    caller, address = await loop.sock_accept(listening)
+                caller, address = listening.accept()
                 if not self._receive(caller, address[0]):
                     wary = _WARY
+                elif not wary:
+                    await asyncio.sleep(0)  # others on this loop have their turn between two callers
             except BlockingIOError:
-                wary -= 1
+                if wary:
+                    wary -= 1
+                else:
+                    await _called(listening)  # the loop's sock_accept loses a caller who comes as it is cancelled
             except ConnectionError:  # a caller has gone again
                 pass
             except OSError as error:
@@ -88,6 +91,15 @@ class Door:
             _log.debug("a caller was lost at the door: %s", error)
             caller.close()
             protocol.connection_lost(error)  # else it would keep the place that it was given
+
+
+async def _called(listening: socket.socket) -> None:
+    loop, called = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listening, called.set)
+    try:
+        await called.wait()
+    finally:
+        loop.remove_reader(listening)
 
 
 async def listening_sockets(host: str, port: int, family: int) -> list[socket.socket]:

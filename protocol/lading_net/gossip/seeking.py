@@ -66,6 +66,7 @@ class Seeker:
         self._group: asyncio.TaskGroup | None = None
         self._kept: set[Address] = set()
         self._kin: set[Address] = set()
+        self._held: set[Address] = set()
 
     def meet(self, endpoint: Endpoint) -> None:
         """Somebody told of this peer: stay connected to it, as to those of the bootstrap list."""
@@ -128,11 +129,13 @@ class Seeker:
                     log.exception("looking for peers failed")
 
     async def _loss(self) -> None:
-        """Returns when connections have changed and there are too few, or one to our kin is gone."""
+        """Returns when a connection that we made is gone and there are too few, or it was to our kin; and with the very
+        first one. Those of others come and go: they may only have a question."""
         while True:
             await self._look.wait()
             linked = {link.peer for link in self._transport.links()}
-            if len(linked) < self._enough or not self._kin <= linked:
+            gone = self._held - linked
+            if not self._held or gone & self._kin or (gone and len(linked) < self._enough):
                 return
             self._look.clear()
 
@@ -156,7 +159,10 @@ class Seeker:
             called -= self._kin
             called -= await self._widen(answered + heard, called)
         finally:
-            self._hang_up(called - self._kept)
+            called -= self._kept
+            self._hang_up(called)
+            links = [link for link in self._transport.links() if isinstance(link, DirectLink)]
+            self._held = {link.peer for link in links if link.dialled} - called
 
     def _hang_up(self, called: Iterable[Address]) -> None:
         """A search calls more peers than we have use for."""
@@ -192,6 +198,8 @@ class Seeker:
         random.shuffle(fresh)  # whoever was heard of first, and most, has no advantage
         taken = [_place(link) for link in staying if isinstance(link, DirectLink)]
         chosen = diverse(fresh, _places, taken, PEERS_OF_AREA)[: max(0, self._enough - len(staying))]
+        lacking = self._enough // 2 - len(staying) - len(chosen)  # a network may well be in one area
+        chosen += [one for one in fresh if one not in chosen][: max(0, lacking)]
         await asyncio.gather(*(self._connected(one.peer.address, one.texts) for one in chosen))
         return {one.peer.address for one in chosen}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import socket
 from typing import Any
 
@@ -114,3 +116,32 @@ def test_whatever_goes_wrong_with_one_caller_the_next_is_heard() -> None:
 
     asyncio.run(scenario())
     assert len(heard) == 2
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("turns", range(8))
+def test_a_caller_who_comes_as_the_door_closes_is_not_left_hanging(turns: int, loop: str) -> None:
+    made: list[asyncio.BaseTransport] = []
+
+    class Caller(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async def scenario() -> None:
+        door = Door(await listening_sockets("127.0.0.1", 0, socket.AF_INET), lambda host: Caller())
+        await asyncio.sleep(0.01)
+        with socket.create_connection(("127.0.0.1", door.port)) as caller:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            door.close()
+            await door.wait_closed()
+            for each in made:
+                each.abort()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+            gc.collect()  # a socket that nobody closed is told of here
+            caller.settimeout(5)
+            with contextlib.suppress(ConnectionError):
+                assert caller.recv(1) == b""
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        runner.run(scenario())

@@ -6,14 +6,18 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from factories import key
 from integration.net_gossip.support import TOPIC, Hosts, play, until
 from lading_net.core.kademlia import Contact, spot
-from lading_net.direct import DirectTransport
-from lading_net.gossip import MeshGossip
+from lading_net.core.places import place
+from lading_net.direct import DirectLink, DirectTransport
+from lading_net.gossip import MeshGossip, seeking
 from lading_net.gossip.asking import nearest_of
 from lading_net.gossip.finding import find_hosts
 from lading_net.peer import Endpoint, PeerId
+from lading_net.ports import Link
 from lading_protocol.ids import AgentId
 
 HOSTS, PEERS, TURNS = 60, 6, 12
@@ -21,8 +25,8 @@ HALF, THIRD = HOSTS // 2, HOSTS // 3
 
 
 def contact(host: MeshGossip) -> Contact:
-    place = Endpoint.parse(host.address)
-    return Contact(host.peer_id, (Endpoint("ip4", place.host, place.port),))
+    here = Endpoint.parse(host.address)
+    return Contact(host.peer_id, (Endpoint("ip4", here.host, here.port),))
 
 
 async def find(stranger: DirectTransport, start: Contact, wanted: PeerId) -> Contact | None:
@@ -67,9 +71,9 @@ def test_in_a_network_of_few_links_each_host_and_agent_is_found_from_anybody() -
             for number, one in enumerate(all_):
                 agent, name = AgentId(bytes([number]) * 32), one.peer_id
                 start = all_[(number + (THIRD if number % 2 else HALF)) % HOSTS]
-                place, texts = contact(start), [start.address]
-                await eventually(lambda: find(stranger, place, name), f"host {number} is found")  # noqa: B023
-                found = await find(stranger, place, name)
+                begin, texts = contact(start), [start.address]
+                await eventually(lambda: find(stranger, begin, name), f"host {number} is found")  # noqa: B023
+                found = await find(stranger, begin, name)
                 assert found is not None
                 assert found.texts == (one.address,)
                 await eventually(lambda: find_hosts(stranger, texts, agent), f"agent {number} is found")  # noqa: B023
@@ -112,18 +116,20 @@ def test_a_search_leaves_no_links_behind_but_those_nearest() -> None:
     play(scenario)
 
 
-def test_who_loses_its_links_while_all_is_quiet_has_others_soon() -> None:
+def test_who_loses_its_links_while_all_is_quiet_has_others_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeking, "LOOK_SECONDS", (0.1, 0.2, 0.4, 0.8, 600.0))
+
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("host 0")
         all_ = [first, *[await hosts.up(f"host {number}", first.address, max_peers=PEERS) for number in range(1, 20)]]
         await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
-        await asyncio.sleep(4.2)  # now it looks again in four seconds only
+        await asyncio.sleep(3)  # now nobody looks for ten minutes
         one = all_[7]
         for link in one._transport.links():
             if link.peer != first.peer_id.address:
                 await link.close()
         assert len(one._transport.links()) < PEERS
-        await until(lambda: len(one.peers()) >= PEERS, "others have taken their places", 2.0)
+        await until(lambda: len(one.peers()) >= PEERS, "others have taken their places")
 
     play(scenario)
 
@@ -166,5 +172,31 @@ def test_who_is_gone_is_not_named_for_long() -> None:
         while len(first._table) > 1:
             await first._reach.look_after()
         assert [each.peer for each in first._table.nearest(0)] == [others[4].peer_id]
+
+    play(scenario)
+
+
+def test_a_network_in_one_area_comes_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may choose more than a few of one area, so nobody ever has enough; still they do not look without end."""
+    monkeypatch.setattr(seeking, "place", lambda _: place("192.88.1.1"))
+    monkeypatch.setattr(seeking, "LOOK_SECONDS", (0.1, 0.2, 0.4, 0.8, 60.0))
+
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("host 0")
+        all_ = [first, *[await hosts.up(f"host {number}", first.address) for number in range(1, 24)]]
+        calls = 0
+
+        def count(link: Link) -> None:
+            nonlocal calls
+            calls += isinstance(link, DirectLink) and link.dialled
+
+        for one in all_:
+            one._transport.on_link(count)
+        await asyncio.sleep(5)
+        assert min(len(one.peers()) for one in all_) >= seeking.KIN
+        assert calls > 24
+        calls = 0
+        await asyncio.sleep(2)
+        assert calls <= 6
 
     play(scenario)
