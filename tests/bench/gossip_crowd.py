@@ -30,7 +30,7 @@ OFFER = 600  # bytes of a signed offer with two endpoints, packed
 EACH = 25  # hosts to a process
 SETTLE_SECONDS, IDLE_SECONDS, JOIN_SECONDS = 20.0, 60.0, 120.0
 PUBLICATIONS, PAUSE_SECONDS = 20, 2.0
-PROVIDE_SECONDS = 15.0
+PROVIDE_SECONDS = 4.5  # before they tell it again
 ENOUGH = 8  # connections from which on a host counts as joined
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 

@@ -19,6 +19,9 @@ from lading_net.gossip.seeking import Seeker
 from lading_net.peer import Endpoint
 
 AGAIN_SECONDS = LIFE_SECONDS / 4
+SOON_SECONDS = (5.0, 30.0, 300.0)
+"""What is new is told again so soon: in a young network, or just joined, one knows few of those near to a key."""
+
 RETRY_SECONDS = 2.0
 TOLD = 8
 """Peers that are told of each key."""
@@ -45,12 +48,18 @@ class Providing:
             self._changed.set()
 
     async def run(self) -> None:
+        times = 0
         while True:
             self._changed.clear()
-            told = [await self._tell(key) for key in self._keys]
+            if all([await self._tell(key) for key in self._keys]):
+                pause = SOON_SECONDS[times] if times < len(SOON_SECONDS) else AGAIN_SECONDS
+                times += 1
+            else:
+                pause = RETRY_SECONDS
             try:
-                async with asyncio.timeout(AGAIN_SECONDS if all(told) else RETRY_SECONDS):
+                async with asyncio.timeout(pause):
                     await self._changed.wait()
+                    times = 0
             except TimeoutError:
                 pass
 

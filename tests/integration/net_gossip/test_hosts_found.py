@@ -19,6 +19,7 @@ from lading_net.core.kademlia import ADD_PROVIDER, KAD, Contact, Question, encod
 from lading_net.core.providers import provider_key
 from lading_net.direct import DirectSettings, DirectTransport
 from lading_net.errors import DialFailed
+from lading_net.gossip import providing
 from lading_net.gossip.asking import providers_of
 from lading_net.gossip.finding import find_hosts
 from lading_net.peer import Endpoint
@@ -98,5 +99,19 @@ def test_nobody_speaks_for_others_and_a_dead_address_is_said_to_be_one() -> None
         with pytest.raises(DialFailed, match="Nobody who is known"):
             await find_hosts(asker, [f"/ip4/127.0.0.1/tcp/9/p2p/{first.peer_id}"], AGENT)
         await asker.close()
+
+    play(scenario)
+
+
+def test_what_is_new_is_told_again_to_those_who_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providing, "SOON_SECONDS", (1.0, 1.0, 1.0, 1.0))
+
+    async def scenario(hosts: Hosts) -> None:
+        first = await hosts.up("first")
+        far = await hosts.up("far", first.address)
+        far.provide([AGENT], ["/ip4/203.0.113.7/tcp/4101"])
+        await until(lambda: len(first._providers) == 1, "the first one holds the record")
+        later = [await hosts.up(f"later {number}", first.address) for number in range(4)]
+        await until(lambda: all(len(one._providers) == 1 for one in later), "and all others soon")
 
     play(scenario)
