@@ -22,6 +22,7 @@ import msgspec
 from lading_node.engines.attempts import ATTEMPTS
 from lading_node.engines.launch import Launch, prepare
 from lading_node.engines.port import EngineSpec, Tier
+from lading_node.engines.process import kill_all
 from lading_node.engines.wall import Wall
 
 DEADLINE_S = 20.0
@@ -194,6 +195,7 @@ async def _attack(launch: Launch, targets: dict[str, Any], deadline: float) -> t
         stderr=null,
         pass_fds=tuple(launch.group.joins),
         limit=_LINE,
+        start_new_session=True,
     )
     launch.group.close()
     assert process.stdin is not None
@@ -209,8 +211,8 @@ async def _attack(launch: Launch, targets: dict[str, Any], deadline: float) -> t
         return lines, f"it did not end within {deadline:g} s"
     finally:
         if process.returncode is None:
-            process.kill()
-            process.stdin.close()  # a wall that is killed as it begins may leave what it began: that reads until now
+            kill_all(process.pid)
+            process.stdin.close()  # whatever is left, behind a wall that was nearly there, reads until now
             while await process.stdout.read(1 << 16):
                 pass  # its end is told only once its pipe is empty
         await process.wait()

@@ -6,6 +6,7 @@ Moves frames and keeps the last words of stderr; what the messages mean is the b
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -28,6 +29,15 @@ _GROUP_TRIES = 40
 
 Receive = Callable[[wire.FromEngine, int], None]
 End = Callable[[FailureCode, str], None]
+
+
+def kill_all(pid: int) -> None:
+    """Ends a process that has a session of its own, and what it has begun there: a wall that is killed in its first
+    moments leaves a child behind that waits for it for ever."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 class EngineProcess(asyncio.SubprocessProtocol):
@@ -94,6 +104,7 @@ class EngineProcess(asyncio.SubprocessProtocol):
                 stdout=pipe,
                 stderr=pipe,
                 pass_fds=tuple(launch.group.joins),
+                start_new_session=True,
             )
         finally:
             launch.group.close()
@@ -107,10 +118,7 @@ class EngineProcess(asyncio.SubprocessProtocol):
         if self._reason is None:
             self._reason = (code, why)
         if self._transport is not None and not self._exited.is_set():
-            try:
-                self._transport.kill()
-            except ProcessLookupError:
-                pass
+            kill_all(self._pid)
 
     async def wait(self, seconds: float) -> None:
         """Until the process has ended, but no longer than `seconds`; not at all for one that never began."""
