@@ -29,6 +29,9 @@ DIAL_SECONDS, ASK_SECONDS, SEARCH_SECONDS = 8.0, 3.0, 20.0
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 LOOK_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+MOST_LOSSES = 5
+"""After each of so many losses within a minute the next look is later, by the steps above."""
+
 CHECK_SECONDS = 30.0
 CALM_SECONDS = 300.0
 """After so long a bootstrap peer that is gone is called again, where we know enough others meanwhile."""
@@ -107,13 +110,16 @@ class Seeker:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
     async def _keep_looking(self) -> None:
-        """Looks often at first and after a loss, then ever less: a quiet network costs next to nothing."""
-        quiet = 0
+        """Looks often at first and after a loss, then ever less: a quiet network costs next to nothing, and nobody can
+        make us look without end by hanging up on us."""
+        quiet, losses, lost = 0, 0, -FORGET_SECONDS
         while True:
             pause = LOOK_SECONDS[min(quiet, len(LOOK_SECONDS) - 1)] * random.uniform(0.8, 1.2)
             await _within(pause, self._loss())
             if self._look.is_set():
-                await asyncio.sleep(LOOK_SECONDS[0])
+                losses = losses + 1 if _now() - lost < FORGET_SECONDS else 0
+                lost = _now()
+                await asyncio.sleep(LOOK_SECONDS[min(losses, MOST_LOSSES)])
                 quiet = min(quiet, 2)
             self._look.clear()
             quiet += 1

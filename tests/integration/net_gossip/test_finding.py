@@ -22,6 +22,7 @@ from lading_protocol.ids import AgentId
 
 HOSTS, PEERS, TURNS = 60, 6, 12
 HALF, THIRD = HOSTS // 2, HOSTS // 3
+QUICK_THEN_QUIET = (0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 600.0)
 
 
 def contact(host: MeshGossip) -> Contact:
@@ -117,13 +118,13 @@ def test_a_search_leaves_no_links_behind_but_those_nearest() -> None:
 
 
 def test_who_loses_its_links_while_all_is_quiet_has_others_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeking, "LOOK_SECONDS", (0.1, 0.2, 0.4, 0.8, 600.0))
+    monkeypatch.setattr(seeking, "LOOK_SECONDS", QUICK_THEN_QUIET)
 
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("host 0")
         all_ = [first, *[await hosts.up(f"host {number}", first.address, max_peers=PEERS) for number in range(1, 20)]]
         await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
-        await asyncio.sleep(3)  # now nobody looks for ten minutes
+        await asyncio.sleep(4)  # now nobody looks for ten minutes
         one = all_[7]
         for link in one._transport.links():
             if link.peer != first.peer_id.address:
@@ -179,7 +180,7 @@ def test_who_is_gone_is_not_named_for_long() -> None:
 def test_a_network_in_one_area_comes_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody may choose more than a few of one area, so nobody ever has enough; still they do not look without end."""
     monkeypatch.setattr(seeking, "place", lambda _: place("192.88.1.1"))
-    monkeypatch.setattr(seeking, "LOOK_SECONDS", (0.1, 0.2, 0.4, 0.8, 60.0))
+    monkeypatch.setattr(seeking, "LOOK_SECONDS", QUICK_THEN_QUIET)
 
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("host 0")
@@ -192,11 +193,11 @@ def test_a_network_in_one_area_comes_to_rest(monkeypatch: pytest.MonkeyPatch) ->
 
         for one in all_:
             one._transport.on_link(count)
-        await asyncio.sleep(5)
+        await asyncio.sleep(7)
         assert min(len(one.peers()) for one in all_) >= seeking.KIN
         assert calls > 24
         calls = 0
         await asyncio.sleep(2)
-        assert calls <= 6
+        assert calls <= len(all_)  # without end it would be three a second of each
 
     play(scenario)
