@@ -156,7 +156,7 @@ class Seeker:
 
     @asynccontextmanager
     async def search(self, key: bytes, around: int = AROUND) -> AsyncIterator[list[Contact]]:
-        """The nearest to a key that answered, nearest first; inside the block they are connected to us."""
+        """The nearest to a key that answered, nearest first; connections made for it last as long as the block."""
         target, called = spot(key), set[Address]()
         near = self._reach.table.nearest(target)
         try:
