@@ -192,11 +192,14 @@ def test_a_network_in_one_area_comes_to_rest(monkeypatch: pytest.MonkeyPatch) ->
 
         for one in all_:
             one._transport.on_link(count)
-        await asyncio.sleep(7)
+        await asyncio.sleep(5)
         assert min(len(one.peers()) for one in all_) >= seeking.KIN
         assert calls > 24
-        calls = 0
-        await asyncio.sleep(2)
-        assert calls <= len(all_)  # without end it would be three a second of each
+        for _ in range(10):
+            calls = 0
+            await asyncio.sleep(2)
+            if calls <= len(all_):
+                return
+        raise AssertionError(f"{calls} calls in the last two seconds: without end it is three a second of each")
 
     play(scenario)
