@@ -205,6 +205,7 @@ class MeshGossip:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reach.close()
         await self._transport.close()
 
     # -- neighbours

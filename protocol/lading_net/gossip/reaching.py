@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 class Reach:
     def __init__(self, transport: DirectTransport, table: Table) -> None:
         self._transport, self.table = transport, table
+        self._stranger: DirectTransport | None = None
         self._calling = asyncio.Semaphore(AT_ONCE)
 
     async def learn(self, link: DirectLink, told: tuple[Endpoint, ...], alive: Iterable[PeerId]) -> None:
@@ -56,20 +57,23 @@ class Reach:
 
     async def _called(self, contact: Contact) -> Endpoint | None:
         """Where it answered."""
+        if self._stranger is None:  # one for all calls: its links read into one buffer
+            self._stranger = self._transport.stranger(PrivateKey(os.urandom(32)))
         async with self._calling:
-            stranger = self._transport.stranger(PrivateKey(os.urandom(32)))
             try:
-                link = await dial_any(stranger, contact.texts, contact.peer.address, CALL_SECONDS)
+                link = await dial_any(self._stranger, contact.texts, contact.peer.address, CALL_SECONDS)
             except NetError as error:
                 log.debug("0x%s cannot be called: %s", contact.peer.address.hex(), error.message)
                 return None
-            else:
-                if not isinstance(link, DirectLink) or link.seen_at is None:
-                    return None
-                host, port = link.seen_at
-                return Endpoint(_kind(host), host, port)
-            finally:
-                await stranger.close()
+        if not isinstance(link, DirectLink) or link.seen_at is None:
+            return None
+        host, port = link.seen_at
+        link.turn_away("That was all.")
+        return Endpoint(_kind(host), host, port)
+
+    async def close(self) -> None:
+        if self._stranger is not None:
+            await self._stranger.close()
 
 
 def _dialable(told: tuple[Endpoint, ...], seen: str) -> tuple[Endpoint, ...]:
