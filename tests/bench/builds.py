@@ -19,6 +19,5 @@ def builds() -> tuple[Build, Build | None]:
     if not fresh():
         return plain, None
     path = os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return Build(
-        "compiled by mypyc, tuned" if tuned() else "compiled by mypyc", plain.environment | {"PYTHONPATH": path}
-    ), plain
+    name = "compiled by mypyc, tuned" if tuned() else "compiled by mypyc"
+    return Build(name, plain.environment | {"PYTHONPATH": path}), plain

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from lading_net.core.kademlia import Contact, Table, spot
 from lading_net.core.places import place
@@ -29,16 +29,18 @@ log = logging.getLogger(__name__)
 
 
 class Reach:
+    """Keeps `table` to those that were reached."""
+
     def __init__(self, transport: DirectTransport, table: Table) -> None:
         self._transport, self.table = transport, table
         self._stranger: DirectTransport | None = None
         self._calling = asyncio.Semaphore(AT_ONCE)
 
-    async def learn(self, link: DirectLink, told: tuple[Endpoint, ...], alive: Iterable[PeerId]) -> None:
+    async def learn(self, link: DirectLink, told: tuple[Endpoint, ...], alive: Collection[PeerId]) -> None:
         """What a peer says of where it listens, once it has been found there."""
         assert link.seen_at is not None
         host, port = link.seen_at
-        where, alive = place(host), list(alive)
+        where = place(host)
         contact = Contact(link.peer_id, _dialable(told, host))
         if not contact.endpoints or self.table.knows(contact) or not self.table.room(contact, where, alive):
             return
