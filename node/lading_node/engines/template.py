@@ -4,6 +4,7 @@ Sandboxed, without loaders, with bounded strings, ranges and output, and under a
 the engine's process can keep (a signal), because two nested loops would otherwise run for hours.
 """
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from lading_node.engines.template_sandbox import MAX_TEXT, Sandbox
 from lading_protocol.messages import Message
 
 MAX_TEMPLATE = 1 << 17
-DEADLINE_S = 0.5
+DEADLINE_S, AGAIN_S = 0.5, 0.1
 MAX_RECURSION = 1000
 
 _TEMPLATE_ERRORS = (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, RecursionError, MemoryError)
@@ -43,22 +44,29 @@ def _refuse(message: str) -> None:
 def _bounded(seconds: float) -> Iterator[None]:
     """A deadline, and a depth at which recursion ends in an error before it ends in a crash.
 
-    In processor time: on a busy machine an honest template waits, and that is no fault of the package.
+    In processor time: on a busy machine an honest template waits, and that is no fault of the package. Nor is what the
+    collector takes, which rests meanwhile. It strikes until it is heard: Python drops what is raised in a __del__.
     """
 
     def expire(signum: int, frame: FrameType | None) -> None:
         raise _Overtime
 
-    depth = sys.getrecursionlimit()
+    depth, collecting = sys.getrecursionlimit(), gc.isenabled()
+    gc.disable()
     sys.setrecursionlimit(min(depth, MAX_RECURSION))
     before = signal.signal(signal.SIGPROF, expire)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds, AGAIN_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)  # where it struck once more before the line above
         signal.signal(signal.SIGPROF, before)
         sys.setrecursionlimit(depth)
+        if collecting:
+            gc.enable()
 
 
 class ChatTemplate:

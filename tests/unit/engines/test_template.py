@@ -1,12 +1,14 @@
 """Chat templates are strangers' programs: they render, or end with one clear error, in bounded time."""
 
+import gc
+import signal
 import time
 import tracemalloc
 
 import pytest
 
 from lading_node.engines.errors import EngineError
-from lading_node.engines.template import DEADLINE_S, compile_template
+from lading_node.engines.template import DEADLINE_S, _bounded, _Overtime, compile_template
 from lading_protocol.messages import Message
 
 CHAT = (Message("system", "Be kind."), Message("user", "Hi {{ 7*7 }} <b>"))
@@ -95,3 +97,30 @@ def test_what_does_not_compile_is_a_bad_package(source: str) -> None:
     with pytest.raises(EngineError) as caught:
         compile_template(source)
     assert caught.value.failure == "invalid_package"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_deadline_holds_also_when_it_strikes_where_python_drops_it() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            until = time.process_time() + 0.2
+            while time.process_time() < until:
+                pass
+
+    def spin() -> None:
+        with _bounded(0.05):
+            Slow()
+            until = time.process_time() + 2
+            while time.process_time() < until:
+                pass
+
+    with pytest.raises(_Overtime):
+        spin()
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+    assert gc.isenabled()
+
+
+def test_what_the_collector_would_take_is_not_the_templates() -> None:
+    with _bounded(1):
+        assert not gc.isenabled()
+    assert gc.isenabled()
