@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 import pytest
 
 from lading_node.engines.port import EngineSpec
@@ -12,6 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed (the `torch` extra)"
 pytest.importorskip("transformers", reason="transformers is not installed (the `torch` extra)")
 
 from bench import audit_cases as cases
+from bench import audit_hosts as hosts
 from bench import audit_models as models
 from bench import gpu_audit, gpu_models
 from bench.audit_cases import Seen, Stage
@@ -80,6 +82,34 @@ def test_honest_hosts_are_honest_to_a_card(courts: Callable[[EngineSpec], Court]
         print(f"{precise.precision}, {setup.name}: margin {worst:.3g}, chunk {chunk:.3g}")
         assert worst <= (EXACT_MARGIN if precise.precision == "f32" else WIDE_MARGIN), setup.name
         assert chunk < (1e-3 if precise.precision == "f32" else WIDE_CHUNK), setup.name
+
+
+def test_several_streams_are_no_further_off_than_one(
+    courts: Callable[[EngineSpec], Court], precise: EngineSpec
+) -> None:
+    """The engine's own passes, for the same jobs: what an auditor sees of them, on average."""
+    court = courts(precise)
+    asked = court.asked("streams")
+    seen = {
+        streams: court.seen(
+            asked, lambda stage, jobs, streams=streams: hosts.by_engine_together(stage.engine, jobs, streams)
+        )
+        for streams in (1, 4, 16)
+    }
+    assert court.guilty([one for several in seen.values() for one in several]) == 0
+    off = {}
+    for streams, several in seen.items():
+        off[streams] = float(np.mean([chunk for one in several for chunk in one.chunks]))
+        margins = [margin for one in several for margin in one.margins]
+        flips = sum(margin > 0 for margin in margins)
+        print(
+            f"{precise.precision}, {streams} streams: chunk errors {off[streams]:.3g} on average, "
+            f"margins {max(margins):.3g} at most, {flips} of {len(margins)} tokens differ"
+        )
+    if precise.precision == "f32":
+        assert [one.ids for one in seen[1]] == [one.ids for one in seen[4]] == [one.ids for one in seen[16]]
+    else:
+        assert max(off.values()) < 1.25 * off[1]
 
 
 @pytest.mark.parametrize("by", ["the processor", "the card"])
