@@ -18,7 +18,7 @@ os.environ.update(
 sys.modules.setdefault("trio", None)  # type: ignore[arg-type]
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer  # noqa: E402
+from transformers.cache_utils import Cache, DynamicLayer  # noqa: E402
 from transformers.initialization import no_init_weights  # noqa: E402
 
 if sys.modules.get("trio", torch) is None:
@@ -28,7 +28,6 @@ __all__ = [
     "AutoConfig",
     "AutoModelForCausalLM",
     "Cache",
-    "DynamicCache",
     "DynamicLayer",
     "no_init_weights",
     "torch",

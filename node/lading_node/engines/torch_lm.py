@@ -19,7 +19,7 @@ from lading_node.engines.hf_config import HfConfig, read_config
 from lading_node.engines.model import Advance, Logits
 from lading_node.engines.port import EngineSpec
 from lading_node.engines.quiet_torch import AutoConfig, AutoModelForCausalLM, DynamicLayer, no_init_weights, torch
-from lading_node.engines.torch_stack import Part, Stack, alone
+from lading_node.engines.torch_stack import Part, Stack
 from lading_protocol.parts import LlmShape
 
 _PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -136,6 +136,7 @@ class TorchLanguageModel(Spoken):
         self._stacked = WeakSet[TorchContext]()
         # What the last norm gives is no part of the library's answer, unless every layer's output is asked for.
         model.base_model.register_forward_hook(self._note)
+        self._stacks = False
         context = self.open([self.ends[0]], 1)
         row = context.logits()
         if row.shape != (self.vocab,):
@@ -175,27 +176,39 @@ class TorchLanguageModel(Spoken):
             alike.setdefault(max(SHORT, context.part.length.bit_length()), []).append(at)
         for found in alike.values():
             for chunk in [found[at : at + self._most] for at in range(0, len(found), self._most)]:
-                if len(chunk) == 1 or not self._together([contexts[at] for at in chunk], [tokens[at] for at in chunk]):
-                    for at in chunk:
-                        faults[at] = _tried(contexts[at], tokens[at])
+                made = self._tried([contexts[at] for at in chunk], [tokens[at] for at in chunk])
+                for at, fault in zip(chunk, made, strict=True):
+                    faults[at] = fault
         return faults
 
-    def _together(self, contexts: Sequence["TorchContext"], tokens: Sequence[int]) -> bool:
-        """One pass for all; False, and nothing has changed, when it fails: each may still have room by itself."""
+    def _tried(self, contexts: Sequence["TorchContext"], tokens: Sequence[int]) -> list[Exception | None]:
+        """A pass that fails has changed nothing, and is made again by halves: each may still have room by itself."""
         try:
-            with torch.inference_mode():
+            self.append(contexts, tokens)
+            return [None] * len(contexts)
+        except Exception as error:
+            if len(contexts) == 1:
+                return [error]
+        # Until the next sequence begins, or every one of its steps would be tried in vain.
+        half = self._most = len(contexts) // 2
+        return self._tried(contexts[:half], tokens[:half]) + self._tried(contexts[half:], tokens[half:])
+
+    def append(self, contexts: Sequence["TorchContext"], tokens: Sequence[int]) -> None:
+        """One pass for all; of several only where the model has stacks. Raises EngineError."""
+        ids = [[token] for token in tokens]
+        with torch.inference_mode():
+            if self._stacks:
                 stack = self._stack(contexts)
-                ids = [[token] for token in tokens]
                 result = self.forward(ids, stack, 1, attention_mask=stack.mask, position_ids=stack.places)
-                logits, states = self.last_rows(result)
+            else:
+                result = self.forward(ids, contexts[0].part.cache, 1)
+            # Brought to the processor at once.
+            both = _numbers(torch.cat((result.logits[:, -1].float(), self._last[:, -1].float()), 1))
+            if self._stacks:
                 stack.grow()
-        except (EngineError, MemoryError, RuntimeError):
-            # Smaller ones until the next sequence begins, or every pass would fail before it is made one by one.
-            self._most = max(1, len(contexts) // 2)
-            return False
+        states = both[:, self.vocab :].copy()
         for at, context in enumerate(contexts):
-            context.advanced(logits[at], states[at : at + 1])
-        return True
+            context.appended(both[at, : self.vocab], states[at : at + 1])
 
     def _stack(self, contexts: Sequence["TorchContext"]) -> Stack:
         """The one that these contexts are in, just they and in this order; else one that they are moved to."""
@@ -203,23 +216,16 @@ class TorchLanguageModel(Spoken):
         stack = parts[0].cache
         if isinstance(stack, Stack) and stack.holds(parts):
             return stack
-        # Whoever waits would keep all of the old one.
-        left = {id(part.cache) for part in parts}
+        # Who is not among them would keep all of the old one.
+        old = {id(part.cache) for part in parts}
         for other in set(self._stacked).difference(contexts):
-            if id(other.part.cache) in left:
-                self.apart(other)
+            if id(other.part.cache) in old:
+                other.part = Part(Stack([other.part]), 0, other.part.length)
         stack = Stack(parts)
         for at, context in enumerate(contexts):
             context.part = Part(stack, at, context.part.length)
         self._stacked.update(contexts)
         return stack
-
-    def apart(self, context: "TorchContext") -> None:
-        """Out of the stack that it is in, if it is in one."""
-        if context in self._stacked:
-            with torch.inference_mode():
-                context.part = Part(alone(context.part), 0, context.part.length)
-            self._stacked.discard(context)
 
     def forward(self, ids: Sequence[Sequence[int]], cache: Any, keep: int, **more: Any) -> Any:
         """Raises EngineError."""
@@ -230,15 +236,9 @@ class TorchLanguageModel(Spoken):
         except RuntimeError as error:
             raise _translated(error, "engine_error", "torch failed") from error
 
-    def last_rows(self, result: Any) -> tuple[Logits, States]:
-        """Of each sequence of the last pass, which gave `result`: brought to the processor at once."""
-        with torch.inference_mode():
-            both = _numbers(torch.cat((result.logits[:, -1].float(), self._last[:, -1].float()), 1))
-        return both[:, : self.vocab], both[:, self.vocab :].copy()
-
 
 class TorchContext:
-    """`part` is where its keys and values are: a cache of its own, or a row of a stack."""
+    """`part` is where its keys and values are: in the cache of its prefill, later in a stack, alone or not."""
 
     __slots__ = ("__weakref__", "_model", "_row", "_states", "part")
 
@@ -256,11 +256,9 @@ class TorchContext:
         return self._states
 
     def append(self, token: int) -> None:
-        self._model.apart(self)
-        logits, states = self._model.last_rows(self._model.forward([[token]], self.part.cache, 1))
-        self.advanced(logits[0], states)
+        self._model.append([self], [token])
 
-    def advanced(self, row: Logits, states: States) -> None:
+    def appended(self, row: Logits, states: States) -> None:
         self._row, self._states = row, states
         self.part = self.part._replace(length=self.part.length + 1)
 
@@ -270,14 +268,6 @@ def _can_stack(model: Any, cache: Any) -> bool:
     longest sequence of a pass."""
     turning = getattr(model.config, "rope_parameters", None) or {}
     return turning.get("rope_type") in FIXED_ANGLES and all(type(layer) is DynamicLayer for layer in cache.layers)
-
-
-def _tried(context: TorchContext, token: int) -> Exception | None:
-    try:
-        context.append(token)
-    except Exception as error:
-        return error
-    return None
 
 
 def _numbers(values: Any) -> Logits:

@@ -7,7 +7,7 @@ another, not even of one that stood in its place before. Knows columns, no model
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lading_node.engines.quiet_torch import Cache, DynamicCache, DynamicLayer, torch
+from lading_node.engines.quiet_torch import Cache, DynamicLayer, torch
 
 # Columns that are set aside at once; attention kernels want a mask whose rows are aligned.
 BLOCK = 64
@@ -57,14 +57,6 @@ class Stack(Cache):  # type: ignore[misc]
             layer.end = self.end
         if self.end < self.width:
             self.mask[..., self.end] = 0
-
-
-def alone(part: Part) -> Any:
-    """A cache of its own for one sequence."""
-    cache, (run,) = DynamicCache(), _runs([part])
-    for n, layer in enumerate(part.cache.layers):
-        cache.update(layer.keys[run.cut], layer.values[run.cut], n)
-    return cache
 
 
 class _Run(NamedTuple):
