@@ -77,7 +77,7 @@ def times(folder: Path, device: str, quick: bool, parts: Sequence[str]) -> None:
         stated = gpu_large.stated(shape, inner, 16, 128)
         for subject in (
             Subject("chat", chat, "the chat model, f32", few if quick else (Load(1, 128), Load(4, 128), Load(16, 128))),
-            Subject("large", large, words, few if quick else (Load(1, 64), Load(4, 64), Load(16, 128)), stated),
+            Subject("large", large, words, few if quick else (Load(1, 64), Load(4, 64), Load(16, 64)), stated),
         ):
             asyncio.run(gpu_speed.measure(subject, 2 if quick else 3))
 
