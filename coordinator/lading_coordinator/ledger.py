@@ -13,6 +13,7 @@ import msgspec
 
 from lading.dispatch import Ended, Part
 from lading_coordinator.errors import LedgerFailed
+from lading_coordinator.forgetting import Forgetting, Retention
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import Store
 from lading_protocol.eip712 import unpack
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 GROUP_SECONDS = 0.05
 RETRY_SECONDS = 2.0
 COUNT_SECONDS = 10.0
+PIECE_PAUSE = 0.02
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
 _PARTS = "parts (job, attempt, host, terms, first, tokens, amount, receipt, leaf)"
@@ -61,13 +63,6 @@ class JobRow(msgspec.Struct, frozen=True):
     parts: tuple[PartRow, ...] = ()
 
 
-class Retention(msgspec.Struct, frozen=True):
-    """Seconds for which requests and tokens are kept for audits, and for which the bare records are kept."""
-
-    evidence: float = 2 * 86_400.0
-    records: float = 90 * 86_400.0
-
-
 class Ledger:
     """`clock` gives Unix seconds. `shared`: other processes write into the same store."""
 
@@ -83,7 +78,7 @@ class Ledger:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._retention = retention or Retention()
+        self._forgetting = Forgetting(store, retention or Retention())
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -155,42 +150,14 @@ class Ledger:
                     marks.append((bytearray(ended.job), part.attempt, bytearray().join(part.marks)))
         self._store.insert({"jobs": jobs, _PARTS: parts, "marks": marks})
 
-    def prune(self) -> None:
-        """Forget what is too old; evidence of an open audit or dispute stays."""
-        now = self._clock()
-        busy = (
-            "select p.job from parts p join audits a on a.round = p.round and a.leaf = p.leaf"
-            " where a.state in ('pending', 'accused')"
-            " union select o.job from orders o join audits a on a.leaf = o.leaf"
-            " where a.state in ('pending', 'accused') and o.job is not null"
-            " union select job from parts where round is null and leaf is not null"
-        )
-        self._store.write(
-            [
-                (
-                    f"update jobs set request=null, emitted=null, vectors=null"
-                    f" where ended < ? and request is not null and job not in ({busy})",
-                    (now - self._retention.evidence,),
-                ),
-                (
-                    "delete from openings where leaf not in (select leaf from parts p join jobs j on j.job = p.job"
-                    " where p.leaf is not null and j.request is not null) and leaf not in (select leaf from canaries"
-                    " where state='made')",
-                    (),
-                ),
-                (
-                    "delete from marks where job in (select job from jobs where request is null)",
-                    (),
-                ),
-                (
-                    "delete from parts where job in (select job from jobs where ended < ? and request is null)",
-                    (now - self._retention.records,),
-                ),
-                ("delete from jobs where ended < ? and request is null", (now - self._retention.records,)),
-                ("delete from turns where at < ?", (now - self._retention.records,)),
-                ("delete from pools where digest not in (select pool from turns)", ()),
-            ]
-        )
+    async def prune(self) -> None:
+        """Forget what is too old; evidence of an open audit or dispute stays. Raises LedgerFailed."""
+        now, run = self._clock(), asyncio.get_running_loop().run_in_executor
+        await run(None, self._forgetting.begin, now)
+        more = True
+        while more:
+            more = await run(None, self._forgetting.step, now)
+            await asyncio.sleep(PIECE_PAUSE)  # others write, too
 
     # Reading
 

@@ -447,7 +447,7 @@ class Coordinator:
             await asyncio.sleep(PRUNE_SECONDS)
             try:
                 self.sessions.prune()
-                self.ledger.prune()
+                await self.ledger.prune()
             except LedgerFailed as error:
                 log.error("Old records stay for now: %s", error)
 
