@@ -35,6 +35,13 @@ class Retention(msgspec.Struct, frozen=True):
     records: float = 90 * 86_400.0
 
 
+def piece(store: Store, after: float, before: float) -> float | None:
+    """When the last job ended of the next few that ended between the two; None where there is none."""
+    sql = "select max(ended) from (select ended from jobs where ended > ? and ended < ? order by ended limit ?) e"
+    row = store.row(sql, (after, before, PIECE))
+    return row[0] if row else None
+
+
 class Forgetting:
     def __init__(self, store: Store, retention: Retention) -> None:
         self._store = store
@@ -59,14 +66,14 @@ class Forgetting:
 
     def step(self, now: float) -> bool:
         """One piece. Whether there may be more. Raises LedgerFailed."""
-        due = self._piece(self._forgotten, now - self._retention.evidence)
+        due = piece(self._store, self._forgotten, now - self._retention.evidence)
         if due is not None and len(self._held) < MOST_HELD:
             self._held += self._drop_evidence("ended > ? and ended <= ?", (self._forgotten, due))
             self._forgotten = due
             if len(self._held) >= MOST_HELD:
                 log.warning("The evidence of %d old jobs is still needed: is the chain away?", len(self._held))
             return True
-        old = self._piece(self._gone, now - self._retention.records)
+        old = piece(self._store, self._gone, now - self._retention.records)
         if old is None:
             return False
         bare = "ended > ? and ended <= ? and request is null"
@@ -79,12 +86,6 @@ class Forgetting:
         )
         self._gone = old
         return True
-
-    def _piece(self, after: float, before: float) -> float | None:
-        """When the last job of the next piece ended; None where there is none."""
-        sql = "select max(ended) from (select ended from jobs where ended > ? and ended < ? order by ended limit ?) e"
-        row = self._store.row(sql, (after, before, PIECE))
-        return row[0] if row else None
 
     def _drop_evidence(self, where: str, values: Sequence[Any]) -> list[bytes]:
         """Who keeps theirs."""

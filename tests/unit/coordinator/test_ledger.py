@@ -108,10 +108,45 @@ def test_amounts_beyond_64_bits_and_parts_survive_a_restart(tmp_path: Path) -> N
         assert row.cost == done.cost == 2 * 10**30 + 8
         assert [(part.first, part.tokens) for part in row.parts] == [(0, 3), (3, 5)]
         store.close()
-        store, again = opened(tmp_path / "a.sqlite")
+        clock = Clock()
+        clock.now += 1
+        store, again = opened(tmp_path / "a.sqlite", clock)
         assert await again.job(done.job) == row
-        assert again.earned() == {key("host").address: (8, done.cost)}
+        assert again.earned() == {}
+        clock.now += 1
+        late = ended("two", 2)
+        again.record(late)
+        await again.flush()
+        await again.count()
+        assert again.earned() == {key("host").address: (10, done.cost + late.cost)}
         assert await again.job(job_id("other")) is None
+        store.close()
+
+    run_virtual(story())
+
+
+def test_what_hosts_have_earned_is_counted_while_other_processes_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "PIECE", 2)
+
+    async def story() -> None:
+        clock = Clock()
+        store, writer = opened(tmp_path / "a.sqlite", clock)
+        desk = Ledger(store, Metrics(), clock, shared=True)
+        counting = asyncio.create_task(desk.count())
+        jobs = [ended(f"job {number}", 2) for number in range(7)]
+        for done in jobs:
+            writer.record(done)
+            await writer.flush()
+            clock.now += 1
+            await asyncio.sleep(1)
+        await asyncio.sleep(30)
+        clock.now += 30
+        await asyncio.sleep(30)
+        expected = {key("host").address: (14, Wei(sum(done.cost for done in jobs)))}
+        assert desk.earned() == writer.earned() == expected
+        counting.cancel()
         store.close()
 
     run_virtual(story())
