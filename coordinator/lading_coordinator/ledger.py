@@ -13,6 +13,7 @@ import msgspec
 
 from lading.dispatch import Ended, Part
 from lading_coordinator.errors import LedgerFailed
+from lading_coordinator.forgetting import Forgetting, Retention, piece
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import Store
 from lading_protocol.eip712 import unpack
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 GROUP_SECONDS = 0.05
 RETRY_SECONDS = 2.0
 COUNT_SECONDS = 10.0
+# A record that another process wrote is here after this.
+LATE_SECONDS = 5.0
+PIECE_PAUSE = 0.02
 MAX_WAITING = 20_000
 MAX_VECTORS = 900_000
 _PARTS = "parts (job, attempt, host, terms, first, tokens, amount, receipt, leaf)"
@@ -61,13 +65,6 @@ class JobRow(msgspec.Struct, frozen=True):
     parts: tuple[PartRow, ...] = ()
 
 
-class Retention(msgspec.Struct, frozen=True):
-    """Seconds for which requests and tokens are kept for audits, and for which the bare records are kept."""
-
-    evidence: float = 2 * 86_400.0
-    records: float = 90 * 86_400.0
-
-
 class Ledger:
     """`clock` gives Unix seconds. `shared`: other processes write into the same store."""
 
@@ -83,16 +80,16 @@ class Ledger:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._retention = retention or Retention()
+        self._forgetting = Forgetting(store, retention or Retention())
         self._waiting: list[Ended] = []
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._shared = shared
         # Who still holds accounts back hands them over before all is written.
         self.before_flush: Callable[[], Awaitable[None]] = _nothing
-        self._counted_at = 0.0
+        self._began = clock()
+        self._counted = 0.0  # the end of the last job whose earnings were read from the store
         self._earned: dict[Address, tuple[int, Wei]] = {}
-        self._count_earned()
 
     def record(self, ended: Ended) -> None:
         """Keep a job's account; it is on disk within GROUP_SECONDS."""
@@ -103,7 +100,8 @@ class Ledger:
         self._wake.set()
         cost = 0
         for part in ended.parts:
-            self._add(part.host, part.tokens, part.amount)
+            if not self._shared:
+                self._add(part.host, part.tokens, part.amount)
             cost += part.amount
         self._metrics.tokens_in.inc(ended.prompt_tokens)
         self._metrics.tokens_out.inc(ended.output_tokens)
@@ -116,6 +114,24 @@ class Ledger:
             await asyncio.sleep(GROUP_SECONDS)
             if not await self._written():
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def count(self) -> None:
+        """Adds up what hosts were promised before, and for ever what other processes write. Beside all else: with many
+        records it takes a while."""
+        until = self._began
+        while True:
+            try:
+                run = asyncio.get_running_loop().run_in_executor
+                while (found := await run(None, self._earnings, until)) is not None:
+                    for host, tokens, amount in found:
+                        self._add(Address(host), tokens, int(amount))
+                if not self._shared:
+                    return
+            except LedgerFailed as error:
+                log.warning("What hosts have earned is not added up yet: %s", error)
+            await asyncio.sleep(COUNT_SECONDS)
+            if self._shared:
+                until = self._clock() - LATE_SECONDS
 
     async def flush(self) -> None:
         """Everything recorded so far is on disk when this returns. Raises LedgerFailed; nothing is lost then."""
@@ -155,42 +171,14 @@ class Ledger:
                     marks.append((bytearray(ended.job), part.attempt, bytearray().join(part.marks)))
         self._store.insert({"jobs": jobs, _PARTS: parts, "marks": marks})
 
-    def prune(self) -> None:
-        """Forget what is too old; evidence of an open audit or dispute stays."""
-        now = self._clock()
-        busy = (
-            "select p.job from parts p join audits a on a.round = p.round and a.leaf = p.leaf"
-            " where a.state in ('pending', 'accused')"
-            " union select o.job from orders o join audits a on a.leaf = o.leaf"
-            " where a.state in ('pending', 'accused') and o.job is not null"
-            " union select job from parts where round is null and leaf is not null"
-        )
-        self._store.write(
-            [
-                (
-                    f"update jobs set request=null, emitted=null, vectors=null"
-                    f" where ended < ? and request is not null and job not in ({busy})",
-                    (now - self._retention.evidence,),
-                ),
-                (
-                    "delete from openings where leaf not in (select leaf from parts p join jobs j on j.job = p.job"
-                    " where p.leaf is not null and j.request is not null) and leaf not in (select leaf from canaries"
-                    " where state='made')",
-                    (),
-                ),
-                (
-                    "delete from marks where job in (select job from jobs where request is null)",
-                    (),
-                ),
-                (
-                    "delete from parts where job in (select job from jobs where ended < ? and request is null)",
-                    (now - self._retention.records,),
-                ),
-                ("delete from jobs where ended < ? and request is null", (now - self._retention.records,)),
-                ("delete from turns where at < ?", (now - self._retention.records,)),
-                ("delete from pools where digest not in (select pool from turns)", ()),
-            ]
-        )
+    async def prune(self) -> None:
+        """Forget what is too old; evidence of an open audit or dispute stays. Raises LedgerFailed."""
+        now, run = self._clock(), asyncio.get_running_loop().run_in_executor
+        await run(None, self._forgetting.begin, now)
+        more = True
+        while more:
+            more = await run(None, self._forgetting.step, now)
+            await asyncio.sleep(PIECE_PAUSE)  # others write, too
 
     # Reading
 
@@ -215,9 +203,7 @@ class Ledger:
         return self._jobs("order by ended desc limit ?", (count,))
 
     def earned(self) -> dict[Address, tuple[int, Wei]]:
-        """For each host the tokens it delivered and what it was promised for them, over all kept records."""
-        if self._shared and self._clock() - self._counted_at > COUNT_SECONDS:
-            self._count_earned()
+        """For each host the tokens it delivered and what it was promised for them, as far as it is counted."""
         return self._earned
 
     def case(self, leaf: bytes, job: bytes | None = None) -> Case | None:
@@ -269,10 +255,17 @@ class Ledger:
         row = self._store.row(f"select j.payer from parts p join jobs j on j.job=p.job where {_AUDITED}", (leaf,))
         return Address(row[0]) if row else None
 
-    def _count_earned(self) -> None:
-        self._counted_at, self._earned = self._clock(), {}
-        for host, tokens, amount in self._store.rows("select host, tokens, amount from parts"):
-            self._add(Address(host), tokens, int(amount))
+    def _earnings(self, until: float) -> list[tuple[Any, ...]] | None:
+        """Of the next few jobs that ended before then; None after the last."""
+        last = piece(self._store, self._counted, until)
+        if last is None:
+            return None
+        found = self._store.rows(
+            "select host, tokens, amount from jobs j join parts p on p.job=j.job where j.ended > ? and j.ended <= ?",
+            (self._counted, last),
+        )
+        self._counted = last
+        return found
 
     def _add(self, host: Address, tokens: int, amount: int) -> None:
         held = self._earned.get(host, (0, Wei(0)))

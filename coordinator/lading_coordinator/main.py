@@ -362,7 +362,7 @@ class Coordinator:
         services = [self.ledger.run(), self.index.tend(), self.turns.tend(), self.watch.run(), self.market.run()]
         if self.place.role is Role.WORKER:
             return [*services, self._follow(), self.hearing.tend()]
-        services += [self._prune(), self.clockwatch.run(self.metrics.clock_off.set)]
+        services += [self.ledger.count(), self._prune(), self.clockwatch.run(self.metrics.clock_off.set)]
         if self.settings.audits:
             services.append(self.auditor.run())
         if outside.gossip is not None:
@@ -447,7 +447,7 @@ class Coordinator:
             await asyncio.sleep(PRUNE_SECONDS)
             try:
                 self.sessions.prune()
-                self.ledger.prune()
+                await self.ledger.prune()
             except LedgerFailed as error:
                 log.error("Old records stay for now: %s", error)
 

@@ -264,9 +264,8 @@ def settle_handler(purse: Purse) -> StreamHandler:
     async def handler(stream: Stream) -> None:
         messages: MessageStream[Collect] = MessageStream(stream, _collect)
         while await messages.recv() is not None:
-            held = purse.latest(stream.peer)
-            for at in range(0, len(held) + 1, VOUCHER_PAGE):
-                messages.send(Vouchers(tuple(held[at : at + VOUCHER_PAGE])))
+            for page in purse.pages(stream.peer, VOUCHER_PAGE):
+                messages.send(Vouchers(tuple(page)))
                 await messages.drain()
 
     return handler

@@ -34,6 +34,8 @@ from lading_protocol.receipts import Voucher
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
+# Papers come one by one, and a look is at all channels that are due: at most this share of the time goes into looking.
+LOOKING = 0.05
 COLLECT_SECONDS = 30.0
 COLLECT_PATIENCE = 10.0
 LOCK_RETRY_SECONDS = 60.0
@@ -63,6 +65,7 @@ class Settler:
         self._number = 0
         self._loaded = False
         self._looked = -LOOK_SECONDS
+        self._rest = 0.0
 
     def poke(self, id: ChannelId | None = None) -> None:
         """A paper came in, or the chain said something: look soon."""
@@ -84,6 +87,7 @@ class Settler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._wake.wait()
+            await asyncio.sleep(self._rest)
 
     async def settle(self, force: str = "") -> bool:
         """Send what is due; `force` gives a reason to redeem all. False when the chain kept us from it."""
@@ -115,8 +119,11 @@ class Settler:
             await self._reconcile()
             await self._channels.recheck()
             self._looked = self._doors.clock()
-        rows = {row.id: row for row in await self._doors.ledger.channels()}
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        rows = {row.id: row for row in await self._doors.ledger.due()}
         planned = plan(self._claims(rows), self._policy, self._doors.clock(), force=force)
+        self._rest = min((clock() - began) / LOOKING, LOOK_SECONDS)
         if planned and self._sendings:
             await self._reconcile()  # what was taken back must not be sent a second time beside itself
             planned = plan(self._claims(rows), self._policy, self._doors.clock(), force=force)

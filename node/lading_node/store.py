@@ -18,6 +18,7 @@ from lading_node.core.channel import ChannelId
 from lading_node.core.sending import Sending
 from lading_node.disk import Identity, claim, connect, open_file, translate
 from lading_node.errors import LedgerError
+from lading_protocol.conduct import MEMORY_SECONDS
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import Address, AgentId, Digest, JobId, TermsId, Wei
 from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
@@ -28,6 +29,8 @@ _NOTE_SECONDS = 0.05
 _NOTED = 1 << 16
 # How long an audit may ask for what was committed to.
 OPENING_SECONDS = 2 * 86_400.0
+# How long an attempt is on record: while two receipts for it are proof against us, and a day more.
+ATTEMPT_SECONDS = MEMORY_SECONDS + 86_400.0
 
 
 class ChannelRow(msgspec.Struct, frozen=True):
@@ -106,6 +109,7 @@ Statement = tuple[str, tuple[Any, ...]]
 Write = tuple[Statement, ...]
 _CHANNEL = "signer, terms, epoch, peer, earned, locked, redeemed, closing, voucher, lock, changed"
 _OF = "where signer=? and terms=? and epoch=?"
+_LOCKS = 1 + 32 * (Lock.__struct_fields__.index("cumulative") + 1) - 12  # where a packed lock has its amount
 
 
 class Ledger:
@@ -224,6 +228,11 @@ class Ledger:
 
     async def channels(self) -> list[ChannelRow]:
         return [_channel(row) for row in await self._read(f"select {_CHANNEL} from channels")]
+
+    async def due(self) -> list[ChannelRow]:
+        """The channels whose voucher or lock is ahead of what the chain said last: few, however many there are."""
+        ahead = f"cumulative>redeemed or substr(lock,{_LOCKS},12)>locked"
+        return [_channel(row) for row in await self._read(f"select {_CHANNEL} from channels where {ahead}")]
 
     async def seen(self, job: bytes, attempt: int) -> bool:
         if (job, attempt) in self._noted:
@@ -409,7 +418,15 @@ def _attempt_statements(row: AttemptRow, earned: Wei, peer: Address) -> Write:
         *_touch(row.channel, peer),
         (f"update channels set earned=max(earned, ?) {_OF}", (_wei(earned), *_key(row.channel))),
         (keep, (*head, row.finish, row.code, row.receipt, row.at)),
+        (_FORGET, (row.at - ATTEMPT_SECONDS,)),
     )
+
+
+# Two of the oldest for each new one: the ledger shrinks to what it must hold, and no write is a long one.
+_FORGET = (
+    "delete from attempts where (job, attempt) in"
+    " (select job, attempt from attempts where at<? and finish<>0 order by at limit 2)"
+)
 
 
 def _channel(row: Any) -> ChannelRow:

@@ -21,6 +21,8 @@ Z_LIMIT = 4.5
 # The normal law says nothing about fewer tokens, fewer sketches, or fewer audits that exceed a rare limit.
 MIN_TOKENS = 512
 MIN_AUDITS = 4
+# How long a host has to know which attempts it has had: who asks for one again later makes it sign twice.
+MEMORY_SECONDS = 90 * 86_400
 
 
 class Honest(msgspec.Struct, frozen=True):
@@ -129,6 +131,8 @@ def contradiction(one: SignedReceipt, other: SignedReceipt, domain: Domain) -> s
         return "they are not of one host, job and attempt"
     if Finish.RUNNING in (a.finish, b.finish):
         return "one of them was signed while tokens still flowed"
+    if abs(a.issued_at - b.issued_at) > MEMORY_SECONDS:
+        return f"they are more than {MEMORY_SECONDS // 86_400} days apart, for which a host remembers its attempts"
     if msgspec.structs.replace(a, issued_at=0) == msgspec.structs.replace(b, issued_at=0):
         return "they say the same"
     try:

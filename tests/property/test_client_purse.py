@@ -3,10 +3,12 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import key, network
+from lading.dispatch import purse as purse_module
 from lading.dispatch.purse import ChannelKey, Purse
 from lading_protocol.eip712 import unpack
 from lading_protocol.ids import TermsId
@@ -21,8 +23,16 @@ steps = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(steps)
-def test_promises_grow_by_what_was_owed_and_survive_restarts(plan: list[tuple[str, ChannelKey, int]]) -> None:
+@given(steps, st.sampled_from([2, 3, purse_module.MOST_KNOWN]))
+def test_promises_grow_by_what_was_owed_and_survive_restarts(
+    plan: list[tuple[str, ChannelKey, int]], by_heart: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(purse_module, "MOST_KNOWN", by_heart)
+        _keep_books(plan)
+
+
+def _keep_books(plan: list[tuple[str, ChannelKey, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "purse.sqlite"
         purse = Purse(path, DOMAIN)
@@ -52,9 +62,10 @@ def _check_papers(purse: Purse, channel: ChannelKey, paid: int, locked: int) -> 
         voucher = unpack(Voucher, held.voucher)
         voucher.check(DOMAIN, PAYER.address)
         assert voucher.value == Voucher(channel.host, channel.terms, channel.epoch, paid)
-        assert purse.latest(channel.host) == [(held.voucher, held.lock)]
+        assert list(purse.pages(channel.host, 9)) == [[(held.voucher, held.lock)]]
+        assert list(purse.pages(channel.host, 1)) == [[(held.voucher, held.lock)], []]
     else:
-        assert purse.latest(channel.host) == []
+        assert list(purse.pages(channel.host, 9)) == [[]]
     if locked:
         assert unpack(Lock, held.lock).value.cumulative == locked
 

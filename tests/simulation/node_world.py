@@ -33,7 +33,17 @@ from lading_node.store import Ledger
 from lading_protocol.ids import AgentId, TermsId, Wei
 from lading_protocol.keys import PrivateKey
 from lading_protocol.manifest import Manifest, agent_id, dump
-from lading_protocol.messages import HEARTBEAT, SETTLE, Beat, ChatRequest, Collect, Hello, ToIndex, Vouchers
+from lading_protocol.messages import (
+    HEARTBEAT,
+    SETTLE,
+    VOUCHER_PAGE,
+    Beat,
+    ChatRequest,
+    Collect,
+    Hello,
+    ToIndex,
+    Vouchers,
+)
 from lading_protocol.offers import check_advert
 from lading_protocol.parts import Operation, Runtime, describe_file
 from lading_protocol.pricing import Price
@@ -238,5 +248,6 @@ class Gateway:
     async def _settle(self, stream: Stream) -> None:
         messages: MessageStream[Collect] = MessageStream(stream, msgspec.msgpack.Decoder(Collect))
         if await messages.recv() is not None:
-            messages.send(Vouchers(tuple(self.purse.latest(stream.peer))))
+            for page in self.purse.pages(stream.peer, VOUCHER_PAGE):
+                messages.send(Vouchers(tuple(page)))
             await messages.drain()

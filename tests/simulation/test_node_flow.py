@@ -220,7 +220,7 @@ def test_what_was_redeemed_while_we_were_down_is_not_sent_again(tmp_path: Path) 
         await asyncio.gather(task, return_exceptions=True)
         await node.doors.ledger.close()
         # anyone may redeem; a crash between our own transaction and our own note of it looks the same
-        ((packed, _),) = gateway.purse.latest(node.address)
+        (((packed, _),),) = gateway.purse.pages(node.address, 9)
         voucher = unpack(Voucher, packed)
         batch = Batch(node.address, sea.terms)
         await sea.contracts.settlement.redeem(gateway.key, batch, [(voucher.value.cumulative, voucher.signature)])

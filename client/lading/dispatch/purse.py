@@ -8,7 +8,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,8 @@ from lading_protocol.receipts import Lock, Voucher
 log = logging.getLogger(__name__)
 # Writes after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
 FOLD_AFTER = 1000
+# Channels, and which of two parties is in use, that are known by heart.
+MOST_KNOWN = 1 << 17
 _LONGEST = 20_000
 _SCHEMA = """
 create table if not exists channels (
@@ -90,6 +92,7 @@ class Purse:
         place = signer, host, terms
         found = self._current.get(place)
         if found is None:
+            self._forget()
             row = self._db.execute("select epoch from epochs where signer=? and host=? and terms=?", place).fetchone()
             found = self._current[place] = ChannelKey(signer, host, terms, int(row[0]) if row else 0)
         return found
@@ -107,6 +110,7 @@ class Purse:
     def channel(self, key: ChannelKey) -> PayerChannel:
         found = self._cache.get(key)
         if found is None:
+            self._forget()
             row = self._db.execute(
                 "select cumulative, voucher, locked, lock from channels"
                 " where signer=? and host=? and terms=? and epoch=?",
@@ -115,6 +119,12 @@ class Purse:
             found = PayerChannel(Wei(int(row[0])), row[1], Wei(int(row[2])), row[3]) if row else PayerChannel()
             self._cache[key] = found
         return found
+
+    def _forget(self) -> None:
+        """What is in memory is in the file, too."""
+        if len(self._cache) + len(self._current) >= MOST_KNOWN:
+            for known in (self._cache, self._current, self._locked):
+                known.clear()
 
     @property
     def folds(self) -> bool:
@@ -158,13 +168,22 @@ class Purse:
             found = self._locked[signer] = sum(one.locked for one in used)
         return Wei(found)
 
-    def latest(self, host: Address) -> list[tuple[bytes, bytes]]:
-        """(voucher, lock) of every channel with this host that has a voucher, for a host that asks."""
+    def pages(self, host: Address, size: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """(voucher, lock) of every channel with this host that has a voucher, for a host that asks. So many at a time,
+        each read when it is wanted; the last page is not full."""
         self.before_look()
-        return [
-            (bytes(row[0]), bytes(row[1]))
-            for row in self._db.execute("select voucher, lock from channels where host=? and voucher!=x''", (host,))
-        ]
+        at: tuple[bytes, bytes, int] = b"", b"", 0
+        full = True
+        while full:
+            rows = self._db.execute(
+                "select signer, terms, epoch, voucher, lock from channels where host=? and voucher!=x''"
+                " and (signer, terms, epoch) > (?,?,?) order by signer, terms, epoch limit ?",
+                (host, *at, size),
+            ).fetchall()
+            full = len(rows) == size
+            if full:
+                at = rows[-1][:3]
+            yield [(bytes(row[3]), bytes(row[4])) for row in rows]
 
     def channels(self, signer: Address) -> list[tuple[ChannelKey, PayerChannel]]:
         self.before_look()

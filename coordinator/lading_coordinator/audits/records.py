@@ -13,8 +13,10 @@ from lading_protocol.lots import canary_leaf, order_leaf, secret_leaf
 from lading_protocol.messages import Finding
 from lading_protocol.transcript import sha256
 
-MAX_LEAVES = 4096  # receipts in a round: paths stay short, and putting them together holds up no stream
+MAX_LEAVES = 4096  # receipts in a round: paths stay short
 KEEP_ROUNDS = 10_000
+_ORDERS = "select signer, leaf from orders "
+_CANARIES = "select salt, leaf, fault from canaries "
 _finding = msgspec.msgpack.Decoder(Finding)
 _stakes = msgspec.msgpack.Decoder(dict[bytes, str])
 _encode = msgspec.msgpack.Encoder().encode
@@ -122,22 +124,27 @@ class Records:
         return [(Address(host), count) for host, count in rows]
 
     def seal(self, root_of: Callable[[list[bytes]], Digest], secret: bytes) -> Round | None:
-        """Put what is in no round yet into a new one: receipts, orders, canaries. None without receipts and orders."""
+        """Put what is in no round yet into a new one: receipts, orders, canaries. None without receipts and orders.
+
+        What others add meanwhile waits for the next one.
+        """
         found = self._store.rows(
             "select job, attempt, leaf from parts where round is null and leaf is not null limit ?", (MAX_LEAVES,)
         )
-        if not found and not self._store.row("select 1 from orders where round is null"):
+        orders = self._store.rows(_ORDERS + "where round is null")
+        canaries = self._store.rows(_CANARIES + "where round is null")
+        if not found and not orders:
             return None
         last = self._store.row("select coalesce(max(n), 0) from rounds")
         n = (last[0] if last else 0) + 1
-        leaves = sorted([leaf for _, _, leaf in found] + self._beside("round is null") + [secret_leaf(secret)])
+        leaves = sorted([leaf for _, _, leaf in found] + _beside(orders, canaries) + [secret_leaf(secret)])
         round_ = Round(n, root_of(leaves), len(leaves), "sealed", 0, 0)
         statements: list[Statement] = [
             ("insert into rounds values (?,?,?,'sealed',0,0,?)", (n, round_.root, len(leaves), self._clock())),
             ("insert or replace into draws (n, secret) values (?,?)", (n, secret)),
-            ("update orders set round=? where round is null", (n,)),
-            ("update canaries set round=? where round is null", (n,)),
         ]
+        statements += [("update orders set round=? where leaf=?", (n, leaf)) for _, leaf in orders]
+        statements += [("update canaries set round=? where leaf=?", (n, leaf)) for _, leaf, _ in canaries]
         statements += [("update parts set round=? where job=? and attempt=?", (n, job, a)) for job, a, _ in found]
         self._store.write(statements)
         return round_
@@ -145,18 +152,10 @@ class Records:
     def tree(self, n: int) -> list[bytes]:
         """All leaves of a round's root, in order."""
         receipts = [leaf for (leaf,) in self._store.rows("select leaf from parts where round=?", (n,))]
+        orders = self._store.rows(_ORDERS + "where round=?", (n,))
+        canaries = self._store.rows(_CANARIES + "where round=?", (n,))
         secret = self.appointment(n).secret
-        return sorted([*receipts, *self._beside(f"round = {int(n)}"), *([secret_leaf(secret)] if secret else [])])
-
-    def _beside(self, where: str) -> list[bytes]:
-        """The leaves that are no receipts of jobs."""
-        orders = self._store.rows(f"select signer, leaf from orders where {where}")
-        canaries = self._store.rows(f"select salt, leaf, fault from canaries where {where}")
-        return [
-            *(order_leaf(leaf, signer) for signer, leaf in orders),
-            *(leaf for _, leaf, _ in canaries),
-            *(canary_leaf(salt, leaf, fault) for salt, leaf, fault in canaries),
-        ]
+        return sorted([*receipts, *_beside(orders, canaries), *([secret_leaf(secret)] if secret else [])])
 
     def rounds(self, state: str) -> list[Round]:
         rows = self._store.rows(
@@ -215,7 +214,9 @@ class Records:
         statements.append(("update rounds set state='drawn', picked=? where n=?", (len(picks), n)))
         statements.append(("delete from rounds where n <= ? and state='drawn'", (n - KEEP_ROUNDS,)))
         statements.append(("delete from draws where n not in (select n from rounds)", ()))
-        statements.append(("delete from canaries where round <= ?", (n - KEEP_ROUNDS,)))
+        old = "from canaries where round <= ?"
+        statements.append((f"delete from openings where leaf in (select leaf {old})", (n - KEEP_ROUNDS,)))
+        statements.append((f"delete {old}", (n - KEEP_ROUNDS,)))
         self._store.write(statements)
 
     # Audits
@@ -344,6 +345,15 @@ class Records:
 
     def note(self, id_: Digest, state: str, note: str) -> None:
         self._store.write([("update disputes set state=?, note=?, at=? where id=?", (state, note, self._clock(), id_))])
+
+
+def _beside(orders: list[tuple[Any, ...]], canaries: list[tuple[Any, ...]]) -> list[bytes]:
+    """The leaves that are no receipts of jobs."""
+    return [
+        *(order_leaf(leaf, signer) for signer, leaf in orders),
+        *(leaf for _, leaf, _ in canaries),
+        *(canary_leaf(salt, leaf, fault) for salt, leaf, fault in canaries),
+    ]
 
 
 def _audit(row: tuple[Any, ...]) -> Audit:

@@ -4,6 +4,7 @@ Which randomness a round gets is fixed when its root is anchored: a beacon's rou
 beacon stays silent, blocks that come after its last chance take its place.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -49,7 +50,8 @@ class Sources(msgspec.Struct, frozen=True):
 
 
 class Rounds:
-    """Each step is stored before and after it acts, so a crash repeats at most one anchor of the same root.
+    """Each step is stored before and after it acts, so a crash repeats at most one anchor of the same root. What goes
+    through all receipts of a round runs in a thread: some 40 ms in which no stream should stand still.
 
     `fresh` gives random bytes, `clock` Unix seconds.
     """
@@ -79,7 +81,7 @@ class Rounds:
         await self._sources.ledger.flush()
         for _ in range(ROUNDS_A_STEP):
             if not self._records.rounds("sealed"):
-                self._seal()
+                await self._seal()
             sealed = self._records.rounds("sealed")
             stands = [await self._anchor(round_) for round_ in sealed]
             if not all(stands) or not any(round_.full for round_ in sealed):
@@ -87,7 +89,7 @@ class Rounds:
         for round_ in self._records.rounds("anchored"):
             drawn = await self._randomness(round_, self._records.appointment(round_.n))
             if drawn is not None:
-                self._draw(round_, drawn)
+                await asyncio.to_thread(self._draw, round_, drawn)
 
     async def _anchor(self, round_: Round) -> bool:
         """False where the chain went back meanwhile: the anchor is to be made again."""
@@ -100,7 +102,7 @@ class Rounds:
         log.info("Round %d: %d leaves anchored in block %d", round_.n, round_.leaves, receipt.block)
         return True
 
-    def _seal(self) -> None:
+    async def _seal(self) -> None:
         """Canaries are drawn like other receipts, so as many more are made as their host's rate will leave out."""
         conduct, canaries = self._sources.conduct, self._sources.canaries
         if canaries.host is not None:
@@ -108,7 +110,7 @@ class Rounds:
             sealed = min(1, MAX_LEAVES / max(1, sum(count for _, count in waiting)))
             audits = sealed * sum(conduct.rate(host) * count for host, count in waiting) / 1e6
             canaries.make(audits * self._policy.rates.canary_ppm / conduct.rate(canaries.host))
-        self._records.seal(merkle_root, self._fresh(32))
+        await asyncio.to_thread(self._records.seal, merkle_root, self._fresh(32))
 
     def _appoint(self, anchored_at: float, secret: bytes) -> Appointment:
         beacon = self._sources.beacon

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lading.clockwatch import Clockwatch
+from lading.core.index import HostState
 from lading.dispatch import Directory, Purse
 from lading_contracts.deployment import Deployment
 from lading_coordinator.chainwatch import ChainWatch
@@ -163,7 +164,7 @@ class Views:
             offers.setdefault(known.host, []).append(self.name(known.agent) or known.detail.name)
         trees, suspects = [], parts.audits.conduct.suspects()
         for host, state in sorted(parts.directory.hosts().items()):
-            alive = state.beat_at is not None and now - state.beat_at <= BEAT_SECONDS
+            alive = _alive(state, now)
             tokens, amount = earned.get(host, (0, Wei(0)))
             shunned = f"failed {state.failures} times" if state.shunned_until > now else ""
             trees.append(
@@ -194,13 +195,20 @@ class Views:
         return {"status": "ok"} | ({"clock": clock} if clock else {})
 
     def ready(self) -> Tree:
-        hosts = sum(1 for tree in self.hosts() if tree["chosen"])
+        parts, now = self.parts, self.parts.clock()
+        # Not from hosts(), which goes through the ledger: this is asked often.
+        states = parts.directory.hosts().values()
+        hosts = sum(_alive(one, now) and not one.barred and one.shunned_until <= now for one in states)
         agents, elsewhere = len(self.parts.catalogue.entries()), self.parts.regions.summed_up
         return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": agents, "elsewhere": elsewhere}
 
     def name(self, agent: bytes) -> str:
         entry = self.parts.catalogue.get(AgentId(agent))
         return f"{entry.name}@{entry.version}" if entry is not None else ""
+
+
+def _alive(state: HostState, now: float) -> bool:
+    return state.beat_at is not None and now - state.beat_at <= BEAT_SECONDS
 
 
 def _signed(part: PartRow) -> Tree:

@@ -27,7 +27,7 @@ OF_THE_FILE = {
     "test_one_daemon_on_a_folder",
     "test_sessions_are_bounded",
 }
-FIXTURES = {"tmp_path", "desk", "play"}
+FIXTURES = {"tmp_path", "desk", "play", "monkeypatch"}
 
 
 def chosen() -> list[Any]:
@@ -78,7 +78,11 @@ def test_as_in_a_file(
         monkeypatch.setattr(module, "Store", drawers.open)
     # A coordinator that "crashes" in these stories lives on in this process, and would keep the next one out.
     monkeypatch.setattr(main, "open_store", lambda settings, exclusive=True: drawers.open(settings.home))
-    given: dict[str, Any] = {"tmp_path": tmp_path, "play": partial(player(tmp_path), ledger="postgresql://")}
+    given: dict[str, Any] = {
+        "tmp_path": tmp_path,
+        "play": partial(player(tmp_path), ledger="postgresql://"),
+        "monkeypatch": monkeypatch,
+    }
     wanted = inspect.signature(test).parameters
     if "desk" in wanted:
         given["desk"] = test_conduct.Desk(tmp_path / "coordinator.sqlite")

@@ -11,11 +11,13 @@ import pytest
 
 from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading.dispatch import Ended, Part
+from lading_coordinator import forgetting
 from lading_coordinator.audits.orders import Orders
 from lading_coordinator.audits.records import Drawn, Pick, Records
 from lading_coordinator.core.standing import Seat
 from lading_coordinator.errors import FolderBusy, LedgerFailed
-from lading_coordinator.ledger import Ledger, Retention
+from lading_coordinator.forgetting import Retention
+from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import FolderLock, Store
 from lading_net.clock import run_virtual
@@ -106,10 +108,45 @@ def test_amounts_beyond_64_bits_and_parts_survive_a_restart(tmp_path: Path) -> N
         assert row.cost == done.cost == 2 * 10**30 + 8
         assert [(part.first, part.tokens) for part in row.parts] == [(0, 3), (3, 5)]
         store.close()
-        store, again = opened(tmp_path / "a.sqlite")
+        clock = Clock()
+        clock.now += 1
+        store, again = opened(tmp_path / "a.sqlite", clock)
         assert await again.job(done.job) == row
-        assert again.earned() == {key("host").address: (8, done.cost)}
+        assert again.earned() == {}
+        clock.now += 1
+        late = ended("two", 2)
+        again.record(late)
+        await again.flush()
+        await again.count()
+        assert again.earned() == {key("host").address: (10, done.cost + late.cost)}
         assert await again.job(job_id("other")) is None
+        store.close()
+
+    run_virtual(story())
+
+
+def test_what_hosts_have_earned_is_counted_while_other_processes_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "PIECE", 2)
+
+    async def story() -> None:
+        clock = Clock()
+        store, writer = opened(tmp_path / "a.sqlite", clock)
+        desk = Ledger(store, Metrics(), clock, shared=True)
+        counting = asyncio.create_task(desk.count())
+        jobs = [ended(f"job {number}", 2) for number in range(7)]
+        for done in jobs:
+            writer.record(done)
+            await writer.flush()
+            clock.now += 1
+            await asyncio.sleep(1)
+        await asyncio.sleep(30)
+        clock.now += 30
+        await asyncio.sleep(30)
+        expected = {key("host").address: (14, Wei(sum(done.cost for done in jobs)))}
+        assert desk.earned() == writer.earned() == expected
+        counting.cancel()
         store.close()
 
     run_virtual(story())
@@ -174,20 +211,90 @@ def test_evidence_goes_first_and_never_while_an_audit_needs_it() -> None:
         await ledger.flush()
         leaf = packed_leaf(done.parts[0].receipt)
         clock.now += 500
-        ledger.prune()
+        await ledger.prune()
         assert ledger.case(leaf, done.job) is not None, "not anchored yet"
         made = records.seal(merkle_root, bytes(32))
         assert made is not None
         records.drawn(made.n, [Pick(*row) for row in records.leaves(made.n)], Drawn(b"\x01" * 32, b"", "a test"))
-        ledger.prune()
+        await ledger.prune()
         assert ledger.case(leaf) is not None, "its audit is pending"
         records.conclude(leaf, "done", records.audits()[0].verdict, "")
-        ledger.prune()
+        await ledger.prune()
         assert ledger.case(leaf) is ledger.case(leaf, done.job) is None
         assert len(ledger.recent(5)) == 1
         clock.now += 5000
-        ledger.prune()
+        await ledger.prune()
         assert ledger.recent(5) == []
+        store.close()
+
+    run_virtual(story())
+
+
+def test_old_jobs_are_forgotten_a_piece_at_a_time_and_those_of_one_moment_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forgetting, "PIECE", 3)
+
+    async def story() -> None:
+        clock = Clock()
+        store, ledger = opened(":memory:", clock)
+        for group in (1, 2, 7, 1, 4):
+            for number in range(group):
+                ledger.record(ended(f"{clock.now} {number}", 2, 1))
+            await ledger.flush()
+            clock.now += 10
+        store.write([("update parts set round=1", ())])  # anchored, and none of them drawn
+
+        def kept() -> tuple[int, ...]:
+            evidence = "select count(*) from jobs where request is not null"
+            counts = evidence, "select count(*) from jobs", "select count(*) from parts"
+            return tuple(store.rows(sql)[0][0] for sql in counts)
+
+        clock.now = NOW + 100 + 25  # after the third group's end
+        await ledger.prune()
+        assert kept() == (5, 15, 30)
+        clock.now = NOW + 1000 + 15
+        await ledger.prune()
+        assert kept() == (0, 12, 24)
+        clock.now += 1000
+        await ledger.prune()
+        assert kept() == (0, 0, 0)
+        store.close()
+
+    run_virtual(story())
+
+
+def test_evidence_that_is_still_needed_stays_and_goes_later_and_too_much_of_it_keeps_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forgetting, "PIECE", 2)
+    monkeypatch.setattr(forgetting, "MOST_HELD", 4)
+
+    async def story() -> None:
+        clock = Clock()
+        store, ledger = opened(":memory:", clock)
+        jobs = [ended(f"job {number}", 2) for number in range(8)]
+        leaves = [packed_leaf(one.parts[0].receipt) for one in jobs]
+        for one in jobs:
+            ledger.record(one)
+            await ledger.flush()
+            clock.now += 1
+
+        def kept() -> list[int]:
+            return [n for n, one in enumerate(jobs) if ledger.case(leaves[n], one.job) is not None]
+
+        clock.now += 500
+        await ledger.prune()
+        assert kept() == list(range(8)), "none is anchored"
+        anchored = "update parts set round=1 where job=?"
+        store.write([(anchored, (jobs[n].job,)) for n in (1, 3, 4)])
+        await ledger.prune()
+        assert kept() == [0, 2, 5, 6, 7], "the rest was looked at once two of those held were free"
+        ledger.keep_opening(leaves[0], b"a sketch")
+        store.write([(anchored, (one.job,)) for one in jobs])
+        await ledger.prune()
+        assert kept() == []
+        assert ledger.opening(leaves[0]) is None
         store.close()
 
     run_virtual(story())
@@ -236,7 +343,7 @@ def test_a_receipt_is_found_by_its_audit_whichever_way_it_came_to_be_audited() -
         assert [ledger.anchored(leaves[one.job], one.job) for one in (drawn, late, new)] == [1, 1, None]
         store.write([("update parts set round=1", ())])  # nothing else keeps the evidence
         clock.now += 500
-        ledger.prune()
+        await ledger.prune()
         assert all(ledger.case(leaf) is not None for leaf in leaves.values()), "their audits are pending"
         store.close()
 

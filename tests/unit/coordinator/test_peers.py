@@ -444,6 +444,7 @@ def test_a_host_with_many_channels_gets_all_its_vouchers_page_by_page(play: Play
         messages.send(Collect())
         pages = [await messages.recv(), await messages.recv()]
         assert [len(page.vouchers) for page in pages if page is not None] == [VOUCHER_PAGE, 3]
+        assert len({packed for page in pages if page is not None for packed, _ in page.vouchers}) == VOUCHER_PAGE + 3
         purse.close()
 
     play(story)

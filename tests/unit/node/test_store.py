@@ -5,6 +5,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from factories import contract, key
@@ -13,7 +14,7 @@ from lading_node.core.channel import ChannelId
 from lading_node.core.sending import Sending
 from lading_node.disk import Identity
 from lading_node.errors import DiskFull, FolderBusy, LedgerBusy, LedgerError
-from lading_node.store import AttemptRow, Ledger, Redemption, Vote, peek
+from lading_node.store import ATTEMPT_SECONDS, AttemptRow, Ledger, Redemption, Vote, peek
 from lading_protocol.eip712 import Domain
 from lading_protocol.ids import AgentId, Digest, JobId, TermsId, Wei
 from lading_protocol.receipts import Lock as LockPaper
@@ -63,6 +64,64 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
         assert not await again.seen(b"\x01" * 32, 1)
         await again.close()
         assert peek(tmp_path) == [row]
+
+    asyncio.run(main())
+
+
+def test_the_channels_that_are_due_are_those_with_something_for_the_chain() -> None:
+    async def main() -> None:
+        ledger = Ledger.open(None, ME)
+
+        async def due() -> bool:
+            return bool(await ledger.due())
+
+        await ledger.see_chain(ID, 0, 0, False)
+        assert not await due()
+        await ledger.put_lock(ID, lock(2**90), PEER)
+        assert await due()
+        await ledger.see_chain(ID, 2**90, 0, False)
+        assert not await due()
+        await ledger.put_voucher(ID, voucher(300), PEER, 1.0)
+        assert await ledger.due() == await ledger.channels()
+        await ledger.see_chain(ID, 2**90, 299, False)
+        assert await due()
+        await ledger.see_chain(ID, 2**90, 300, False)
+        assert not await due()
+        await ledger.see_chain(ID, 2**90 - 1, 300, False)  # the chain took a block back
+        assert await due()
+        await ledger.close()
+
+    asyncio.run(main())
+
+
+def test_an_attempt_is_forgotten_when_two_receipts_for_it_prove_nothing_any_more() -> None:
+    async def main() -> None:
+        ledger = Ledger.open(None, ME)
+        cut = attempt(0, 9, finish=0)
+        for number in range(1, 6):
+            ledger.note_attempt(attempt(number, 9), Wei(9), PEER)
+        ledger.note_attempt(cut, Wei(9), PEER)
+
+        async def kept() -> list[float]:
+            await ledger.flush()
+            return sorted(one.at for one in await ledger.attempts())
+
+        async def note(number: int, at: float) -> None:
+            again = msgspec.structs.replace(attempt(number, 9), at=at)
+            ledger.note_attempt(again, Wei(9), PEER)
+
+        late = 5.0 + 4 + ATTEMPT_SECONDS
+        await note(10, late - 3)
+        assert await kept() == [5, 6, 7, 8, 9, 10, late - 3], "the oldest is not old enough"
+        await note(11, late)
+        assert await kept() == [5, 8, 9, 10, late - 3, late], "two at a time"
+        await note(12, late)
+        await note(13, late)
+        assert await kept() == [5, 9, 10, late - 3, late, late, late]
+        assert not await ledger.seen(b"\x02" * 32, 1)
+        ids = await ledger.interrupted()
+        assert ids == [ID], "what a crash cut off stays until its payer was asked"
+        await ledger.close()
 
     asyncio.run(main())
 

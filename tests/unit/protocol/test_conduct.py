@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from factories import job_id, key, network
 from lading_protocol.audit import CLIP
-from lading_protocol.conduct import Honest, Sums, contradiction, sums_of, suspicion
+from lading_protocol.conduct import MEMORY_SECONDS, Honest, Sums, contradiction, sums_of, suspicion
 from lading_protocol.ids import Address
 from lading_protocol.messages import Finding
 from lading_protocol.receipts import Finish, Receipt
@@ -116,12 +116,15 @@ def test_two_final_receipts_for_one_attempt_are_proof_and_little_else_is() -> No
     other = receipt(output_tokens=9).sign(court, key("host"))
     assert contradiction(one, other, court) == ""
     assert contradiction(other, one, court) == ""
+    late = receipt(output_tokens=9, issued_at=7 + MEMORY_SECONDS).sign(court, key("host"))
+    assert contradiction(one, late, court) == contradiction(late, one, court) == ""
     for twin, word in (
         (receipt().sign(court, key("host")), "the same"),
         (receipt(issued_at=8).sign(court, key("host")), "the same"),
         (receipt(output_tokens=9, finish=int(Finish.RUNNING)).sign(court, key("host")), "flowed"),
         (receipt(output_tokens=9, attempt=1).sign(court, key("host")), "attempt"),
         (receipt(output_tokens=9, job=job_id("b")).sign(court, key("host")), "job"),
+        (receipt(output_tokens=9, issued_at=7 + MEMORY_SECONDS + 1).sign(court, key("host")), "90 days"),
         (receipt(output_tokens=9).sign(court, key("enemy")), "not signed"),
         (receipt(output_tokens=9).sign(network(chain_id=1).court_domain, key("host")), "not signed"),
     ):
