@@ -78,15 +78,20 @@ class Runner:
         """Whose turn it is: one's, or that of all who are midway where one pass does for them. They go to the end of
         the row, in their order. Empty when none can go on."""
         turns = self._turns
-        free = [turn for turn in turns if turn.free]
-        if self._loaded.advance is not None and free and _midway(free[0]):
-            free = [turn for turn in free if _midway(turn)]
+        for _ in range(len(turns)):
+            if turns[0].free:
+                break
+            turns.rotate(-1)
         else:
-            del free[1:]
-        for turn in free:
+            return []
+        if self._loaded.advance is None or not _midway(turns[0]):
+            turns.rotate(-1)
+            return [turns[-1]]
+        found = [turn for turn in turns if turn.free and _midway(turn)]
+        for turn in found:
             turns.remove(turn)
             turns.append(turn)
-        return free
+        return found
 
     def _step(self, turns: list[Turn]) -> bool:
         if len(turns) == 1:
