@@ -3,6 +3,7 @@
 Tokens are chosen by the node's own sampler. A host is a model (audit_models), how it computes, and how it picks.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -160,6 +161,45 @@ def by_engine(model: Any, job: Job) -> Served:
         if len(out) == TOKENS:
             return Served(out, np.concatenate(states))
         context.append(out[-1])
+
+
+def by_engine_together(model: Any, asked: Sequence[Job], streams: int) -> list[Served]:
+    """As an engine serves `streams` at once: each begins a few tokens after the one before it, and when one ends the
+    next takes its place. They stand side by side at different lengths."""
+    waiting, writing, served = list(enumerate(asked)), list[_Writing](), dict[int, Served]()
+    for turn in itertools.count():
+        if waiting and len(writing) < streams and turn % 3 == 0:
+            number, job = waiting.pop(0)
+            writing.append(_Writing(number, job, model.open(job.prompt, TOKENS)))
+        for one in writing:
+            one.choose()
+        served |= {one.number: one.served() for one in writing if len(one.out) == TOKENS}
+        writing = [one for one in writing if len(one.out) < TOKENS]
+        if len(served) == len(asked):
+            return [served[number] for number in range(len(asked))]
+        faults = model.advance([one.context for one in writing], [one.out[-1] for one in writing])
+        assert not any(faults), faults
+    raise AssertionError
+
+
+class _Writing:
+    """One of several jobs that an engine's model is in the middle of."""
+
+    def __init__(self, number: int, job: Job, context: Any) -> None:
+        self.number = number
+        self.context = context
+        self.out: list[int] = []
+        self._job = job
+        self._states: list[States] = []
+
+    def choose(self) -> None:
+        row = self.context.logits().copy()
+        row[END] = NEVER
+        self._states.append(self.context.states())
+        self.out.append(choose(row, len(self.out), self._job.sampler))
+
+    def served(self) -> Served:
+        return Served(self.out, np.concatenate(self._states))
 
 
 def int4_rows(values: torch.Tensor) -> torch.Tensor:

@@ -73,11 +73,11 @@ def times(folder: Path, device: str, quick: bool, parts: Sequence[str]) -> None:
         gpu_costs.report("large", large, words, 3)
         gpu_costs.commitments(3 if quick else 15)
     if "speed" in parts:
-        few = (Load(1, 8), Load(4, 4), Load(16, 2))
+        few = (Load(1, 8), Load(4, 8), Load(16, 8))
         stated = gpu_large.stated(shape, inner, 16, 128)
         for subject in (
-            Subject("chat", chat, "the chat model, f32", few if quick else (Load(1, 128), Load(4, 48), Load(16, 16))),
-            Subject("large", large, words, few if quick else (Load(1, 64), Load(4, 24), Load(16, 8)), stated),
+            Subject("chat", chat, "the chat model, f32", few if quick else (Load(1, 128), Load(4, 128), Load(16, 128))),
+            Subject("large", large, words, few if quick else (Load(1, 64), Load(4, 64), Load(16, 64)), stated),
         ):
             asyncio.run(gpu_speed.measure(subject, 2 if quick else 3))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 import pytest
 
 from lading_node.engines.port import EngineSpec
@@ -80,6 +81,32 @@ def test_honest_hosts_are_honest_to_a_card(courts: Callable[[EngineSpec], Court]
         print(f"{precise.precision}, {setup.name}: margin {worst:.3g}, chunk {chunk:.3g}")
         assert worst <= (EXACT_MARGIN if precise.precision == "f32" else WIDE_MARGIN), setup.name
         assert chunk < (1e-3 if precise.precision == "f32" else WIDE_CHUNK), setup.name
+
+
+def test_several_streams_are_no_further_off_than_known_good_batches(
+    courts: Callable[[EngineSpec], Court], precise: EngineSpec
+) -> None:
+    """The engine's own passes, and the library's padded ones, for the same jobs: what an auditor sees on average."""
+    court = courts(precise)
+    asked = court.asked("streams")
+    ways = {"padded": lambda stage, jobs: Host(stage.model).serve(jobs)}
+    for count in (1, 4, 16):
+        ways[f"{count} streams"] = gpu_models.streams(count)
+    seen = {name: court.seen(asked, serve) for name, serve in ways.items()}
+    assert court.guilty([one for several in seen.values() for one in several]) == 0
+    off = {}
+    for name, several in seen.items():
+        off[name] = float(np.mean([chunk for one in several for chunk in one.chunks]))
+        margins = [margin for one in several for margin in one.margins]
+        flips = sum(margin > 0 for margin in margins)
+        print(
+            f"{precise.precision}, {name}: chunk errors {off[name]:.3g} on average, "
+            f"margins {max(margins):.3g} at most, {flips} of {len(margins)} tokens differ"
+        )
+    if precise.precision == "f32":
+        assert len({tuple(one.ids for one in several) for several in seen.values()}) == 1
+    else:
+        assert max(off.values()) < 1.5 * off["padded"]
 
 
 @pytest.mark.parametrize("by", ["the processor", "the card"])

@@ -133,10 +133,22 @@ def _best(scaled: Reals, drawn: NDArray[np.uint64]) -> int:
 
 
 def _rivals(scaled: Reals, drawn: NDArray[np.uint64]) -> Ids:
-    """Positions that could win under the largest noise drawn: only these need logarithms."""
-    lead = int(scaled.argmax())
-    least, most = _noise(np.array([drawn[lead], drawn.max()], dtype=np.uint64))
-    return np.flatnonzero(scaled >= scaled[lead] + (least - most) - _CLOSE * max(1.0, abs(float(scaled[lead]))))
+    """Positions that could win: only these need logarithms.
+
+    The winner does not score less than the best logit, nor than the luckiest draw. So its logit reaches that score with
+    the largest noise drawn, and its noise with the best logit; few rows have many that do both.
+    """
+    tried = np.array([scaled.argmax(), drawn.argmax()])
+    own = _noise(drawn[tried])
+    least = float((scaled[tried] + own).max())
+    least -= 2 * _CLOSE * max(1.0, abs(least))
+    return np.flatnonzero((scaled >= least - own[1]) & (drawn >= _word_of(least - float(scaled[tried[0]]))))
+
+
+def _word_of(noise: float) -> np.uint64:
+    """A word that has no more than this noise, and hardly less: by some units more than its own rounding."""
+    u = math.exp(-math.exp(min(-noise, 700.0)))
+    return np.uint64(max(0, int(u * 2.0**52) - 16)) << _SHIFT
 
 
 def _exact_best(scaled: Reals, drawn: NDArray[np.uint64], near: Ids) -> int:

@@ -1,7 +1,8 @@
 """One request against a language model, step by step: the same for the engine's process and for simulation.
 
 Whoever drives a piece of work calls `step` (one forward pass at most), so it can interleave several and stop between
-steps, and `take` to get the events so far. Every failure becomes a `Failed` event; nothing is raised.
+steps, and `take` to get the events so far. Answers that are midway can take their steps `together`, by one pass. Every
+failure becomes a `Failed` event; nothing is raised.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from lading_node.core.shaping import Shaper
 from lading_node.core.sketch import States, directions, project
 from lading_node.core.stops import OutputText
 from lading_node.engines.errors import EngineError, one_line
-from lading_node.engines.model import Context, LanguageModel, margins, retraced, shaper_of
+from lading_node.engines.model import Advance, Context, LanguageModel, margins, retraced, shaper_of
 from lading_node.engines.port import Embed, Failed, Finished, Generate, Run, Score, Scored, Started, Traced
 from lading_node.engines.rich import least_tokens, prompt_ids
 from lading_node.engines.wire import FromEngine, Vector, is_last
@@ -78,17 +79,32 @@ class Generation:
         try:
             if self._state is not None:
                 self._state.append(self._token)
-            elif self._prompt is not None:
-                ids = [*self._prompt, *self._order.emitted]
-                self._state = self._model.open(ids, self._last + 1 - self._at)
-                self._trace(self._state)
-            else:
+                return self._choose(self._state)
+            if self._prompt is None:
                 self._begin()
                 return True
+            ids = [*self._prompt, *self._order.emitted]
+            self._state = self._model.open(ids, self._last + 1 - self._at)
+            self._trace(self._state)
             return self._choose(self._state)
         except Exception as error:
-            self._end(as_failed(self._order.id, error))
-            return True
+            return self._failed(error)
+
+    def _advanced(self, state: Context, fault: Exception | None) -> bool:
+        """The token of the last step was appended to `state`, by a pass that others shared, or could not be."""
+        try:
+            return self._choose(state) if fault is None else self._failed(fault)
+        except Exception as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> bool:
+        self._end(as_failed(self._order.id, error))
+        return True
+
+    @property
+    def midway(self) -> bool:
+        """Whether the next step appends the token that was chosen last."""
+        return self._state is not None
 
     def take(self) -> list[FromEngine]:
         self._settle()
@@ -159,7 +175,19 @@ class Generation:
     def _end(self, event: Finished | Failed) -> None:
         self._settle()
         self._events.append(event)
+        self._state = None  # its memory is another's from now on
         self.done = True
+
+
+def together(advance: Advance, works: Sequence[Generation]) -> bool:
+    """A step of each of these, which are midway, by as few passes as `advance` makes. True as for a step."""
+    contexts = [work._state for work in works if work._state is not None]
+    try:
+        faults = advance(contexts, [work._token for work in works])
+    except Exception as error:
+        faults = [error] * len(works)
+    news = [work._advanced(context, fault) for work, context, fault in zip(works, contexts, faults, strict=True)]
+    return any(news)
 
 
 class Steps:

@@ -15,7 +15,7 @@ import numpy as np
 from lading_node.core.sketch import States
 from lading_node.engines.chat import Chat, Spoken
 from lading_node.engines.errors import EngineError, one_line
-from lading_node.engines.model import Logits
+from lading_node.engines.model import Advance, Logits
 from lading_protocol.parts import LlmShape
 
 # Before the import, or it phones home.
@@ -31,6 +31,7 @@ _STATES = "hidden_states"
 class OnnxLanguageModel(Spoken):
     engine = "llm-onnx"
     version = str(genai.__version__)
+    advance: Advance | None = None
 
     def __init__(self, model: bytes, chat: Chat, shape: LlmShape, context: int, threads: int, scratch: Path) -> None:
         """Raises EngineError. `scratch` is a folder of this process's own."""

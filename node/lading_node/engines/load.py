@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lading_node.engines import files
 from lading_node.engines.errors import EngineError
 from lading_node.engines.generation import Generation, Steps, Work, embed, score
-from lading_node.engines.model import LanguageModel
+from lading_node.engines.model import Advance, LanguageModel
 from lading_node.engines.port import Embed, EngineSpec, Failed, Generate, Score
 from lading_node.engines.tasks import Task, TaskScore, TaskWork
 from lading_protocol.messages import CallRequest, ChatRequest
@@ -27,13 +27,14 @@ DEVICES = ("cpu", "cuda", "xpu", "mps")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory; `begin` makes an order into work to be driven."""
+    """A model in memory; `begin` makes an order into work to be driven, `advance` is its model's."""
 
     engine: str
     version: str
     begin: Callable[[Order], Work]
     vocab: int = 0
     width: int = 0
+    advance: Advance | None = None
 
 
 def load(spec: EngineSpec, scratch: Path) -> Loaded:
@@ -78,7 +79,7 @@ def _chat(model: LanguageModel, context: int) -> Loaded:
             case _:
                 return refused(order, "This agent only chats.", "Send a chat.")
 
-    return Loaded(model.engine, model.version, begin, vocab=model.vocab)
+    return Loaded(model.engine, model.version, begin, vocab=model.vocab, advance=model.advance)
 
 
 def _onnx(spec: EngineSpec) -> Loaded:

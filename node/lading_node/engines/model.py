@@ -3,7 +3,7 @@
 `Context` is one sequence being written. The models themselves are in llm_onnx (real) and toy (for simulation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -34,6 +34,10 @@ class Context(Protocol):
         ...
 
     def append(self, token: int) -> None: ...
+
+
+# Appends to each context the token beside it, by as few passes as can be; says of each what went wrong, if it did.
+Advance = Callable[[Sequence[Context], Sequence[int]], list[Exception | None]]
 
 
 class LanguageModel(Protocol):
@@ -80,6 +84,11 @@ class LanguageModel(Protocol):
 
     def open(self, ids: Sequence[int], room: int) -> Context:
         """Prefill `ids`, leaving space for `room` more."""
+        ...
+
+    @property
+    def advance(self) -> Advance | None:
+        """None where every context needs a pass of its own."""
         ...
 
     def rows(self, ids: Sequence[int], count: int) -> Logits:

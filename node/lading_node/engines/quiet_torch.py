@@ -18,9 +18,17 @@ os.environ.update(
 sys.modules.setdefault("trio", None)  # type: ignore[arg-type]
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from transformers.cache_utils import Cache, DynamicLayer  # noqa: E402
 from transformers.initialization import no_init_weights  # noqa: E402
 
 if sys.modules.get("trio", torch) is None:
     del sys.modules["trio"]
 
-__all__ = ["AutoConfig", "AutoModelForCausalLM", "no_init_weights", "torch"]
+__all__ = [
+    "AutoConfig",
+    "AutoModelForCausalLM",
+    "Cache",
+    "DynamicLayer",
+    "no_init_weights",
+    "torch",
+]

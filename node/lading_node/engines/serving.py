@@ -1,4 +1,4 @@
-"""The loop of an engine's process: requests take turns step by step over one loaded model.
+"""The loop of an engine's process: requests take turns step by step over one loaded model, or a step together.
 
 One thread. Between steps it listens for cancels; what the requests are about is the business of generation.py.
 """
@@ -10,7 +10,7 @@ from time import perf_counter as clock
 
 from lading_node.engines import wire
 from lading_node.engines.errors import EngineError
-from lading_node.engines.generation import Work
+from lading_node.engines.generation import Generation, Work, together
 from lading_node.engines.load import Loaded, Order
 from lading_node.engines.outbox import Outbox
 from lading_node.engines.port import Embed, Finished, Generate, Score
@@ -30,6 +30,10 @@ class Turn:
         self.ahead = order.ahead if isinstance(order, Generate) else 0
         self.start = len(order.emitted) if isinstance(order, Generate) else 0
         self.taken = 0
+
+    @property
+    def free(self) -> bool:
+        return not self.ahead or self.work.made - self.taken < self.ahead
 
 
 class Runner:
@@ -60,23 +64,40 @@ class Runner:
 
     def _advance(self) -> bool:
         """Go round the requests until it is time to look at the pipes; False when none can go on."""
-        turns = self._turns
         began = last = clock()
-        behind = 0
-        while behind < len(turns):
-            turn = turns[0]
-            turns.rotate(-1)
-            if turn.ahead and turn.work.made - turn.taken >= turn.ahead:
-                behind += 1
-                continue
-            behind = 0
-            news = turn.work.step()
+        while next_ := self._next():
+            news = self._step(next_)
             now = clock()
             # Before a slow step nothing may wait: a prefill, or a step of a model that is slow altogether.
             if news or now - began >= self._join_s or now - last >= self._join_s / 2:
                 return True
             last = now
         return False
+
+    def _next(self) -> list[Turn]:
+        """Whose turn it is: one's, or that of all who are midway where one pass does for them. They go to the end of
+        the row, in their order. Empty when none can go on."""
+        turns = self._turns
+        for _ in range(len(turns)):
+            if turns[0].free:
+                break
+            turns.rotate(-1)
+        else:
+            return []
+        if self._loaded.advance is None or not _midway(turns[0]):
+            turns.rotate(-1)
+            return [turns[-1]]
+        found = [turn for turn in turns if turn.free and _midway(turn)]
+        for turn in found:
+            turns.remove(turn)
+            turns.append(turn)
+        return found
+
+    def _step(self, turns: list[Turn]) -> bool:
+        if len(turns) == 1:
+            return turns[0].work.step()
+        assert self._loaded.advance is not None
+        return together(self._loaded.advance, [turn.work for turn in turns if isinstance(turn.work, Generation)])
 
     def _flush(self) -> None:
         for turn in list(self._turns):
@@ -121,3 +142,7 @@ class Runner:
             if turn.id == id:
                 self._turns.remove(turn)
                 self._outbox.put([*turn.work.take(), Finished(id, "cancelled", turn.start + turn.work.made)])
+
+
+def _midway(turn: Turn) -> bool:
+    return isinstance(turn.work, Generation) and turn.work.midway

@@ -1,5 +1,5 @@
 """The `torch` engine: a decoder of the transformers library over safetensors weights, which computes logits and nothing
-else.
+else; of several sequences in one pass where the model allows it.
 
 No file of a package reaches the library: it gets numbers from a checked configuration, and tensors to compute with.
 Tokens are chosen by our own sampler.
@@ -7,6 +7,7 @@ Tokens are chosen by our own sampler.
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -15,13 +16,19 @@ from lading_node.engines import files, lora, weights
 from lading_node.engines.chat import Chat, Spoken
 from lading_node.engines.errors import EngineError, one_line
 from lading_node.engines.hf_config import HfConfig, read_config
-from lading_node.engines.model import Logits
+from lading_node.engines.model import Advance, Logits
 from lading_node.engines.port import EngineSpec
-from lading_node.engines.quiet_torch import AutoConfig, AutoModelForCausalLM, no_init_weights, torch
+from lading_node.engines.quiet_torch import AutoConfig, AutoModelForCausalLM, DynamicLayer, no_init_weights, torch
+from lading_node.engines.torch_stack import Part, Stack
 from lading_protocol.parts import LlmShape
 
 _PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 _HEAD = "lm_head.weight"
+# Sequences in one pass at most. Those of fewer than 2**SHORT positions stand side by side whatever their lengths, of
+# the others only those of like length.
+MOST, SHORT = 64, 10
+# Ways to turn positions whose angles are the same whatever else is in the pass.
+FIXED_ANGLES = frozenset({"default", "linear", "llama3", "yarn"})
 
 
 def open_model(spec: EngineSpec, chat: Chat, shape: LlmShape) -> "TorchLanguageModel":
@@ -125,50 +132,122 @@ class TorchLanguageModel(Spoken):
         self.pieces = chat.pieces
         self.states = shape.hidden
         self._last: Any = None
+        self._most = MOST
+        self._stacked = WeakSet[TorchContext]()
         # What the last norm gives is no part of the library's answer, unless every layer's output is asked for.
         model.base_model.register_forward_hook(self._note)
+        self._stacks = False
         context = self.open([self.ends[0]], 1)
         row = context.logits()
         if row.shape != (self.vocab,):
             raise EngineError("invalid_package", f"The model gives {row.shape} logits; {self.vocab} are needed.")
         if context.states().shape != (1, self.states):
             raise EngineError("invalid_package", f"The model's states are not {self.states} wide.")
+        self._stacks = _can_stack(model, context.part.cache)
 
     def _note(self, _module: Any, _given: Any, made: Any) -> None:
         self._last = made.last_hidden_state
 
     def open(self, ids: Sequence[int], room: int) -> "TorchContext":
+        self._most = MOST
         return TorchContext(self, ids)
 
     def rows(self, ids: Sequence[int], count: int) -> Logits:
         """One prefill; only the last `count` rows go through the model's head."""
-        return _numbers(self.forward(ids, None, count).logits[0])
+        return _numbers(self.forward([ids], None, count).logits[0])
 
     def traced(self, ids: Sequence[int], count: int) -> tuple[Logits, States]:
         rows = self.rows(ids, count)
         return rows, self.last_states()
 
     def last_states(self) -> States:
-        """Of the last forward pass."""
+        """Of the last forward pass over one sequence."""
         return _numbers(self._last[0])
 
-    def forward(self, ids: Sequence[int], cache: Any, keep: int) -> Any:
+    @property
+    def advance(self) -> Advance | None:
+        return self._advance if self._stacks else None
+
+    def _advance(self, contexts: Sequence[Any], tokens: Sequence[int]) -> list[Exception | None]:
+        """Sequences of like length side by side, so that what is set aside for the shorter ones is bounded."""
+        faults: list[Exception | None] = [None] * len(contexts)
+        alike: dict[int, list[int]] = {}
+        for at, context in enumerate(contexts):
+            alike.setdefault(max(SHORT, context.part.length.bit_length()), []).append(at)
+        for found in alike.values():
+            for chunk in [found[at : at + self._most] for at in range(0, len(found), self._most)]:
+                made = self._tried([contexts[at] for at in chunk], [tokens[at] for at in chunk])
+                for at, fault in zip(chunk, made, strict=True):
+                    faults[at] = fault
+        return faults
+
+    def _tried(self, contexts: Sequence["TorchContext"], tokens: Sequence[int]) -> list[Exception | None]:
+        """A pass that fails has changed nothing, and is made again by halves: each may still have room by itself."""
+        try:
+            self.append(contexts, tokens)
+            return [None] * len(contexts)
+        except Exception as error:
+            if len(contexts) == 1:
+                return [error]
+        # Until the next sequence begins, or every one of its steps would be tried in vain.
+        half = self._most = len(contexts) // 2
+        return self._tried(contexts[:half], tokens[:half]) + self._tried(contexts[half:], tokens[half:])
+
+    def append(self, contexts: Sequence["TorchContext"], tokens: Sequence[int]) -> None:
+        """One pass for all; of several only where the model has stacks. Raises EngineError."""
+        ids = [[token] for token in tokens]
+        with torch.inference_mode():
+            if self._stacks:
+                stack = self._stack(contexts)
+                result = self.forward(ids, stack, 1, attention_mask=stack.mask, position_ids=stack.places)
+            else:
+                result = self.forward(ids, contexts[0].part.cache, 1)
+            # Brought to the processor at once.
+            both = _numbers(torch.cat((result.logits[:, -1].float(), self._last[:, -1].float()), 1))
+            if self._stacks:
+                stack.grow()
+        states = both[:, self.vocab :].copy()
+        for at, context in enumerate(contexts):
+            context.appended(both[at, : self.vocab], states[at : at + 1])
+
+    def _stack(self, contexts: Sequence["TorchContext"]) -> Stack:
+        """The one that these contexts are in, just they and in this order; else one that they are moved to."""
+        parts = [context.part for context in contexts]
+        stack = parts[0].cache
+        if isinstance(stack, Stack) and stack.holds(parts):
+            return stack
+        # Who is not among them would keep all of the old one.
+        old = {id(part.cache) for part in parts}
+        for other in set(self._stacked).difference(contexts):
+            if id(other.part.cache) in old:
+                other.part = Part(Stack([other.part]), 0, other.part.length)
+        stack = Stack(parts)
+        for at, context in enumerate(contexts):
+            context.part = Part(stack, at, context.part.length)
+        self._stacked.update(contexts)
+        return stack
+
+    def forward(self, ids: Sequence[Sequence[int]], cache: Any, keep: int, **more: Any) -> Any:
         """Raises EngineError."""
         try:
             with torch.inference_mode():
-                tokens = torch.tensor([list(ids)], device=self._device)
-                return self._model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+                tokens = torch.tensor([list(row) for row in ids], device=self._device)
+                return self._model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=keep, **more)
         except RuntimeError as error:
             raise _translated(error, "engine_error", "torch failed") from error
 
 
 class TorchContext:
-    __slots__ = ("_cache", "_model", "_row", "_states")
+    """`part` is where its keys and values are: in the cache of its prefill, later in a stack, alone or not."""
+
+    __slots__ = ("__weakref__", "_model", "_row", "_states", "part")
 
     def __init__(self, model: TorchLanguageModel, ids: Sequence[int]) -> None:
         self._model = model
-        self._cache: Any = None
-        self._go(ids)
+        result = model.forward([ids], None, 1)
+        self.part = Part(result.past_key_values, 0, len(ids))
+        self._row = _numbers(result.logits[0, -1])
+        self._states = model.last_states()
 
     def logits(self) -> Logits:
         return self._row
@@ -177,17 +256,22 @@ class TorchContext:
         return self._states
 
     def append(self, token: int) -> None:
-        self._go([token])
+        self._model.append([self], [token])
 
-    def _go(self, ids: Sequence[int]) -> None:
-        result = self._model.forward(ids, self._cache, 1)
-        self._cache = result.past_key_values
-        self._row = _numbers(result.logits[0, -1])
-        self._states = self._model.last_states()
+    def appended(self, row: Logits, states: States) -> None:
+        self._row, self._states = row, states
+        self.part = self.part._replace(length=self.part.length + 1)
 
 
-def _numbers(logits: Any) -> Logits:
-    found: Logits = np.asarray(logits.float().cpu().numpy(), np.float32)
+def _can_stack(model: Any, cache: Any) -> bool:
+    """Whether the library keeps every position of every layer, and turns positions by angles that do not follow the
+    longest sequence of a pass."""
+    turning = getattr(model.config, "rope_parameters", None) or {}
+    return turning.get("rope_type") in FIXED_ANGLES and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def _numbers(values: Any) -> Logits:
+    found: Logits = np.asarray(values.float().cpu().numpy(), np.float32)
     return found
 
 

@@ -13,7 +13,7 @@ from numpy.random import Philox
 
 from lading_node.core.sketch import States
 from lading_node.engines.errors import EngineError
-from lading_node.engines.model import Logits
+from lading_node.engines.model import Advance, Logits
 from lading_node.engines.tasks import Budget, Charge, Emission
 from lading_protocol.messages import CallRequest, Message, Streamed
 from lading_protocol.work import FUEL
@@ -31,6 +31,7 @@ class ToyModel:
     version = "1"
     vocab = _FIRST_BYTE + 256 + len(_ROLES)
     states = 8
+    advance: Advance | None = None
     ends = (_END,)
     pieces: Sequence[bytes] = [*_PIECES, b"", *(bytes([byte]) for byte in range(256))]
 

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from integration.engines import tiny_torch
-from integration.engines.tiny_torch import SHAPE, Weights, config, shard, weights
+from integration.engines.tiny_torch import Weights, config, shard, weights
 from lading_node.engines.errors import EngineError
 from lading_node.engines.load import language_model
 from lading_node.engines.model import Logits
@@ -103,49 +103,10 @@ def test_half_precision_files_are_read_as_numbers(good: EngineSpec, tmp_path: Pa
     assert np.array_equal(*found)
 
 
-SIZES = {
-    "vocab_size": SHAPE.vocab,
-    "hidden_size": SHAPE.hidden,
-    "intermediate_size": 96,
-    "num_hidden_layers": SHAPE.layers,
-    "num_attention_heads": SHAPE.heads,
-    "num_key_value_heads": SHAPE.kv_heads,
-    "max_position_embeddings": 512,
-}
-KINDS: dict[str, dict[str, Any]] = {
-    "LlamaForCausalLM": {"tie_word_embeddings": True},
-    "MistralForCausalLM": {"sliding_window": 4},
-    "Qwen2ForCausalLM": {"tie_word_embeddings": True},
-    "Qwen3ForCausalLM": {"head_dim": SHAPE.head_size},
-    "SmolLM3ForCausalLM": {},
-    "Olmo2ForCausalLM": {},
-    "GraniteForCausalLM": {"logits_scaling": 4.0, "embedding_multiplier": 2.0},
-    "StableLmForCausalLM": {"use_qkv_bias": True, "partial_rotary_factor": 0.25},
-    "Starcoder2ForCausalLM": {"sliding_window": 64},
-    "Phi3ForCausalLM": {"original_max_position_embeddings": 512},
-}
-
-
-@pytest.mark.parametrize("architecture", KINDS)
-def test_every_architecture_computes_what_its_library_does(
-    good: EngineSpec, torch: Any, tmp_path: Path, architecture: str
-) -> None:
+@pytest.mark.parametrize("architecture", tiny_torch.KINDS)
+def test_every_architecture_computes_what_its_library_does(torch: Any, tmp_path: Path, architecture: str) -> None:
     """A folder as the library itself writes it, run from our reading of its files."""
-    import transformers
-
-    from lading_node.engines.hf_config import ARCHITECTURES
-
-    sizes = SIZES | KINDS[architecture]
-    torch.manual_seed(3)
-    known = transformers.AutoConfig.for_model(ARCHITECTURES[architecture], **sizes, pad_token_id=1, eos_token_id=1)
-    theirs = transformers.AutoModelForCausalLM.from_config(known, dtype=torch.float32).eval()
-    theirs.save_pretrained(tmp_path / "hf", max_shard_size="100KB")
-    shards = [
-        tiny_torch.file(tmp_path, "weights", path.name, path.read_bytes())
-        for path in sorted((tmp_path / "hf").glob("*.safetensors"))
-    ]
-    stated = tiny_torch.file(tmp_path, "config", "config.json", (tmp_path / "hf" / "config.json").read_bytes())
-    spec = swap(swap(good, "weights", *shards), "config", stated)
+    spec, theirs = tiny_torch.write_architecture(tmp_path, architecture)
     with torch.inference_mode():
         expected = theirs(torch.tensor([IDS])).logits[0].numpy()
     assert np.abs(rows(spec) - expected).max() < 1e-5

@@ -92,3 +92,46 @@ def write_chat(folder: Path, seed: int = 1) -> EngineSpec:
         file(folder, "chat_template", "chat_template.json", json.dumps(MARKUP).encode()),
     )
     return EngineSpec("torch", files, SHAPE, TINY.context)
+
+
+SIZES = {
+    "vocab_size": SHAPE.vocab,
+    "hidden_size": SHAPE.hidden,
+    "intermediate_size": 96,
+    "num_hidden_layers": SHAPE.layers,
+    "num_attention_heads": SHAPE.heads,
+    "num_key_value_heads": SHAPE.kv_heads,
+    "max_position_embeddings": 512,
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "LlamaForCausalLM": {"tie_word_embeddings": True},
+    "MistralForCausalLM": {"sliding_window": 4},
+    "Qwen2ForCausalLM": {"tie_word_embeddings": True},
+    "Qwen3ForCausalLM": {"head_dim": SHAPE.head_size},
+    "SmolLM3ForCausalLM": {},
+    "Olmo2ForCausalLM": {},
+    "GraniteForCausalLM": {"logits_scaling": 4.0, "embedding_multiplier": 2.0},
+    "StableLmForCausalLM": {"use_qkv_bias": True, "partial_rotary_factor": 0.25},
+    "Starcoder2ForCausalLM": {"sliding_window": 64},
+    "Phi3ForCausalLM": {"original_max_position_embeddings": 512},
+}
+
+
+def write_architecture(folder: Path, architecture: str) -> tuple[EngineSpec, Any]:
+    """A random model of a kind as the library writes it to a folder, and the library's own in memory."""
+    import torch
+    import transformers
+
+    from lading_node.engines.hf_config import ARCHITECTURES
+
+    sizes = SIZES | KINDS[architecture]
+    torch.manual_seed(3)
+    known = transformers.AutoConfig.for_model(ARCHITECTURES[architecture], **sizes, pad_token_id=1, eos_token_id=1)
+    theirs = transformers.AutoModelForCausalLM.from_config(known, dtype=torch.float32).eval()
+    theirs.save_pretrained(folder / "hf", max_shard_size="100KB")
+    words = [one for one in write_chat(folder).files if one.role not in ("weights", "config")]
+    shards = [
+        file(folder, "weights", path.name, path.read_bytes()) for path in sorted((folder / "hf").glob("*.safetensors"))
+    ]
+    stated = file(folder, "config", "config.json", (folder / "hf" / "config.json").read_bytes())
+    return EngineSpec("torch", (*shards, stated, *words), SHAPE, TINY.context), theirs

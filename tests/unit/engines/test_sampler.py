@@ -244,3 +244,18 @@ class TestMargin:
         logits = row_of(2, 256, 3)
         wrong = [margin(logits, choose(logits, t, Sampler(bytes(32))), t, Sampler(self.seed)) for t in range(40)]
         assert np.mean(np.array(wrong) > 0.1) > 0.8
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 0.1, 1.0, 3.0, 30.0, 1e4])
+def test_in_a_large_vocabulary_nobody_who_could_win_is_passed_over(spread: float) -> None:
+    """Only few logarithms are taken there; the choice is what all of them would give."""
+    rng = np.random.default_rng(7)
+    for t in range(30):
+        row = (rng.standard_normal(20_000) * spread).astype(np.float32)
+        if t % 3 == 0:
+            row[rng.integers(20_000, size=19_000)] = -np.inf
+        if t % 3 == 1:
+            row[int(rng.integers(20_000))] += np.float32(20)
+        temperature = (0.3, 1.0, 1.9)[t % 2 + t % 3 // 2]
+        scores = row.astype(np.float64) / temperature + noise(b"\x05" * 32, t, len(row))
+        assert choose(row, t, Sampler(b"\x05" * 32, temperature)) == int(scores.argmax())

@@ -1,13 +1,14 @@
 """How the engine's loop shares its time: turns, joined writes, and never a token that waits behind a slow step."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from lading_node.engines import serving, wire
 from lading_node.engines.generation import Generation, Steps
-from lading_node.engines.load import Loaded, load
+from lading_node.engines.load import Loaded, Order, load
 from lading_node.engines.outbox import Outbox
 from lading_node.engines.port import EngineSpec, Failed, Finished, Generate, Run, Score, Scored, Started
 from lading_node.engines.serving import Runner
@@ -124,3 +125,136 @@ def test_scoring_takes_a_slot_for_one_step(toy: Loaded, pipes: Pipes) -> None:
     (made,) = serve(toy, pipes, Score("s", request, (1, 2)))
     assert isinstance(made, Scored)
     assert len(made.margins) == 2
+
+
+class Joined(ToyModel):
+    """Takes all contexts through one pass, and counts how many went through each."""
+
+    def __init__(self) -> None:
+        super().__init__("toy")
+        self.passes: list[int] = []
+        self.fault: Exception | None = None
+
+    def advance(self, contexts: Sequence[Any], tokens: Sequence[int]) -> list[Exception | None]:  # type: ignore[override]
+        self.passes.append(len(contexts))
+        for context, token in zip(contexts, tokens, strict=True):
+            context.append(token)
+        return [self.fault, *[None] * (len(contexts) - 1)]
+
+
+@pytest.fixture
+def joined() -> Joined:
+    return Joined()
+
+
+def loaded(model: Joined) -> Loaded:
+    def begin(asked: Order) -> Generation | Steps:
+        if isinstance(asked, Generate):
+            return Generation(model, asked, 4000)
+        return Steps(iter([Scored(asked.id, 1, bytes(32), (), "", 0)]))
+
+    return Loaded("x", "1", begin, advance=model.advance)
+
+
+def told(events: list[wire.FromEngine]) -> dict[str, tuple[list[int], wire.FromEngine]]:
+    """Of each request the ids of its runs, and its end."""
+    ids: dict[str, list[int]] = {}
+    ends: dict[str, wire.FromEngine] = {}
+    for event in events:
+        if isinstance(event, Run):
+            ids.setdefault(event.id, []).extend(event.ids)
+        elif isinstance(event, Finished | Failed):
+            ends[event.id] = event
+    return {id: (ids.get(id, []), end) for id, end in ends.items()}
+
+
+def test_what_is_midway_goes_on_by_one_pass(joined: Joined, toy: Loaded, pipes: Pipes) -> None:
+    found = told(serve(loaded(joined), pipes, *(order(id) for id in "abc")))
+    assert set(joined.passes) == {3}
+    assert len(joined.passes) <= 40
+    answers = [ids for ids, _ in found.values()]
+    assert answers[0] == answers[1] == answers[2]
+    assert len(answers[0]) > 20
+
+
+def test_one_alone_takes_no_pass_for_several(joined: Joined, pipes: Pipes) -> None:
+    serve(loaded(joined), pipes, order())
+    assert joined.passes == []
+
+
+def test_who_comes_and_who_goes_does_not_change_the_others(joined: Joined, pipes: Pipes) -> None:
+    """Of different lengths, one cancelled, one that begins in the middle of its answer, a score in between."""
+    ((whole, _),) = told(serve(loaded(Joined()), pipes, order("whole"))).values()
+    begun = Generate("begun", order().request, tuple(whole[:7]))
+    news = (order("whole"), order("short", 5), begun, order("gone"), wire.Cancel("gone"))
+    with_pipes = (*os.pipe(), *os.pipe())
+    found = told(serve(loaded(joined), with_pipes, *news))
+    assert found["whole"][0] == whole
+    assert found["short"][0] == whole[:5]
+    assert found["begun"][0] == whole[7:]
+    assert found["gone"] == ([], Finished("gone", "cancelled", 0))
+    assert max(joined.passes) == 3
+
+
+def test_who_may_not_go_ahead_of_its_reader_is_left_out(joined: Joined, pipes: Pipes) -> None:
+    to_read, to_write, _, from_write = pipes
+    runner = Runner(loaded(joined), 4, 0.0, to_read, Outbox(from_write))
+    for one in (order("a"), order("b"), order("held", ahead=3)):
+        runner._admit(one)
+    for _ in range(60):
+        runner._advance()
+        runner._flush()
+    assert [turn.id for turn in runner._turns] == ["held"]
+    assert runner._turns[0].work.made == 3
+    assert 3 in joined.passes
+    assert joined.passes[-1] == 2
+    os.write(to_write, wire.encode(wire.Taken("held", 3)))
+    runner._listen()
+    while runner._advance():
+        pass
+    assert runner._turns[0].work.made == 6
+
+
+def test_between_two_tokens_of_the_others_a_newcomer_takes_one_step(joined: Joined, pipes: Pipes) -> None:
+    """A long prompt is one; so nobody waits for more of them than before."""
+    steps: list[str] = []
+
+    class Watched(Joined):
+        def open(self, ids: Sequence[int], room: int) -> Any:
+            steps.append("prefill")
+            return super().open(ids, room)
+
+        def advance(self, contexts: Sequence[Any], tokens: Sequence[int]) -> list[Exception | None]:  # type: ignore[override]
+            steps.append("pass")
+            return super().advance(contexts, tokens)
+
+    runner = Runner(loaded(Watched()), 4, 0.0, pipes[0], Outbox(pipes[3]))
+    for id in "ab":
+        runner._admit(order(id))
+    for _ in range(6):
+        runner._advance()
+    runner._admit(order("c"))
+    steps.clear()
+    for _ in range(6):
+        runner._advance()
+    assert steps.count("prefill") == 1
+    assert steps.index("prefill") in (1, 2)
+
+
+def test_a_fault_of_one_is_that_of_no_other(joined: Joined, pipes: Pipes) -> None:
+    joined.fault = MemoryError()
+    found = told(serve(loaded(joined), pipes, order("a"), order("b"), order("c")))
+    ends = [end for _, end in found.values()]
+    assert [end.code for end in ends if isinstance(end, Failed)] == ["resource_exhausted"] * 2
+    (whole,) = [ids for ids, end in found.values() if isinstance(end, Finished)]
+    assert len(whole) > 20  # it was alone at last
+
+
+def test_a_pass_that_breaks_altogether_ends_those_that_it_was_for(joined: Joined, pipes: Pipes) -> None:
+    class Broken(Joined):
+        def advance(self, contexts: Sequence[Any], tokens: Sequence[int]) -> list[Exception | None]:  # type: ignore[override]
+            raise RuntimeError("no\nluck")
+
+    found = told(serve(loaded(Broken()), pipes, order("a"), order("b"), wire.Ping()))
+    assert {end.code for _, end in found.values() if isinstance(end, Failed)} == {"engine_error"}
+    assert len(found) == 2
