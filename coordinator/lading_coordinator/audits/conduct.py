@@ -19,6 +19,8 @@ from lading_protocol.ids import Address, AgentId
 WINDOW = 90
 # Epochs that a suspicion lasts: at its rate of audits the next one, or none, is soon sure.
 SUSPICION = 7
+# What a host gains by a clean record it has long before.
+MOST_CLEAN = 10_000
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -60,12 +62,12 @@ class Conduct:
         return host_ppm(self.clean(host), bool(self.suspect(host)), self._policy)
 
     def clean(self, host: Address) -> int:
-        """Audits without a fault since the last fault or suspicion."""
+        """Audits without a fault since the last fault or suspicion; no more than MOST_CLEAN are counted."""
         row = self._store.row(
-            "select count(*) from audits where host=?1 and verdict=1 and state='done'"
+            "select count(*) from (select 1 from audits where host=?1 and verdict=1 and state='done'"
             " and at > coalesce((select max(at) from audits where host=?1 and verdict=2 and state!='canary'), 0)"
-            " and at > coalesce((select max(at) from suspects where host=?1), 0)",
-            (host,),
+            " and at > coalesce((select max(at) from suspects where host=?1), 0) limit ?2) e",
+            (host, MOST_CLEAN),
         )
         return int(row[0]) if row else 0
 
