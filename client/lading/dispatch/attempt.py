@@ -100,6 +100,7 @@ class Attempt:
         self._lull: Callable[[], bool] | None = None
         self._over: asyncio.Future[Stalled | None]
         self._timer: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
         self._late_at: float | None = None
 
     def begin(self, failover: Failover, moved: int, weight: float) -> None:
@@ -157,7 +158,7 @@ class Attempt:
             self._pump(waited=False)
             if not over.done():
                 self._stream.watch(self._pump)
-                self._timer = self._loop.call_later(self.patience, self._look)
+                self._look_in(self.patience)
             stalled = await over
             if stalled is None:
                 self._since = None
@@ -191,7 +192,12 @@ class Attempt:
             return
         self._take = take
         if not waited:
-            self._since, self._late_at = self._loop.time(), None
+            now = self._loop.time()
+            self._since, self._late_at = now, None
+            # Before the first token a host has more time than between two; when more was given, a look finds out.
+            if self._timer is not None and self._look_at > now + self.patience:
+                self._timer.cancel()
+                self._look_in(self.patience)
 
     def _poll(self, *, waited: bool) -> Event | None:
         messages = self._messages
@@ -218,7 +224,11 @@ class Attempt:
         else:
             self._over.set_result(Stalled(f"nothing came for {now - since:.2g} s"))
             return
-        self._timer = self._loop.call_later(left, self._look)
+        self._look_in(left)
+
+    def _look_in(self, seconds: float) -> None:
+        self._look_at = self._loop.time() + seconds
+        self._timer = self._loop.call_later(seconds, self._look)
 
     async def next(self, patience: float | None = None) -> Event:
         """The host's next message, Stalled after `patience` seconds (by default its own), StreamCut at its end."""

@@ -39,19 +39,38 @@ from unit.client.toys import (
 )
 
 
-def test_a_known_host_that_stalls_is_left_after_a_few_of_its_own_gaps() -> None:
+class Eager(list[Event]):
+    """Listens as a gateway does, which always wants more: the host is not asked for anew after each event."""
+
+    def hear(self, event: Event) -> None:
+        self.append(event)
+
+    def lull(self) -> bool:
+        return True
+
+    async def drain(self) -> None: ...
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("at", [1, 2, 40])
+def test_a_known_host_that_stalls_is_left_after_a_few_of_its_own_gaps(at: int, eager: bool) -> None:
     async def play() -> None:
         quick, other = Paced("quick"), Paced("other")
         async with world(quick, other) as w:
             await learn(w, quick, jobs=2)
-            quick.sticks = 40
+            quick.sticks = at
             clock = asyncio.get_running_loop().time
             before = clock()
-            events = await ask(w, "the one")
+            if eager:
+                events = Eager()
+                wanted = Ask(w.hosts[0].offer.agent, chat_request(max_tokens=100))
+                await w.dispatcher.carry(Payer(PAYER, PAYER.address, Wei(10**9)), wanted, events, job_id("the one"))
+            else:
+                events = Eager(await ask(w, "the one"))
             assert text_of(events) == WHOLE
             assert codes(events) == ["link_lost"]
-            assert clock() - before < 0.5, "the limit of a host that is not known is 8 s"
-            assert [part.tokens for part in ended(events).parts] == [40, 40]
+            assert clock() - before < 0.5, "a host that is not known has 30 s for the first token and 8 s for the next"
+            assert [part.tokens for part in ended(events).parts] == [at, len(ANSWER) - at]
 
     simulate(play)
 
