@@ -98,6 +98,12 @@ class LinkSocket(asyncio.BufferedProtocol):
         if self._link is None and self._transport is not None:
             self._transport.abort()
 
+    def drop(self, error: NetError) -> None:
+        """As give_up(); and a link that came of it, which nobody took, ends too."""
+        self.give_up(error)
+        if self._transport is not None:
+            self._transport.abort()
+
     def _advance(self, data: bytes) -> None:
         upgrade = self._upgrade
         try:

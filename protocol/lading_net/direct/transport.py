@@ -152,7 +152,7 @@ class DirectTransport:
             task.cancel()
         await asyncio.gather(*self._dials.values(), return_exceptions=True)
         for arriving in list(self._arriving):
-            arriving.give_up(LinkClosed("The network was closed."))
+            arriving.drop(LinkClosed("The network was closed."))
         links = [link for known in self._links.values() for link in known]
         for link in links:
             await link.end_handlers()
@@ -212,6 +212,7 @@ class DirectTransport:
         await self._take_turn(where)
         loop = asyncio.get_running_loop()
         dialling = self._socket(dialled=True, expect=expect)
+        link: DirectLink | None = None
         try:
             async with asyncio.timeout(self._settings.dial_timeout):
                 await loop.create_connection(lambda: dialling, where.host, where.port, family=_FAMILIES[where.kind])
@@ -221,7 +222,8 @@ class DirectTransport:
         except OSError as error:
             raise DialFailed(f"Cannot connect to {where}: {_reason(error)}.") from None
         finally:
-            dialling.give_up(LinkClosed("The dial was given up."))
+            if link is None:  # cancelled, perhaps, as it came
+                dialling.drop(LinkClosed("The dial was given up."))
             dialling.ready.add_done_callback(_seen)
         self._register(link)
         return link
@@ -298,6 +300,9 @@ class DirectTransport:
 
     def _register(self, link: DirectLink) -> None:
         if link.lost:
+            return
+        if self._closed:
+            link.turn_away("The network was closed.")
             return
         known = self._links.setdefault(link.peer, [])
         for older in known:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import uvloop
 
+from factories import key
+from lading_net.direct import DirectTransport
 from lading_net.direct.door import Door, listening_sockets
 
 
@@ -145,3 +147,28 @@ def test_a_caller_who_comes_as_the_door_closes_is_not_left_hanging(turns: int, l
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         runner.run(scenario())
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_whenever_one_end_closes_during_a_dial_the_other_is_left_with_no_link(who: int) -> None:
+    """Also in the very turn in which the link is made, and nobody has taken it yet."""
+
+    async def dialled(turns: int) -> None:
+        ends = [DirectTransport(key(name)) for name in ("caller", "called")]
+        dialling = asyncio.ensure_future(ends[0].dial(await ends[1].listen("/ip4/127.0.0.1/tcp/0")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await ends[who].close()
+        await asyncio.gather(dialling, return_exceptions=True)
+        await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(2):
+                while ends[1 - who].links():  # noqa: ASYNC110  # a real socket
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"closed after {turns} turns, and the link lives on") from None
+        finally:
+            await ends[1 - who].close()
+
+    for turns in range(60):
+        asyncio.run(dialled(turns))
