@@ -52,6 +52,7 @@ class LinkSocket(asyncio.BufferedProtocol):
         self._pipe: Wire
         self._link: DirectLink | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.taken = False
         # Where a read fills the buffer and is told of at once, one buffer serves all links: nothing is kept in it.
         self._buffer = pool.buffer if sys.platform != "win32" else memoryview(bytearray(_OWN_BUFFER))
         self.ready: asyncio.Future[DirectLink] = asyncio.get_running_loop().create_future()
@@ -103,6 +104,11 @@ class LinkSocket(asyncio.BufferedProtocol):
         self.give_up(error)
         if self._transport is not None:
             self._transport.abort()
+
+    def unless_taken(self, error: NetError) -> None:
+        """The end of a dial, which may be cancelled in the very turn in which its link is made."""
+        if not self.taken:
+            self.drop(error)
 
     def _advance(self, data: bytes) -> None:
         upgrade = self._upgrade

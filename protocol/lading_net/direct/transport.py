@@ -212,18 +212,17 @@ class DirectTransport:
         await self._take_turn(where)
         loop = asyncio.get_running_loop()
         dialling = self._socket(dialled=True, expect=expect)
-        link: DirectLink | None = None
         try:
             async with asyncio.timeout(self._settings.dial_timeout):
                 await loop.create_connection(lambda: dialling, where.host, where.port, family=_FAMILIES[where.kind])
                 link = await dialling.ready
+                dialling.taken = True
         except TimeoutError:
             raise NetTimeout(f"{where} did not answer within {self._settings.dial_timeout:g} s.") from None
         except OSError as error:
             raise DialFailed(f"Cannot connect to {where}: {_reason(error)}.") from None
         finally:
-            if link is None:  # cancelled, perhaps, as it came
-                dialling.drop(LinkClosed("The dial was given up."))
+            dialling.unless_taken(LinkClosed("The dial was given up."))
             dialling.ready.add_done_callback(_seen)
         self._register(link)
         return link
