@@ -118,10 +118,9 @@ class Ledger:
     async def count(self) -> None:
         """Adds up what hosts were promised before, and for ever what other processes write. Beside all else: with many
         records it takes a while."""
-        until = self._began
+        until, run = self._began, asyncio.get_running_loop().run_in_executor
         while True:
             try:
-                run = asyncio.get_running_loop().run_in_executor
                 while (found := await run(None, self._earnings, until)) is not None:
                     for host, tokens, amount in found:
                         self._add(Address(host), tokens, int(amount))

@@ -22,7 +22,7 @@ from lading_protocol.receipts import Lock, Voucher
 log = logging.getLogger(__name__)
 # Writes after which the log is folded into the file. At so many pages sqlite would do it itself, within a write.
 FOLD_AFTER = 1000
-# Channels, and which of two parties is in use, that are known by heart.
+# Channels that are known by heart, those and which one is in use between two parties counted together.
 MOST_KNOWN = 1 << 17
 _LONGEST = 20_000
 _SCHEMA = """

@@ -174,7 +174,7 @@ class Views:
                     "state": state.barred
                     or shunned
                     or (("quoted" if state.quoted else "ready") if alive else "not linked"),
-                    "chosen": alive and not state.barred and not shunned,
+                    "chosen": _chosen(state, now),
                     "suspect": suspects.get(host, ""),
                     "running": state.busy,
                     "free": state.free,
@@ -197,8 +197,7 @@ class Views:
     def ready(self) -> Tree:
         parts, now = self.parts, self.parts.clock()
         # Not from hosts(), which goes through the ledger: this is asked often.
-        states = parts.directory.hosts().values()
-        hosts = sum(_alive(one, now) and not one.barred and one.shunned_until <= now for one in states)
+        hosts = sum(_chosen(state, now) for state in parts.directory.hosts().values())
         agents, elsewhere = len(self.parts.catalogue.entries()), self.parts.regions.summed_up
         return {"chain": bool(self.parts.watch.up), "hosts": hosts, "agents": agents, "elsewhere": elsewhere}
 
@@ -209,6 +208,11 @@ class Views:
 
 def _alive(state: HostState, now: float) -> bool:
     return state.beat_at is not None and now - state.beat_at <= BEAT_SECONDS
+
+
+def _chosen(state: HostState, now: float) -> bool:
+    """Whether it gets jobs."""
+    return _alive(state, now) and not state.barred and state.shunned_until <= now
 
 
 def _signed(part: PartRow) -> Tree:

@@ -100,15 +100,11 @@ class LinkSocket(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def drop(self, error: NetError) -> None:
-        """As give_up(); and a link that came of it, which nobody took, ends too."""
+        """As give_up(), and a link that came of it ends too, unless somebody has taken it: who waited for it may be
+        cancelled in the very turn in which it is made."""
         self.give_up(error)
-        if self._transport is not None:
+        if not self.taken and self._transport is not None:
             self._transport.abort()
-
-    def unless_taken(self, error: NetError) -> None:
-        """The end of a dial, which may be cancelled in the very turn in which its link is made."""
-        if not self.taken:
-            self.drop(error)
 
     def _advance(self, data: bytes) -> None:
         upgrade = self._upgrade

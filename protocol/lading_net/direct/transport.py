@@ -222,7 +222,7 @@ class DirectTransport:
         except OSError as error:
             raise DialFailed(f"Cannot connect to {where}: {_reason(error)}.") from None
         finally:
-            dialling.unless_taken(LinkClosed("The dial was given up."))
+            dialling.drop(LinkClosed("The dial was given up."))
             dialling.ready.add_done_callback(_seen)
         self._register(link)
         return link
@@ -262,10 +262,11 @@ class DirectTransport:
         try:
             await asyncio.get_running_loop().create_connection(lambda: arriving, sock=made)
             link = await arriving.ready
+            arriving.taken = True
         except OSError as error:
             raise DialFailed(f"The connection did not last: {_reason(error)}.") from None
         finally:
-            arriving.give_up(LinkClosed("The dial was given up."))
+            arriving.drop(LinkClosed("The dial was given up."))
             arriving.ready.add_done_callback(_seen)
         self._register(link)
         return link
@@ -278,8 +279,9 @@ class DirectTransport:
         running.add_done_callback(self._relayed.discard)
         try:
             link = await socket.ready
+            socket.taken = True
         finally:
-            socket.give_up(LinkClosed("The dial was given up."))
+            socket.drop(LinkClosed("The dial was given up."))
             socket.ready.add_done_callback(_seen)
         link.relayed = True
         self._register(link)
