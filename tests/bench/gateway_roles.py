@@ -91,7 +91,8 @@ def _cut(data: bytes) -> tuple[bool, bytes, bytes] | None:
 async def upstream(told: dict[str, Any]) -> None:
     """The plain server, and beside it a host of the network that answers with as many tokens, at once or at a pace.
 
-    Each further line that it is told is the seconds between two tokens, from now on and of every answer.
+    Told not to bind, it signs every receipt at once. Each further line that it is told is the seconds between two
+    tokens, from now on and of every answer.
     """
     from factories import key
     from lading_contracts.deployment import decode
@@ -111,7 +112,8 @@ async def upstream(told: dict[str, Any]) -> None:
     agents = [(bytes.fromhex(joined["agent"]), bytes.fromhex(joined["terms"]), MODEL)]
     blobs = {agents[0][0]: dump(manifest())}
     record = decode(json.dumps(joined["record"]).encode())
-    habits = Habits(length=told.get("length", TOKENS), at_once=True, slots=MOST_JOBS)
+    binds = told.get("binds", True)
+    habits = Habits(length=told.get("length", TOKENS), at_once=True, slots=MOST_JOBS, binds=binds)
     kind = PacedHost if told.get("paced") else Host
     host = kind(transport, key("host"), record, agents, time.time, habits, blobs)
     say_ready({"endpoint": endpoint, "offer": next(iter(host.offers)).hex()})

@@ -13,7 +13,9 @@ from lading_net.peer import Endpoint, PeerId, encode_public_key
 from lading_net.ports import Stream
 
 IDENTIFY = "/ipfs/id/1.0.0"
+PUSH = "/ipfs/id/push/1.0.0"
 PING = "/ipfs/ping/1.0.0"
+_MOST_PUSHED = 64 * 1024
 _FAMILY = "lading/1"
 
 
@@ -29,6 +31,16 @@ def introduction(
     fields += [(5, _FAMILY.encode()), (6, program.encode())]
     body = b"".join(protobuf.encode_field(number, value) for number, value in fields)
     return protobuf.encode_number(len(body)) + body
+
+
+async def pass_over(stream: Stream) -> None:
+    """The handler of PUSH: what a peer says of itself unasked is read and dropped, as we ask when we want to know.
+
+    It is served since rust-libp2p, when its first push is refused, does not ask who we are for five minutes.
+    """
+    size = 0
+    while size < _MOST_PUSHED and (data := await stream.read()):
+        size += len(data)
 
 
 async def echo(stream: Stream) -> None:

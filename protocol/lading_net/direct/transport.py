@@ -59,7 +59,11 @@ class DirectTransport:
         self._mine = Credentials(key)
         self.peer_id = self._mine.peer_id
         self.address = self.peer_id.address
-        self._handlers: dict[str, StreamHandler] = {manners.IDENTIFY: self._introduce, manners.PING: manners.echo}
+        self._handlers: dict[str, StreamHandler] = {
+            manners.IDENTIFY: self._introduce,
+            manners.PUSH: manners.pass_over,
+            manners.PING: manners.echo,
+        }
         self._listening: list[Endpoint] = []
         self._callbacks: list[LinkCallback] = []
         self._doors: list[Door] = []

@@ -38,7 +38,7 @@ from lading_net.core.quotas import Quotas, Rate
 from lading_net.core.rpc import MAX_GOSSIP_BYTES, MESHSUB, TOLERATED_RPC, Cutter, decode_rpc, sign
 from lading_net.direct import DirectLink, DirectSettings, DirectStream, DirectTransport
 from lading_net.direct.greeting import introduced
-from lading_net.direct.manners import IDENTIFY, introduction
+from lading_net.direct.manners import IDENTIFY, PUSH, introduction
 from lading_net.direct.manners import PING as PINGED
 from lading_net.errors import BadEndpoint, LinkClosed, MessageTooLarge, NetError, ProtocolViolation
 from lading_net.gossip.asking import read_piece
@@ -356,7 +356,7 @@ class MeshGossip:
 
     async def _introduce(self, stream: Stream) -> None:
         assert isinstance(stream, DirectStream)
-        told, protocols = self._told(stream.reached_at), (MESHSUB, KAD, IDENTIFY, PINGED)
+        told, protocols = self._told(stream.reached_at), (MESHSUB, KAD, IDENTIFY, PUSH, PINGED)
         stream.write(introduction(self.peer_id, told, protocols, stream.seen_at, "lading"))
 
     # -- what the mesh decided

@@ -17,6 +17,7 @@ import pytest
 from integration.net_direct.support import ANY_PORT, HASTY, ONE, THREE, TWO, Net, echo, play, read_all
 from lading_net.core.guard import Limits
 from lading_net.direct import DirectSettings, DirectTransport
+from lading_net.direct.manners import PUSH, introduction
 from lading_net.errors import (
     BadEndpoint,
     DialFailed,
@@ -117,6 +118,26 @@ def test_4096_streams_on_one_connection(loop: str) -> None:
             await stream.close()
         for stream in streams:
             assert await stream.read() == b""
+
+    play(scenario, loop)
+
+
+@loops
+def test_what_a_peer_says_of_itself_unasked_is_taken_to_its_end_and_no_further(loop: str) -> None:
+    async def scenario(net: Net) -> None:
+        one, _, where = await net.pair()
+        link = await one.dial(where, TWO.address)
+        told = introduction(one.peer_id, (), ("/echo/1",), None, "another")
+        for said in (told, b"", b"\xff" * 32, told * 100):
+            stream = await link.open(PUSH)
+            stream.write(said)
+            await stream.close()
+            assert await read_all(stream) == b""
+        endless = await link.open(PUSH)
+        endless.write(bytes(100_000))
+        assert await read_all(endless) == b""
+        endless.reset()
+        assert await ask(link, b"still here") == b"still here"
 
     play(scenario, loop)
 

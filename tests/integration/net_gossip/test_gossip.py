@@ -106,7 +106,13 @@ def test_garbage_on_every_protocol_leaves_the_host_alive() -> None:
             await writer.wait_closed()
         hostile = DirectTransport(key("hostile"))
         try:
-            for protocol in ("/meshsub/1.1.0", "/ipfs/kad/1.0.0", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0"):
+            for protocol in (
+                "/meshsub/1.1.0",
+                "/ipfs/kad/1.0.0",
+                "/ipfs/id/1.0.0",
+                "/ipfs/id/push/1.0.0",
+                "/ipfs/ping/1.0.0",
+            ):
                 for junk in (b"", b"\x05hello", b"\xff" * 32, b"\x80\x01" + os.urandom(128), b"\xff\xff\xff\x7f"):
                     link = await hostile.dial(one.address, None)
                     try:
