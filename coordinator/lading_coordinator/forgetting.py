@@ -1,5 +1,7 @@
 """What the ledger forgets: evidence first, bare records much later, and never what an audit may still need.
 
+Audits go with the records, but for those that found somebody guilty: these are few, and what they say counts for good.
+
 It goes from the oldest job on, a piece at a time, so that no statement takes longer with a longer ledger, and remembers
 how far it came: what was forgotten once is not looked at again.
 """
@@ -11,14 +13,17 @@ from typing import Any
 import msgspec
 
 from lading_coordinator.store import Store
+from lading_protocol.audit import Verdict
 
 log = logging.getLogger(__name__)
 # Jobs in a piece, and those that ended in the same moment as the last of them.
 PIECE = 500
 # Jobs whose evidence is due, but may still be needed. With more, evidence waits: the chain must be away.
 MOST_HELD = 10_000
-# What audits leave behind is little, but no index finds the oldest of it.
+# Some of what audits leave behind is little, and no index finds the oldest of it.
 SELDOM_SECONDS = 3600.0
+_SETTLED = f"state in ('done', 'canary') and verdict <> {int(Verdict.GUILTY)}"
+_OF_AUDITS = ("findings", "papers", "picks", "askings", "audit_fees", "orders", "turns", "audits")
 _NEEDED = (
     "job in (select p.job from parts p join audits a on a.round=p.round and a.leaf=p.leaf"
     " where a.state in ('pending', 'accused')"
@@ -33,6 +38,13 @@ class Retention(msgspec.Struct, frozen=True):
 
     evidence: float = 2 * 86_400.0
     records: float = 90 * 86_400.0
+
+
+def _audits_piece(store: Store, before: float) -> float | None:
+    """When the last ended of the next few audits that are too old; None where there is none."""
+    oldest = f"select at from audits where at < ? and {_SETTLED} order by at limit ?"
+    row = store.row(f"select max(at) from ({oldest}) e", (before, PIECE))
+    return row[0] if row else None
 
 
 def piece(store: Store, after: float, before: float) -> float | None:
@@ -75,7 +87,7 @@ class Forgetting:
             return True
         old = piece(self._store, self._gone, now - self._retention.records)
         if old is None:
-            return False
+            return self._drop_audits(now - self._retention.records)
         bare = "ended > ? and ended <= ? and request is null"
         span = (self._gone, old)
         self._store.write(
@@ -104,10 +116,20 @@ class Forgetting:
         rows = self._store.rows(f"select job from jobs where {where} and request is not null", values)
         return [job for (job,) in rows]
 
+    def _drop_audits(self, before: float) -> bool:
+        """A piece of them, with what belongs to them. Whether there may be more."""
+        old = _audits_piece(self._store, before)
+        if old is None:
+            return False
+        gone = f"select leaf from audits where at <= ? and {_SETTLED}"
+        self._store.write([(f"delete from {table} where leaf in ({gone})", (old,)) for table in _OF_AUDITS])
+        return True
+
     def _drop_beside(self, before: float) -> None:
         self._store.write(
             [
                 ("delete from openings where leaf in (select leaf from canaries where state<>'made')", ()),
+                ("delete from orders where at < ? and leaf not in (select leaf from audits)", (before,)),
                 ("delete from turns where at < ?", (before,)),
                 ("delete from pools where digest not in (select pool from turns)", ()),
             ]

@@ -63,6 +63,7 @@ create table if not exists audits (
     state text not null, verdict integer not null default 0, reason text not null default '', at real not null
 ) without rowid;
 create index if not exists audits_by_state on audits (state);
+create index if not exists audits_by_time on audits (at);
 create table if not exists findings (
     leaf blob not null, auditor blob not null, verdict integer not null, code text not null, reason text not null,
     worst real not null, at real not null, primary key (leaf, auditor)

@@ -13,7 +13,7 @@ from factories import NOW, chat_request, job_id, key, known_offer, network
 from lading.dispatch import Ended, Part
 from lading_coordinator import forgetting
 from lading_coordinator.audits.orders import Orders
-from lading_coordinator.audits.records import Drawn, Pick, Records
+from lading_coordinator.audits.records import Drawn, Pick, Records, Turn
 from lading_coordinator.core.standing import Seat
 from lading_coordinator.errors import FolderBusy, LedgerFailed
 from lading_coordinator.forgetting import Retention
@@ -21,8 +21,9 @@ from lading_coordinator.ledger import Ledger
 from lading_coordinator.metrics import Metrics
 from lading_coordinator.store import FolderLock, Store
 from lading_net.clock import run_virtual
-from lading_protocol.ids import JOB_CHANCE, Address, JobId, Wei, new_job
-from lading_protocol.messages import request_hash
+from lading_protocol.audit import Verdict
+from lading_protocol.ids import JOB_CHANCE, Address, Digest, JobId, Wei, new_job
+from lading_protocol.messages import Finding, request_hash
 from lading_protocol.receipts import Finish, Receipt, SignedReceipt, packed_leaf
 from lading_protocol.transcript import merkle_root
 
@@ -259,6 +260,51 @@ def test_old_jobs_are_forgotten_a_piece_at_a_time_and_those_of_one_moment_togeth
         clock.now += 1000
         await ledger.prune()
         assert kept() == (0, 0, 0)
+        store.close()
+
+    run_virtual(story())
+
+
+def test_audits_are_forgotten_with_the_records_but_for_open_ones_and_those_that_found_guilt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forgetting, "PIECE", 2)
+    kinds = [("done", Verdict.HONEST), ("done", Verdict.UNKNOWN), ("canary", Verdict.HONEST)]
+    stay = [("pending", Verdict.UNKNOWN), ("accused", Verdict.GUILTY), ("disputed", Verdict.GUILTY)]
+    kinds += [*stay, ("done", Verdict.GUILTY)]
+    of_audits = ("findings", "papers", "picks", "turns")
+
+    async def story() -> None:
+        clock = Clock()
+        store, ledger = opened(":memory:", clock)
+        records, auditor = Records(store, clock), key("auditor").address
+
+        def audited(leaf: bytes, state: str, verdict: Verdict) -> None:
+            pick = Pick(leaf, key("host").address, known_offer(key("host")).agent)
+            records.drawn(1, [pick], Drawn(bytes(32), b"", "a test"))
+            records.drew(leaf, Turn(0, auditor, {auditor: 1}))
+            records.heard(leaf, auditor, Finding(Digest(leaf * 32), int(verdict), "tokens", "as told"))
+            records.conclude(leaf, state, verdict, "")
+
+        def kept() -> list[bytes]:
+            leaves = sorted(leaf for (leaf,) in store.rows("select leaf from audits"))
+            for table in of_audits:
+                assert leaves == sorted(leaf for (leaf,) in store.rows(f"select leaf from {table}"))
+            return leaves
+
+        for number in range(5 * len(kinds)):
+            audited(bytes([number]), *kinds[number % len(kinds)])
+            clock.now += 1
+        store.write([("update turns set at=at+1e6", ())])  # what only their age would drop
+        await ledger.prune()
+        assert len(kept()) == 5 * len(kinds)
+        clock.now = NOW + 1000 + 3 * len(kinds)
+        await ledger.prune()
+        old = range(3 * len(kinds))
+        assert kept() == [bytes([n]) for n in range(5 * len(kinds)) if n not in old or n % len(kinds) >= 3]
+        clock.now += 1000
+        await ledger.prune()
+        assert kept() == [bytes([n]) for n in range(5 * len(kinds)) if n % len(kinds) >= 3]
         store.close()
 
     run_virtual(story())
