@@ -6,6 +6,7 @@ See the multiaddr specification and its table of protocols. Resolves no name.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from lading_net.errors import BadEndpoint
 from lading_net.peer import Endpoint, PeerId
@@ -17,6 +18,7 @@ _SIZES = {"ip4": 4, "ip6": 16}
 _TCP, _P2P, _CIRCUIT = 6, 421, 290
 
 
+@lru_cache(maxsize=1024)
 def encode_endpoint(endpoint: Endpoint) -> bytes:
     kind = endpoint.kind
     if kind in _SIZES:
@@ -30,6 +32,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
     return out + (_encode_peer(endpoint.peer) if endpoint.peer is not None else b"")
 
 
+@lru_cache(maxsize=1024)
 def decode_endpoint(data: bytes) -> Endpoint:
     """Raises BadEndpoint for what is no TCP address of a peer, or of one behind a relay."""
     try:

@@ -7,6 +7,7 @@ See the libp2p specifications "peer-ids" and "addressing".
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 import msgspec
 
@@ -95,15 +96,21 @@ class PeerId(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> Address:
-        return address_of(self.public_key)
+        return _address_of(self.public_key)
 
     def __str__(self) -> str:
         return base58_encode(self.raw)
 
 
+@lru_cache(maxsize=2048)
+def _address_of(public_key: bytes) -> Address:
+    """The same few hundred peers are named again and again. Raises ValueError unless it is a point."""
+    return address_of(public_key)
+
+
 def _is_point(public_key: bytes) -> bool:
     try:
-        address_of(public_key)
+        _address_of(public_key)
     except ValueError:
         return False
     return True

@@ -110,12 +110,14 @@ class ContainerEngine(Teller[Call]):
         link = await self._by_hand(dock.attach, self._name)
         _, self._link = await loop.create_unix_connection(lambda: Stdio(self._receive, self._lost), sock=link)
         await self._by_hand(dock.start, self._name)
-        checking = asyncio.ensure_future(self._by_hand(self._check, dock))
-        try:
-            greeting = await asyncio.shield(self._greeting) if self._greeting else None
-        finally:
-            pid = await checking
-        assert greeting is not None
+        assert self._greeting is not None
+        checking = self._by_hand(self._check, dock)
+        # Where an agent is found out before it was looked at, what it did counts, not that it is gone.
+        greeting, pid = await asyncio.gather(asyncio.shield(self._greeting), checking, return_exceptions=True)
+        if isinstance(greeting, BaseException):
+            raise greeting
+        if isinstance(pid, BaseException):
+            raise pid
         self._operations = frozenset(greeting.operations)
         if lacking := [one.name for one in self._spec.operations if one.name not in self._operations]:
             raise EngineError("agent_error", f"The agent does not do {', '.join(lacking)}, which its manifest lists.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +14,7 @@ from integration.net_gossip.support import TOPIC, Hosts, play, until
 from lading_net.core.kademlia import Contact, spot
 from lading_net.core.places import place
 from lading_net.direct import DirectLink, DirectTransport
+from lading_net.errors import DialFailed, NetTimeout
 from lading_net.gossip import MeshGossip, seeking
 from lading_net.gossip.asking import nearest_of
 from lading_net.gossip.finding import find_hosts
@@ -20,7 +22,7 @@ from lading_net.peer import Endpoint, PeerId
 from lading_net.ports import Link
 from lading_protocol.ids import AgentId
 
-HOSTS, PEERS, TURNS = 60, 6, 12
+HOSTS, PEERS, TURNS = 48, 6, 12
 HALF, THIRD = HOSTS // 2, HOSTS // 3
 QUICK_THEN_QUIET = (0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 600.0)
 
@@ -45,11 +47,14 @@ async def find(stranger: DirectTransport, start: Contact, wanted: PeerId) -> Con
     return None
 
 
-async def eventually(found: Callable[[], Awaitable[object]], what: str, seconds: float = 15) -> None:
-    """Once the hosts have looked around often enough."""
+async def eventually(found: Callable[[], Awaitable[object]], what: str, seconds: float = 30) -> None:
+    """Once the hosts have looked around often enough; all share a loop here, which may be too busy to answer."""
     try:
         async with asyncio.timeout(seconds):
-            while not await found():  # noqa: ASYNC110  # others' tables
+            while True:
+                with contextlib.suppress(DialFailed, NetTimeout):
+                    if await found():
+                        return
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None
@@ -63,7 +68,7 @@ def test_in_a_network_of_few_links_each_host_and_agent_is_found_from_anybody() -
         all_ = [first]
         for number in range(1, HOSTS):
             all_.append(await hosts.up(f"host {number}", first.address, max_peers=PEERS))
-        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
+        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough", 60)
         for number, one in enumerate(all_):
             one.provide([AgentId(bytes([number]) * 32)], [one.address])
         assert sum(len(one.peers()) for one in all_) < HOSTS * HALF
@@ -81,7 +86,7 @@ def test_in_a_network_of_few_links_each_host_and_agent_is_found_from_anybody() -
         finally:
             await stranger.close()
 
-    play(scenario, 60)
+    play(scenario, 110)
 
 
 def test_all_come_together_around_one_address() -> None:
@@ -102,7 +107,7 @@ def test_a_search_leaves_no_links_behind_but_those_nearest() -> None:
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("host 0")
         all_ = [first, *[await hosts.up(f"host {number}", first.address, max_peers=PEERS) for number in range(1, 40)]]
-        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
+        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough", 60)
         await asyncio.sleep(1)
         one = all_[5]
         before = {link.peer for link in one._transport.links()}
@@ -122,7 +127,7 @@ def test_who_loses_its_links_while_all_is_quiet_has_others_soon(monkeypatch: pyt
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("host 0")
         all_ = [first, *[await hosts.up(f"host {number}", first.address, max_peers=PEERS) for number in range(1, 20)]]
-        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough")
+        await until(lambda: min(len(one.peers()) for one in all_) >= PEERS, "each has neighbours enough", 60)
         await asyncio.sleep(4)  # now nobody looks for ten minutes
         one = all_[7]
         for link in one._transport.links():
