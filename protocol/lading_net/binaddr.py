@@ -33,10 +33,14 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def decode_endpoint(data: bytes) -> Endpoint:
-    """Raises BadEndpoint for what is no TCP address of a peer, or of one behind a relay."""
+def decode_endpoint(data: bytes, owner: PeerId | None = None) -> Endpoint:
+    """Raises BadEndpoint for what is no TCP address of a peer, or of one behind a relay. `owner` is meant where an
+    address ends with the relay's circuit, as libp2p's Kademlia writes it."""
     try:
-        return Endpoint.parse(_text(data))
+        text = _text(data)
+        if owner is not None and text.endswith("/p2p-circuit"):
+            text += f"/p2p/{owner}"
+        return Endpoint.parse(text)
     except (ValueError, TypeError):
         raise BadEndpoint("The peer names an address of another kind than TCP.") from None
 

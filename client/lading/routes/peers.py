@@ -32,7 +32,7 @@ from lading_net.messages import MessageStream
 from lading_net.ports import Transport
 from lading_protocol.audit import assurance
 from lading_protocol.errors import LadingError
-from lading_protocol.ids import AgentId, JobId, TermsId, Wei, from_hex, to_hex
+from lading_protocol.ids import Address, AgentId, JobId, TermsId, Wei, from_hex, to_hex
 from lading_protocol.keys import PrivateKey
 from lading_protocol.messages import OFFERS, Advert, Adverts, EmbedRequest, WantOffers
 from lading_protocol.offers import KnownOffer, check_advert
@@ -241,7 +241,7 @@ class PeerRoute:
         if not isinstance(self._transport, DirectTransport):
             return
         found = await find_hosts(self._transport, self._peers, agent)
-        await asyncio.gather(*(self._ask(each) for one in found for each in one.texts), return_exceptions=True)
+        await asyncio.gather(*(self._ask(one.texts, one.peer.address) for one in found), return_exceptions=True)
 
     async def _quotes(self, endpoints: Sequence[str], want: WantQuotes) -> tuple[Endpoints, ...]:
         """Files what a coordinator quotes; who else has it, as it says. Nothing from who is no coordinator."""
@@ -263,7 +263,7 @@ class PeerRoute:
     async def _refresh(self) -> None:
         if time.monotonic() - self._asked_at < FRESH_SECONDS:
             return
-        answers = await asyncio.gather(*map(self._ask, self._peers), return_exceptions=True)
+        answers = await asyncio.gather(*(self._ask((each,)) for each in self._peers), return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
         for failure in failures:
             if isinstance(failure, BadEndpoint) or not isinstance(failure, NetError | TimeoutError):
@@ -281,9 +281,9 @@ class PeerRoute:
             self._terms[known.terms] = time.monotonic(), found
         return found is not None and found.belongs_to(known.agent)
 
-    async def _ask(self, endpoint: str) -> None:
+    async def _ask(self, endpoints: Sequence[str], expect: Address | None = None) -> None:
         async with asyncio.timeout(10):
-            link = await self._transport.dial(endpoint, None)
+            link = await dial_any(self._transport, endpoints, expect, 10)
             messages: MessageStream[Adverts] = MessageStream(await link.open(OFFERS), _adverts)
             messages.send(WantOffers())
             try:
@@ -293,7 +293,7 @@ class PeerRoute:
                 raise
             await messages.stream.close()
         if answer is None:
-            raise NetError(f"{endpoint} sent no offers.")
+            raise NetError(f"{endpoints[0]} sent no offers.")
         await self._take(answer.adverts)
 
     async def _take(self, adverts: Sequence[Advert]) -> None:

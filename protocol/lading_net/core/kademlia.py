@@ -30,7 +30,7 @@ PUT_VALUE, GET_VALUE, ADD_PROVIDER, GET_PROVIDERS, FIND_NODE, PING = range(6)
 
 
 class Contact(msgspec.Struct, frozen=True):
-    """A peer, and where it says that it listens; the endpoints name no peer."""
+    """A peer, and where it says that it listens; the endpoints do not name it."""
 
     peer: PeerId
     endpoints: tuple[Endpoint, ...]
@@ -123,7 +123,7 @@ def decode_question(data: bytes) -> Question:
         fields, counts = decode_message(data)
     except ValueError:
         raise BadMessage("The peer's question is malformed.") from None
-    return Question(counts.get(1, PUT_VALUE), fields.get(2, [b""])[-1], tuple(_named(fields.get(9, []))))
+    return Question(counts.get(1, PUT_VALUE), fields.get(2, [b""])[-1], tuple(_named(fields.get(9, []), relayed=True)))
 
 
 def reachable(told: Iterable[Contact], teller: Place) -> list[Contact]:
@@ -148,11 +148,11 @@ def decode_providers(data: bytes) -> tuple[list[Contact], list[Contact]]:
         fields, _ = decode_message(data)
     except ValueError:
         raise BadMessage("The peer's answer is malformed.") from None
-    return _named(fields.get(9, [])), _named(fields.get(8, []))
+    return _named(fields.get(9, []), relayed=True), _named(fields.get(8, []))
 
 
-def _named(packed: list[bytes]) -> list[Contact]:
-    """Those that we could dial. Raises BadMessage."""
+def _named(packed: list[bytes], *, relayed: bool = False) -> list[Contact]:
+    """Those that we could dial, also through relays where these count. Raises BadMessage."""
     try:
         told = [decode_message(each)[0] for each in packed[: 2 * NEAREST]]
     except ValueError:
@@ -163,21 +163,22 @@ def _named(packed: list[bytes]) -> list[Contact]:
             peer = PeerId.from_raw(each.get(1, [b""])[-1])
         except BadEndpoint:
             continue  # of a kind that we could not pay
-        if endpoints := decode_endpoints(each.get(2, [])):
+        if endpoints := decode_endpoints(each.get(2, []), peer if relayed else None):
             found.append(Contact(peer, endpoints))
     return found
 
 
-def decode_endpoints(packed: Iterable[bytes]) -> tuple[Endpoint, ...]:
-    """Those that can be dialled without a relay, at most `MOST_ENDPOINTS`; whose they are is left out."""
+def decode_endpoints(packed: Iterable[bytes], owner: PeerId | None = None) -> tuple[Endpoint, ...]:
+    """Those that can be dialled without a relay, and with an `owner` its own through relays, at most `MOST_ENDPOINTS`;
+    whose they are is left out."""
     found: dict[Endpoint, None] = {}
     for each in list(packed)[: 2 * MOST_ENDPOINTS]:
         try:
-            endpoint = decode_endpoint(each)
+            endpoint = decode_endpoint(each, owner)
         except BadEndpoint:
             continue
-        if endpoint.via is None and endpoint.port:
-            found[Endpoint(endpoint.kind, endpoint.host, endpoint.port)] = None
+        if endpoint.port and (endpoint.via is None or (owner is not None and endpoint.peer == owner)):
+            found[msgspec.structs.replace(endpoint, peer=None)] = None
     return tuple(found)[:MOST_ENDPOINTS]
 
 

@@ -39,9 +39,8 @@ class Providing:
         self._changed = asyncio.Event()
 
     def set(self, keys: Iterable[bytes], endpoints: Sequence[str]) -> None:
-        """Relayed endpoints are left out: whoever dials them can only be told of by a signed offer."""
-        parsed = [one for one in map(Endpoint.parse, endpoints) if one.via is None]
-        named = tuple(Endpoint(one.kind, one.host, one.port) for one in parsed)
+        """Straight endpoints and relayed ones: by these a home that nobody can call is found, too."""
+        named = tuple(Endpoint(one.kind, one.host, one.port, via=one.via) for one in map(Endpoint.parse, endpoints))
         wanted = tuple(keys) if named else ()
         if (wanted, named) != (self._keys, self._endpoints):
             self._keys, self._endpoints = wanted, named

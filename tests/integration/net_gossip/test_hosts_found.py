@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from factories import key
-from integration.net_gossip.support import Hosts, play, until
+from integration.net_gossip.support import ANY_PORT, Hosts, play, until
 from integration.net_js.pier import PAYER, pier
 from lading.answers import Bill, Delta
 from lading.core.options import Options
@@ -17,7 +19,7 @@ from lading.errors import UnknownModel
 from lading.routes.peers import PeerRoute
 from lading_net.core.kademlia import ADD_PROVIDER, KAD, Contact, Question, encode_question
 from lading_net.core.providers import provider_key
-from lading_net.direct import DirectSettings, DirectTransport
+from lading_net.direct import DirectLink, DirectSettings, DirectTransport, Relay
 from lading_net.errors import DialFailed
 from lading_net.gossip import providing
 from lading_net.gossip.asking import providers_of
@@ -59,19 +61,53 @@ def test_a_consumer_with_one_address_finds_a_host_by_the_agents_id(tmp_path: Pat
     asyncio.run(story())
 
 
+@networks
+def test_a_home_that_can_only_be_called_through_a_relay_is_found_too(
+    tmp_path: Path, network: NetworkKey | None
+) -> None:
+    async def story() -> None:
+        async with pier(network, "birch", "cedar", "amber") as (node, sea, wharf):
+            birch, middle = wharf.gossips["birch"], wharf.transport(key("middle"))
+            where = await middle.listen(ANY_PORT)
+            relay = Relay(middle, lambda: (where,), time.time)
+            relay.open()
+            home = next(one for one in wharf.transports if one.address == node.address)
+            link = await home.dial(where)
+            assert isinstance(link, DirectLink)
+            (way,) = (await home.reserve(link)).endpoints
+            wharf.gossips["amber"].provide([AGENT], [way])
+
+            def known() -> list[tuple[str, ...]]:
+                return [one.texts for one in birch._providers.of(provider_key(AGENT), birch._now())]
+
+            await until(lambda: known() == [(way,)], "the record names the relay only")
+            transport = DirectTransport(PAYER, DirectSettings(network=network))
+            with closing(Purse(tmp_path / "purse.sqlite", sea.record.settlement_domain)) as purse:
+                route = PeerRoute(transport, sea.contracts, PAYER, [birch.address], purse)
+                assert (await route._find(to_hex(AGENT), "chat")).host == node.address
+                assert [one.relayed for one in transport._links[node.address]] == [True]
+                assert relay.carried > 0
+                pieces = [piece async for piece in route.chat(to_hex(AGENT), [("user", "of the sea")], Options())]
+            assert isinstance(pieces[-1], Bill)
+            await transport.close()
+
+    asyncio.run(story())
+
+
 def test_records_lead_through_those_who_know_others_and_follow_what_is_provided() -> None:
     async def scenario(hosts: Hosts) -> None:
         first = await hosts.up("first")
         others = [await hosts.up(f"host {number}", first.address) for number in range(12)]
         far, place = others[-1], "/ip4/203.0.113.7/tcp/4101"
-        far.provide([AGENT], [place])
+        relayed = f"/dns4/relay.example.org/tcp/4101/p2p/{first.peer_id}/p2p-circuit/p2p/{far.peer_id}"
+        far.provide([AGENT], [place, relayed])
         asker = DirectTransport(key("asker"))
 
         async def found(agent: AgentId) -> list[tuple[str, ...]]:
             return [one.texts for one in await find_hosts(asker, [first.address], agent)]
 
         await until(lambda: sum(len(one._providers) for one in others) > 3, "many hold the record")
-        assert await found(AGENT) == [(f"{place}/p2p/{far.peer_id}",)]
+        assert await found(AGENT) == [(f"{place}/p2p/{far.peer_id}", relayed)]
         assert await found(OTHER) == []
         far.provide([AGENT, OTHER], ["/ip4/203.0.113.8/tcp/4101"])
         await until(lambda: any(len(one._providers) == 2 for one in others[:-1]), "the other agent is told of")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from factories import key
@@ -11,12 +12,14 @@ from lading_net.binaddr import encode_endpoint
 from lading_net.core.kademlia import (
     AREA_OF_BUCKET,
     FIND_NODE,
+    GET_PROVIDERS,
     MOST_ENDPOINTS,
     NEAREST,
     Contact,
     Question,
     Table,
     decode_answer,
+    decode_providers,
     decode_question,
     encode_answer,
     encode_question,
@@ -77,6 +80,23 @@ def test_a_contact_comes_back_as_it_was_told() -> None:
     assert decode_answer(said) == [contact(0), far]
     (asked,) = Cutter().feed(encode_question(question))
     assert decode_question(asked) == question
+
+
+def test_only_a_provider_may_be_behind_a_relay_and_only_behind_its_own_place_there() -> None:
+    relay = PeerId.from_public_key(key("relay").public_key)
+    straight = contact(0)
+    through = Endpoint("ip4", "203.0.113.9", 4101, via=relay)
+    both = Contact(straight.peer, (*straight.endpoints, through))
+    question = Question(GET_PROVIDERS, ME.raw, (both,))
+    (said,) = Cutter().feed(encode_answer(question, [both], [both]))
+    assert decode_providers(said) == ([both], [straight])
+    (asked,) = Cutter().feed(encode_question(question))
+    assert decode_question(asked).providers == (both,)
+    for peer, kept in ((straight.peer, both), (ME, straight)):
+        named = encode_endpoint(msgspec.structs.replace(through, peer=peer))
+        body = encode_field(1, straight.peer.raw) + encode_field(2, encode_endpoint(straight.endpoints[0]))
+        told = encode_count(1, GET_PROVIDERS) + encode_field(9, body + encode_field(2, named))
+        assert decode_providers(told) == ([kept], [])
 
 
 def test_an_answer_is_read_within_limits_and_without_what_we_cannot_dial() -> None:
