@@ -350,7 +350,7 @@ async def until(holds: Callable[[], bool], seconds: float = 20) -> None:
 @loops
 def test_garbage_and_silence_at_our_door_disturb_nobody(loop: str) -> None:
     async def scenario(net: Net) -> None:
-        one, two, where = await net.pair(DirectSettings(handshake_timeout=2, guard=Limits(handshakes=20)))
+        one, two, where = await net.pair(DirectSettings(handshake_timeout=5, guard=Limits(handshakes=20)))
         link = await one.dial(where)
         with contextlib.ExitStack() as stack:
             silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port_of(where)))) for _ in range(40)]
@@ -358,7 +358,8 @@ def test_garbage_and_silence_at_our_door_disturb_nobody(loop: str) -> None:
                 with socket.create_connection(("127.0.0.1", port_of(where))) as rude:
                     rude.send(os.urandom(1000 * number + 1))
             await until(lambda: sum(map(hung_up, silent)) >= 20)
-            assert 0 < len(two._arriving) <= 20  # none, if it was not the limit that made them fewer
+            # None, if it was not the limit that made them fewer. One that gives way is counted until the next turn.
+            await until(lambda: 0 < len(two._arriving) <= 20)
             assert await ask(link, b"x" * 100_000) == b"x" * 100_000
             await until(lambda: not two._arriving)
             assert (await net.transport(THREE).dial(where)).peer == TWO.address
