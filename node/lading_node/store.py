@@ -26,7 +26,7 @@ from lading_protocol.receipts import Lock, SignedLock, SignedVoucher, Voucher
 _RETRY_SECONDS = 1.0
 # How long a receipt's note may wait for the voucher to travel with, and how many attempts `seen` remembers itself.
 _NOTE_SECONDS = 0.05
-_NOTED = 1 << 16
+_NOTED = 1 << 13
 # How long an audit may ask for what was committed to.
 OPENING_SECONDS = 2 * 86_400.0
 # How long an attempt is on record: while two receipts for it are proof against us, and a day more.
