@@ -1,9 +1,8 @@
 """What the ledger forgets: evidence first, bare records much later, and never what an audit may still need.
 
-Audits go with the records, but for those that found somebody guilty: these are few, and what they say counts for good.
-
 It goes from the oldest job on, a piece at a time, so that no statement takes longer with a longer ledger, and remembers
-how far it came: what was forgotten once is not looked at again.
+how far it came: what was forgotten once is not looked at again. Then audits go in the same way, but for those that
+found somebody guilty: these are few, and what they say counts for good.
 """
 
 import logging
@@ -38,13 +37,6 @@ class Retention(msgspec.Struct, frozen=True):
 
     evidence: float = 2 * 86_400.0
     records: float = 90 * 86_400.0
-
-
-def _audits_piece(store: Store, before: float) -> float | None:
-    """When the last ended of the next few audits that are too old; None where there is none."""
-    oldest = f"select at from audits where at < ? and {_SETTLED} order by at limit ?"
-    row = store.row(f"select max(at) from ({oldest}) e", (before, PIECE))
-    return row[0] if row else None
 
 
 def piece(store: Store, after: float, before: float) -> float | None:
@@ -118,11 +110,12 @@ class Forgetting:
 
     def _drop_audits(self, before: float) -> bool:
         """A piece of them, with what belongs to them. Whether there may be more."""
-        old = _audits_piece(self._store, before)
-        if old is None:
+        oldest = f"select at from audits where at < ? and {_SETTLED} order by at limit ?"
+        row = self._store.row(f"select max(at) from ({oldest}) e", (before, PIECE))
+        if row is None or row[0] is None:
             return False
         gone = f"select leaf from audits where at <= ? and {_SETTLED}"
-        self._store.write([(f"delete from {table} where leaf in ({gone})", (old,)) for table in _OF_AUDITS])
+        self._store.write([(f"delete from {table} where leaf in ({gone})", (row[0],)) for table in _OF_AUDITS])
         return True
 
     def _drop_beside(self, before: float) -> None:

@@ -18,7 +18,7 @@ from lading_coordinator.metrics import Metrics
 from lading_coordinator.postgres import PostgresStore, layouts, shown, translated
 from lading_coordinator.store import STEPS, Store
 from postgres_server import Server, postgres
-from unit.coordinator.test_ledger import Clock, ended
+from unit.coordinator.accounts import Clock, ended
 
 
 @pytest.fixture(scope="module")

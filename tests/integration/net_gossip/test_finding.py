@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import pytest
 
@@ -22,6 +23,7 @@ from lading_net.peer import Endpoint, PeerId
 from lading_net.ports import Link
 from lading_protocol.ids import AgentId
 
+T = TypeVar("T")
 HOSTS, PEERS, TURNS = 48, 6, 12
 HALF, THIRD = HOSTS // 2, HOSTS // 3
 QUICK_THEN_QUIET = (0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 600.0)
@@ -47,14 +49,14 @@ async def find(stranger: DirectTransport, start: Contact, wanted: PeerId) -> Con
     return None
 
 
-async def eventually(found: Callable[[], Awaitable[object]], what: str, seconds: float = 30) -> None:
-    """Once the hosts have looked around often enough; all share a loop here, which may be too busy to answer."""
+async def eventually(found: Callable[[], Awaitable[T | None]], what: str, seconds: float = 30) -> T:
+    """What is found once the hosts looked around often enough; all share a loop, which may be too busy to answer."""
     try:
         async with asyncio.timeout(seconds):
             while True:
                 with contextlib.suppress(DialFailed, NetTimeout):
-                    if await found():
-                        return
+                    if one := await found():
+                        return one
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None
@@ -78,9 +80,7 @@ def test_in_a_network_of_few_links_each_host_and_agent_is_found_from_anybody() -
                 agent, name = AgentId(bytes([number]) * 32), one.peer_id
                 start = all_[(number + (THIRD if number % 2 else HALF)) % HOSTS]
                 begin, texts = contact(start), [start.address]
-                await eventually(lambda: find(stranger, begin, name), f"host {number} is found")  # noqa: B023
-                found = await find(stranger, begin, name)
-                assert found is not None
+                found = await eventually(lambda: find(stranger, begin, name), f"host {number} is found")  # noqa: B023
                 assert found.texts == (one.address,)
                 await eventually(lambda: find_hosts(stranger, texts, agent), f"agent {number} is found")  # noqa: B023
         finally:
